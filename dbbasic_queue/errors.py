@@ -1,0 +1,39 @@
+"""Every error this library raises on purpose, under one base class.
+
+A caller who wants one net catches `QueueError`. Each leaf is also of the built-in class that
+fits it (`ValueError`, `OSError`), so that code that knows nothing of this module still reads well.
+"""
+
+from __future__ import annotations
+
+
+class QueueError(Exception):
+    """Base of all errors of dbbasic-queue."""
+
+
+class InvalidJob(QueueError, ValueError):
+    """What was handed in cannot be a job: its type, payload, id or time. Nothing was written."""
+
+
+class JobExists(InvalidJob):
+    """A job with this id is there already, with another type or payload. Nothing was written."""
+
+
+class IllegalTransition(QueueError):
+    """A job in this state may not enter that one. Nothing was changed."""
+
+
+class TableError(QueueError):
+    """The file is not a queue table, or this operation does not fit one. Nothing was changed."""
+
+
+class StorageError(QueueError, OSError):
+    """The operating system refused a read, write or sync of the table; `errno` says which way."""
+
+
+class JobTimeout(QueueError):
+    """A handler ran for longer than its timeout. Raised inside the handler."""
+
+
+class ConfigError(QueueError):
+    """The configuration has faults; the message lists all of them, one a line."""
