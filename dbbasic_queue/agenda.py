@@ -26,7 +26,8 @@ class Agenda:
 
     def __init__(self, table: JobTable) -> None:
         self._table = table
-        self._heap: list[int] = []
+        self._read: list[int] = []  # what the last reading found, latest first
+        self._heap: list[int] = []  # what came since
         self._generation = -1
         self._read_to = 0
         self.moved: dict[bytes, int] = {}  # id -> where the row stands that was moved
@@ -40,12 +41,12 @@ class Agenda:
         table = self._table
         with table.reading():
             self._generation, size = table.generation, table.size
-        self._heap, self.processing, self.moved = [], [], {}
+        self._read, self._heap, self.processing, self.moved = [], [], [], {}
         self._read_to = 0
         for offset, piece in table.pieces(end=size):
-            self._heap += _pending_in(piece, offset)
+            self._read += _pending_in(piece, offset)
             self._note(piece, offset)
-        self._heap.sort()  # a sorted list is a heap
+        self._read.sort(reverse=True)
         self.read_at = time.monotonic()
         self.read_cost = self.read_at - began
 
@@ -60,7 +61,7 @@ class Agenda:
     def catch_up(self) -> None:
         """Read what was appended since. Call it under the lock."""
         table = self._table
-        if self.is_stale():
+        if self._generation != table.generation:
             self.read()
         if table.size > self._read_to:
             for offset, piece in table.pieces(self._read_to, table.size):
@@ -82,13 +83,16 @@ class Agenda:
 
     def pop_due(self, now: int) -> int | None:
         """Take out the first job that is due at `now` (Unix seconds): its offset, or None."""
-        if self._heap and self._heap[0] >> _SHIFT <= now:
-            return heapq.heappop(self._heap) & _MASK
-        return None
+        read, heap = self._read, self._heap
+        from_heap = heap and (not read or heap[0] < read[-1])
+        if not (read or heap) or (heap[0] if from_heap else read[-1]) >> _SHIFT > now:
+            return None
+        return (heapq.heappop(heap) if from_heap else read.pop()) & _MASK
 
     def next_time(self) -> int | None:
         """When the next job is due, in Unix seconds; None when none is pending."""
-        return self._heap[0] >> _SHIFT if self._heap else None
+        first = self._heap[:1] + self._read[-1:]
+        return min(first) >> _SHIFT if first else None
 
 
 def _pending_in(piece: bytes, offset: int) -> list[int]:

@@ -38,11 +38,16 @@ _SETLK: Final[int] = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
 _GETLK: Final[int] = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
 # struct flock: type, whence, start, len, pid; "0q" pads the end as the C compiler does.
 _FLOCK: Final = struct.Struct("@hhqqi0q")
-_JOBS: Final = 1 << 62  # the bytes from here on are jobs, those below are worker slots
+_JOBS: Final = 1 << 61  # the bytes from here on are jobs, those below are worker slots
 
 
 def _byte_of(job_id: bytes) -> int:
-    return _JOBS | int.from_bytes(blake2b(job_id, digest_size=8).digest(), "big") >> 3
+    """Two jobs that fall on one byte are never run at the same time, which does no harm."""
+    try:
+        number = int(job_id, 16)  # as our own ids are
+    except ValueError:
+        number = int.from_bytes(blake2b(job_id, digest_size=8).digest(), "big")
+    return _JOBS | number & (_JOBS - 1)
 
 
 class Claims:
@@ -51,9 +56,10 @@ class Claims:
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> claims = Claims(folder / "queue.claims", folder / "queue.tsv")
-    >>> claims.take(b"a1"), claims.take(b"a1"), claims.is_held(b"a1")
-    (True, False, True)
-    >>> claims.release(b"a1"); claims.is_held(b"a1")
+    >>> claim = claims.take(b"a1")
+    >>> claims.take(b"a1") is None, claims.is_held(b"a1")
+    (True, True)
+    >>> claims.release(claim); claims.is_held(b"a1")
     False
     """
 
@@ -64,13 +70,14 @@ class Claims:
         self._writable = False
         self._mine: set[int] = set()  # a process's own locks do not exclude its threads
 
-    def take(self, job_id: bytes) -> bool:
-        """Claim a job; False when it is claimed already, by this process or another."""
-        return self._lock(_byte_of(job_id))
+    def take(self, job_id: bytes) -> int | None:
+        """Claim a job; None when it is claimed already, by this process or another."""
+        byte = _byte_of(job_id)
+        return byte if self._lock(byte) else None
 
-    def release(self, job_id: bytes) -> None:
-        """Give a claim back. Harmless when there is none."""
-        self._unlock(_byte_of(job_id))
+    def release(self, claim: int) -> None:
+        """Give back what `take` returned. Harmless in a child that has forked since."""
+        self._unlock(claim)
 
     def is_held(self, job_id: bytes) -> bool:
         """Whether any process holds a claim on this job. Needs read permission only."""

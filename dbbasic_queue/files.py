@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 
 def open_sibling(path: Path, table: Path) -> int:
@@ -22,8 +23,13 @@ def open_sibling(path: Path, table: Path) -> int:
     return fd
 
 
+# Bytes a write. A longer one makes the kernel (Linux, ext4 with large folios) keep the file in big
+# pieces of memory, in which each small write afterwards costs 4 microseconds instead of 1.
+SLICE: Final = 1 << 16
+
+
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of `data`, in as many writes as the kernel wants."""
+    """Write all of `data`. Raises `OSError`; part of it may be written then."""
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[os.write(fd, view[:SLICE]) :]

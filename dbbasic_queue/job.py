@@ -10,8 +10,7 @@ failed, cancelled ──retry──▶ pending
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .errors import IllegalTransition
 
@@ -42,14 +41,13 @@ def may(old: str, new: str) -> bool:
     return new in TRANSITIONS[old]
 
 
-def require(job_id: str, old: str, new: str) -> None:
+def require(job_id: bytes, old: str, new: str) -> None:
     """Raise `IllegalTransition` unless a job may go from `old` to `new`."""
     if not may(old, new):
-        raise IllegalTransition(f"job {job_id} is {old}: it cannot become {new}")
+        raise IllegalTransition(f"job {job_id.decode()} is {old}: it cannot become {new}")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One job, as its row says.
 
     `created_at` and `run_at` are Unix seconds. `run_at` is when the job is due while it is
@@ -78,4 +76,4 @@ class Job:
         >>> Job("a1", "mail", {"to": "z"}, "pending", 5, 5, 0).as_dict()["status"]
         'pending'
         """
-        return {name: getattr(self, name) for name in self.__slots__}
+        return self._asdict()

@@ -14,7 +14,6 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,18 +42,17 @@ log = logging.getLogger("dbbasic_queue")
 _alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A job in hand: claimed by this process, its row at `offset` in that generation."""
+class Attempt(NamedTuple):
+    """A job in hand: claimed by this process, its row as it was in that generation."""
 
     job: Job
+    row: Row
     generation: int
-    offset: int
+    claim: int
     spoiled: bool = False  # the payload is no JSON; job.payload is its text
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt ended, and so what is to be written."""
 
     attempt: Attempt
@@ -67,8 +65,7 @@ class Outcome:
     exception: BaseException | None = None  # what it raised
 
 
-@dataclass(frozen=True, slots=True)
-class Rescued:
+class Rescued(NamedTuple):
     """An orphan: a job whose worker died, and what became of it."""
 
     job: Job
@@ -307,7 +304,7 @@ class Ledger:
 
     def _acquire(self, agenda: Agenda) -> None:
         self.table.acquire()
-        if agenda.is_stale():  # to be read whole, which should not hold others up
+        if agenda.is_stale():  # has to be read whole, which should not hold others up
             self.table.release()
             agenda.read()
             self.table.acquire()
@@ -324,14 +321,14 @@ class Ledger:
                 extra={"event": "fenced", "job_id": job.id, "job_type": job.type},
             )
         else:
-            offset = self._write(row, outcome)
+            new = self._write(row, outcome)
             if outcome.status == PENDING:
-                agenda.add(outcome.run_at, offset)
-        self.claims.release(job.id.encode())
+                agenda.add(outcome.run_at, new.offset)
+        self.claims.release(outcome.attempt.claim)
 
-    def _write(self, row: Row, outcome: Outcome) -> int:
+    def _write(self, row: Row, outcome: Outcome) -> Row:
         """Change the row; on a full disk, where only a change in place is possible, a short one."""
-        require(row.id.decode(), row.status, outcome.status)
+        require(row.id, row.status, outcome.status)
         attempts = row.attempts - outcome.refund
         error, result = outcome.error.encode(), outcome.result.encode()
         try:
@@ -343,12 +340,9 @@ class Ledger:
             return self.table.change(row, outcome.status, outcome.run_at, attempts)
 
     def _row_of(self, attempt: Attempt) -> Row | None:
-        job_id = attempt.job.id.encode()
-        if attempt.generation == self.table.generation:
-            row = self.table.read_row(attempt.offset)
-            if row is not None and row.id == job_id:
-                return row
-        return self.table.find(job_id)
+        if attempt.generation == self.table.generation and self.table.holds(attempt.row):
+            return attempt.row
+        return self.table.find(attempt.row.id)
 
     def _take(self, agenda: Agenda, types: Collection[bytes] | None) -> Attempt | None:
         now = int(self._clock())
@@ -366,17 +360,17 @@ class Ledger:
         return None
 
     def _begin(self, row: Row, now: int) -> Attempt | None:
-        if not self.claims.take(row.id):
+        claim = self.claims.take(row.id)
+        if claim is None:
             return None  # somebody put it back by hand while it runs
         try:
-            offset = self.table.change(row, PROCESSING, now, row.attempts + 1, row.error)
+            taken = self.table.change(row, PROCESSING, now, row.attempts + 1, row.error)
         except BaseException:
-            self.claims.release(row.id)
+            self.claims.release(claim)
             raise
-        taken = row._replace(status=PROCESSING, run_at=now, attempts=row.attempts + 1)
         job = to_job(taken)
         spoiled = isinstance(job.payload, str) and not row.payload.lstrip().startswith(b'"')
-        return Attempt(job, self.table.generation, offset, spoiled)
+        return Attempt(job, taken, self.table.generation, claim, spoiled)
 
     def _is_outdated(self, row: Row, agenda: Agenda) -> bool:
         """Whether a later line of this job is alive; if so, finish what a crash interrupted."""
@@ -391,7 +385,7 @@ class Ledger:
             if row is not None and row.status == PROCESSING:
                 job = attempt.job
                 self.table.change(row, PENDING, job.run_at, job.attempts - 1, row.error)
-            self.claims.release(attempt.job.id.encode())
+            self.claims.release(attempt.claim)
 
     def rescue(self, agenda: Agenda, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
         """Take back the jobs whose worker died: pending again after the backoff, or failed.
@@ -423,10 +417,10 @@ class Ledger:
             status, run_at = FAILED, now
         else:
             status, run_at = PENDING, now + seconds(backoff, row.attempts)
-        offset = self.table.change(row, status, run_at, row.attempts, error)
+        row = self.table.change(row, status, run_at, row.attempts, error)
         if status == PENDING:
-            agenda.add(run_at, offset)
-        job = to_job(row._replace(error=error, status=status, run_at=run_at))
+            agenda.add(run_at, row.offset)
+        job = to_job(row)
         log.warning(
             "rescued %s %s: its worker died, attempt %d of %d; it is %s now",
             job.type,
@@ -465,7 +459,7 @@ class Ledger:
             row = self.table.find(key, hint)
             if row is None or row.status not in allowed:
                 return False
-            require(job_id, row.status, status)
+            require(row.id, row.status, status)
             attempts = 0 if status == PENDING else row.attempts
             self.table.change(row, status, now, attempts, error)
         self.table.sync()

@@ -25,9 +25,8 @@ end in CRLF, rows whose empty last fields an editor has cut off.
 
 from __future__ import annotations
 
-import json
 import re
-from json.encoder import JSONEncoder
+from json import JSONDecoder, JSONEncoder
 from typing import Any, Final, NamedTuple
 
 from .job import STATUSES, Job
@@ -52,17 +51,24 @@ MOVED: Final = re.compile(rb'\t (?:[^ \t\n"]| ")')
 
 ERROR_LIMIT: Final = 2000  # characters of an error kept in the table; the log has the traceback
 
-# A whole valid line, as `parse_line` sees it, by its status: for counting without building rows.
+# A whole line. Groups: the nine fields; the last two may be missing, as some editors cut off
+# white space at the end. No NUL: that is what a power cut leaves where nothing was written.
+_LINE = (
+    rb"([A-Za-z0-9_-]{1,64})\t([^\t\n\0]+)\t([^\t\n\0]*)\t(%b)\t(\d{1,15})\t(\d{1,15})"
+    rb"\t(\d{1,9})(?:\t([^\t\n\0]*))?(?:\t([^\t\n\0]*))?\r?"
+) % "|".join(STATUSES).encode()
+_match_line = re.compile(_LINE + rb"\n?").fullmatch
+# The same by its status only, for counting without building rows.
 ROW_STATUS: Final = re.compile(
-    rb"(?m)^[A-Za-z0-9_-]{1,64}\t[^\t\n\0]+\t[^\t\n\0]*\t(%b)"
-    rb"\t\d{1,15}\t\d{1,15}\t\d{1,9}(?:\t[^\t\n\0]*){0,2}\r?$" % "|".join(STATUSES).encode()
+    rb"(?m)^%b$" % re.sub(rb"\((?!\?|%b)" % STATUSES[0].encode(), rb"(?:", _LINE)
 )
 
 _STATUS = {name.encode(): name for name in STATUSES}
-_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
 
+_new_tuple = tuple.__new__  # a Row without the call of Row.__new__, which is written in Python
+_decode = JSONDecoder().decode
 _readable = JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _escaped = JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 
@@ -71,7 +77,7 @@ class Row(NamedTuple):
     """A line that parsed, and where it stands. Payload, error and result are still text."""
 
     offset: int  # of the line's first byte in the file
-    length: int  # of the line in bytes, newline included
+    line: bytes  # as it stands there, newline included
     tail: int  # of the tail's first byte, counted from the line's
     id: bytes
     type: bytes
@@ -187,16 +193,17 @@ def build_head(row: Row, *, moved: bool) -> bytes:
     return b"%b\t%b\t%b" % (row.id, row.type, spaces + payload)
 
 
-def new_tail(
+def in_place(
     row: Row, status: str, run_at: int, attempts: int, error: bytes, result: bytes
-) -> bytes | None:
-    """The tail that replaces `row`'s in place, of exactly its length, newline left out.
+) -> Row | None:
+    """`row` in a new state, its line of the same length; only the tail of it differs.
 
     None when that cannot be one write inside one sector; the row has to move then.
     """
-    start = (row.offset + row.tail) % SECTOR
-    room = row.length - row.tail - 1
-    if start + room >= SECTOR:
+    tail_at = row.tail
+    length = len(row.line)
+    start = (row.offset + tail_at) % SECTOR
+    if start + length - tail_at > SECTOR:
         return None
     tail = b"%b\t%d\t%d\t%d\t%b\t%b" % (
         status.encode(),
@@ -206,8 +213,28 @@ def new_tail(
         error,
         result,
     )
+    room = length - tail_at - 1
     # One space of reserve stays, so that a line cut off by a crash is never taken for a whole one.
-    return tail.ljust(room) if len(tail) < room else None
+    if len(tail) >= room:
+        return None
+    line = row.line[:tail_at] + tail.ljust(room) + b"\n"
+    return _new_tuple(
+        Row,
+        (
+            row.offset,
+            line,
+            tail_at,
+            row.id,
+            row.type,
+            row.payload,
+            status,
+            row.created_at,
+            run_at,
+            attempts,
+            error,
+            result,
+        ),
+    )
 
 
 def parse_line(line: bytes, offset: int = 0) -> Row | None:
@@ -218,47 +245,42 @@ def parse_line(line: bytes, offset: int = 0) -> Row | None:
     >>> parse_line(b'a1\\tmail\\t{}\\tpending\\t5\\t5\\t0\\t\\t\\n').status
     'pending'
     """
-    body = line[:-1] if line[-1:] == b"\n" else line
-    fields = body.split(b"\t")
-    if b"\0" in body:  # what a power cut leaves where a sector was never written
+    match = _match_line(line)
+    if match is None:
         return None
-    if len(fields) != 9:
-        if not 7 <= len(fields) < 9:
-            return None
-        fields += [b""] * (9 - len(fields))
-        fields[6] = fields[6].rstrip(b"\r")
-    job_id, job_type, payload, status, created_at, run_at, attempts, error, result = fields
-    name = _STATUS.get(status)
-    if name is None or not (created_at.isdigit() and run_at.isdigit() and attempts.isdigit()):
-        return None
-    if len(created_at) > 15 or len(run_at) > 15 or len(attempts) > 9 or not job_type:
-        return None
-    if not _ID.fullmatch(job_id):
-        return None
-    return Row(
-        offset,
-        len(line),
-        len(job_id) + len(job_type) + len(payload) + 3,
-        job_id,
-        _unquote(job_type) if job_type[:1] == b'"' else job_type,
-        _unquote(payload) if payload[:1] == b'"' else payload,
-        name,
-        int(created_at),
-        int(run_at),
-        int(attempts),
-        _unquote(error) if error[:1] == b'"' else error.rstrip(b"\r"),
-        _unquote(result) if result[:1] == b'"' else result.rstrip(b" \r"),
+    job_id, job_type, payload, status, created_at, run_at, attempts, error, result = match.groups(
+        b""
+    )
+    if b'\t"' in line or line.endswith(b"\r\n"):  # another program wrote it
+        job_type, payload, error = _unquote(job_type), _unquote(payload), _unquote(error)
+        result = _unquote(result)
+    return _new_tuple(
+        Row,
+        (
+            offset,
+            line,
+            match.start(4),
+            job_id,
+            job_type,
+            payload,
+            _STATUS[status],
+            int(created_at),
+            int(run_at),
+            int(attempts),
+            error,
+            result.rstrip(b" "),
+        ),
     )
 
 
 def _unquote(field: bytes) -> bytes:
-    """A field that begins with `"`: as csv wrote it, or the bare JSON string that 1.0.0 wrote.
+    """A field without csv's quotes, or as it is: perhaps the bare JSON string that 1.0.0 wrote.
 
     csv's writer quotes a field of ours only when it holds a quote, which it then doubles. A JSON
     string never holds two quotes in a row, but for the empty one, which 1.0.0 never wrote.
     """
     text = field.rstrip(b" \r")
-    if len(text) < 2 or text[-1:] != b'"' or b'""' not in text[1:-1]:
+    if not (len(text) > 1 and text[:1] == text[-1:] == b'"' and b'""' in text[1:-1]):
         return text
     return text[1:-1].replace(b'""', b'"')
 
@@ -295,9 +317,9 @@ def to_job(row: Row) -> Job:
 
 
 def _read_json(text: bytes, empty: Any) -> Any:
-    if not text.strip():
+    if not text or text.isspace():
         return empty
     try:
-        return json.loads(text)
+        return _decode(text.decode())
     except (ValueError, RecursionError):
         return text.decode(errors="replace").strip()

@@ -122,9 +122,9 @@ class Options:
 
     def timeout_of(self, job_type: str) -> float | None:
         """Seconds that a job of this type may run; None: for ever."""
-        if isinstance(self.timeout, Mapping):
-            return self.timeout.get(job_type)
-        return self.timeout
+        if self.timeout is None or isinstance(self.timeout, int | float):
+            return self.timeout
+        return self.timeout.get(job_type)
 
 
 def _require_count(name: str, value: Any, *, at_least: int) -> None:
@@ -347,6 +347,8 @@ class Runner:
 
 def _text_of(job: Job, result: Any) -> str:
     """The result as JSON text. What JSON cannot hold does not undo the work that is done."""
+    if result is None:
+        return ""
     try:
         text = result_text(result)
     except (TypeError, ValueError, RecursionError) as error:
@@ -513,12 +515,13 @@ def _log_start(job: Job) -> None:
 
 
 def _log_end(outcome: Outcome, max_attempts: int) -> None:
+    if outcome.status == COMPLETED and not log.isEnabledFor(logging.INFO):
+        return
     job = outcome.attempt.job
     fields = {**_fields(job), "seconds": round(outcome.seconds, 6)}
     if outcome.status == COMPLETED:
-        if log.isEnabledFor(logging.INFO):
-            fields["event"] = "completed"
-            log.info("completed %s %s in %.3f s", job.type, job.id, outcome.seconds, extra=fields)
+        fields["event"] = "completed"
+        log.info("completed %s %s in %.3f s", job.type, job.id, outcome.seconds, extra=fields)
     elif outcome.refund:
         fields["event"] = "put back"
         log.warning("put back %s %s: broken off by a signal", job.type, job.id, extra=fields)
