@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -119,6 +119,13 @@ class Options:
             raise ValueError(f'unknown {self.unknown!r}: must be "fail" or "skip"')
         if isinstance(self.types, str):
             raise ValueError(f"types {self.types!r}: must be a list of types")
+
+    def share(self, number: int, count: int) -> Options:
+        """The options of one of `count` workers, numbered from 0: the limit is shared out."""
+        if self.limit is None:
+            return self
+        limit = self.limit // count + (number < self.limit % count)
+        return replace(self, limit=limit)
 
     def timeout_of(self, job_type: str) -> float | None:
         """Seconds that a job of this type may run; None: for ever."""
@@ -553,6 +560,15 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
 
 def _fields(job: Job) -> dict[str, Any]:
     return {"job_id": job.id, "job_type": job.type, "attempt": job.attempts}
+
+
+def rescue(ledger: Ledger, options: Options) -> Summary:
+    """Take back the jobs of dead workers, and do nothing else."""
+    agenda = Agenda(ledger.table)
+    agenda.read()
+    rescued = ledger.rescue(agenda, options.max_attempts, options.backoff)
+    failed = sum(job.status == FAILED for job in rescued)
+    return Summary(rescued=len(rescued), failed=failed)
 
 
 def work(
