@@ -503,7 +503,7 @@ def _options(args: argparse.Namespace) -> Options:
             linger=_duration(args.linger),
             timeout=_duration(args.timeout) if args.timeout else None,
             unknown="skip" if args.skip_unknown else "fail",
-        )
+        ).check()
     except ValueError as error:
         raise UsageError(f"work: {error}") from None
 

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from types import FrameType
 from typing import Any, Final
 
@@ -88,8 +87,8 @@ class Crew:
         try:
             return self._wait()
         finally:
-            for heard, handler in before.items():
-                signal.signal(heard, handler)
+            for own, handler in before.items():
+                signal.signal(own, handler)
 
     def _start(self, number: int, before: dict[int, Any]) -> None:
         sys.stdout.flush()
@@ -111,7 +110,7 @@ class Crew:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
             with signals:
                 summary = self._work(number, signals)
-            os.write(pipe, json.dumps(asdict(summary)).encode())
+            os.write(pipe, json.dumps(summary.as_dict()).encode())
         except BaseException:
             log.exception("worker process %d failed", os.getpid())
             return 1

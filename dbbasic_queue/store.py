@@ -47,7 +47,6 @@ from .tsv import (
     COLUMNS,
     HEADER,
     MOVED,
-    ROW_STATUS,
     SECTOR,
     Row,
     build_head,
@@ -55,6 +54,7 @@ from .tsv import (
     in_place,
     is_torn,
     parse_line,
+    row_status,
 )
 
 FULL: Final = "full"
@@ -685,7 +685,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             moved = self.moved(end=size)
             counts: Counter[bytes] = Counter()
             for offset, piece in self.pieces(end=size):
-                counts.update(ROW_STATUS.findall(piece))
+                counts.update(row_status().findall(piece))
                 if moved:
                     counts.subtract(_outdated_in(piece, offset, moved))
             if not self.moved(size):

@@ -25,6 +25,7 @@ end in CRLF, rows whose empty last fields an editor has cut off.
 
 from __future__ import annotations
 
+import functools
 import re
 from json import JSONDecoder, JSONEncoder
 from typing import Any, Final, NamedTuple
@@ -58,10 +59,6 @@ _LINE = (
     rb"\t(\d{1,9})(?:\t([^\t\n\0]*))?(?:\t([^\t\n\0]*))?\r?"
 ) % "|".join(STATUSES).encode()
 _match_line = re.compile(_LINE + rb"\n?").fullmatch
-# The same by its status only, for counting without building rows.
-ROW_STATUS: Final = re.compile(
-    rb"(?m)^%b$" % re.sub(rb"\((?!\?|%b)" % STATUSES[0].encode(), rb"(?:", _LINE)
-)
 
 _STATUS = {name.encode(): name for name in STATUSES}
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -311,6 +308,16 @@ def _unquote(field: bytes) -> bytes:
     if not (len(text) > 1 and text[:1] == text[-1:] == b'"' and b'""' in text[1:-1]):
         return text
     return text[1:-1].replace(b'""', b'"')
+
+
+@functools.cache  # compiled when it is wanted: a worker that only works starts faster
+def row_status() -> re.Pattern[bytes]:
+    """The pattern of a whole line, as `parse_line` sees it; its one group is the status.
+
+    For counting without building rows.
+    """
+    groups = rb"\((?!\?|%b)" % STATUSES[0].encode()
+    return re.compile(rb"(?m)^%b$" % re.sub(groups, rb"(?:", _LINE))
 
 
 def is_torn(line: bytes) -> bool:

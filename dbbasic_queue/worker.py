@@ -18,9 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .agenda import Agenda
 from .backoff import Backoff, BackoffLike, seconds
@@ -62,7 +61,6 @@ def current_job() -> Job:
         raise LookupError("current_job() is for handlers: no job is running here") from None
 
 
-@dataclass(slots=True)
 class Summary:
     """What a run of the worker did, in numbers of jobs.
 
@@ -71,11 +69,33 @@ class Summary:
     when the work was done.
     """
 
-    completed: int = 0
-    retried: int = 0
-    failed: int = 0
-    rescued: int = 0
-    stopped: int = 0
+    __slots__ = ("completed", "failed", "rescued", "retried", "stopped")
+
+    def __init__(
+        self,
+        completed: int = 0,
+        retried: int = 0,
+        failed: int = 0,
+        rescued: int = 0,
+        stopped: int = 0,
+    ) -> None:
+        self.completed = completed
+        self.retried = retried
+        self.failed = failed
+        self.rescued = rescued
+        self.stopped = stopped
+
+    def as_dict(self) -> dict[str, int]:
+        """The numbers by their names."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Summary) and self.as_dict() == other.as_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return f"Summary({', '.join(f'{k}={v}' for k, v in self.as_dict().items())})"
 
     @property
     def attempts(self) -> int:
@@ -91,8 +111,7 @@ class Summary:
         self.stopped = self.stopped or other.stopped
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """How a worker works; what each means is said at `Queue.process_jobs`."""
 
     max_attempts: int = 3
@@ -101,10 +120,11 @@ class Options:
     max_seconds: float | None = None
     linger: float = 0
     timeout: Timeout = None
-    backoff: BackoffLike = field(default_factory=Backoff)
+    backoff: BackoffLike = Backoff()
     unknown: str = "fail"
 
-    def __post_init__(self) -> None:
+    def check(self) -> Options:
+        """These options; raises `ValueError` when one of them makes no sense."""
         _require_count("max_attempts", self.max_attempts, at_least=1)
         if self.limit is not None:
             _require_count("limit", self.limit, at_least=0)
@@ -119,13 +139,14 @@ class Options:
             raise ValueError(f'unknown {self.unknown!r}: must be "fail" or "skip"')
         if isinstance(self.types, str):
             raise ValueError(f"types {self.types!r}: must be a list of types")
+        return self
 
     def share(self, number: int, count: int) -> Options:
         """The options of one of `count` workers, numbered from 0: the limit is shared out."""
         if self.limit is None:
             return self
         limit = self.limit // count + (number < self.limit % count)
-        return replace(self, limit=limit)
+        return self._replace(limit=limit)
 
     def timeout_of(self, job_type: str) -> float | None:
         """Seconds that a job of this type may run; None: for ever."""
@@ -269,7 +290,7 @@ class Runner:
         if not isinstance(handlers, Mapping):
             raise TypeError(f"handlers: must be a dict of type -> callable, not {handlers!r:.60}")
         self._handlers = handlers
-        self._options = options
+        self._options = options.check()
         self._signals = signals
         self._now = now
         self._loop: asyncio.Runner | None = None
