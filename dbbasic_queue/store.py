@@ -33,11 +33,13 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from types import FrameType
+from typing import Any, Final, NamedTuple, cast
 
 from dbbasic.tsv import TSV
 
@@ -60,6 +62,7 @@ from .tsv import (
 FULL: Final = "full"
 NORMAL: Final = "normal"
 PIECE: Final = 1 << 20  # bytes read at a time
+TICK: Final = 20_000_000  # nanoseconds; a clock tick, by which Linux dates files, is 10 ms at most
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
 
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
@@ -181,6 +184,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             os.close(self._lock_fd)
         self._forget()
         self.generation += 1
+        _held.tables = 0
 
     def _forget(self) -> None:
         self._mutex = threading.RLock()  # flock does not exclude the threads of a process
@@ -207,8 +211,8 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         self._depth += 1
         try:
             if self._depth == 1:
-                self._lock_shared()
-                self._look_for_reading()
+                _held.tables += 1
+                self._look_for_reading(self._lock_shared())
             yield
         finally:
             self.release()
@@ -223,6 +227,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         self._depth += 1
         if self._depth > 1:
             return
+        _held.tables += 1
         try:
             note = self._lock_exclusive()
             file = self._file
@@ -250,8 +255,10 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
     def release(self) -> None:
         """Let go of the table."""
         self._depth -= 1
-        if self._depth == 0 and self._lock_fd >= 0:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        if self._depth == 0:
+            if self._lock_fd >= 0:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+            _held.tables -= 1
         self._mutex.release()
 
     def _lock_exclusive(self) -> int:
@@ -265,15 +272,17 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
                 return status.st_size
             self._close_lock()  # somebody deleted the file: others may hold a new one
 
-    def _lock_shared(self) -> None:
+    def _lock_shared(self) -> int:
+        """The same for readers; 0 when nobody has written yet, or we may not lock."""
         while True:
             if self._lock_fd < 0:
                 self._lock_fd = self._open_lock_for_reading()
             if self._lock_fd < 0:
-                return  # nobody has written yet, or we may not lock: read without
+                return 0
             fcntl.flock(self._lock_fd, fcntl.LOCK_SH)
-            if os.fstat(self._lock_fd).st_nlink:
-                return
+            status = os.fstat(self._lock_fd)
+            if status.st_nlink:
+                return status.st_size
             self._close_lock()
 
     def _open_lock_for_writing(self) -> int:
@@ -295,7 +304,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     # -- looking at the file -------------------------------------------------------------------
 
-    def _look_for_reading(self) -> None:
+    def _look_for_reading(self, note: int = 0) -> None:
         file = self._file
         if file is None or not file.is_current():
             if not os.path.exists(self._path):
@@ -304,6 +313,8 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             file = self._open(writable=False)
             self._check_header(mend=False)
         size = file.size()
+        if note:
+            size = self._start_of_half_batch(size) or size
         if size < self.size:
             self._new_generation()
         self.size = size
@@ -370,11 +381,16 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         return self._file.fd
 
     def state(self) -> object:
-        """Something that differs when the file has changed since; takes no lock."""
+        """Something that differs when the file has changed since; takes no lock.
+
+        Nothing equals it while the file is so young that another change may get the same time.
+        """
         try:
             status = os.stat(self._path)
         except FileNotFoundError:
             return None
+        if 0 <= time.time_ns() - status.st_mtime_ns < TICK:
+            return object()
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     # -- the end of the file ---------------------------------------------------------------------
@@ -439,6 +455,9 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         except OSError as error:
             self._cut_off(offset, len(data))
             raise _refused(error, f"cannot append to the queue {self.data_file}") from error
+        except BaseException:  # Ctrl-C in the middle of a large batch
+            self._cut_off(offset, len(data))
+            raise
         self.size = self._clean_to = offset + len(data)
         return offset
 
@@ -474,12 +493,22 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     def _end_batch(self) -> None:
         """Set aside what a process that died in `append_batch` has written of its batch."""
+        start = self._start_of_half_batch(self.size)
+        if start:
+            self._set_aside(start)
+        os.ftruncate(self._lock_fd, 0)
+
+    def _start_of_half_batch(self, size: int) -> int:
+        """Where in the table, `size` bytes long, the batch begins of which a part is missing.
+
+        0 when there is none. Call it under the lock, which whoever writes a batch holds.
+        """
         note = os.pread(self._lock_fd, 4096, 0).split()
         if len(note) == 5 and note[0] == b"append" and note[4] == _boot_id():
             inode, start, length = (int(word) for word in note[1:4])
-            if inode == self._file_id() and start < self.size < start + length:
-                self._set_aside(start)
-        os.ftruncate(self._lock_fd, 0)
+            if inode == self._file_id() and start < size < start + length:
+                return start
+        return 0
 
     def _file_id(self) -> int:
         assert self._file is not None
@@ -636,7 +665,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         at = start
         while file is not None:
             with self.reading():
-                size = file.size() if end is None else end
+                size = (self.size if file is self._file else file.size()) if end is None else end
                 piece = os.pread(file.fd, min(PIECE, max(0, size - at)), at)
             at += len(piece)
             if not piece:
@@ -935,6 +964,32 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         """Refused: each verb of the queue is atomic by itself."""
         # Plain: rolls back by copying a stale copy over the file that others are reading.
         raise TableError("a job table has no transactions; each of its verbs is atomic by itself")
+
+
+class _Held(threading.local):
+    """What this thread holds: an exception that a signal raises must not break into that.
+
+    One that came between taking a lock and noting it would leave it taken for good.
+    """
+
+    tables = 0
+
+
+_held: Final = _Held()
+_LOCKING: Final = frozenset(
+    cast(Any, function).__code__
+    for function in (
+        JobTable.acquire,
+        JobTable.release,
+        cast(Any, JobTable.reading).__wrapped__,
+        cast(Any, JobTable.writing).__wrapped__,
+    )
+)
+
+
+def holds_a_lock(frame: FrameType | None) -> bool:
+    """Whether this thread, interrupted by a signal in `frame`, holds or is taking a table."""
+    return _held.tables > 0 or (frame is not None and frame.f_code in _LOCKING)
 
 
 # -- bytes of a table ------------------------------------------------------------------------------
