@@ -528,8 +528,10 @@ class Ledger:
         cannot be written anew (which takes as much free space as the table is long).
         """
         age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        if not age >= 0:
-            raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds")
+        if isinstance(age, bool) or not isinstance(age, int | float) or not age >= 0:
+            raise ValueError(
+                f"older_than {older_than!r}: must be 0 or more seconds, or a timedelta"
+            )
         wanted = _finished(statuses)
         limit = self._clock() - age
 

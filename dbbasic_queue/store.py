@@ -255,18 +255,20 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
     def release(self) -> None:
         """Let go of the table."""
         self._depth -= 1
-        if self._depth == 0:
-            if self._lock_fd >= 0:
+        try:
+            if self._depth == 0 and self._lock_fd >= 0:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-            _held.tables -= 1
-        self._mutex.release()
+        finally:
+            if self._depth == 0:
+                _held.tables -= 1
+            self._mutex.release()
 
     def _lock_exclusive(self) -> int:
         """Take the flock; returns the length of the note that a batch left in the lock file."""
         while True:
             if self._lock_fd < 0:
                 self._lock_fd = self._open_lock_for_writing()
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            self._flock(fcntl.LOCK_EX)
             status = os.fstat(self._lock_fd)
             if status.st_nlink:
                 return status.st_size
@@ -279,11 +281,17 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
                 self._lock_fd = self._open_lock_for_reading()
             if self._lock_fd < 0:
                 return 0
-            fcntl.flock(self._lock_fd, fcntl.LOCK_SH)
+            self._flock(fcntl.LOCK_SH)
             status = os.fstat(self._lock_fd)
             if status.st_nlink:
                 return status.st_size
             self._close_lock()
+
+    def _flock(self, operation: int) -> None:
+        try:
+            fcntl.flock(self._lock_fd, operation)
+        except OSError as error:
+            raise _refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
 
     def _open_lock_for_writing(self) -> int:
         try:
