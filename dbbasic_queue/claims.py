@@ -73,6 +73,10 @@ class Claims:
         self._mine: set[int] = set()  # a process's own locks do not exclude its threads
         self._opening = threading.Lock()  # two descriptors would be two owners of locks
 
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
     def take(self, job_id: bytes) -> int | None:
         """Claim a job; None when it is claimed already, by this process or another."""
         byte = _byte_of(job_id)

@@ -174,6 +174,12 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         self._path = str(self.data_file)  # os.stat takes a str faster than a Path
         self._forget()
 
+    _lock_fd = -1
+
+    def __del__(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+
     def sibling(self, suffix: str) -> Path:
         """The path of the file beside the table that ends in `.suffix`."""
         return self.data_file.with_name(f"{self.table_name}.{suffix}")
