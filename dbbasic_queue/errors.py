@@ -41,3 +41,7 @@ class ConfigError(QueueError):
 
 class InstallError(QueueError):
     """This cannot be installed, removed or activated; the message says what was left as it was."""
+
+
+class ScheduleError(QueueError, ValueError):
+    """The text is no schedule, never fires, or says what cron and systemd cannot both express."""
