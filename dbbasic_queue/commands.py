@@ -7,12 +7,10 @@ put a script.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dbbasic_queue.config import Config
-    from dbbasic_queue.schedule import Schedule
 
 WORK = "work"
 PRUNE = "prune"

@@ -50,105 +50,51 @@ from __future__ import annotations
 import contextlib
 import difflib
 import fcntl
-import hashlib
-import json
 import os
-import pwd
-import re
-import stat
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dbbasic_queue.errors import InstallError
+from dbbasic_queue.folders import File, Folders, Found, Site, put_files, refusing
+from dbbasic_queue.manifest import (
+    Manifest,
+    digest,
+    load_manifest,
+    manifest_path,
+    manifests,
+    save_manifest,
+)
 
 if TYPE_CHECKING:
     from dbbasic_queue.config import Config
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-SYSTEM_STATE = Path("/var/lib/dbbasic-queue")
-USER_STATE = Path(".local/state/dbbasic-queue")
+# The targets find all they need here.
+__all__ = [
+    "Action",
+    "Change",
+    "Entry",
+    "File",
+    "Folders",
+    "Found",
+    "InstallError",
+    "Plan",
+    "Site",
+    "Store",
+    "Target",
+    "apply",
+    "diff",
+    "former_names",
+    "keep_backup",
+    "plan_apply",
+    "plan_remove",
+    "remove",
+]
 
 # --- What a target works with -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Site:
-    """The machine, or image of one, and whose part of it an installation belongs to.
-
-    Args:
-        user: login name for a user's crontab or units, None for the system's.
-        root: "/" for the running system, else the top folder of an image or package.
-        home: the user's home folder as that system sees it; looked up if not given.
-    """
-
-    user: str | None = None
-    root: Path = Path("/")
-    home: Path | None = None
-
-    @property
-    def live(self) -> bool:
-        """Whether this is the running system, where things can be activated."""
-        return self.root == Path("/")
-
-    @property
-    def state(self) -> Path:
-        """The folder of manifests and backups, without the root."""
-        if self.user is None:
-            return SYSTEM_STATE
-        return self.home_folder() / USER_STATE
-
-    @property
-    def installed(self) -> Path:
-        """The folder of manifests, below the root."""
-        return self.below(self.state / "installed")
-
-    @property
-    def backups(self) -> Path:
-        """The folder that keeps what was overwritten, below the root."""
-        return self.below(self.state / "backups")
-
-    def home_folder(self) -> Path:
-        """The user's home folder, without the root. Raises `InstallError` for an unknown user."""
-        if self.home is not None:
-            return self.home
-        if self.user is None:
-            raise InstallError("a system installation has no home folder")
-        try:
-            return Path(pwd.getpwnam(self.user).pw_dir)
-        except KeyError:
-            raise InstallError(f"there is no user {self.user!r} on this machine") from None
-
-    def below(self, path: Path) -> Path:
-        """Where an absolute path of that system lies on this one; never outside the root."""
-        if self.live:
-            return path
-        inside = self.root / path.relative_to("/")
-        if not inside.parent.resolve().is_relative_to(self.root.resolve()):
-            raise InstallError(f"{inside}: a symbolic link leads out of {self.root}")
-        return inside
-
-
-@dataclass(frozen=True)
-class File:
-    """One file as it shall be. `path` is absolute and does not contain `--root`."""
-
-    path: Path
-    text: bytes
-    mode: int = 0o644
-
-
-@dataclass(frozen=True)
-class Found:
-    """One file as it is. `sound` is False if its mode or owner would be wrong for any text."""
-
-    text: bytes
-    mode: int
-    sound: bool = True
 
 
 class Store(Protocol):
@@ -255,3 +201,240 @@ class Target(Protocol):
     def activate(self, plan: Plan) -> None: ...
     def traces(self, name: str) -> list[Path]: ...
     def status(self, name: str, config: Config | None) -> list[Entry]: ...
+
+
+# --- Public verbs -------------------------------------------------------------------------------
+
+
+def plan_apply(target: Target, config: Config) -> Plan:
+    """What an apply would do. Raises `InstallError` with all that `verify` finds wrong."""
+    files = target.render(config)
+    problems = target.verify(files)
+    if problems:
+        raise InstallError("\n".join(problems))
+    manifest = load_manifest(target.site, config.name, target.kind)
+    changes = _changes(target.store, files, manifest)
+    idle = not any(c.action is not Action.KEEP for c in changes)
+    inactive = target.inactive(files) if target.site.live and idle else []
+    wanted = _manifest(target, config, files)
+    return Plan(config.name, target.kind, changes, tuple(inactive), manifest != wanted)
+
+
+def plan_remove(target: Target, name: str, *, force: bool = False) -> Plan:
+    """What a removal would do. The config is not needed, the manifest is.
+
+    Raises `InstallError` if files bear the name that no manifest lists, unless `force` is set.
+    """
+    manifest = load_manifest(target.site, name, target.kind)
+    if manifest is not None:
+        changes = _changes(target.store, (), manifest)
+        return Plan(name, target.kind, changes, unlisted=True)
+    traces = target.traces(name)
+    if traces and not force:
+        listed = ", ".join(map(str, traces))
+        raise InstallError(
+            f"{listed}: bears the name {name}, but no manifest in {target.site.installed} says "
+            "that it was installed from here. Look at it; --force removes it. Nothing was changed"
+        )
+    return Plan(name, target.kind, _changes(target.store, (), None, traces))
+
+
+def apply(target: Target, config: Config, *, force: bool = False) -> Plan:
+    """Write what is wanted, take away what is not, put it in force. Returns what was done.
+
+    Raises `InstallError` if `verify` finds a fault, if a file was edited by hand (unless `force`
+    is set), or if the system refuses; nothing was written in the first two cases.
+    """
+    plan = plan_apply(target, config)
+    if plan.in_sync:
+        return plan
+    with _locked(target.site):
+        plan = plan_apply(target, config)
+        old = load_manifest(target.site, config.name, target.kind)
+        if not force:
+            _refuse_namesake(target.site, old, config)
+            _refuse_edited(plan)
+        files = [change.after for change in plan.changes if change.after]
+        new = _manifest(target, config, files)
+        save_manifest(target.site, _both(old, new))
+        _carry_out(target, plan)
+        save_manifest(target.site, new)
+    _activate(target, plan)
+    return plan
+
+
+def remove(target: Target, name: str, *, force: bool = False) -> Plan:
+    """Take away exactly what was installed under this name. Returns what was done.
+
+    Raises `InstallError` as `apply` does. To remove what is not installed is no fault.
+    """
+    plan = plan_remove(target, name, force=force)
+    if plan.in_sync:
+        return plan
+    with _locked(target.site):
+        plan = plan_remove(target, name, force=force)
+        if not force:
+            _refuse_edited(plan)
+        _carry_out(target, plan)
+        manifest_path(target.site, name, target.kind).unlink(missing_ok=True)
+    _tidy(target.site)
+    _activate(target, plan)
+    return plan
+
+
+def diff(plan: Plan, *, only: Sequence[Change] | None = None) -> str:
+    """Unified diff from what is installed to what is wanted; bytes that are no UTF-8 escaped."""
+    return "".join(_file_diff(change) for change in (plan.work if only is None else only))
+
+
+def former_names(config: Config, target: Target) -> list[str]:
+    """Names under which this very config file was installed before it was renamed."""
+    return [
+        m.name
+        for m in manifests(target.site)
+        if m.kind == target.kind and m.config == str(config.path) and m.name != config.name
+    ]
+
+
+# --- Steps, in call order -----------------------------------------------------------------------
+
+
+def _changes(
+    store: Store,
+    files: Sequence[File],
+    manifest: Manifest | None,
+    unlisted: Sequence[Path] = (),
+) -> tuple[Change, ...]:
+    """Compare each wanted, listed or named file with what is there."""
+    hashes = manifest.hashes if manifest else {}
+    wanted = {file.path: file for file in files}
+    changes = []
+    for path in dict.fromkeys([*wanted, *hashes, *unlisted]):
+        before, after = store.read(path), wanted.get(path)
+        if before is None and after is None:
+            continue
+        changes.append(_change(path, before, after, hashes.get(path, ())))
+    return tuple(changes)
+
+
+def _change(path: Path, before: Found | None, after: File | None, ours: tuple[str, ...]) -> Change:
+    if before is None:
+        return Change(path, Action.CREATE, None, after)
+    if after is None:
+        return Change(path, Action.DELETE, before, None, digest(before.text) not in ours)
+    if before.text == after.text:
+        right = before.sound and before.mode == after.mode
+        return Change(path, Action.KEEP if right else Action.UPDATE, before, after)
+    return Change(path, Action.UPDATE, before, after, digest(before.text) not in ours)
+
+
+def _manifest(target: Target, config: Config, files: Iterable[File]) -> Manifest:
+    hashes: dict[Path, tuple[str, ...]] = {file.path: (digest(file.text),) for file in files}
+    return Manifest(config.name, target.kind, str(config.path), hashes)
+
+
+def _both(old: Manifest | None, new: Manifest) -> Manifest:
+    """The manifest for the time of the change: the old text is ours, and the new."""
+    if old is None:
+        return new
+    paths = [*old.hashes, *new.hashes]
+    either = {
+        p: tuple(dict.fromkeys([*old.hashes.get(p, ()), *new.hashes.get(p, ())])) for p in paths
+    }
+    return replace(new, hashes=either)
+
+
+@contextlib.contextmanager
+def _locked(site: Site) -> Iterator[None]:
+    """Exclude other installers of this site; the lock is on the folder, so no file is left over."""
+    folder = site.installed
+    while True:
+        with refusing(folder, "cannot lock"):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # A removal may have taken the folder away while we waited for its lock.
+            if folder.exists() and os.path.samestat(os.fstat(handle), folder.stat()):
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _refuse_namesake(site: Site, old: Manifest | None, config: Config) -> None:
+    """Two configs of one name would take turns at overwriting each other."""
+    if old is None or old.config == str(config.path) or not site.below(Path(old.config)).exists():
+        return
+    raise InstallError(
+        f"{config.name} is already installed from {old.config}, and that file is still there. "
+        f"Give {config.path} another name, or take the name over with --force. "
+        "Nothing was changed"
+    )
+
+
+def _refuse_edited(plan: Plan) -> None:
+    if not plan.edited:
+        return
+    listed = ", ".join(str(change.path) for change in plan.edited)
+    raise InstallError(
+        f"{listed}: changed by hand, or not written by this installer. Nothing was changed. "
+        "Take the change over into the config, or overwrite it with --force (a copy is kept):\n"
+        + diff(plan, only=plan.edited)
+    )
+
+
+def _carry_out(target: Target, plan: Plan) -> None:
+    """Back up what is not ours, then write, then delete."""
+    for change in plan.edited:
+        if change.before:
+            keep_backup(target.site, change.path, change.before.text)
+    doomed = [change.path for change in plan.of(Action.DELETE)]
+    if doomed and target.site.live:
+        target.deactivate(doomed)
+    fresh = [c.after for c in plan.of(Action.CREATE, Action.UPDATE) if c.after]
+    if fresh:
+        target.store.write(fresh)
+    for path in doomed:
+        target.store.delete(path)
+
+
+def keep_backup(site: Site, path: Path, text: bytes) -> Path:
+    """Keep a text that is about to be overwritten; one copy a path, readable by its owner only."""
+    copy = site.backups / "-".join(path.parts[1:])
+    with refusing(copy, "cannot keep a backup"):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        put_files([(copy, text, 0o600)])
+    return copy
+
+
+def _activate(target: Target, plan: Plan) -> None:
+    if target.site.live and (plan.work or plan.inactive):
+        target.activate(plan)
+
+
+def _tidy(site: Site) -> None:
+    """Take our own folders away when the last installation is gone; a folder in use stays."""
+    for folder in (site.installed, site.installed.parent):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _file_diff(change: Change) -> str:
+    old = change.before.text if change.before else b""
+    new = change.after.text if change.after else b""
+    if old == new and change.before and change.after:
+        return f"{change.path}: mode {change.before.mode:04o} or owner is wrong\n"
+    source = str(change.path) if change.before else "/dev/null"
+    result = str(change.path) if change.after else "/dev/null"
+    lines = difflib.unified_diff(_lines(old), _lines(new), source, result)
+    return "".join(x if x.endswith("\n") else f"{x}\n\\ No newline at end of file\n" for x in lines)
+
+
+def _lines(text: bytes) -> list[str]:
+    """Lines fit for a terminal: what is no printable character is escaped."""
+    lines = text.decode("utf-8", "backslashreplace").split("\n")
+    clean = [
+        "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in x) for x in lines
+    ]
+    return [f"{line}\n" for line in clean[:-1]] + [line for line in clean[-1:] if line]
