@@ -1,4 +1,4 @@
-"""What the scheduled entries run: one place for cron and systemd alike.
+"""What the scheduled entries run, where and with which environment: the same for every target.
 
 Every entry runs the worker's own interpreter (`[worker].python`) with `-m`, not a script from
 `$PATH`: so the handlers' virtual environment is the one in use, and no entry depends on where pip
@@ -7,6 +7,8 @@ put a script.
 
 from __future__ import annotations
 
+import os.path
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,3 +38,20 @@ def argv(config: Config, verb: str, *arguments: str) -> list[str]:
     if verb == HEALTH:
         return [python, "-m", "dbbasic_queue.cli_health", *arguments, *where]
     return [python, "-m", "dbbasic_queue.cli", verb, *arguments, *where]
+
+
+def directory(config: Config) -> Path:
+    """The folder that every entry runs in: `[worker].directory`, else the config's own folder."""
+    return config.worker.directory or config.path.parent
+
+
+def environment(config: Config) -> dict[str, str]:
+    """The variables that every entry is given, by name; `PATH` is always among them.
+
+    cron's own PATH is `/usr/bin:/bin`, systemd's has no virtual environment in it. Unless the
+    config sets another, the interpreter's folder comes first, then the usual ones.
+    """
+    folder = os.path.dirname(config.worker.python)
+    usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    path = ":".join(dict.fromkeys([folder, *usual]))
+    return {"PATH": path, **config.worker.environment}
