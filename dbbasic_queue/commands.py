@@ -51,7 +51,6 @@ def environment(config: Config) -> dict[str, str]:
     cron's own PATH is `/usr/bin:/bin`, systemd's has no virtual environment in it. Unless the
     config sets another, the interpreter's folder comes first, then the usual ones.
     """
-    folder = os.path.dirname(config.worker.python)
-    usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-    path = ":".join(dict.fromkeys([folder, *usual]))
+    folders = [os.path.dirname(config.worker.python), "/usr/local/bin", "/usr/bin", "/bin"]
+    path = ":".join(dict.fromkeys(folder for folder in folders if ":" not in folder))
     return {"PATH": path, **config.worker.environment}
