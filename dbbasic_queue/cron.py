@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from crontab import CronTab
 
 from dbbasic_queue import commands
+from dbbasic_queue.cron_log import last_runs
 from dbbasic_queue.cron_words import MAX_COMMAND, env_line, quote
-from dbbasic_queue.crontab_block import markers
+from dbbasic_queue.crontab_block import markers, text_above
 from dbbasic_queue.errors import InstallError, ScheduleError
 from dbbasic_queue.install import Entry, File, Folders, Plan, Site
 from dbbasic_queue.render import render
@@ -195,18 +196,32 @@ def _daemon_notes() -> list[str]:
     return []
 
 
-def _status(text: bytes, user_column: bool, last_runs: dict[str, datetime]) -> list[Entry]:
-    """The installed entries; one label's `@reboot` line is a note of its main line."""
+def _status(text: bytes, user_column: bool, config: Config | None) -> list[Entry]:
+    """The installed entries; an `@reboot` line belongs to the entry above it."""
     now = datetime.now().astimezone()
-    found: dict[str, Entry] = {}
-    for _, when, _, command in _entries(text, user_column):
-        label = _label(command)
-        if when == AT_BOOT.encode():
-            continue
-        schedule = when.decode()
+    entries = [e for e in _entries(text, user_column) if e[1] != AT_BOOT.encode()]
+    logged = last_runs(command for _, _, _, command in entries)
+    found = []
+    for _, when, _, command in entries:
+        label, schedule = _label(command), when.decode()
         next_run = next(iter(Schedule.parse(schedule).next_runs(now, 1)), None)
-        found[label] = Entry(label, schedule, next_run, last_runs.get(label))
-    return list(found.values())
+        known = [run for run in (logged.get(command), _traced(label, config)) if run]
+        note = "" if known else "no record of a run"
+        found.append(Entry(label, schedule, next_run, max(known, default=None), note))
+    return found
+
+
+def _traced(label: str, config: Config | None) -> datetime | None:
+    """When the entry last ran, by what it leaves behind: cron itself keeps no record."""
+    if config is None:
+        return None
+    traces = {"worker": config.queue.file.with_suffix(".claims")}
+    if config.health and config.health.textfile:
+        traces["health"] = config.health.textfile
+    try:
+        return datetime.fromtimestamp(traces[label].stat().st_mtime).astimezone()
+    except (KeyError, OSError):
+        return None
 
 
 def _label(command: bytes) -> str:
@@ -289,7 +304,7 @@ class CronTarget:
     def status(self, name: str, config: Config | None) -> list[Entry]:
         """See `Target.status`."""
         found = self.store.read(self.path(name))
-        return _status(found.text, True, {}) if found else []
+        return _status(found.text, True, config) if found else []
 
 
 class CrontabTarget:
@@ -344,6 +359,12 @@ class CrontabTarget:
                 f"the entries run as {self.user}, whose crontab this is, not as [worker].user "
                 f"{config.worker.user}; use --system for that"
             )
+        above = text_above(self.store.crontab.listing(), config.name)
+        if re.search(rb"^[ \t]*[\"']?SHELL[\"']?[ \t]*=", above, re.MULTILINE):
+            found.append(
+                f"the crontab of {self.user} sets SHELL above the block, whose entries are written "
+                "for /bin/sh; move the block to the top with crontab -e"
+            )
         needed = {"config": config.path, "interpreter": Path(config.worker.python)}
         for what, path in needed.items():
             if not os.access(path, os.R_OK):
@@ -367,7 +388,7 @@ class CrontabTarget:
     def status(self, name: str, config: Config | None) -> list[Entry]:
         """See `Target.status`."""
         found = self.store.read(block_path(self.user, name))
-        return _status(found.text, False, {}) if found else []
+        return _status(found.text, False, config) if found else []
 
 
 def _path_word(config: Config) -> str:

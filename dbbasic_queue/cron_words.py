@@ -44,6 +44,25 @@ def quote(word: str) -> str:
     return shlex.quote(word).replace("\\", "\\''").replace("%", "\\%")
 
 
+def as_run(command: bytes) -> bytes:
+    """What cron hands to the shell for the command of an entry (rule 2)."""
+    head = re.match(rb"(?:\\.|[^%\\]|\\\Z)*", command, re.DOTALL)
+    return re.sub(rb"\\([%\\])", rb"\1", head[0] if head else b"")
+
+
+def as_logged(command: bytes) -> bytes:
+    """How cron writes a command into its log: printable ASCII only (mkprint in its misc.c)."""
+
+    def one(byte: int) -> bytes:
+        if byte < 0x20:
+            return b"^%c" % (byte + 0x40)
+        if byte < 0x7F:
+            return b"%c" % byte
+        return b"^?" if byte == 0x7F else b"\\%03o" % byte
+
+    return b"".join(map(one, command))
+
+
 def env_line(name: str, value: str) -> str | None:
     """The line that sets a variable to exactly this value, or None if cron has none.
 

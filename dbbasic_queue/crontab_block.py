@@ -73,6 +73,15 @@ def cut_block(text: bytes, name: str) -> bytes:
     return text[:begin] + text[end:]
 
 
+def text_above(text: bytes, name: str) -> bytes:
+    """What stands above the block: its settings hold for our entries too; empty without a block.
+
+    Raises `InstallError` for damaged markers.
+    """
+    begin, _ = _span(text, name) or (0, 0)
+    return text[:begin]
+
+
 def block_names(text: bytes) -> list[str]:
     """The names of all blocks in a crontab, in order."""
     found = re.findall(rb"^# BEGIN dbbasic-queue ([a-z][a-z0-9-]{0,31})$", text, re.MULTILINE)

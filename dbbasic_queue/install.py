@@ -379,8 +379,8 @@ def _refuse_edited(plan: Plan) -> None:
     listed = ", ".join(str(change.path) for change in plan.edited)
     raise InstallError(
         f"{listed}: changed by hand, or not written by this installer. Nothing was changed. "
-        "Take the change over into the config, or overwrite it with --force (a copy is kept):\n"
-        + diff(plan, only=plan.edited)
+        "Take the change over into the config, or overwrite it with --force (a copy is kept)\n"
+        + diff(plan, only=[change for change in plan.edited if change.after])
     )
 
 

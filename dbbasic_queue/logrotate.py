@@ -176,11 +176,7 @@ def _field(table: Path, key: int, value: str, wanted: int) -> str:
     except FileNotFoundError:
         raise KeyError(value) from None
     for row in rows:
-        if (
-            len(row) > max(key, wanted)
-            and row[key] == value
-            and _NAME.fullmatch(row[wanted] or "x")
-        ):
+        if len(row) > max(key, wanted) and row[key] == value:
             return row[wanted]
     raise KeyError(value)
 

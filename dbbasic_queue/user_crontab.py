@@ -132,35 +132,35 @@ class BlockStore:
 
     def __init__(self, site: Site, crontab: UserCrontab) -> None:
         self._site = site
-        self._crontab = crontab
+        self.crontab = crontab
 
     def read(self, path: Path) -> Found | None:
         """See `Store.read`."""
-        block = find_block(self._crontab.listing(), _name(path))
+        block = find_block(self.crontab.listing(), _name(path))
         return Found(block, 0o600) if block is not None else None
 
     def write(self, files: Sequence[File]) -> None:
         """See `Store.write`. What others have changed since the plan was made stays changed."""
-        text = changed = self._crontab.read()
+        text = changed = self.crontab.read()
         for file in files:
             changed = put_block(changed, _name(file.path), file.text)
         self._replace(text, changed)
 
     def delete(self, path: Path) -> None:
         """See `Store.delete`."""
-        text = self._crontab.read()
+        text = self.crontab.read()
         self._replace(text, cut_block(text, _name(path)))
 
     def names(self) -> list[str]:
         """The names of all blocks in the crontab."""
-        return block_names(self._crontab.listing())
+        return block_names(self.crontab.listing())
 
     def _replace(self, old: bytes, new: bytes) -> None:
         if new == old:
             return
         if old:
-            keep_backup(self._site, SPOOL / self._crontab.user, old)
-        self._crontab.write(new)
+            keep_backup(self._site, SPOOL / self.crontab.user, old)
+        self.crontab.write(new)
 
 
 def _name(path: Path) -> str:
