@@ -62,9 +62,9 @@ from dbbasic_queue.errors import InstallError
 from dbbasic_queue.folders import File, Folders, Found, Site, put_files, refusing
 from dbbasic_queue.manifest import (
     Manifest,
+    delete_manifest,
     digest,
     load_manifest,
-    manifest_path,
     manifests,
     save_manifest,
 )
@@ -93,6 +93,8 @@ __all__ = [
     "plan_remove",
     "remove",
 ]
+
+_TRIES = 1000
 
 # --- What a target works with -------------------------------------------------------------------
 
@@ -276,8 +278,8 @@ def remove(target: Target, name: str, *, force: bool = False) -> Plan:
         if not force:
             _refuse_edited(plan)
         _carry_out(target, plan)
-        manifest_path(target.site, name, target.kind).unlink(missing_ok=True)
-    _tidy(target.site)
+        delete_manifest(target.site, name, target.kind)
+        _tidy(target.site)
     _activate(target, plan)
     return plan
 
@@ -349,9 +351,7 @@ def _locked(site: Site) -> Iterator[None]:
     """Exclude other installers of this site; the lock is on the folder, so no file is left over."""
     folder = site.installed
     while True:
-        with refusing(folder, "cannot lock"):
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        handle = _open_folder(folder)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             # A removal may have taken the folder away while we waited for its lock.
@@ -360,6 +360,16 @@ def _locked(site: Site) -> Iterator[None]:
                 return
         finally:
             os.close(handle)
+
+
+def _open_folder(folder: Path) -> int:
+    """Open the folder, made if need be; a removal at the same time may take it away in between."""
+    with refusing(folder, "cannot lock"):
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                folder.mkdir(parents=True, exist_ok=True)
+                return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        raise InstallError(f"{folder}: cannot lock: it does not stay")
 
 
 def _refuse_namesake(site: Site, old: Manifest | None, config: Config) -> None:
@@ -414,7 +424,10 @@ def _activate(target: Target, plan: Plan) -> None:
 
 
 def _tidy(site: Site) -> None:
-    """Take our own folders away when the last installation is gone; a folder in use stays."""
+    """Take our own folders away when the last installation is gone; a folder in use stays.
+
+    Under the lock: who waits for it finds the folder gone, and makes another.
+    """
     for folder in (site.installed, site.installed.parent):
         with contextlib.suppress(OSError):
             folder.rmdir()

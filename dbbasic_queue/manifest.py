@@ -105,6 +105,13 @@ def save_manifest(site: Site, manifest: Manifest) -> None:
             put_files([(path, text, 0o644)])
 
 
+def delete_manifest(site: Site, name: str, kind: str) -> None:
+    """Forget an installation. No error if there is no manifest."""
+    path = manifest_path(site, name, kind)
+    with refusing(path, "cannot delete the manifest"):
+        path.unlink(missing_ok=True)
+
+
 def manifests(site: Site) -> list[Manifest]:
     """All manifests of a site, by name; those that cannot be read are skipped."""
     found = []

@@ -57,7 +57,7 @@ def survey(target: Target, name: str, config: Config | None) -> Status | None:
         state = "missing" if found is None else "changed by hand"
         files[str(path)] = "as installed" if found and digest(found.text) in hashes else state
     entries = tuple(target.status(name, config))
-    running = tuple(holders(config.queue.file)) if config else None
+    running = tuple(holders(target.site.below(config.queue.file))) if config else None
     return Status(name, target.kind, manifest.config, files, entries, running)
 
 
