@@ -30,6 +30,7 @@ from dbbasic_queue.install import (
 from dbbasic_queue.logrotate import LogrotateTarget
 from dbbasic_queue.manifest import double_scheduled, load_manifest, removal_command
 from dbbasic_queue.status import Status, survey
+from dbbasic_queue.systemd import SystemdTarget
 
 OK, DIFFERS, TROUBLE = 0, 1, 2
 _VERBS = {
@@ -59,6 +60,19 @@ def cron(arguments: Sequence[str] | None = None) -> int:
             "Schedule all that a dbq.toml names (worker, recurring jobs, prune, health) by cron.",
             lambda site: CrontabTarget(site) if site.user else CronTarget(site),
             "a block in the crontab of NAME (yours, if not given); other lines stay as they are",
+        ),
+        arguments,
+    )
+
+
+def systemd(arguments: Sequence[str] | None = None) -> int:
+    """`dbq-install-systemd`: returns the exit code."""
+    return _main(
+        _Tool(
+            "dbq-install-systemd",
+            "Schedule all that a dbq.toml names (worker, recurring jobs, prune, health) by systemd.",
+            SystemdTarget,
+            "units for the own service manager of NAME (yours, if not given)",
         ),
         arguments,
     )
@@ -336,4 +350,4 @@ def _time(moment: datetime | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit({"cron": cron, "logrotate": logrotate}[sys.argv[1]](sys.argv[2:]))
+    sys.exit({"cron": cron, "systemd": systemd, "logrotate": logrotate}[sys.argv[1]](sys.argv[2:]))
