@@ -233,6 +233,7 @@ class Machine:
             text=True,
             errors="surrogateescape",
             timeout=seconds,
+            preexec_fn=self._join_cgroup,
         )
         if check and done.returncode:
             told = f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
@@ -278,6 +279,13 @@ class Machine:
 
     def _enter(self) -> list[str]:
         return ["nsenter", "--target", str(self._leader), "--all"]
+
+    def _join_cgroup(self) -> None:
+        """Become a process of the machine for its systemd too; logind refuses those from outside."""
+        for line in Path(f"/proc/{self._leader}/cgroup").read_text().splitlines():
+            number, _, path = line.split(":", 2)
+            if number == "0":
+                (_cgroup_root() / path.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
 
     def _environment(self, user: str) -> dict[str, str]:
         path = f"{VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -355,9 +363,14 @@ def _drop_cgroups(pid: int) -> None:
 
 def _cgroups(pid: int) -> list[Path]:
     """Our folder in each hierarchy that systemd counts processes in."""
-    top = Path("/sys/fs/cgroup")
-    roots = [top] if (top / "cgroup.procs").exists() else [top / "systemd", top / "unified"]
-    return [root / f"dbq-e2e-{pid}" for root in roots if root.is_dir()]
+    roots = {_cgroup_root(), Path("/sys/fs/cgroup/systemd")}
+    return [root / f"dbq-e2e-{pid}" for root in sorted(roots) if root.is_dir()]
+
+
+def _cgroup_root() -> Path:
+    """Where the host has its unified hierarchy: at the top, or beside the old ones."""
+    beside = Path("/sys/fs/cgroup/unified")
+    return beside if beside.is_dir() else beside.parent
 
 
 def _remove_abandoned() -> None:
