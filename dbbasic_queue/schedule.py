@@ -30,6 +30,9 @@ all year, but for this:
   stop a worker for an hour, so what fires at the same minutes of every hour of every day, and at
   the same minutes of each quarter of an hour (every 1, 3, 5 or 15 minutes), is written in UTC:
   every time zone in use is a multiple of 15 minutes from it.
+* In a few zones systemd 252 loses some times more, between a skip and the end of that day, of
+  schedules that would have fired in the skip: where the skip is no single full hour (Chatham,
+  Troll) and in Morocco, whose winter time is the one with the daylight saving flag.
 """
 
 from __future__ import annotations
