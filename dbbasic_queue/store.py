@@ -71,9 +71,10 @@ class _File:
     """An open table file; closed when the last user lets go of it.
 
     Whether it is still the file of that path is asked of the kernel by the name that the
-    descriptor has in /proc, which says when it was renamed, replaced or deleted. The plain way,
-    stat(2), would make each write record a new time and each fdatasync write the inode as well:
-    45 microseconds on a disk that syncs in 100 (Linux since 6.13, multigrain timestamps).
+    descriptor has in /proc, which says when it was renamed, replaced or deleted: only the path
+    itself is an answer, on any other one stat(2) decides. To ask that each time would make each
+    write record a new time and each fdatasync write the inode as well: 45 microseconds on a disk
+    that syncs in 100 (Linux since 6.13, multigrain timestamps).
     """
 
     __slots__ = ("_descriptors", "_name", "_number", "_path", "fd", "identity", "writable")
@@ -84,26 +85,21 @@ class _File:
         self.writable = writable
         self.identity = _identity(os.fstat(self.fd))
         self._path = path
+        self._name = os.fsencode(path)
         self._number = b"%d" % self.fd
         self._descriptors = _own_descriptors()
-        self._name = self._ask_name()
 
     def is_current(self) -> bool:
         """Whether this is the file that the path leads to now."""
-        name = self._ask_name()
-        if name == self._name and name is not None:
-            return True
-        self._name = name
+        try:
+            if os.readlink(self._number, dir_fd=self._descriptors) == self._name:
+                return True
+        except OSError:
+            pass  # no /proc
         try:
             return _identity(os.stat(self._path)) == self.identity
-        except FileNotFoundError:
+        except OSError:
             return False
-
-    def _ask_name(self) -> bytes | None:
-        try:
-            return os.readlink(self._number, dir_fd=self._descriptors)
-        except OSError:  # no /proc: is_current asks stat each time
-            return None
 
     def size(self) -> int:
         """Its length in bytes."""
