@@ -1,0 +1,155 @@
+"""Who is running what: kernel locks, not clocks.
+
+Theory of operation
+-------------------
+A worker that runs a job holds a lock on one byte of `queue.claims`, chosen by the job's id. The
+kernel drops it the instant the process dies, however it dies, and after a reboot there is none.
+So a job that runs for ten hours is never taken for dead, and one whose worker was killed is seen
+at once. All of it happens under the table's lock; the claim outlives that lock.
+
+The locks are *open file description* locks (fcntl(2), F_OFD_SETLK). The traditional ones have a
+trap that a job queue steps into: when a process closes any descriptor of the file, all its locks
+are gone, so a handler that backs up or checksums the folder would give its own job away. These
+have their own: a forked child shares them. The child's copy is closed as soon as it is born.
+Where the kernel has none (not Linux), the traditional ones serve, and the trap is back.
+
+The file's modification time is the time of the last worker run. Its text is a note to whoever
+wonders what it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from .files import open_sibling
+
+NOTE: Final = (
+    b"Locks of running jobs live on bytes of this file; its time is that of the last worker run.\n"
+    b"Do not delete it while workers run: their jobs would look abandoned and be run again.\n"
+)
+
+_SETLK: Final[int] = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
+_GETLK: Final[int] = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
+# struct flock: type, whence, start, len, pid; "0q" pads the end as the C compiler does.
+_FLOCK: Final = struct.Struct("@hhqqi0q")
+_JOBS: Final = 1 << 61  # the bytes from here on are jobs, those below are worker slots
+
+
+def _byte_of(job_id: bytes) -> int:
+    """Two jobs that fall on one byte are never run at the same time, which does no harm."""
+    try:
+        number = int(job_id, 16)  # as our own ids are
+    except ValueError:
+        number = int.from_bytes(blake2b(job_id, digest_size=8).digest(), "big")
+    return _JOBS | number & (_JOBS - 1)
+
+
+class Claims:
+    """The claims of one process on the jobs of one table.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> claims = Claims(folder / "queue.claims", folder / "queue.tsv")
+    >>> claim = claims.take(b"a1")
+    >>> claims.take(b"a1") is None, claims.is_held(b"a1")
+    (True, True)
+    >>> claims.release(claim); claims.is_held(b"a1")
+    False
+    """
+
+    def __init__(self, path: Path, table: Path) -> None:
+        self.path = path
+        self._table = table  # whose mode the file takes on
+        self._fd = -1
+        self._writable = False
+        self._mine: set[int] = set()  # a process's own locks do not exclude its threads
+
+    def take(self, job_id: bytes) -> int | None:
+        """Claim a job; None when it is claimed already, by this process or another."""
+        byte = _byte_of(job_id)
+        return byte if self._lock(byte) else None
+
+    def release(self, claim: int) -> None:
+        """Give back what `take` returned. Harmless in a child that has forked since."""
+        self._unlock(claim)
+
+    def is_held(self, job_id: bytes) -> bool:
+        """Whether any process holds a claim on this job. Needs read permission only."""
+        byte = _byte_of(job_id)
+        if byte in self._mine:
+            return True
+        if not self._open(writable=False):
+            return False
+        answer = fcntl.fcntl(self._fd, _GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
+        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+    def take_slot(self, count: int) -> int | None:
+        """Take one of `count` worker slots, held until `release_slot` or the process ends.
+
+        Returns its number, or None when all are taken.
+        """
+        return next((slot for slot in range(count) if self._lock(slot)), None)
+
+    def release_slot(self, slot: int) -> None:
+        """Give a worker slot back."""
+        self._unlock(slot)
+
+    def mark_run(self) -> None:
+        """Note that a worker is at work now: the dead man's switch of the health check."""
+        self._open(writable=True)
+        os.utime(self._fd)
+
+    def last_run(self) -> float | None:
+        """When a worker was last at work, in Unix seconds; None when none ever was."""
+        try:
+            return os.stat(self.path).st_mtime
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """Close the file, which drops this process's claims. Used in a forked child."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+        self._mine.clear()
+
+    def _lock(self, byte: int) -> bool:
+        if byte in self._mine:
+            return False
+        self._open(writable=True)
+        try:
+            fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise
+        self._mine.add(byte)
+        return True
+
+    def _unlock(self, byte: int) -> None:
+        if byte in self._mine:
+            self._mine.discard(byte)
+            fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, byte, 1, 0))
+
+    def _open(self, *, writable: bool) -> bool:
+        """Open the file once; False when it is not there and need not be."""
+        if self._fd >= 0 and (self._writable or not writable):
+            return True
+        if not writable:
+            try:
+                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            return True
+        self.close()
+        self._fd = open_sibling(self.path, self._table)
+        self._writable = True
+        if os.fstat(self._fd).st_size == 0:
+            os.pwrite(self._fd, NOTE, 0)
+        return True

@@ -1,0 +1,35 @@
+"""Small things about files that the standard library leaves out."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+
+def open_sibling(path: Path, table: Path) -> int:
+    """Open a file beside the table for reading and appending, made with the table's mode.
+
+    So whoever may write the table may write what belongs to it, whatever the umask of the process
+    that came first. Raises `OSError`.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        return os.open(path, flags)
+    fd = os.open(path, flags | os.O_CREAT, 0o666)
+    with suppress(FileNotFoundError, PermissionError):
+        os.fchmod(fd, os.stat(table).st_mode & 0o666)
+    return fd
+
+
+# Bytes a write. A longer one makes the kernel (Linux, ext4 with large folios) keep the file in big
+# pieces of memory, in which each small write afterwards costs 4 microseconds instead of 1.
+SLICE: Final = 1 << 16
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`. Raises `OSError`; part of it may be written then."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view[:SLICE]) :]

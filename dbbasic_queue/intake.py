@@ -1,0 +1,161 @@
+"""What may become a job: the checks of a type, a payload, an id and a time.
+
+Each says what is wrong and where, before anything is written.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime
+from typing import Any, Final
+
+from .errors import InvalidJob
+from .tsv import dump_json
+
+PAYLOAD_LIMIT: Final = 1 << 20  # bytes; dbbasic-tsv's readers stop at 2 MiB a field
+TIME_LIMIT: Final = 10**11  # Unix seconds: the year 5138, far beyond any job and any typing error
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PLAIN_TYPE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+
+
+def check_type(job_type: Any) -> str:
+    """The type, when it is 1 to 64 printable characters without white space, not led by " or #.
+
+    Raises `InvalidJob`.
+    """
+    if isinstance(job_type, str):
+        if _PLAIN_TYPE.fullmatch(job_type):
+            return job_type
+        if (
+            1 <= len(job_type) <= 64
+            and job_type.isprintable()
+            and not any(char.isspace() for char in job_type)
+            and job_type[0] not in '"#'
+        ):
+            return job_type
+    raise InvalidJob(
+        f"job type {job_type!r:.100}: must be a string of 1 to 64 printable characters, without"
+        ' white space, not beginning with " or #'
+    )
+
+
+def check_id(job_id: Any) -> str:
+    """The id, when it matches `[A-Za-z0-9_-]{1,64}`. Raises `InvalidJob`."""
+    if isinstance(job_id, str) and _ID.fullmatch(job_id):
+        return job_id
+    raise InvalidJob(
+        f"job id {job_id!r:.100}: must be 1 to 64 letters, digits, hyphens or underscores"
+    )
+
+
+def check_payload(payload: Any, limit: int = PAYLOAD_LIMIT) -> str:
+    """The JSON text of a payload: a dict with string keys, of what JSON can hold, up to `limit`.
+
+    `limit` is in bytes. Raises `InvalidJob`, which names the value that does not fit.
+
+    >>> check_payload({"to": "zoe@example.com"})
+    '{"to": "zoe@example.com"}'
+    """
+    if not isinstance(payload, dict):
+        raise InvalidJob(f"payload: must be a dict (a JSON object), not {_kind(payload)}")
+    try:
+        text = dump_json(payload)
+    except RecursionError:
+        raise InvalidJob("payload: nested too deeply for JSON") from None
+    except (TypeError, ValueError) as error:
+        raise InvalidJob(_explain(payload, str(error))) from None
+    if not _keys_are_strings(payload):
+        raise InvalidJob(_explain(payload, "a key is not a string"))
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > limit:
+        raise InvalidJob(
+            f"payload: {size} bytes of JSON, over the limit of {limit}; put the data in a file"
+            " and its path in the payload"
+        )
+    return text
+
+
+def check_time(run_at: Any, now: int) -> int:
+    """The Unix second from which a job may run; `None` and 0 mean now, fractions round up.
+
+    Raises `InvalidJob` for anything but a number of seconds or an aware `datetime`.
+
+    >>> check_time(None, 1700000000), check_time(1800000000.5, 1700000000)
+    (1700000000, 1800000001)
+    """
+    if run_at is None:
+        return now
+    if isinstance(run_at, datetime):
+        if run_at.tzinfo is None:
+            raise InvalidJob(
+                f"run_at {run_at!r}: this datetime has no time zone; use datetime.now(UTC) or"
+                " .astimezone()"
+            )
+        run_at = run_at.timestamp()
+    if isinstance(run_at, bool) or not isinstance(run_at, int | float):
+        raise InvalidJob(
+            f"run_at {run_at!r:.100}: must be Unix seconds (int or float) or an aware datetime,"
+            f" not {_kind(run_at)}"
+        )
+    if not 0 <= run_at <= TIME_LIMIT:  # false for NaN, too
+        raise InvalidJob(f"run_at {run_at!r:.100}: not a time between 1970 and the year 5138")
+    return math.ceil(run_at) or now
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def _keys_are_strings(value: Any) -> bool:
+    """Whether every dict below `value` has string keys only (json turns others into strings)."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                return False
+            if isinstance(item, dict | list | tuple) and not _keys_are_strings(item):
+                return False
+        return True
+    for item in value:
+        if isinstance(item, dict | list | tuple) and not _keys_are_strings(item):
+            return False
+    return True
+
+
+def _explain(payload: dict[Any, Any], otherwise: str) -> str:
+    try:
+        fault = _find_fault(payload, "payload")
+    except RecursionError:  # it holds itself
+        fault = None
+    return fault or f"payload: {otherwise}"
+
+
+def _find_fault(value: Any, where: str) -> str | None:
+    """The first place below `value` that JSON cannot hold, in words."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                return f"{where}: key {key!r:.60} is {_kind(key)}; JSON's keys are strings"
+            fault = _find_fault(item, f"{where}[{key!r:.60}]")
+            if fault:
+                return fault
+        return None
+    if isinstance(value, list | tuple):
+        faults = (_find_fault(item, f"{where}[{i}]") for i, item in enumerate(value))
+        return next((fault for fault in faults if fault), None)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{where}: {value!r} is no JSON number"
+    if value is None or isinstance(value, str | float | bool):
+        return None
+    if isinstance(value, int):
+        return _int_fault(value, where)
+    return f"{where}: {_kind(value)} cannot be JSON; use strings, numbers, lists and dicts"
+
+
+def _int_fault(value: int, where: str) -> str | None:
+    try:
+        str(value)
+    except ValueError:
+        return f"{where}: an integer of {value.bit_length()} bits is too long to be written"
+    return None

@@ -1,0 +1,666 @@
+"""The queue's verbs: enqueue, take, settle, rescue, retry, cancel, prune.
+
+Each is one critical section under the table's lock, and one sync after it. States change here
+and nowhere else, by the rules of job.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import intake
+from .agenda import Agenda
+from .backoff import BackoffLike, seconds
+from .claims import Claims
+from .errors import InvalidJob, JobExists, StorageError
+from .job import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    FINISHED,
+    PENDING,
+    PROCESSING,
+    STATUSES,
+    Job,
+    require,
+)
+from .store import FULL, JobTable
+from .tsv import Row, build_line, to_job
+
+log = logging.getLogger("dbbasic_queue")
+
+_alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+
+class Attempt(NamedTuple):
+    """A job in hand: claimed by this process, its row as it was in that generation."""
+
+    job: Job
+    row: Row
+    generation: int
+    claim: int
+    spoiled: bool = False  # the payload is no JSON; job.payload is its text
+
+
+class Outcome(NamedTuple):
+    """How an attempt ended, and so what is to be written."""
+
+    attempt: Attempt
+    status: str  # completed, failed, or pending: once more
+    run_at: int  # Unix seconds: when it ended, or when it is due again
+    error: str = ""
+    result: str = ""  # JSON text
+    refund: bool = False  # the attempt does not count
+    seconds: float = 0.0  # that the handler ran
+    exception: BaseException | None = None  # what it raised
+
+
+class Rescued(NamedTuple):
+    """An orphan: a job whose worker died, and what became of it."""
+
+    job: Job
+    status: str
+    run_at: int
+
+
+class Stats(NamedTuple):
+    """The state of a queue in numbers."""
+
+    jobs: dict[str, int]  # by state
+    ready: int  # pending and due
+    latency: int  # seconds since the oldest of them was due
+    last_run: float | None  # Unix seconds: when a worker was last at work; None: never
+    size: int  # bytes of the table
+
+
+class Ledger:
+    """The jobs of one table, and what may be done with them.
+
+    Args:
+        path: the table file; made, with its folder, by the first job.
+        durability: "full": what is acknowledged survives a power cut; "normal": it survives any
+            crash of processes.
+        max_payload: bytes of JSON a payload may have.
+        clock: Unix seconds; for tests.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        durability: str = FULL,
+        *,
+        max_payload: int = intake.PAYLOAD_LIMIT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.table = JobTable(path, durability)
+        self.claims = Claims(self.table.sibling("claims"), self.table.data_file)
+        self.max_payload = max_payload
+        self._clock = clock
+        self._wake = str(self.table.sibling("wake"))
+        self._wake_exists = False
+        self._wake_asked = -1
+        _alive.add(self)
+
+    @property
+    def path(self) -> Path:
+        """The table file."""
+        return self.table.data_file
+
+    def now(self) -> int:
+        """The time in Unix seconds."""
+        return int(self._clock())
+
+    # -- adding ------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        job_type: str,
+        payload: dict[str, Any],
+        run_at: Any = None,
+        *,
+        job_id: str | None = None,
+    ) -> str:
+        """Add a job and return its id. In "full" it is on disk by then.
+
+        Args:
+            job_type: 1 to 64 printable characters; which handler runs it.
+            payload: a dict that JSON can hold, handed to the handler.
+            run_at: Unix seconds (int or float) or an aware datetime; not before then. Now if None.
+            job_id: an idempotency key, `[A-Za-z0-9_-]{1,64}`. If a job with it is there already,
+                nothing is added and the id is returned. Costs a search of the table.
+
+        Raises:
+            InvalidJob: the type, payload, time or id is not what it should be.
+            JobExists: a job with this id is there, with another type or payload.
+            StorageError: the disk refused; nothing was added, unless the message says that only
+                the sync failed.
+
+        >>> import tempfile
+        >>> ledger = Ledger(tempfile.mkdtemp() + "/queue.tsv")
+        >>> ledger.enqueue("mail", {"to": "zoe@example.com"}, job_id="welcome-17")
+        'welcome-17'
+        """
+        now = int(self._clock())
+        head_type = intake.check_type(job_type)
+        text = intake.check_payload(payload, self.max_payload)
+        due = now if run_at is None else intake.check_time(run_at, now)
+        if job_id is not None:
+            return self._enqueue_once(
+                _Order(intake.check_id(job_id), head_type, text, due, keyed=True), now
+            )
+        job_id = os.urandom(8).hex()
+        head = f"{job_id}\t{head_type}\t{text}".encode()
+        table = self.table
+        table.acquire()
+        try:
+            table.append(build_line(table.size, head, PENDING, now, due, 0))
+        finally:
+            table.release()
+        table.sync()
+        self._announce(job_id, head_type, now, due)
+        return job_id
+
+    def _enqueue_once(self, order: _Order, now: int) -> str:
+        key = order.job_id.encode()
+        hint = self.table.search(key)
+        with self.table.writing():
+            there = self.table.find(key, hint)
+            if there is None:
+                self.table.append(
+                    build_line(self.table.size, order.head(), PENDING, now, order.due, 0)
+                )
+            else:
+                known = there.type.decode(), there.payload.decode()
+                _require_same(order.job_id, known, order)
+        # Also when it was there: whoever added it may not have synced it yet.
+        self.table.sync()
+        if there is None:
+            self._announce(order.job_id, order.job_type, now, order.due)
+        return order.job_id
+
+    def enqueue_many(self, jobs: Iterable[Sequence[Any] | Mapping[str, Any]]) -> list[str]:
+        """Add many jobs with one lock, one write and one sync, all or none; returns their ids.
+
+        Args:
+            jobs: `(type, payload)` or `(type, payload, run_at)` each, or a mapping with the keys
+                `job_type`, `payload` and perhaps `run_at` and `job_id`.
+
+        Raises what `enqueue` raises, naming the number of the job (from 0); then none was added.
+
+        >>> import tempfile
+        >>> ledger = Ledger(tempfile.mkdtemp() + "/queue.tsv")
+        >>> len(ledger.enqueue_many([("mail", {"to": "a"}), ("mail", {"to": "b"}, 1800000000)]))
+        2
+        """
+        now = self.now()
+        orders = [self._order(number, job, now) for number, job in enumerate(jobs)]
+        ids = [order.job_id for order in orders]
+        with self.table.writing():
+            if any(order.keyed for order in orders):
+                orders = self._without_known(orders)
+            if orders:
+                self.table.append_batch(self._lines(orders, now))
+        self.table.sync()
+        if any(order.due <= now for order in orders):
+            self._wake_up(now)
+        log.info("enqueued %d jobs", len(orders), extra={"event": "enqueued", "count": len(orders)})
+        return ids
+
+    def _order(self, number: int, job: Any, now: int) -> _Order:
+        try:
+            job_type, payload, run_at, job_id = _unpack(job)
+            return _Order(
+                os.urandom(8).hex() if job_id is None else intake.check_id(job_id),
+                intake.check_type(job_type),
+                intake.check_payload(payload, self.max_payload),
+                now if run_at is None else intake.check_time(run_at, now),
+                job_id is not None,
+            )
+        except InvalidJob as error:
+            raise type(error)(f"job {number}: {error}; none was added") from None
+
+    def _without_known(self, orders: list[_Order]) -> list[_Order]:
+        """The orders whose id is neither in the table nor borne by one before them."""
+        keys = {order.job_id.encode() for order in orders if order.keyed}
+        known = {
+            row.id.decode(): (row.type.decode(), row.payload.decode())
+            for row in self.table.rows()
+            if row.id in keys
+        }
+        fresh = []
+        for order in orders:
+            if order.job_id in known:
+                _require_same(order.job_id, known[order.job_id], order)
+            else:
+                known[order.job_id] = order.job_type, order.payload
+                fresh.append(order)
+        return fresh
+
+    def _lines(self, orders: list[_Order], now: int) -> bytes:
+        offset = self.table.size
+        lines = []
+        for order in orders:
+            line = build_line(offset, order.head(), PENDING, now, order.due, 0)
+            lines.append(line)
+            offset += len(line)
+        return b"".join(lines)
+
+    def _announce(self, job_id: str, job_type: str, now: int, due: int) -> None:
+        if due <= now:
+            self._wake_up(now)
+        if log.isEnabledFor(logging.INFO):
+            log.info(
+                "enqueued %s %s",
+                job_type,
+                job_id,
+                extra={"event": "enqueued", "job_id": job_id, "job_type": job_type},
+            )
+
+    def _wake_up(self, now: int) -> None:
+        """Touch `queue.wake`, where it exists: a systemd path unit starts a worker on that."""
+        if now != self._wake_asked:
+            self._wake_asked = now
+            self._wake_exists = os.path.exists(self._wake)
+        if self._wake_exists:
+            with contextlib.suppress(OSError):  # the timer starts the worker all the same
+                os.utime(self._wake)
+
+    # -- working -----------------------------------------------------------------------------
+
+    def turn(
+        self,
+        agenda: Agenda,
+        outcome: Outcome | None = None,
+        *,
+        take: bool = True,
+        types: Collection[bytes] | None = None,
+    ) -> Attempt | None:
+        """Write how the last attempt ended and begin the next: one lock, one sync.
+
+        Returns the attempt begun, which is on disk (in "full") before its handler runs; None when
+        nothing is due, or when `take` is false. `types` limits what is taken.
+
+        Raises `StorageError`; a job just taken is put back before.
+        """
+        table = self.table
+        attempt = None
+        self._acquire(agenda)
+        try:
+            agenda.catch_up()
+            if outcome is not None:
+                self._settle(outcome, agenda)
+            if take:
+                attempt = self._take(agenda, types)
+        finally:
+            table.release()
+        if outcome is not None or attempt is not None:
+            try:
+                table.sync()
+            except StorageError:
+                if attempt is not None:
+                    self._put_back(attempt)
+                raise
+        return attempt
+
+    def _acquire(self, agenda: Agenda) -> None:
+        self.table.acquire()
+        if agenda.is_stale():  # has to be read whole, which should not hold others up
+            self.table.release()
+            agenda.read()
+            self.table.acquire()
+
+    def _settle(self, outcome: Outcome, agenda: Agenda) -> None:
+        job = outcome.attempt.job
+        row = self._row_of(outcome.attempt)
+        if row is None or row.status != PROCESSING or row.attempts != job.attempts:
+            log.warning(
+                "not recorded: %s %s is %s now, somebody else changed it while it ran",
+                job.type,
+                job.id,
+                row.status if row else "gone",
+                extra={"event": "fenced", "job_id": job.id, "job_type": job.type},
+            )
+        else:
+            new = self._write(row, outcome)
+            if outcome.status == PENDING:
+                agenda.add(outcome.run_at, new.offset)
+        self.claims.release(outcome.attempt.claim)
+
+    def _write(self, row: Row, outcome: Outcome) -> Row:
+        """Change the row; on a full disk, where only a change in place is possible, a short one."""
+        require(row.id, row.status, outcome.status)
+        attempts = row.attempts - outcome.refund
+        error, result = outcome.error.encode(), outcome.result.encode()
+        try:
+            return self.table.change(row, outcome.status, outcome.run_at, attempts, error, result)
+        except StorageError as fault:
+            if not (error or result):
+                raise
+            log.error("%s: %s is recorded without error or result", fault, row.id.decode())
+            return self.table.change(row, outcome.status, outcome.run_at, attempts)
+
+    def _row_of(self, attempt: Attempt) -> Row | None:
+        if attempt.generation == self.table.generation and self.table.holds(attempt.row):
+            return attempt.row
+        return self.table.find(attempt.row.id)
+
+    def _take(self, agenda: Agenda, types: Collection[bytes] | None) -> Attempt | None:
+        now = int(self._clock())
+        while (offset := agenda.pop_due(now)) is not None:
+            row = self.table.read_row(offset)
+            if row is None:
+                agenda.distrust()  # written anew in place by a program that takes no lock
+            elif row.status == PENDING and not self._is_outdated(row, agenda):
+                if row.run_at > now:
+                    agenda.add(row.run_at, offset)
+                elif types is None or row.type in types:
+                    attempt = self._begin(row, now)
+                    if attempt is not None:
+                        return attempt
+        return None
+
+    def _begin(self, row: Row, now: int) -> Attempt | None:
+        claim = self.claims.take(row.id)
+        if claim is None:
+            return None  # somebody put it back by hand while it runs
+        try:
+            taken = self.table.change(row, PROCESSING, now, row.attempts + 1, row.error)
+        except BaseException:
+            self.claims.release(claim)
+            raise
+        job = to_job(taken)
+        spoiled = isinstance(job.payload, str) and not row.payload.lstrip().startswith(b'"')
+        return Attempt(job, taken, self.table.generation, claim, spoiled)
+
+    def _is_outdated(self, row: Row, agenda: Agenda) -> bool:
+        """Whether a later line of this job is alive; if so, finish what a crash interrupted."""
+        if row.offset < agenda.moved.get(row.id, 0):
+            self.table.kill(row)
+            return True
+        return False
+
+    def _put_back(self, attempt: Attempt) -> None:
+        with self.table.writing():
+            row = self._row_of(attempt)
+            if row is not None and row.status == PROCESSING:
+                job = attempt.job
+                self.table.change(row, PENDING, job.run_at, job.attempts - 1, row.error)
+            self.claims.release(attempt.claim)
+
+    def rescue(self, agenda: Agenda, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
+        """Take back the jobs whose worker died: pending again after the backoff, or failed.
+
+        The attempt counts, so that a job that kills its worker cannot do so for ever.
+        """
+        if not agenda.processing:
+            return []
+        with self.table.writing():
+            agenda.catch_up()
+            suspects, agenda.processing = agenda.processing, []
+            rescued = []
+            for offset in suspects:
+                row = self.table.read_row(offset)
+                if row is None or row.status != PROCESSING or self._is_outdated(row, agenda):
+                    continue
+                if self.claims.is_held(row.id):
+                    agenda.processing.append(offset)
+                else:
+                    rescued.append(self._rescue(row, agenda, max_attempts, backoff))
+        if rescued:
+            self.table.sync()
+        return rescued
+
+    def _rescue(self, row: Row, agenda: Agenda, max_attempts: int, backoff: BackoffLike) -> Rescued:
+        now = int(self._clock())
+        error = b"WorkerDied: the worker died while it ran this job (attempt %d)" % row.attempts
+        if row.attempts >= max_attempts:
+            status, run_at = FAILED, now
+        else:
+            status, run_at = PENDING, now + seconds(backoff, row.attempts)
+        row = self.table.change(row, status, run_at, row.attempts, error)
+        if status == PENDING:
+            agenda.add(run_at, row.offset)
+        job = to_job(row)
+        log.warning(
+            "rescued %s %s: its worker died, attempt %d of %d; it is %s now",
+            job.type,
+            job.id,
+            job.attempts,
+            max_attempts,
+            status,
+            extra={"event": "rescued", "job_id": job.id, "job_type": job.type},
+        )
+        return Rescued(job, status, run_at)
+
+    # -- what a person does with a job -------------------------------------------------------
+
+    def cancel_job(self, job_id: str) -> bool:
+        """Cancel a pending job. True if it was pending, False if it is not or is unknown."""
+        return self._change_by_hand(job_id, (PENDING,), CANCELLED, b"Cancelled by user")
+
+    def retry_job(self, job_id: str) -> bool:
+        """Put a failed or cancelled job back, due now, with no attempts counted.
+
+        True if it was failed or cancelled, False if it is not or is unknown.
+        """
+        return self._change_by_hand(job_id, (FAILED, CANCELLED), PENDING)
+
+    def retry_failed(self, job_type: str | None = None) -> list[str]:
+        """Put all failed jobs back, or those of one type; returns their ids."""
+        wanted = None if job_type is None else job_type.encode(errors="replace")
+        now = int(self._clock())
+        with self.table.writing():
+            rows = [
+                row
+                for row in self.table.rows()
+                if row.status == FAILED and wanted in (None, row.type)
+            ]
+            for row in rows:
+                require(row.id, row.status, PENDING)
+                self.table.change(row, PENDING, now, 0)
+        if rows:
+            self.table.sync()
+            self._wake_up(now)
+        return [row.id.decode() for row in rows]
+
+    def _change_by_hand(
+        self, job_id: str, allowed: tuple[str, ...], status: str, error: bytes = b""
+    ) -> bool:
+        key = _key(job_id)
+        if key is None:
+            return False
+        hint = self.table.search(key)
+        if hint.generation == 0:
+            return False  # there is no table
+        now = int(self._clock())
+        with self.table.writing():
+            row = self.table.find(key, hint)
+            if row is None or row.status not in allowed:
+                return False
+            require(row.id, row.status, status)
+            attempts = 0 if status == PENDING else row.attempts
+            self.table.change(row, status, now, attempts, error)
+        self.table.sync()
+        if status == PENDING:
+            self._wake_up(now)
+        log.info("%s %s", status, job_id, extra={"event": status, "job_id": job_id})
+        return True
+
+    def prune_jobs(
+        self,
+        older_than: float | timedelta,
+        statuses: Collection[str] = (COMPLETED, CANCELLED),
+        *,
+        dry_run: bool = False,
+    ) -> int:
+        """Remove finished jobs that last changed that long ago; returns how many.
+
+        Args:
+            older_than: seconds, or a `timedelta`.
+            statuses: of completed, cancelled and failed.
+            dry_run: only count them.
+
+        Raises `ValueError` for a negative age or another status, `StorageError` when the table
+        cannot be written anew (which takes as much free space as the table is long).
+        """
+        age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        if not age >= 0:
+            raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds")
+        wanted = _finished(statuses)
+        limit = self._clock() - age
+
+        def is_old(row: Row) -> bool:
+            return row.status in wanted and row.run_at <= limit
+
+        old = sum(map(is_old, self.table.rows()))
+        if dry_run or not old:
+            return old
+        with self.table.writing():
+            pruned = self.table.rewrite(lambda row: not is_old(row))
+        log.info("pruned %d jobs", pruned, extra={"event": "pruned", "count": pruned})
+        return pruned
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def find_job(self, job_id: str) -> Job | None:
+        """A job by its id, None when there is none. Takes no more than read permission."""
+        key = _key(job_id)
+        if key is None:
+            return None
+        hint = self.table.search(key)
+        with self.table.reading():
+            row = self.table.find(key, hint)
+        return to_job(row) if row is not None else None
+
+    def get_job(self, job_id: str) -> dict[str, Any] | None:
+        """A job as a dict of the nine columns, payload and result parsed; None if unknown.
+
+        `error` and `result` are None when empty. A payload or result that somebody has spoiled is
+        handed over as its text.
+        """
+        job = self.find_job(job_id)
+        return job.as_dict() if job is not None else None
+
+    def list_jobs(
+        self, status: str | None = None, job_type: str | None = None, limit: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The jobs, as `get_job` gives them, in the order of the file.
+
+        Raises `ValueError` for an unknown status or a negative limit.
+        """
+        if status is not None and status not in STATUSES:
+            raise ValueError(f"status {status!r}: must be one of {', '.join(STATUSES)}")
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit {limit!r}: must be 0 or more")
+        wanted_type = None if job_type is None else job_type.encode(errors="replace")
+        found = (
+            to_job(row).as_dict()
+            for row in self.table.rows()
+            if status in (None, row.status) and wanted_type in (None, row.type)
+        )
+        return itertools.islice(found, limit)
+
+    def count_jobs(self) -> dict[str, int]:
+        """How many jobs there are in each of the five states.
+
+        >>> import tempfile
+        >>> Ledger(tempfile.mkdtemp() + "/queue.tsv").count_jobs()["pending"]
+        0
+        """
+        counts = self.table.count_by_status()
+        return {status: counts[status] for status in STATUSES}
+
+    def stats(self) -> Stats:
+        """The state of the queue in numbers. Takes no more than read permission."""
+        agenda = Agenda(self.table)
+        agenda.read()
+        now = self.now()
+        ready, since = agenda.due(now)
+        return Stats(
+            jobs=self.count_jobs(),
+            ready=ready,
+            latency=max(0, now - since) if since is not None else 0,
+            last_run=self.claims.last_run(),
+            size=self.table.size,
+        )
+
+
+class _Order(NamedTuple):
+    """What `enqueue_many` was asked to add, checked."""
+
+    job_id: str
+    job_type: str
+    payload: str  # JSON text
+    due: int
+    keyed: bool  # whether the caller chose the id
+
+    def head(self) -> bytes:
+        return f"{self.job_id}\t{self.job_type}\t{self.payload}".encode()
+
+
+def _unpack(job: Any) -> tuple[Any, Any, Any, Any]:
+    if isinstance(job, Mapping):
+        unknown = set(job) - {"job_type", "payload", "run_at", "job_id"}
+        if unknown or not {"job_type", "payload"} <= set(job):
+            raise InvalidJob(
+                "must have the keys job_type and payload, and may have run_at and job_id;"
+                f" it has {', '.join(map(repr, job))}"
+            )
+        return job["job_type"], job["payload"], job.get("run_at"), job.get("job_id")
+    if isinstance(job, list | tuple) and len(job) in (2, 3):
+        return job[0], job[1], job[2] if len(job) == 3 else None, None
+    raise InvalidJob(f"{job!r:.80} is neither (type, payload[, run_at]) nor a mapping")
+
+
+def _require_same(job_id: str, there: tuple[str, str], order: _Order) -> None:
+    """Raise `JobExists` unless the job that bears this id already is the one asked for."""
+    if there[0] != order.job_type:
+        what = f"type {there[0]}, not {order.job_type}"
+    elif not _same_json(there[1], order.payload):
+        what = "another payload"
+    else:
+        return
+    raise JobExists(f"a job with the id {job_id} exists, with {what}")
+
+
+def _same_json(one: str, other: str) -> bool:
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
+
+
+def _key(job_id: Any) -> bytes | None:
+    """The id as bytes; None for what cannot be an id, so that no job has it."""
+    try:
+        return intake.check_id(job_id).encode()
+    except InvalidJob:
+        return None
+
+
+def _finished(statuses: Collection[str]) -> frozenset[str]:
+    wanted = frozenset([statuses] if isinstance(statuses, str) else statuses)
+    if not wanted or not wanted <= set(FINISHED):
+        raise ValueError(
+            f"statuses {sorted(wanted)}: only {', '.join(FINISHED)} jobs can be pruned"
+        )
+    return wanted
+
+
+def _after_fork() -> None:
+    for ledger in list(_alive):
+        ledger.table.after_fork()
+        ledger.claims.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,1061 @@
+"""JobTable: the only module that opens, locks, syncs or renames the table.
+
+Theory of operation
+-------------------
+The file is the only truth; nothing about it is kept elsewhere. Whoever changes it holds an
+exclusive flock on `queue.lock` (the protocol of dbbasic-tsv) and first looks whether the file is
+still the one it knows: another inode means that somebody wrote it anew. `generation` counts that,
+and an offset is worth something only within its generation.
+
+Three kinds of change exist:
+
+* **append**: one write at the end. One that fails is cut off again; one that a crash has cut
+  short is a last line without a newline, which the next writer ends or sets aside. An append of
+  many lines first notes in `queue.lock` where it begins; a note found there by the next holder
+  means that the batch is not whole, and what there is of it is set aside.
+* **change in place**: one write of a row's tail, inside one sector (tsv.py), so that a crash
+  leaves the old tail or the new one.
+* **move**, where that does not fit: append the new version, marked as moved; sync; kill the old
+  line. After a crash in between, two lines of one id are alive: the later one wins, and the mark
+  tells whoever reads the table from the start that there may be an earlier one.
+
+`rewrite` (prune, compaction) writes a new file beside the old and renames it over.
+
+Syncs happen outside the lock, so that those of several processes merge. A thread may sync a file
+that another has just replaced: `_File` stays open for as long as somebody holds it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from dbbasic.tsv import TSV
+
+from .errors import StorageError, TableError
+from .files import SLICE, open_sibling, write_all
+from .tsv import (
+    COLUMNS,
+    HEADER,
+    MOVED,
+    SECTOR,
+    Row,
+    build_head,
+    build_line,
+    in_place,
+    is_torn,
+    parse_line,
+    row_status,
+)
+
+FULL: Final = "full"
+NORMAL: Final = "normal"
+PIECE: Final = 1 << 20  # bytes read at a time
+WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
+
+_APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
+_DEAD: Final = re.compile(rb"\n [^\n]*")
+_HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
+
+
+class _File:
+    """An open table file; closed when the last user lets go of it.
+
+    Whether it is still the file of that path is asked of the kernel by the name that the
+    descriptor has in /proc, which says when it was renamed, replaced or deleted: only the path
+    itself is an answer, on any other one stat(2) decides. To ask that each time would make each
+    write record a new time and each fdatasync write the inode as well: 45 microseconds on a disk
+    that syncs in 100 (Linux since 6.13, multigrain timestamps).
+    """
+
+    __slots__ = ("_descriptors", "_name", "_number", "_path", "fd", "identity", "writable")
+
+    def __init__(self, path: str, *, writable: bool) -> None:
+        self.fd = -1
+        self.fd = os.open(path, os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY))
+        self.writable = writable
+        self.identity = _identity(os.fstat(self.fd))
+        self._path = path
+        self._name = os.fsencode(path)
+        self._number = b"%d" % self.fd
+        self._descriptors = _own_descriptors()
+
+    def is_current(self) -> bool:
+        """Whether this is the file that the path leads to now."""
+        try:
+            if os.readlink(self._number, dir_fd=self._descriptors) == self._name:
+                return True
+        except OSError:
+            pass  # no /proc
+        try:
+            return _identity(os.stat(self._path)) == self.identity
+        except OSError:
+            return False
+
+    def size(self) -> int:
+        """Its length in bytes."""
+        return os.lseek(self.fd, 0, os.SEEK_END)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+_descriptors: tuple[int, int] = (0, -1)  # process id, descriptor of its /proc/self/fd
+
+
+def _own_descriptors() -> int:
+    """A descriptor of this process's /proc/self/fd, -1 where there is none."""
+    global _descriptors
+    if _descriptors[0] != os.getpid():
+        try:
+            fd = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            fd = -1
+        _descriptors = os.getpid(), fd
+    return _descriptors[1]
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+class Hint(NamedTuple):
+    """Where a search without the lock has looked, and what it found: see `JobTable.find`."""
+
+    generation: int
+    size: int  # of the part that was searched
+    offset: int  # of the row, or -1
+
+
+class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
+    """The queue's table: a `dbbasic.tsv.TSV` that is safe between processes and costs O(1).
+
+    The same file, lock protocol and reading methods (`query`, `query_one`, `count`, `all`,
+    `stats`). Each overridden method names the flaw of the plain class that it replaces.
+
+    Args:
+        path: the table file, which need not exist; it is made by the first write.
+        durability: "full" (a change is on disk when its `sync` returns) or "normal" (left to the
+            kernel: survives any crash of processes, not one of the machine).
+    """
+
+    def __init__(self, path: str | Path, durability: str = FULL) -> None:
+        # Plain: looking at a table makes its folder, file, index and metadata.
+        if durability not in (FULL, NORMAL):
+            raise ValueError(f'durability {durability!r}: must be "full" or "normal"')
+        self.data_file = Path(path).expanduser().resolve()
+        self.data_dir = self.data_file.parent
+        self.table_name = self.data_file.stem
+        self.columns = list(COLUMNS)
+        self.lock_file = self.sibling("lock")
+        self.index_file = self.sibling("idx")
+        self.meta_file = self.sibling("meta")
+        self.durability = durability
+        self.generation = 0
+        self.size = 0  # of the file, as seen when the lock was taken
+        self._killed = False  # lines, since the last look at whether to compact
+        self._path = str(self.data_file)  # os.stat takes a str faster than a Path
+        self._forget()
+
+    def sibling(self, suffix: str) -> Path:
+        """The path of the file beside the table that ends in `.suffix`."""
+        return self.data_file.with_name(f"{self.table_name}.{suffix}")
+
+    def after_fork(self) -> None:
+        """Start afresh in a forked child, which would share the parent's locks otherwise."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+        self._forget()
+        self.generation += 1
+
+    def _forget(self) -> None:
+        self._mutex = threading.RLock()  # flock does not exclude the threads of a process
+        self._depth = 0  # how often this thread holds the lock
+        self._lock_fd = -1
+        self._file: _File | None = None
+        self._clean_to = 0  # the file is known to end in a newline here
+
+    # -- the lock ----------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the table exclusively: made if missing, its end mended, its size known."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the table against writers; creates and changes nothing."""
+        self._mutex.acquire()
+        self._depth += 1
+        try:
+            if self._depth == 1:
+                self._lock_shared()
+                self._look_for_reading()
+            yield
+        finally:
+            self.release()
+
+    def _lock(self, exclusive: bool = True) -> Any:
+        # Plain: opens the lock file anew for each operation, and not at all in a transaction.
+        return self.writing() if exclusive else self.reading()
+
+    def acquire(self) -> None:
+        """`writing` without the context manager, for the paths where a microsecond counts."""
+        self._mutex.acquire()
+        self._depth += 1
+        if self._depth > 1:
+            return
+        try:
+            note = self._lock_exclusive()
+            file = self._file
+            if file is None or not file.writable or not file.is_current():
+                file = self._open(writable=True)
+            size = file.size()
+            if size < self.size:
+                self._new_generation()  # another program cut it in place
+            self.size = size
+            if note or self.size != self._clean_to:
+                self._mend(note)
+        except BaseException:
+            self.release()
+            raise
+
+    def _mend(self, note: int) -> None:
+        """See to what others have left: a lost header, half a batch, a torn line."""
+        if self._clean_to == 0:
+            self._check_header(mend=True)
+        if note:
+            self._end_batch()
+        if self.size != self._clean_to:
+            self._end_last_line()
+
+    def release(self) -> None:
+        """Let go of the table."""
+        self._depth -= 1
+        if self._depth == 0 and self._lock_fd >= 0:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        self._mutex.release()
+
+    def _lock_exclusive(self) -> int:
+        """Take the flock; returns the length of the note that a batch left in the lock file."""
+        while True:
+            if self._lock_fd < 0:
+                self._lock_fd = self._open_lock_for_writing()
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            status = os.fstat(self._lock_fd)
+            if status.st_nlink:
+                return status.st_size
+            self._close_lock()  # somebody deleted the file: others may hold a new one
+
+    def _lock_shared(self) -> None:
+        while True:
+            if self._lock_fd < 0:
+                self._lock_fd = self._open_lock_for_reading()
+            if self._lock_fd < 0:
+                return  # nobody has written yet, or we may not lock: read without
+            fcntl.flock(self._lock_fd, fcntl.LOCK_SH)
+            if os.fstat(self._lock_fd).st_nlink:
+                return
+            self._close_lock()
+
+    def _open_lock_for_writing(self) -> int:
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            return open_sibling(self.lock_file, self.data_file)
+        except OSError as error:
+            raise _refused(error, f"cannot lock the queue: open {self.lock_file}") from error
+
+    def _open_lock_for_reading(self) -> int:
+        for access in (os.O_RDWR, os.O_RDONLY):
+            with suppress(OSError):
+                return os.open(self.lock_file, access | os.O_CLOEXEC)
+        return -1
+
+    def _close_lock(self) -> None:
+        fd, self._lock_fd = self._lock_fd, -1
+        os.close(fd)
+
+    # -- looking at the file -------------------------------------------------------------------
+
+    def _look_for_reading(self) -> None:
+        file = self._file
+        if file is None or not file.is_current():
+            if not os.path.exists(self._path):
+                self._file, self.size = None, 0
+                return
+            file = self._open(writable=False)
+            self._check_header(mend=False)
+        size = file.size()
+        if size < self.size:
+            self._new_generation()
+        self.size = size
+
+    def _open(self, *, writable: bool) -> _File:
+        """Open the table as it is now, whoever wrote it; for writing, make it when missing."""
+        if writable and not os.path.exists(self._path):
+            self._create()
+        try:
+            opened = _File(self._path, writable=writable)
+            while not opened.is_current():
+                opened = _File(self._path, writable=writable)
+        except OSError as error:
+            verb = "write to" if writable else "read"
+            raise _refused(error, f"cannot {verb} the queue {self.data_file}") from error
+        if self._file is None or self._file.identity != opened.identity:
+            self._new_generation()
+            self.size = 0
+        self._file = opened
+        return opened
+
+    def _new_generation(self) -> None:
+        self.generation += 1
+        self._clean_to = 0
+
+    def _create(self) -> None:
+        # Plain: writes the header without a lock, into the file that others already see.
+        temporary = self._temporary()
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                os.write(fd, HEADER)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            with suppress(FileExistsError):  # made by a program that takes no lock
+                os.link(temporary, self.data_file)
+            self._sync_folder()
+        except OSError as error:
+            raise _refused(error, f"cannot make the queue {self.data_file}") from error
+        finally:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+    def _check_header(self, *, mend: bool) -> None:
+        first = os.pread(self._fd, 4096, 0)
+        if first.startswith(_HEADERS):
+            return
+        if HEADER.startswith(first):  # empty, as 1.0.0 leaves it behind when two processes meet
+            if mend:
+                self._pwrite(HEADER, 0)
+                self.size = len(HEADER)
+            return
+        line = first.split(b"\n", 1)[0][:80].decode(errors="replace")
+        raise TableError(
+            f"{self.data_file} is not a queue table: its first line is {line!r}, not the header"
+            f" {HEADER.decode().strip()!r}. If the header was lost, put it back as the first line"
+        )
+
+    @property
+    def _fd(self) -> int:
+        if self._file is None:
+            raise TableError(f"{self.data_file}: there is no such file")
+        return self._file.fd
+
+    def state(self) -> object:
+        """Something that differs when the file has changed since; takes no lock."""
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    # -- the end of the file ---------------------------------------------------------------------
+
+    def _end_last_line(self) -> None:
+        """See to it that the file ends in a newline, whatever a crash or an editor left there."""
+        if os.pread(self._fd, 1, self.size - 1) != b"\n":
+            start = self._start_of_last_line()
+            line = os.pread(self._fd, self.size - start, start)
+            if is_torn(line):
+                self._set_aside(start)
+            else:
+                self._pwrite(b"\n", self.size)
+                self.size += 1
+        self._clean_to = self.size
+
+    def _start_of_last_line(self) -> int:
+        end = self.size
+        while end > 0:
+            start = max(0, end - PIECE)
+            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+        return 0
+
+    def _set_aside(self, start: int) -> None:
+        """Move what stands from `start` to the end into `queue.torn`: out of the way, not lost."""
+        torn = os.pread(self._fd, self.size - start, start)
+        self._write_aside(torn if torn.endswith(b"\n") else torn + b"\n")
+        os.ftruncate(self._fd, start)
+        self.size = self._clean_to = start
+
+    def _write_aside(self, lines: bytes) -> None:
+        path = self.sibling("torn")
+        try:
+            fd = open_sibling(path, self.data_file)
+            try:
+                write_all(fd, lines)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _refused(error, f"cannot set lines of the queue aside in {path}") from error
+
+    def last_line(self) -> tuple[int, bytes, int]:
+        """Number (from 1), bytes and offset of the line at the end of the file."""
+        if self._file is None or self.size == 0:
+            return 0, b"", 0
+        start = self._start_of_last_line()
+        before = sum(piece.count(b"\n") for _, piece in self.pieces(end=start))
+        return before + 1, os.pread(self._fd, self.size - start, start), start
+
+    def append(self, data: bytes) -> int:
+        """Write whole lines at the end, all or nothing; returns the offset of the first.
+
+        Raises `StorageError` (disk full, quota, I/O error), after which the table is as before.
+        """
+        offset = self.size
+        try:
+            self._append(data)
+        except OSError as error:
+            self._cut_off(offset, len(data))
+            raise _refused(error, f"cannot append to the queue {self.data_file}") from error
+        self.size = self._clean_to = offset + len(data)
+        return offset
+
+    def append_batch(self, data: bytes) -> int:
+        """`append` of many lines, of which a crash in the middle leaves none."""
+        note = b"append %d %d %d %s\n" % (self._file_id(), self.size, len(data), _boot_id())
+        try:
+            os.pwrite(self._lock_fd, note, 0)
+        except OSError as error:
+            raise _refused(error, f"cannot write to {self.lock_file}") from error
+        try:
+            return self.append(data)
+        finally:
+            os.ftruncate(self._lock_fd, 0)
+
+    def _append(self, data: bytes) -> None:
+        # Where the kernel can (Linux), at the end as it is at this very moment: a person's
+        # `echo >> queue.tsv`, which takes no lock, is not written over.
+        written = 0
+        while written < len(data):
+            part = data[written : written + SLICE] if written or len(data) > SLICE else data
+            if _APPEND:
+                written += os.pwritev(self._fd, [part], 0, _APPEND)
+            else:
+                written += os.pwrite(self._fd, part, self.size + written)
+
+    def _cut_off(self, offset: int, length: int) -> None:
+        assert self._file is not None
+        size = self._file.size()
+        if offset < size <= offset + length:
+            os.ftruncate(self._fd, offset)
+        self._clean_to = 0
+
+    def _end_batch(self) -> None:
+        """Set aside what a process that died in `append_batch` has written of its batch."""
+        note = os.pread(self._lock_fd, 4096, 0).split()
+        if len(note) == 5 and note[0] == b"append" and note[4] == _boot_id():
+            inode, start, length = (int(word) for word in note[1:4])
+            if inode == self._file_id() and start < self.size < start + length:
+                self._set_aside(start)
+        os.ftruncate(self._lock_fd, 0)
+
+    def _file_id(self) -> int:
+        assert self._file is not None
+        return self._file.identity[1]
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def read_row(self, offset: int) -> Row | None:
+        """The live row that begins at `offset`; None when no row does."""
+        length = 512
+        while True:
+            piece = os.pread(self._fd, length, offset - 1)
+            if piece[:1] != b"\n":
+                return None
+            end = piece.find(b"\n", 1)
+            if end > 0:
+                return parse_line(piece[1 : end + 1], offset)
+            if len(piece) < length:
+                return None
+            length *= 4
+
+    def holds(self, row: Row) -> bool:
+        """Whether the row stands in the file still, byte for byte."""
+        line = row.line
+        return os.pread(self._fd, len(line) + 1, row.offset - 1) == b"\n" + line
+
+    def change(
+        self,
+        row: Row,
+        status: str,
+        run_at: int,
+        attempts: int,
+        error: bytes = b"",
+        result: bytes = b"",
+    ) -> Row:
+        """Write a new state of `row`, in place or by moving it; returns the row as it is now.
+
+        Raises `StorageError`, after which the old state is still there.
+        """
+        new = in_place(row, status, run_at, attempts, error, result)
+        if new is not None:
+            self._pwrite(new.line[row.tail : -1], row.offset + row.tail)
+            return new
+        head = build_head(row, moved=True)
+        line = build_line(self.size, head, status, row.created_at, run_at, attempts, error, result)
+        return self._move(row, line)
+
+    def _move(self, row: Row, line: bytes) -> Row:
+        offset = self.append(line)
+        # In "normal", too: here order alone decides whether the job survives a power cut.
+        self._fdatasync()
+        self.kill(row)
+        new = parse_line(line, offset)
+        assert new is not None
+        return new
+
+    def kill(self, row: Row) -> None:
+        """Turn a row's line into a dead one: blanks, of the same length.
+
+        The blank at its start and those in the same sector are one write. The rest follows when
+        that one is on disk: blanks there alone would be a malformed line after a power cut.
+        """
+        self._killed = True
+        start, end = row.offset, row.offset + len(row.line) - 1
+        sector_end = min(end, (start // SECTOR + 1) * SECTOR)
+        self._pwrite(b" " * (sector_end - start), start)
+        if sector_end < end:
+            self._fdatasync()
+            self._pwrite(b" " * (end - sector_end), sector_end)
+
+    def _pwrite(self, data: bytes, offset: int) -> None:
+        try:
+            written = os.pwrite(self._fd, data, offset)
+            if written < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise _refused(error, f"cannot write to the queue {self.data_file}") from error
+
+    # -- durability ------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """In "full", return when every change made so far is on disk. Call it without the lock.
+
+        Raises `StorageError`; whether the changes are on disk is then unknown, and syncing again
+        would not tell (fsync(2): the kernel reports an error once).
+        """
+        if self.durability == FULL:
+            self._fdatasync()
+
+    def _fdatasync(self) -> None:
+        file = self._file  # held here, as another thread may replace it meanwhile
+        if file is None:
+            return
+        try:
+            os.fdatasync(file.fd)
+        except OSError as error:
+            raise _refused(
+                error, f"the queue {self.data_file} may not be on disk: sync failed"
+            ) from error
+
+    def _sync_folder(self) -> None:
+        fd = os.open(self.data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    # -- finding a job -----------------------------------------------------------------------------
+
+    def search(self, job_id: bytes) -> Hint:
+        """Look for a job without holding anybody up; the answer is for `find` to confirm."""
+        with self.reading():
+            file, hint = self._file, Hint(self.generation, self.size, -1)
+        if file is None:
+            return hint
+        return hint._replace(offset=_search(file.fd, job_id, 0, hint.size))
+
+    def find(self, job_id: bytes, hint: Hint | None = None) -> Row | None:
+        """The row of a job, None when there is none. Call it under the lock (either kind).
+
+        `hint` is what `search` answered before the lock was taken; then only what has been
+        written since is searched. Of two live lines of one id, the later one is the job.
+        """
+        if self._file is None:
+            return None
+        if hint is not None and hint.generation == self.generation:
+            row = self._last_line_of(job_id, hint.size)
+            if row is None and hint.offset >= 0:
+                row = self.read_row(hint.offset)
+            if hint.offset < 0 or (row is not None and row.id == job_id):
+                return row
+        return self._last_line_of(job_id, 0)
+
+    def _last_line_of(self, job_id: bytes, start: int) -> Row | None:
+        end = self.size
+        while (offset := _search(self._fd, job_id, start, end)) >= 0:
+            row = self.read_row(offset)
+            if row is not None:
+                return row
+            end = offset - 1  # a malformed line that begins like the job's
+        return None
+
+    # -- reading it all ----------------------------------------------------------------------------
+
+    def pieces(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """(offset, whole lines) of the table from `start`, about 1 MiB at a time, header included.
+
+        Holds the lock for each piece only. What replaces the file meanwhile is not seen; what is
+        appended is, unless `end` (bytes) says where to stop. A torn last line is left out.
+        """
+        with self.reading():
+            file, size = self._file, self.size
+        carry = b""
+        at = start
+        while file is not None:
+            with self.reading():
+                size = file.size() if end is None else end
+                piece = os.pread(file.fd, min(PIECE, max(0, size - at)), at)
+            at += len(piece)
+            if not piece:
+                if carry and not is_torn(carry):
+                    yield at - len(carry), carry
+                return
+            cut = piece.rfind(b"\n") + 1
+            if cut:
+                whole = carry + piece[:cut] if carry else piece[:cut]
+                yield at - len(piece) + cut - len(whole), whole
+                carry = piece[cut:]
+            else:
+                carry += piece
+
+    def moved(self, start: int = 0, end: int | None = None) -> dict[bytes, int]:
+        """Where each row that was moved stands: a line of its id before that is out of date."""
+        found: dict[bytes, int] = {}
+        for offset, piece in self.pieces(start, end):
+            found.update(moved_in(piece, offset))
+        return found
+
+    def rows(self) -> Iterator[Row]:
+        """Every live row, in the order of the file, each job once.
+
+        Reads a table that others change: each row is as it was at some moment of the reading.
+        """
+        with self.reading():
+            size = self.size
+        moved = self.moved(end=size)
+        seen: set[int] = set()
+        for offset, piece in self.pieces():
+            for row in rows_in(piece, offset):
+                if row.offset < moved.get(row.id, 0):
+                    continue
+                # Moved while we read: its line further up may have been given out already.
+                if row.offset >= size and hash(row.id) in seen:
+                    continue
+                seen.add(hash(row.id))
+                yield row
+
+    def count_by_status(self) -> Counter[str]:
+        """How many rows there are in each state, without building rows."""
+        for _ in range(3):  # again when a row moved from where we had been to where we had not
+            with self.reading():
+                size = self.size
+            moved = self.moved(end=size)
+            counts: Counter[bytes] = Counter()
+            for offset, piece in self.pieces(end=size):
+                counts.update(row_status().findall(piece))
+                if moved:
+                    counts.subtract(_outdated_in(piece, offset, moved))
+            if not self.moved(size):
+                break
+        return Counter({status.decode(): count for status, count in counts.items()})
+
+    # -- writing it all anew -----------------------------------------------------------------------
+
+    def set_lines_aside(self, offsets: Collection[int]) -> None:
+        """Move the lines at these offsets into `queue.torn`. Call it under the exclusive lock."""
+        lines = [
+            (old, line) for start, piece in self.pieces() for old, line in _offsets(piece, start)
+        ]
+        self._write_aside(b"".join(line for old, line in lines if old in offsets))
+        self.rewrite(without=offsets)
+
+    def rewrite(
+        self,
+        keep: Callable[[Row], bool] = lambda row: True,
+        *,
+        without: Collection[int] = (),
+    ) -> int:
+        """Write the table anew, without dead lines and without the rows that `keep` refuses.
+
+        Malformed lines stay, byte for byte, but for those at the offsets `without`. Owner, mode
+        and extended attributes stay. Call it under the exclusive lock. Returns the number of rows
+        that `keep` refused.
+        """
+        # Plain: rewrites on each update, through a temporary name that the index also uses.
+        moved = self.moved()
+        temporary = self._temporary()
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                self._keep_owner(fd, temporary)
+                removed = self._write_kept(fd, moved, keep, without)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, self.data_file)
+            self._sync_folder()
+        except OSError as error:
+            raise _refused(error, f"cannot write the queue {self.data_file} anew") from error
+        finally:
+            with suppress(OSError):
+                os.unlink(temporary)
+        self.size = self._clean_to = self._open(writable=True).size()
+        return removed
+
+    def _write_kept(
+        self,
+        fd: int,
+        moved: Mapping[bytes, int],
+        keep: Callable[[Row], bool],
+        without: Collection[int],
+    ) -> int:
+        removed = 0
+        offset = 0  # in the new file
+        for old, piece in self.pieces(end=self.size):
+            lines: list[bytes] = []
+            for line, row in lines_in(piece, old):
+                kept = b"" if old in without or _is_gone(line, row, moved) else line
+                if kept and row is not None:
+                    kept = _line_at(offset, line, row) if keep(row) else b""
+                    removed += not kept
+                lines.append(kept)
+                offset += len(kept)
+                old += len(line)
+            write_all(fd, b"".join(lines))
+        return removed
+
+    def _keep_owner(self, fd: int, temporary: Path) -> None:
+        old = os.fstat(self._fd)
+        try:
+            os.fchown(fd, old.st_uid, old.st_gid)
+        except PermissionError:
+            os.fchown(fd, -1, old.st_gid)  # the owner's file becomes ours; its group stays
+        shutil.copystat(self.data_file, temporary)
+
+    def _temporary(self) -> Path:
+        return self.data_file.with_name(f".{self.data_file.name}.{os.urandom(6).hex()}.tmp")
+
+    def compact_if_moved(self) -> None:
+        """`compact`, when this process has moved rows since the last time."""
+        if self._killed:
+            self._killed = False
+            self.compact()
+
+    def compact(self) -> bool:
+        """Rewrite the table when dead lines make up a quarter of it and 1 MiB; says whether."""
+        with self.writing():
+            if self.size <= WORTH_COMPACTING:
+                return False
+            dead = sum(dead_bytes(piece) for _, piece in self.pieces(end=self.size))
+            if dead <= max(WORTH_COMPACTING, self.size // 4):
+                return False
+            self.rewrite()
+            return True
+
+    # -- the interface of dbbasic.tsv.TSV ----------------------------------------------------------
+
+    def insert(self, record: Mapping[str, Any]) -> bool:
+        """Append a row. Raises `TableError` or `StorageError`."""
+        # Plain: prints the error and returns False; saves the index without the lock.
+        return self.insert_many([record]) == 1
+
+    def insert_many(self, records: list[Mapping[str, Any]]) -> int:
+        """Append rows, all or none; returns how many."""
+        # Plain: stops in the middle at an error, with what came before written.
+        with self.writing():
+            data = b""
+            for record in records:
+                data += self._line_of(self.size + len(data), record)
+            if data:
+                self.append_batch(data)
+        self.sync()
+        return len(records)
+
+    def _line_of(self, offset: int, record: Mapping[str, Any]) -> bytes:
+        fields = self._normalize_record(dict(record))
+        line = "\t".join(fields[name] for name in COLUMNS).encode() + b"\n"
+        row = parse_line(line)
+        if row is None:
+            raise TableError(f"not a job's row, so not written: {line[:200]!r}")
+        return _line_at(offset, line, row, always=True)
+
+    def all(self) -> Iterator[dict[str, str]]:
+        """Every row as a dict of strings, without padding."""
+        # Plain: holds the lock for as long as the caller takes between two rows.
+        return map(_as_strings, self.rows())
+
+    def query(self, **conditions: Any) -> list[dict[str, str]]:
+        """The rows whose columns equal the conditions, as dicts of strings."""
+        # Plain: query(id=...) answers from a cache that other processes' writes never reach.
+        wanted = {name: "" if value is None else str(value) for name, value in conditions.items()}
+        if "id" in wanted:
+            job_id = wanted["id"].encode()
+            hint = self.search(job_id)
+            with self.reading():
+                row = self.find(job_id, hint)
+            found = [_as_strings(row)] if row else []
+        else:
+            found = list(self.all())
+        return [row for row in found if self._matches_conditions(row, wanted)]
+
+    def count(self, **conditions: Any) -> int:
+        """How many rows there are, or how many equal the conditions."""
+        # Plain: without conditions, a number from an index that other processes do not keep.
+        return len(self.query(**conditions)) if conditions else sum(1 for _ in self.rows())
+
+    def update(self, conditions: dict[str, Any], updates: dict[str, Any]) -> int:
+        """Write new values into the rows that equal the conditions; returns how many.
+
+        Knows nothing of the states of a job: the queue's own verbs are for that.
+        """
+        # Plain: rewrites the whole file for each update, without a sync.
+        wanted = {name: str(value) for name, value in conditions.items()}
+        changed = 0
+        with self.writing():
+            for row in list(self.rows()):
+                fields = _as_strings(row)
+                if self._matches_conditions(fields, wanted):
+                    self._move(row, self._moved_line({**fields, **updates}))
+                    changed += 1
+        self.sync()
+        return changed
+
+    def _moved_line(self, record: Mapping[str, Any]) -> bytes:
+        line = self._line_of(self.size, record)
+        row = parse_line(line)
+        assert row is not None
+        head = build_head(row, moved=True)
+        return build_line(
+            self.size,
+            head,
+            row.status,
+            row.created_at,
+            row.run_at,
+            row.attempts,
+            row.error,
+            row.result,
+        )
+
+    def delete(self, **conditions: Any) -> int:
+        """Remove the rows that equal the conditions; returns how many."""
+        # Plain: rewrites the file through a temporary name that another process's index replaces.
+        wanted = {name: str(value) for name, value in conditions.items()}
+        with self.writing():
+            return self.rewrite(lambda row: not self._matches_conditions(_as_strings(row), wanted))
+
+    def truncate(self) -> None:
+        """Remove all rows."""
+        # Plain: empties the file first and writes the header then; a crash leaves neither.
+        self.delete()
+
+    def drop(self) -> None:
+        """Delete the table; the lock file stays, as others may be waiting for it."""
+        # Plain: deletes the lock file while it holds the lock, so that two may hold one each.
+        with self.writing():
+            os.unlink(self.data_file)
+            self._file = None
+
+    def backup(self, backup_path: Path) -> None:
+        """Copy the table, as it is at one moment, into the folder `backup_path`."""
+        # Plain: copies an index that the copy will not match.
+        with self.reading():
+            Path(backup_path).mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self.data_file, Path(backup_path) / self.data_file.name)
+
+    def restore(self, backup_path: Path) -> None:
+        """Put the table that `backup` made in the place of this one."""
+        # Plain: copies over the file that others are reading.
+        source = Path(backup_path) / self.data_file.name
+        temporary = self._temporary()
+        with self.writing():
+            try:
+                shutil.copy2(source, temporary)
+                JobTable(temporary)._look_for_reading()
+                os.rename(temporary, self.data_file)
+                self._sync_folder()
+            finally:
+                with suppress(OSError):
+                    os.unlink(temporary)
+
+    def stats(self) -> dict[str, Any]:
+        """Name, columns, rows and size of the table."""
+        # Plain: the numbers of this process's index.
+        rows = self.count()
+        return {
+            "table_name": self.table_name,
+            "columns": self.columns,
+            "row_count": rows,
+            "file_size": self.size,
+            "file_size_human": self._format_bytes(self.size),
+            "index_size": 0,
+            "cache_size": 0,
+            "data_file": str(self.data_file),
+        }
+
+    def create_index(self, column: str) -> None:
+        """There is no index to make: raises `ValueError` for an unknown column, or does nothing."""
+        # Plain: writes an index through the data file's temporary name, without the lock.
+        if column not in COLUMNS:
+            raise ValueError(f"column {column!r}: the table has {', '.join(COLUMNS)}")
+
+    def transaction(self) -> Any:
+        """Refused: each verb of the queue is atomic by itself."""
+        # Plain: rolls back by copying a stale copy over the file that others are reading.
+        raise TableError("a job table has no transactions; each of its verbs is atomic by itself")
+
+
+# -- bytes of a table ------------------------------------------------------------------------------
+
+
+def lines_in(piece: bytes, offset: int) -> Iterator[tuple[bytes, Row | None]]:
+    """Each line of a piece of the table with the row it holds, if it does."""
+    for line in piece.splitlines(keepends=True) if b"\r" not in piece else _split(piece):
+        yield line, parse_line(line, offset)
+        offset += len(line)
+
+
+def _offsets(piece: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    for line, _ in lines_in(piece, offset):
+        yield offset, line
+        offset += len(line)
+
+
+def _split(piece: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(piece):
+        end = piece.find(b"\n", start) + 1 or len(piece)
+        yield piece[start:end]
+        start = end
+
+
+def rows_in(piece: bytes, offset: int) -> Iterator[Row]:
+    """The live rows of a piece of the table."""
+    return (row for _, row in lines_in(piece, offset) if row is not None)
+
+
+def moved_in(piece: bytes, offset: int) -> dict[bytes, int]:
+    """Id and offset of each row in a piece that bears the mark of a moved one."""
+    found = {}
+    for match in MOVED.finditer(piece):
+        start = piece.rfind(b"\n", 0, match.start()) + 1
+        if piece[start : start + 1] != b" ":
+            found[piece[start : piece.find(b"\t", start)]] = offset + start
+    return found
+
+
+def _outdated_in(piece: bytes, offset: int, moved: Mapping[bytes, int]) -> Iterator[bytes]:
+    """The status of each row in a piece of which a later line is alive: what a crash left."""
+    for row in rows_in(piece, offset):
+        if row.offset < moved.get(row.id, 0):
+            yield row.status.encode()
+
+
+def dead_bytes(piece: bytes) -> int:
+    """How many bytes of a piece of the table are dead lines."""
+    first = piece.find(b"\n") + 1 if piece.startswith(b" ") else 0
+    return first + sum(match.end() - match.start() for match in _DEAD.finditer(piece))
+
+
+def _search(fd: int, job_id: bytes, start: int, end: int) -> int:
+    """Offset of the last line of a job between two offsets, or -1: backwards, piece by piece."""
+    needle = b"\n%b\t" % job_id
+    start = max(0, start - 1)  # the newline before a row belongs to the search
+    while end > start:
+        at = max(start, end - PIECE)
+        # Reads on past the end of the piece, for a needle that begins in it.
+        found = os.pread(fd, end - at + len(needle) - 1, at).rfind(needle)
+        if found >= 0:
+            return at + found + 1
+        end = at
+    return -1
+
+
+def _is_gone(line: bytes, row: Row | None, moved: Mapping[bytes, int]) -> bool:
+    """Whether a line is dead, empty, or a row of which a later line is alive."""
+    if row is None:
+        return line.startswith(b" ") or line.isspace()
+    return row.offset < moved.get(row.id, 0)
+
+
+def _line_at(offset: int, line: bytes, row: Row, *, always: bool = False) -> bytes:
+    """The line of `row` as it should stand at `offset` of a new file.
+
+    Completed rows never change again: they are copied as they are, which is fast.
+    """
+    if row.status == "completed" and not always and not row.payload.startswith(b" "):
+        return line
+    return build_line(
+        offset,
+        build_head(row, moved=False),
+        row.status,
+        row.created_at,
+        row.run_at,
+        row.attempts,
+        row.error,
+        row.result,
+    )
+
+
+def _as_strings(row: Row) -> dict[str, str]:
+    values = (
+        row.id,
+        row.type,
+        row.payload.strip(),
+        row.status,
+        row.created_at,
+        row.run_at,
+        row.attempts,
+        row.error,
+        row.result.strip(),
+    )
+    return {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        for name, value in zip(COLUMNS, values, strict=True)
+    }
+
+
+def _refused(error: OSError, what: str) -> StorageError:
+    return StorageError(error.errno or errno.EIO, f"{what}: {error.strerror or error}")
+
+
+_boot: bytes | None = None
+
+
+def _boot_id() -> bytes:
+    """What tells this run of the kernel from the last; a note from before a power cut is void."""
+    global _boot
+    if _boot is None:
+        try:
+            _boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+        except OSError:
+            _boot = b"-"
+    return _boot

@@ -1,0 +1,629 @@
+"""The worker: takes what is due, runs its handler, writes how it ended.
+
+    process(ledger, handlers, …)     drain what is due, return a Summary
+        └─ turn: settle the last job, take the next      ledger.py
+        └─ run the handler                               Runner, below
+
+Signals: the first SIGTERM or SIGINT lets the job in hand finish and takes no more; the second
+breaks off the job in hand and puts it back, with its attempt refunded.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar, copy_context
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from .agenda import Agenda
+from .backoff import Backoff, BackoffLike, seconds
+from .errors import InvalidJob, JobTimeout
+from .intake import PAYLOAD_LIMIT
+from .job import COMPLETED, FAILED, PENDING, Job
+from .ledger import Attempt, Ledger, Outcome
+from .tsv import error_text, result_text
+
+if TYPE_CHECKING:
+    import asyncio
+
+log = logging.getLogger("dbbasic_queue")
+
+Handler = Callable[[Any], Any]
+Handlers = Mapping[str, Handler]
+Timeout = float | Mapping[str, float] | None
+
+POLL: Final = 0.01  # seconds between two looks at the table while there is nothing to do
+LOOK_AGAIN: Final = 0.25  # seconds at least between two readings of the whole table
+SHARE: Final = 20  # a reading is repeated after this many times what it took: 5 % at most
+MARK_EVERY: Final = 5  # seconds between two notes that a worker is at work
+
+_current: ContextVar[Job] = ContextVar("dbbasic_queue_job")
+
+
+def current_job() -> Job:
+    """The job whose handler is running, in that handler: its id, type, attempt number.
+
+    Raises `LookupError` outside a handler.
+
+    >>> def handler(payload):
+    ...     job = current_job()
+    ...     return f"attempt {job.attempt} of {job.id}"
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError("current_job() is for handlers: no job is running here") from None
+
+
+class Summary:
+    """What a run of the worker did, in numbers of jobs.
+
+    `rescued` counts the jobs of dead workers that were taken back; one that had used up its
+    attempts counts as failed, too. `stopped` is the number of the signal that ended the run, 0
+    when the work was done.
+    """
+
+    __slots__ = ("completed", "failed", "rescued", "retried", "stopped")
+
+    def __init__(
+        self,
+        completed: int = 0,
+        retried: int = 0,
+        failed: int = 0,
+        rescued: int = 0,
+        stopped: int = 0,
+    ) -> None:
+        self.completed = completed
+        self.retried = retried
+        self.failed = failed
+        self.rescued = rescued
+        self.stopped = stopped
+
+    def as_dict(self) -> dict[str, int]:
+        """The numbers by their names."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Summary) and self.as_dict() == other.as_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return f"Summary({', '.join(f'{k}={v}' for k, v in self.as_dict().items())})"
+
+    @property
+    def attempts(self) -> int:
+        """How many handlers were run to an end."""
+        return self.completed + self.retried + self.failed
+
+    def add(self, other: Summary) -> None:
+        """Add the numbers of another run."""
+        self.completed += other.completed
+        self.retried += other.retried
+        self.failed += other.failed
+        self.rescued += other.rescued
+        self.stopped = self.stopped or other.stopped
+
+
+class Options(NamedTuple):
+    """How a worker works; what each means is said at `Queue.process_jobs`."""
+
+    max_attempts: int = 3
+    types: Sequence[str] | None = None
+    limit: int | None = None
+    max_seconds: float | None = None
+    linger: float = 0
+    timeout: Timeout = None
+    backoff: BackoffLike = Backoff()
+    unknown: str = "fail"
+
+    def check(self) -> Options:
+        """These options; raises `ValueError` when one of them makes no sense."""
+        _require_count("max_attempts", self.max_attempts, at_least=1)
+        if self.limit is not None:
+            _require_count("limit", self.limit, at_least=0)
+        for name in ("max_seconds", "linger"):
+            _require_seconds(name, getattr(self, name))
+        timeouts = self.timeout.values() if isinstance(self.timeout, Mapping) else [self.timeout]
+        for value in timeouts:
+            _require_seconds("timeout", value)
+            if value == 0:
+                raise ValueError("timeout 0: must be more than 0 seconds, or None")
+        if self.unknown not in ("fail", "skip"):
+            raise ValueError(f'unknown {self.unknown!r}: must be "fail" or "skip"')
+        if isinstance(self.types, str):
+            raise ValueError(f"types {self.types!r}: must be a list of types")
+        return self
+
+    def share(self, number: int, count: int) -> Options:
+        """The options of one of `count` workers, numbered from 0: the limit is shared out."""
+        if self.limit is None:
+            return self
+        limit = self.limit // count + (number < self.limit % count)
+        return self._replace(limit=limit)
+
+    def timeout_of(self, job_type: str) -> float | None:
+        """Seconds that a job of this type may run; None: for ever."""
+        if self.timeout is None or isinstance(self.timeout, int | float):
+            return self.timeout
+        return self.timeout.get(job_type)
+
+
+def _require_count(name: str, value: Any, *, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ValueError(f"{name} {value!r}: must be a whole number of {at_least} or more")
+
+
+def _require_seconds(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ValueError(f"{name} {value!r}: must be 0 or more seconds")
+
+
+class PutBack(BaseException):
+    """Raised inside a handler by the second signal: break off, the job goes back."""
+
+
+class Signals:
+    """SIGTERM and SIGINT while a worker works, in the main thread; elsewhere none are caught.
+
+    A program's own handler is called at the end instead of at once; an ignored signal stays
+    ignored.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.interruptible = False  # a handler is running, which the second signal breaks off
+        self._before: dict[int, Any] = {}
+        self._mask: Iterable[int] = ()
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            self.activate()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before = signal.getsignal(number)
+                if before not in (signal.SIG_IGN, None):
+                    self._before[number] = before
+                    signal.signal(number, self.on_signal)
+        return self
+
+    def activate(self) -> None:
+        """Let a child that a handler forks know what to restore."""
+        global _active
+        _active = self
+
+    def on_signal(self, number: int, frame: FrameType | None = None) -> None:
+        """Stop taking jobs; the second time, break off the one in hand."""
+        if not self.received:
+            self.received = number
+            log.info("signal %d: takes no more jobs", number, extra={"event": "stopping"})
+        elif self.interruptible:
+            self.interruptible = False
+            raise PutBack
+
+    def stopping(self) -> bool:
+        """Whether no more jobs are to be taken."""
+        return self.received != 0
+
+    def restore(self) -> None:
+        """Put back the program's own handlers; also in a child that a handler forks."""
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def hold(self) -> None:
+        """Hold signals back while a handler forks, so that the child meets none as a worker."""
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._before)
+
+    def let_go(self) -> None:
+        """Let the signals come that were held back."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def __exit__(self, *error: object) -> None:
+        global _active
+        self.restore()
+        if _active is self:
+            _active = None
+
+    def pass_on(self) -> None:
+        """End the program as the signal asked, with exit code 0, or call its own handler."""
+        if not self.received:
+            return
+        before = self._before[self.received]
+        if before in (signal.SIG_DFL, signal.default_int_handler):
+            raise SystemExit(0)
+        before(self.received, None)
+
+
+_active: Signals | None = None
+
+
+def _before_fork() -> None:
+    if _active is not None:
+        _active.hold()
+
+
+def _after_fork_in_child() -> None:
+    """A child of a handler is no worker: it dies of a signal like any process."""
+    if _active is not None:
+        _active.restore()
+        _active.let_go()
+
+
+def _after_fork_in_parent() -> None:
+    if _active is not None:
+        _active.let_go()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_child=_after_fork_in_child,
+    after_in_parent=_after_fork_in_parent,
+)
+
+
+class _Alarm:
+    """Raises `JobTimeout` in the main thread after some seconds, and again every second.
+
+    Again, as a handler may catch the first one and go on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._armed = False
+        self._rang = False
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGALRM, self._ring)
+        self._armed = True
+        signal.setitimer(signal.ITIMER_REAL, self._seconds, 1)
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        if self._armed:
+            self._rang = True
+            raise self._error()
+
+    def _error(self) -> JobTimeout:
+        return JobTimeout(f"ran for longer than {self._seconds:g} s")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+        if self._rang and not isinstance(error, JobTimeout | PutBack):
+            raise self._error() from error  # the handler has caught it
+
+
+class Runner:
+    """Runs one handler at a time: coroutine functions, timeouts, whatever a handler raises."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        options: Options,
+        signals: Signals,
+        now: Callable[[], int],
+    ) -> None:
+        if not isinstance(handlers, Mapping):
+            raise TypeError(f"handlers: must be a dict of type -> callable, not {handlers!r:.60}")
+        self._handlers = handlers
+        self._options = options.check()
+        self._signals = signals
+        self._now = now
+        self._loop: asyncio.Runner | None = None
+        self._pid = os.getpid()
+        if options.timeout and threading.current_thread() is not threading.main_thread():
+            raise ValueError(
+                "timeout works in the main thread only, as SIGALRM does: run the worker there, or"
+                " in a process of its own"
+            )
+
+    def close(self) -> None:
+        """Close the event loop, if a coroutine has needed one."""
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
+
+    def run(self, attempt: Attempt) -> Outcome:
+        """Run the handler of a job; never raises what the handler raised."""
+        job = attempt.job
+        token = _current.set(job)
+        began = time.monotonic()
+        try:
+            result = self._call(attempt)
+        except PutBack:
+            return Outcome(attempt, PENDING, self._now(), refund=True)
+        except BaseException as error:  # SystemExit, too, is a failure of the job only
+            return self._failed(attempt, error, time.monotonic() - began)
+        finally:
+            _current.reset(token)
+            if os.getpid() != self._pid:
+                os._exit(0)  # a child that the handler forked and let return: it is no worker
+        text = _text_of(job, result)
+        return Outcome(
+            attempt, COMPLETED, self._now(), result=text, seconds=time.monotonic() - began
+        )
+
+    def _call(self, attempt: Attempt) -> Any:
+        job = attempt.job
+        handler = self._handlers.get(job.type)
+        if handler is None:
+            raise LookupError(f"No handler for {job.type}")
+        if attempt.spoiled:
+            raise InvalidJob(f"the payload is not JSON: {job.payload:.200}")
+        timeout = self._options.timeout_of(job.type)
+        self._signals.interruptible = True
+        try:
+            if timeout is None:
+                return self._finish(handler(job.payload))
+            with _Alarm(timeout):
+                return self._finish(handler(job.payload))
+        finally:
+            self._signals.interruptible = False
+
+    def _finish(self, result: Any) -> Any:
+        """The result of a handler; when it is a coroutine, what that returns."""
+        if not hasattr(result, "__await__"):
+            return result
+        import asyncio  # slow to import, and most handlers are plain
+
+        if self._loop is None:
+            self._loop = asyncio.Runner()
+
+        async def wait() -> Any:
+            return await result
+
+        try:
+            return self._loop.run(wait(), context=copy_context())
+        except (PutBack, JobTimeout):
+            self.close()  # the coroutine may still be waiting in it
+            raise
+
+    def _failed(self, attempt: Attempt, error: BaseException, duration: float) -> Outcome:
+        job, now = attempt.job, self._now()
+        if job.attempts >= self._options.max_attempts:
+            status, run_at = FAILED, now
+        else:
+            status, run_at = PENDING, now + seconds(self._options.backoff, job.attempts)
+        return Outcome(
+            attempt, status, run_at, error=error_text(error), seconds=duration, exception=error
+        )
+
+
+def _text_of(job: Job, result: Any) -> str:
+    """The result as JSON text. What JSON cannot hold does not undo the work that is done."""
+    if result is None:
+        return ""
+    try:
+        text = result_text(result)
+    except (TypeError, ValueError, RecursionError) as error:
+        log.warning(
+            "the result of %s %s is no JSON (%s): its repr is stored",
+            job.type,
+            job.id,
+            error,
+            extra={"event": "result", "job_id": job.id, "job_type": job.type},
+        )
+        text = result_text(_repr(result))
+    if len(text.encode()) <= PAYLOAD_LIMIT:
+        return text
+    log.warning(
+        "the result of %s %s is over %d bytes of JSON: not stored",
+        job.type,
+        job.id,
+        PAYLOAD_LIMIT,
+        extra={"event": "result", "job_id": job.id, "job_type": job.type},
+    )
+    return result_text(f"(a result of {len(text.encode())} bytes was not stored)")
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # a __repr__ that raises does not undo the work either
+        return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+
+
+class Worker:
+    """One run: from the first look at the table to the last job that was due."""
+
+    def __init__(
+        self, ledger: Ledger, handlers: Handlers, options: Options, signals: Signals
+    ) -> None:
+        self._ledger = ledger
+        self._options = options
+        self._signals = signals
+        self._runner = Runner(handlers, options, signals, ledger.now)
+        self._types = _types_to_take(handlers, options)
+        self._agenda = Agenda(ledger.table)
+        self._summary = Summary()
+        self._began = time.monotonic()
+        self._marked = -math.inf
+        self._looked = 0.0  # time.monotonic() of the last look at the whole table
+        self._read_state: object = None  # of the table when it was last read whole
+        self._seen_state: object = None  # of the table before the last turn
+
+    def run(self) -> Summary:
+        """Work until nothing is due, or a limit, the lingering time or a signal ends it."""
+        with self._ledger.table.writing():  # which makes the table and its folder when missing
+            self._mark()
+        self._look_at_all()
+        outcome: Outcome | None = None
+        try:
+            while True:
+                self._seen_state = self._ledger.table.state() if self._options.linger else None
+                attempt = self._ledger.turn(
+                    self._agenda, outcome, take=self._may_take(outcome), types=self._types
+                )
+                if outcome is not None:
+                    self._count(outcome)
+                    outcome = None
+                if attempt is not None:
+                    _log_start(attempt.job)
+                    outcome = self._runner.run(attempt)
+                    self._mark()
+                elif not self._wait():
+                    break
+        finally:
+            self._runner.close()
+        self._ledger.table.compact_if_moved()
+        self._summary.stopped = self._signals.received
+        return self._summary
+
+    def _may_take(self, outcome: Outcome | None = None) -> bool:
+        options = self._options
+        if self._signals.stopping():
+            return False
+        done = self._summary.attempts + (outcome is not None)
+        if options.limit is not None and done >= options.limit:
+            return False
+        return options.max_seconds is None or self._elapsed() < options.max_seconds
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _mark(self) -> None:
+        if time.monotonic() - self._marked >= MARK_EVERY:
+            self._marked = time.monotonic()
+            self._ledger.claims.mark_run()
+
+    def _look_at_all(self) -> None:
+        """Read the whole table, and take back the jobs of dead workers."""
+        self._read_state = self._ledger.table.state()
+        self._agenda.read()
+        self._rescue()
+
+    def _rescue(self) -> None:
+        options = self._options
+        for rescued in self._ledger.rescue(self._agenda, options.max_attempts, options.backoff):
+            self._summary.rescued += 1
+            self._summary.failed += rescued.status == FAILED
+        self._looked = time.monotonic()
+
+    def _wait(self) -> bool:
+        """Wait for something to do, as long as this run may; whether to try again."""
+        if not self._may_take():
+            return False
+        if self._look_again():
+            return True
+        while self._elapsed() < self._options.linger and self._may_take():
+            time.sleep(POLL)
+            self._mark()
+            if self._is_work_there() or self._look_again():
+                return True
+        return False
+
+    def _is_work_there(self) -> bool:
+        due = self._agenda.next_time()
+        if due is not None and due <= self._ledger.now():
+            return True
+        return self._ledger.table.state() != self._seen_state
+
+    def _look_again(self) -> bool:
+        """What others have put back in place, and who has died, is seen only by looking again."""
+        pause = max(LOOK_AGAIN, SHARE * self._agenda.read_cost)
+        if time.monotonic() - self._looked < pause:
+            return False
+        if self._ledger.table.state() != self._read_state:
+            self._look_at_all()
+            return True
+        if self._agenda.processing:
+            self._rescue()
+        return False
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.status == COMPLETED:
+            self._summary.completed += 1
+        elif outcome.status == FAILED:
+            self._summary.failed += 1
+        elif not outcome.refund:
+            self._summary.retried += 1
+        _log_end(outcome, self._options.max_attempts)
+
+
+def _types_to_take(handlers: Handlers, options: Options) -> frozenset[bytes] | None:
+    """The types that this worker takes; None for all."""
+    wanted = None if options.types is None else set(options.types)
+    if options.unknown == "skip":
+        wanted = set(handlers) if wanted is None else wanted & set(handlers)
+    return None if wanted is None else frozenset(name.encode() for name in wanted)
+
+
+def _log_start(job: Job) -> None:
+    if log.isEnabledFor(logging.INFO):
+        log.info(
+            "started %s %s, attempt %d",
+            job.type,
+            job.id,
+            job.attempts,
+            extra={**_fields(job), "event": "started"},
+        )
+
+
+def _log_end(outcome: Outcome, max_attempts: int) -> None:
+    if outcome.status == COMPLETED and not log.isEnabledFor(logging.INFO):
+        return
+    job = outcome.attempt.job
+    fields = {**_fields(job), "seconds": round(outcome.seconds, 6)}
+    if outcome.status == COMPLETED:
+        fields["event"] = "completed"
+        log.info("completed %s %s in %.3f s", job.type, job.id, outcome.seconds, extra=fields)
+    elif outcome.refund:
+        fields["event"] = "put back"
+        log.warning("put back %s %s: broken off by a signal", job.type, job.id, extra=fields)
+    elif outcome.status == FAILED:
+        fields["event"] = "failed"
+        log.error(
+            "failed %s %s after attempt %d of %d: %s",
+            job.type,
+            job.id,
+            job.attempts,
+            max_attempts,
+            outcome.error,
+            exc_info=outcome.exception,
+            extra=fields,
+        )
+    else:
+        fields.update(event="retried", run_at=outcome.run_at)
+        log.warning(
+            "retried %s %s: attempt %d of %d failed, the next is at %s: %s",
+            job.type,
+            job.id,
+            job.attempts,
+            max_attempts,
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome.run_at)),
+            outcome.error,
+            extra=fields,
+        )
+
+
+def _fields(job: Job) -> dict[str, Any]:
+    return {"job_id": job.id, "job_type": job.type, "attempt": job.attempts}
+
+
+def rescue(ledger: Ledger, options: Options) -> Summary:
+    """Take back the jobs of dead workers, and do nothing else."""
+    agenda = Agenda(ledger.table)
+    agenda.read()
+    rescued = ledger.rescue(agenda, options.max_attempts, options.backoff)
+    failed = sum(job.status == FAILED for job in rescued)
+    return Summary(rescued=len(rescued), failed=failed)
+
+
+def work(
+    ledger: Ledger, handlers: Handlers, options: Options, signals: Signals | None = None
+) -> Summary:
+    """Work as `options` say; a signal ends the run, and what it did is returned all the same."""
+    with signals or Signals() as caught:
+        return Worker(ledger, handlers, options, caught).run()
