@@ -115,9 +115,6 @@ def load(path: str | Path) -> Config:
 
     Raises `ConfigError`, whose message has one line for each fault of the file,
     `dbq.toml:LINE: [section].key: what is wrong`, with `path` as it was given.
-
-    >>> load("dbq.toml").queue.file
-    PosixPath('/var/lib/myapp/queue.tsv')
     """
     try:
         data = Path(path).read_bytes()
@@ -140,6 +137,11 @@ def parse(text: str, path: str | Path) -> Config:
     """Return the configuration that `text`, the content of the file `path`, says.
 
     Raises `ConfigError` as `load` does.
+
+    >>> text = '[queue]\\nfile = "data/queue.tsv"\\n[worker]\\nhandlers = "myapp.jobs:HANDLERS"'
+    >>> config = parse(text, "/srv/myapp/dbq.toml")
+    >>> config.name, config.queue.file, config.worker.schedule.describe()
+    ('myapp', PosixPath('/srv/myapp/data/queue.tsv'), 'every minute')
     """
     document = _document(text, path)
     faults: dict[KeyPath, str] = dict(_forbidden(document))
