@@ -70,7 +70,7 @@ def systemd(arguments: Sequence[str] | None = None) -> int:
     return _main(
         _Tool(
             "dbq-install-systemd",
-            "Schedule all that a dbq.toml names (worker, recurring jobs, prune, health) by systemd.",
+            "Schedule all that a dbq.toml names (worker, recurring, prune, health) by systemd.",
             SystemdTarget,
             "units for the own service manager of NAME (yours, if not given)",
         ),
