@@ -38,6 +38,7 @@ all year, but for this:
 from __future__ import annotations
 
 import bisect
+import calendar
 import itertools
 import re
 from collections.abc import Iterator
@@ -184,11 +185,11 @@ class Schedule:
 
     def shortest_gap(self) -> int:
         """Return the shortest time between two runs, in seconds, daylight saving left aside."""
-        times = [hour * 60 + minute for hour in self.hour.values for minute in self.minute.values]
-        times.sort()
-        within = [after - before for before, after in itertools.pairwise(times)]
-        over_night = self._shortest_days() * 1440 - times[-1] + times[0]
-        return 60 * min([*within, over_night])
+        return min(self._gaps())
+
+    def longest_gap(self) -> int:
+        """Return the longest time between two runs, in seconds, daylight saving left aside."""
+        return max(self._gaps())
 
     def describe(self) -> str:
         """Return the schedule in words, such as `at 02:00 on Monday to Friday`."""
@@ -225,17 +226,29 @@ class Schedule:
             and day.isoweekday() % 7 in self.weekday.values
         )
 
-    def _shortest_days(self) -> int:
-        """The smallest number of days from one day it runs on to the next."""
-        shortest, last, day = 366 * 8, None, date(2000, 1, 1)
-        for _ in range(366 * 28):  # after 28 years the calendar repeats
-            if self._on(day):
-                shortest = min(shortest, (day - last).days) if last else shortest
-                last = day
-            if shortest == 1:
-                break
-            day += DAY
-        return shortest
+    def _gaps(self) -> set[int]:
+        """The times between one run and the next, in seconds."""
+        times = [hour * 60 + minute for hour in self.hour.values for minute in self.minute.values]
+        times.sort()
+        within = {after - before for before, after in itertools.pairwise(times)}
+        over_night = {days * 1440 - times[-1] + times[0] for days in self._day_gaps()}
+        return {60 * minutes for minutes in within | over_night}
+
+    def _day_gaps(self) -> set[int]:
+        """The numbers of days from one day it runs on to the next."""
+        if len(self.day.values) == 31 and len(self.month.values) == 12:
+            days = sorted(self.weekday.values)
+            circle = itertools.pairwise([*days, days[0]])
+            return {(after - before - 1) % 7 + 1 for before, after in circle}
+        return {(after - before).days for before, after in itertools.pairwise(self._some_days())}
+
+    def _some_days(self) -> Iterator[date]:
+        """The days it runs on in 57 years, in order: the calendar repeats after 28."""
+        for year in range(2000, 2057):
+            for month in sorted(self.month.values):
+                last = calendar.monthrange(year, month)[1]
+                days = (date(year, month, day) for day in sorted(self.day.values) if day <= last)
+                yield from (day for day in days if self._on(day))
 
     def _runs_on(self, day: date, zone: tzinfo | None) -> Iterator[int]:
         """The runs of one day of the calendar, in seconds since the epoch."""
