@@ -27,9 +27,9 @@ all year, but for this:
 * A fixed time that is skipped (02:30 in most of Europe) is run late by cron, and by systemd not
   until the next day.
 * A wildcard schedule pauses under systemd while the hour is repeated (its issue 8647). That would
-  stop a worker for an hour, so what fires at the same minutes of every hour of every day, and at
-  the same minutes of each quarter of an hour (every 1, 3, 5 or 15 minutes), is written in UTC:
-  every time zone in use is a multiple of 15 minutes from it.
+  stop a worker for an hour, so a wildcard schedule that fires in every hour of every day, at the
+  same minutes of each quarter (such as every 1, 3, 5 or 15 minutes), is written in UTC, from which
+  every time zone in use is a multiple of 15 minutes away.
 * In a few zones systemd 252 loses some times more, between a skip and the end of that day, of
   schedules that would have fired in the skip: where the skip is no single full hour (Chatham,
   Troll) and in Morocco, whose winter time is the one with the daylight saving flag.
@@ -214,9 +214,17 @@ class Schedule:
         """Whether the local times are those of UTC, for offsets of multiples of 15 minutes."""
         every_hour = len(self.hour.values) == 24
         every_day = len(self.day.values) == 31 and len(self.weekday.values) == 7
-        shifted = frozenset((minute + 15) % 60 for minute in self.minute.values)
-        every_quarter = shifted == self.minute.values
-        return every_hour and every_day and len(self.month.values) == 12 and every_quarter
+        shifted = {(minute + 15) % 60 for minute in self.minute.values}
+        return (
+            self._is_wildcard()
+            and every_hour
+            and every_day
+            and len(self.month.values) == 12
+            and shifted == self.minute.values
+        )
+
+    def _is_wildcard(self) -> bool:
+        return self.minute.star or self.hour.star
 
     def _on(self, day: date) -> bool:
         """Whether it runs on that day; both day fields must match, see `_refuse_either_day`."""
@@ -254,11 +262,20 @@ class Schedule:
         """The runs of one day of the calendar, in seconds since the epoch."""
         if not self._on(day):
             return
-        wildcard = self.minute.star or self.hour.star
-        for hour in self.hour.values:
-            for minute in self.minute.values:
-                wall = datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone)
-                yield from _instants(wall, wildcard)
+        midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+        begin, end = (_only_instant(wall) for wall in (midnight, midnight + DAY))
+        wildcard = self._is_wildcard()
+        for hour, minute in itertools.product(self.hour.values, self.minute.values):
+            if begin is not None and end == begin + 86_400:  # the clock is not changed on that day
+                yield begin + 3600 * hour + 60 * minute
+            else:
+                yield from _instants(midnight.replace(hour=hour, minute=minute), wildcard)
+
+
+def _only_instant(wall: datetime) -> int | None:
+    """When it is the local time `wall`, unless that is skipped or comes twice."""
+    first, second = wall.timestamp(), wall.replace(fold=1).timestamp()
+    return int(first) if first == second else None
 
 
 def _instants(wall: datetime, wildcard: bool) -> list[int]:
