@@ -137,7 +137,7 @@ def check_record(machine: Machine, folder: str, verb: list[str], config: str) ->
 
 ZOE = f"/home/zoe/{HOSTILE}"
 SYSTEM = f"/srv/{HOSTILE}"
-WORK = ["-m", "dbbasic_queue.cli", "work"]
+WORK = ["-m", "dbbasic_queue.cli", "work", "--quiet"]
 
 
 @pytest.fixture(scope="module")
