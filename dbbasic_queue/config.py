@@ -282,12 +282,10 @@ def _recurring_entry(table: Table) -> RecurringConfig:
         catch_up=table.get("catch_up", values.boolean, usual.catch_up),
     )
     table.finish()
-    path = (*table.path, "jitter")
-    gap = entry.schedule.shortest_gap() if entry.jitter and "schedule" in table.content else None
-    if gap is not None and entry.jitter >= gap:
-        table.fault(
-            path, f"must be shorter than the {format_duration(gap)} from one run to the next"
-        )
+    is_given = "schedule" in table.content and (*table.path, "schedule") not in table.faults
+    if entry.jitter and is_given and entry.jitter >= (gap := entry.schedule.shortest_gap()):
+        said = f"must be shorter than the {format_duration(gap)} from one run to the next"
+        table.fault((*table.path, "jitter"), said)
     return entry
 
 
