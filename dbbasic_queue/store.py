@@ -32,6 +32,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -52,7 +53,6 @@ from .tsv import (
     build_head,
     build_line,
     in_place,
-    is_torn,
     parse_line,
     row_status,
 )
@@ -60,11 +60,13 @@ from .tsv import (
 FULL: Final = "full"
 NORMAL: Final = "normal"
 PIECE: Final = 1 << 20  # bytes read at a time
+UNKNOWN: Final = -1
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
 
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _DEAD: Final = re.compile(rb"\n [^\n]*")
 _HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
+_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".idx", ".meta")
 
 
 class _File:
@@ -81,9 +83,13 @@ class _File:
 
     def __init__(self, path: str, *, writable: bool) -> None:
         self.fd = -1
-        self.fd = os.open(path, os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY))
+        access = os.O_RDWR if writable else os.O_RDONLY
+        self.fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block us
         self.writable = writable
-        self.identity = _identity(os.fstat(self.fd))
+        status = os.fstat(self.fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        self.identity = _identity(status)
         self._path = path
         self._name = os.fsencode(path)
         self._number = b"%d" % self.fd
@@ -154,6 +160,11 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         if durability not in (FULL, NORMAL):
             raise ValueError(f'durability {durability!r}: must be "full" or "normal"')
         self.data_file = Path(path).expanduser().resolve()
+        if self.data_file.suffix in _SIBLINGS:
+            raise TableError(
+                f"{self.data_file}: files that end in {self.data_file.suffix} stand beside a table"
+                " and are not one"
+            )
         self.data_dir = self.data_file.parent
         self.table_name = self.data_file.stem
         self.columns = list(COLUMNS)
@@ -183,7 +194,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         self._depth = 0  # how often this thread holds the lock
         self._lock_fd = -1
         self._file: _File | None = None
-        self._clean_to = 0  # the file is known to end in a newline here
+        self._clean_to = UNKNOWN  # the file is known to end in a newline here
 
     # -- the lock ----------------------------------------------------------------------------
 
@@ -223,6 +234,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             note = self._lock_exclusive()
             file = self._file
             if file is None or not file.writable or not file.is_current():
+                note = self._lock_again()
                 file = self._open(writable=True)
             size = file.size()
             if size < self.size:
@@ -236,7 +248,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     def _mend(self, note: int) -> None:
         """See to what others have left: a lost header, half a batch, a torn line."""
-        if self._clean_to == 0:
+        if self._clean_to == UNKNOWN:
             self._check_header(mend=True)
         if note:
             self._end_batch()
@@ -260,6 +272,19 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             if status.st_nlink:
                 return status.st_size
             self._close_lock()  # somebody deleted the file: others may hold a new one
+
+    def _lock_again(self) -> int:
+        """Lock the file that the path leads to: with the table, its whole folder may be new."""
+        while not self._is_lock_current():
+            self._close_lock()
+            self._lock_exclusive()
+        return os.fstat(self._lock_fd).st_size
+
+    def _is_lock_current(self) -> bool:
+        try:
+            return _identity(os.stat(self.lock_file)) == _identity(os.fstat(self._lock_fd))
+        except FileNotFoundError:
+            return False
 
     def _lock_shared(self) -> None:
         while True:
@@ -294,7 +319,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
     def _look_for_reading(self) -> None:
         file = self._file
         if file is None or not file.is_current():
-            if not os.path.exists(self._path):
+            if not self._exists():
                 self._file, self.size = None, 0
                 return
             file = self._open(writable=False)
@@ -306,7 +331,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     def _open(self, *, writable: bool) -> _File:
         """Open the table as it is now, whoever wrote it; for writing, make it when missing."""
-        if writable and not os.path.exists(self._path):
+        if writable and not self._exists():
             self._create()
         try:
             opened = _File(self._path, writable=writable)
@@ -321,9 +346,18 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         self._file = opened
         return opened
 
+    def _exists(self) -> bool:
+        try:
+            os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:  # a folder that we may not enter is not an empty queue
+            raise _refused(error, f"cannot see the queue {self.data_file}") from error
+        return True
+
     def _new_generation(self) -> None:
         self.generation += 1
-        self._clean_to = 0
+        self._clean_to = UNKNOWN
 
     def _create(self) -> None:
         # Plain: writes the header without a lock, into the file that others already see.
@@ -353,6 +387,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
                 self._pwrite(HEADER, 0)
                 self.size = len(HEADER)
             return
+        self._file = None  # looked at again next time, also by a reader
         line = first.split(b"\n", 1)[0][:80].decode(errors="replace")
         raise TableError(
             f"{self.data_file} is not a queue table: its first line is {line!r}, not the header"
@@ -380,12 +415,21 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         if os.pread(self._fd, 1, self.size - 1) != b"\n":
             start = self._start_of_last_line()
             line = os.pread(self._fd, self.size - start, start)
-            if is_torn(line):
+            if self.is_torn(line, start):
                 self._set_aside(start)
             else:
                 self._pwrite(b"\n", self.size)
                 self.size += 1
         self._clean_to = self.size
+
+    def is_torn(self, line: bytes, offset: int) -> bool:
+        """Whether the last line of the file, found without a newline, was cut off in an append.
+
+        A line that parses has all that counts: what follows the attempts of a new row is empty.
+        The new version of a moved row may lack the end of its result; then its older line is
+        alive still, and stands.
+        """
+        return _is_torn(self._fd, line, offset)
 
     def _start_of_last_line(self) -> int:
         end = self.size
@@ -432,9 +476,11 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         offset = self.size
         try:
             self._append(data)
-        except OSError as error:
+        except BaseException as error:  # a handler's timeout, too
             self._cut_off(offset, len(data))
-            raise _refused(error, f"cannot append to the queue {self.data_file}") from error
+            if isinstance(error, OSError):
+                raise _refused(error, f"cannot append to the queue {self.data_file}") from error
+            raise
         self.size = self._clean_to = offset + len(data)
         return offset
 
@@ -466,7 +512,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         size = self._file.size()
         if offset < size <= offset + length:
             os.ftruncate(self._fd, offset)
-        self._clean_to = 0
+        self._clean_to = UNKNOWN
 
     def _end_batch(self) -> None:
         """Set aside what a process that died in `append_batch` has written of its batch."""
@@ -485,17 +531,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     def read_row(self, offset: int) -> Row | None:
         """The live row that begins at `offset`; None when no row does."""
-        length = 512
-        while True:
-            piece = os.pread(self._fd, length, offset - 1)
-            if piece[:1] != b"\n":
-                return None
-            end = piece.find(b"\n", 1)
-            if end > 0:
-                return parse_line(piece[1 : end + 1], offset)
-            if len(piece) < length:
-                return None
-            length *= 4
+        return _row_at(self._fd, offset)
 
     def holds(self, row: Row) -> bool:
         """Whether the row stands in the file still, byte for byte."""
@@ -602,21 +638,12 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         if self._file is None:
             return None
         if hint is not None and hint.generation == self.generation:
-            row = self._last_line_of(job_id, hint.size)
+            row = _last_row(self._fd, job_id, hint.size, self.size)
             if row is None and hint.offset >= 0:
                 row = self.read_row(hint.offset)
             if hint.offset < 0 or (row is not None and row.id == job_id):
                 return row
-        return self._last_line_of(job_id, 0)
-
-    def _last_line_of(self, job_id: bytes, start: int) -> Row | None:
-        end = self.size
-        while (offset := _search(self._fd, job_id, start, end)) >= 0:
-            row = self.read_row(offset)
-            if row is not None:
-                return row
-            end = offset - 1  # a malformed line that begins like the job's
-        return None
+        return _last_row(self._fd, job_id, 0, self.size)
 
     # -- reading it all ----------------------------------------------------------------------------
 
@@ -636,7 +663,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
                 piece = os.pread(file.fd, min(PIECE, max(0, size - at)), at)
             at += len(piece)
             if not piece:
-                if carry and not is_torn(carry):
+                if carry and not _is_torn(file.fd, carry, at - len(carry)):
                     yield at - len(carry), carry
                 return
             cut = piece.rfind(b"\n") + 1
@@ -967,8 +994,10 @@ def moved_in(piece: bytes, offset: int) -> dict[bytes, int]:
     found = {}
     for match in MOVED.finditer(piece):
         start = piece.rfind(b"\n", 0, match.start()) + 1
-        if piece[start : start + 1] != b" ":
-            found[piece[start : piece.find(b"\t", start)]] = offset + start
+        end = piece.find(b"\n", start) + 1 or len(piece)
+        row = parse_line(piece[start:end], offset + start)
+        if row is not None:  # a malformed line must not make an older row look out of date
+            found[row.id] = row.offset
     return found
 
 
@@ -1004,6 +1033,39 @@ def _is_gone(line: bytes, row: Row | None, moved: Mapping[bytes, int]) -> bool:
     if row is None:
         return line.startswith(b" ") or line.isspace()
     return row.offset < moved.get(row.id, 0)
+
+
+def _row_at(fd: int, offset: int) -> Row | None:
+    """The live row that begins at `offset`; None when no row does."""
+    length = 512
+    while True:
+        piece = os.pread(fd, length, offset - 1)
+        if piece[:1] != b"\n":
+            return None
+        end = piece.find(b"\n", 1)
+        if end > 0:
+            return parse_line(piece[1 : end + 1], offset)
+        if len(piece) < length:  # a last line without a newline
+            line = piece[1:]
+            return None if _is_torn(fd, line, offset) else parse_line(line, offset)
+        length *= 4
+
+
+def _last_row(fd: int, job_id: bytes, start: int, end: int) -> Row | None:
+    """The last live row of a job between two offsets."""
+    while (offset := _search(fd, job_id, start, end)) >= 0:
+        row = _row_at(fd, offset)
+        if row is not None:
+            return row
+        end = offset - 1  # a malformed line that begins like the job's
+    return None
+
+
+def _is_torn(fd: int, line: bytes, offset: int) -> bool:
+    row = parse_line(line, offset)
+    if row is None:
+        return True
+    return row.payload[:1] == b" " and _last_row(fd, row.id, 0, offset - 1) is not None
 
 
 def _line_at(offset: int, line: bytes, row: Row, *, always: bool = False) -> bytes:

@@ -174,9 +174,8 @@ def build_line(
         error,
         result,
     )
-    # One byte more than TAIL, as the tab in front is not part of the tail; at least one space of
-    # reserve, by which a torn line is told from a whole one.
-    tail = tail.ljust(TAIL) if len(tail) < TAIL else tail + b" "
+    # One byte more than TAIL, as the tab in front is not part of the tail.
+    tail = tail.ljust(TAIL)
     start = (offset + len(head) + 1) % SECTOR
     if start + len(tail) > SECTOR >= len(tail):
         head += b" " * (SECTOR - start)
@@ -211,8 +210,7 @@ def in_place(
         result,
     )
     room = length - tail_at - 1
-    # One space of reserve stays, so that a line cut off by a crash is never taken for a whole one.
-    if len(tail) >= room:
+    if len(tail) > room:
         return None
     line = row.line[:tail_at] + tail.ljust(room) + b"\n"
     return _new_tuple(
@@ -318,18 +316,6 @@ def row_status() -> re.Pattern[bytes]:
     """
     groups = rb"\((?!\?|%b)" % STATUSES[0].encode()
     return re.compile(rb"(?m)^%b$" % re.sub(groups, rb"(?:", _LINE))
-
-
-def is_torn(line: bytes) -> bool:
-    """Whether the last line of a file, found without a newline, was cut off while being written.
-
-    Ours end in a space, so a cut is seen wherever it fell. A row that somebody else wrote counts
-    as whole when all nine fields are there; a moved row does not, as its old line is still alive.
-    """
-    row = parse_line(line)
-    if row is None or line.count(b"\t") != 8:
-        return True
-    return row.payload[:1] == b" " and line[-1:] != b" "
 
 
 def to_job(row: Row) -> Job:

@@ -1,4 +1,4 @@
-"""Tables made by hand, and processes that look at them: what the tests of the lower layers share."""
+"""Tables made by hand, and processes that look at them: shared by the tests of the lower layers."""
 
 from __future__ import annotations
 
