@@ -52,6 +52,7 @@ from .tsv import (
     Row,
     build_head,
     build_line,
+    explain,
     in_place,
     parse_line,
     row_status,
@@ -511,8 +512,12 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         assert self._file is not None
         size = self._file.size()
         if offset < size <= offset + length:
-            os.ftruncate(self._fd, offset)
-        self._clean_to = UNKNOWN
+            try:
+                os.ftruncate(self._fd, offset)
+            except OSError as error:
+                raise _refused(error, f"cannot shorten the queue {self.data_file}") from error
+            size = offset
+        self.size, self._clean_to = size, UNKNOWN
 
     def _end_batch(self) -> None:
         """Set aside what a process that died in `append_batch` has written of its batch."""
@@ -532,6 +537,10 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
     def read_row(self, offset: int) -> Row | None:
         """The live row that begins at `offset`; None when no row does."""
         return _row_at(self._fd, offset)
+
+    def begins_line(self, offset: int) -> bool:
+        """Whether a line begins at `offset`, be it a row or not."""
+        return os.pread(self._fd, 1, offset - 1) == b"\n"
 
     def holds(self, row: Row) -> bool:
         """Whether the row stands in the file still, byte for byte."""
@@ -561,26 +570,38 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     def _move(self, row: Row, line: bytes) -> Row:
         offset = self.append(line)
-        # In "normal", too: here order alone decides whether the job survives a power cut.
-        self._fdatasync()
-        self.kill(row)
+        try:
+            # In "normal", too: here order alone decides whether the job survives a power cut.
+            self._fdatasync()
+            self._strike(row)
+        except StorageError:
+            self._cut_off(offset, len(line))
+            raise
+        self._blank(row)
         new = parse_line(line, offset)
         assert new is not None
         return new
 
     def kill(self, row: Row) -> None:
-        """Turn a row's line into a dead one: blanks, of the same length.
+        """Turn a row's line into a dead one: blanks, of the same length."""
+        self._strike(row)
+        self._blank(row)
 
-        The blank at its start and those in the same sector are one write. The rest follows when
-        that one is on disk: blanks there alone would be a malformed line after a power cut.
-        """
+    def _strike(self, row: Row) -> None:
+        """Blank a line's beginning, as far as one sector goes: by this one write it is dead."""
         self._killed = True
-        start, end = row.offset, row.offset + len(row.line) - 1
-        sector_end = min(end, (start // SECTOR + 1) * SECTOR)
-        self._pwrite(b" " * (sector_end - start), start)
-        if sector_end < end:
+        end = min(_end_of(row), _sector_end(row))
+        self._pwrite(b" " * (end - row.offset), row.offset)
+
+    def _blank(self, row: Row) -> None:
+        """Blank the rest of a line that was struck, when that is on disk.
+
+        Blanks there alone would be a malformed line after a power cut.
+        """
+        start, end = _sector_end(row), _end_of(row)
+        if start < end:
             self._fdatasync()
-            self._pwrite(b" " * (end - sector_end), sector_end)
+            self._pwrite(b" " * (end - start), start)
 
     def _pwrite(self, data: bytes, offset: int) -> None:
         try:
@@ -829,10 +850,10 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     def _line_of(self, offset: int, record: Mapping[str, Any]) -> bytes:
         fields = self._normalize_record(dict(record))
-        line = "\t".join(fields[name] for name in COLUMNS).encode() + b"\n"
-        row = parse_line(line)
-        if row is None:
-            raise TableError(f"not a job's row, so not written: {line[:200]!r}")
+        line = "\t".join(fields[name] for name in COLUMNS).encode(errors="backslashreplace")
+        row = parse_line(line + b"\n")
+        if row is None or row.type.startswith(b'"'):
+            raise TableError(f"not a job's row, so not written: {explain(line)}")
         return _line_at(offset, line, row, always=True)
 
     def all(self) -> Iterator[dict[str, str]]:
@@ -843,9 +864,9 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
     def query(self, **conditions: Any) -> list[dict[str, str]]:
         """The rows whose columns equal the conditions, as dicts of strings."""
         # Plain: query(id=...) answers from a cache that other processes' writes never reach.
-        wanted = {name: "" if value is None else str(value) for name, value in conditions.items()}
+        wanted = _as_conditions(conditions)
         if "id" in wanted:
-            job_id = wanted["id"].encode()
+            job_id = wanted["id"].encode(errors="replace")
             hint = self.search(job_id)
             with self.reading():
                 row = self.find(job_id, hint)
@@ -865,7 +886,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         Knows nothing of the states of a job: the queue's own verbs are for that.
         """
         # Plain: rewrites the whole file for each update, without a sync.
-        wanted = {name: str(value) for name, value in conditions.items()}
+        wanted = _as_conditions(conditions)
         changed = 0
         with self.writing():
             for row in list(self.rows()):
@@ -895,7 +916,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
     def delete(self, **conditions: Any) -> int:
         """Remove the rows that equal the conditions; returns how many."""
         # Plain: rewrites the file through a temporary name that another process's index replaces.
-        wanted = {name: str(value) for name, value in conditions.items()}
+        wanted = _as_conditions(conditions)
         with self.writing():
             return self.rewrite(lambda row: not self._matches_conditions(_as_strings(row), wanted))
 
@@ -1035,6 +1056,16 @@ def _is_gone(line: bytes, row: Row | None, moved: Mapping[bytes, int]) -> bool:
     return row.offset < moved.get(row.id, 0)
 
 
+def _end_of(row: Row) -> int:
+    """Where the newline of a row's line stands."""
+    return row.offset + len(row.line) - 1
+
+
+def _sector_end(row: Row) -> int:
+    """Where the sector ends in which a row begins."""
+    return (row.offset // SECTOR + 1) * SECTOR
+
+
 def _row_at(fd: int, offset: int) -> Row | None:
     """The live row that begins at `offset`; None when no row does."""
     length = 512
@@ -1087,6 +1118,10 @@ def _line_at(offset: int, line: bytes, row: Row, *, always: bool = False) -> byt
     )
 
 
+def _as_conditions(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: "" if value is None else str(value) for name, value in values.items()}
+
+
 def _as_strings(row: Row) -> dict[str, str]:
     values = (
         row.id,
@@ -1096,7 +1131,7 @@ def _as_strings(row: Row) -> dict[str, str]:
         row.created_at,
         row.run_at,
         row.attempts,
-        row.error,
+        row.error.strip(),
         row.result.strip(),
     )
     return {

@@ -247,8 +247,8 @@ def parse_line(line: bytes, offset: int = 0) -> Row | None:
         b""
     )
     if b'\t"' in line or line.endswith(b"\r\n"):  # another program wrote it
-        job_type, payload, error = _unquote(job_type), _unquote(payload), _unquote(error)
-        result = _unquote(result)
+        job_type, payload = _unquote(job_type), _unquote(payload)
+        error, result = _guarded(_unquote(error)), _guarded(_unquote(result))
     return _new_tuple(
         Row,
         (
@@ -308,6 +308,11 @@ def _unquote(field: bytes) -> bytes:
     return text[1:-1].replace(b'""', b'"')
 
 
+def _guarded(field: bytes) -> bytes:
+    """A field as we may write it again: not beginning with a quote."""
+    return b" " + field if field.startswith(b'"') else field
+
+
 @functools.cache  # compiled when it is wanted: a worker that only works starts faster
 def row_status() -> re.Pattern[bytes]:
     """The pattern of a whole line, as `parse_line` sees it; its one group is the status.
@@ -332,7 +337,7 @@ def to_job(row: Row) -> Job:
         row.created_at,
         row.run_at,
         row.attempts,
-        row.error.decode(errors="replace") or None,
+        row.error.decode(errors="replace").strip() or None,
         _read_json(row.result, None),
     )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
+import io
 import itertools
 import os
+import re
 import signal
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,27 +18,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tables import add, in_child, look, mend, names, own, states, text, torn, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tables import (
+    MALFORMED,
+    add,
+    fill,
+    in_child,
+    look,
+    mend,
+    names,
+    overwrite,
+    own,
+    replace,
+    states,
+    text,
+    torn,
+    write,
+)
 
 from dbbasic_queue import Queue, StorageError, TableError, fsck, store
 from dbbasic_queue.store import JobTable
-from dbbasic_queue.tsv import HEADER, Row, parse_line
-
-MALFORMED = (
-    b"# a comment\n",
-    b"a1\tmail\t{}\tdone\t5\t5\t0\t\t\n",  # no such state, and the id of a job
-    b"a1\t x\n",  # looks like the start of a moved row of a job
-    b'a1\tmail\t {"a"' + b"\0" * 40 + b"\n",  # what a power cut leaves of one
-    b"b2\tmail\t{}\tpending\t5\t5\t0\t\t\tone field more\n",
-    b"m1\tmail\t{}\tpending\t-5\t5\t0\t\t\n",
-    b"m 2\tmail\t{}\tpending\t5\t5\t0\t\t\n",
-    b"\tmail\t{}\tprocessing\t5\t5\t0\t\t\n",
-    b'"quoted\tx"\tpending\t1\t1\t\n',
-    b"left\rright\n",
-    b"\xff\xfe\x00\xc3\n",
-    b"x" * 3000 + b"\n",
-    HEADER,  # the second of a file that somebody glued together
-)
+from dbbasic_queue.tsv import HEADER, SECTOR, Row, parse_line
 
 
 def fields(row: Row | None) -> tuple[Any, ...]:
@@ -74,18 +79,6 @@ def holds_lock(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Save as vim, sed -i and most editors do: a new file, renamed over the old one."""
-    other = path.with_name("4913~")
-    other.write_bytes(content)
-    other.rename(path)
-
-
-def overwrite(path: Path, content: bytes) -> None:
-    """Save as nano and `cp` do: the same file, cut and written again."""
-    path.write_bytes(content)
 
 
 def refuse(*args: object, **kwargs: object) -> None:
@@ -748,3 +741,349 @@ def test_a_batch_broken_off_leaves_none_of_it(
     assert path.read_bytes() == content
     queue.enqueue("mail", {}, job_id="b2")
     assert states(look(path)) == {"a1": "pending", "b2": "pending"}
+
+
+# -- moves -----------------------------------------------------------------------------------------
+
+
+LONG = '{"text": "' + "x" * 300 + '"}'
+
+
+def moving(path: Path, old: str, new: str, **more: Any) -> bytes:
+    """A table in which the job a1 has been appended anew, and its old line not yet killed."""
+    first = own(len(HEADER), "a1", old, attempts=1)
+    other = own(len(HEADER) + len(first), "b2", run_at=4_000_000_000)
+    offset = len(HEADER) + len(first) + len(other)
+    return write(path, first, other, own(offset, "a1", new, moved=True, **more))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("pending", "processing"), ("processing", "completed"), ("processing", "pending")],
+)
+def test_a_crash_before_the_tombstone_is_finished_by_a_worker(
+    path: Path, old: str, new: str
+) -> None:
+    """Of two live lines the later is the job, for every reader; a worker kills the older one."""
+    content = moving(path, old, new, attempts=2, run_at=4_000_000_000, result="")
+    queue = Queue(path, "normal")
+    held = queue.claims.take(b"a1")
+    for _ in range(2):
+        assert states(queue.table) == {"b2": "pending", "a1": new}
+        assert [job["status"] for job in queue.list_jobs()] == ["pending", new]
+        assert sum(queue.count_jobs().values()) == 2
+        job = queue.get_job("a1")
+        assert job is not None
+        assert (job["status"], job["attempts"]) == (new, 2)
+        assert queue.table.count(id="a1") == 1
+        assert queue.process_jobs({"mail": print}).attempts == 0
+    after = path.read_bytes()
+    start, end = len(HEADER), content.index(b"\n", len(HEADER))
+    assert after == content[:start] + b" " * (end - start) + content[end:]
+    assert held is not None
+
+
+def test_a_crash_before_the_tombstone_is_finished_by_a_rewrite(path: Path) -> None:
+    """The outdated line of a finished job, which no worker looks at, goes with the next rewrite."""
+    moving(path, "failed", "pending", attempts=0)
+    table = look(path)
+    with table.writing():
+        assert table.rewrite(lambda row: row.status != "failed") == 0
+    assert states(table) == {"b2": "pending", "a1": "pending"}
+    assert path.read_bytes().count(b"a1\t") == 1
+    assert table.moved() == {}
+
+
+def test_a_line_half_blanked_is_dead(path: Path) -> None:
+    """A crash between the two writes that blank a long line leaves a dead line, not a malformed."""
+    old = own(len(HEADER), "a1", payload=LONG + " " * 900)
+    content = HEADER + b" " * (SECTOR - len(HEADER)) + old[SECTOR - len(HEADER) :]
+    write(path, content + own(len(content), "a1", "completed", moved=True), header=b"")
+    queue = Queue(path)
+    assert states(queue.table) == {"a1": "completed"}
+    assert fsck.check(queue) == []
+    assert queue.table.count_by_status() == {"completed": 1}
+
+
+@pytest.mark.parametrize("size", [0, 90, 400, 2000])
+def test_a_long_result_moves_the_row(table: JobTable, path: Path, size: int) -> None:
+    """A change that does not fit goes to the end of the file and leaves blanks where it was."""
+    add(table, "a1", payload='{"text": "' + "y" * size + '"}')
+    add(table, "b2")
+    before = path.read_bytes()
+    with table.writing():
+        old = get(table, "a1")
+    new = change(table, "a1", "completed", result=LONG)
+    after = path.read_bytes()
+    assert new.offset == len(before)
+    blank = b" " * (len(old.line) - 1) + b"\n"
+    assert after == before.replace(old.line, blank) + new.line
+    assert fields(get(table, "a1")) == fields(new)
+    assert states(look(path)) == {"b2": "pending", "a1": "completed"}
+
+
+def test_a_moved_row_may_move_again(table: JobTable, path: Path) -> None:
+    """However often a row moves, its job is there once."""
+    add(table, "a1")
+    for number in range(1, 6):
+        change(table, "a1", "processing", error="x" * 120 * number)
+        assert fields(get(look(path), "a1"))[-2] == b"x" * 120 * number
+        assert states(look(path)) == {"a1": "processing"}
+    assert len(table.moved()) == 1
+
+
+def test_a_change_in_place_touches_the_tail_only(table: JobTable, path: Path) -> None:
+    """A change that fits is written where the tail stands, and to no other byte."""
+    for number in range(20):
+        add(table, f"a{number}", payload='{"n": "' + "z" * 7 * number + '"}')
+    before = path.read_bytes()
+    row = get(table, "a7")
+    new = change(table, "a7", "completed", result='{"ok": true}')
+    after = path.read_bytes()
+    changed = [at for at, pair in enumerate(zip(before, after, strict=True)) if len({*pair}) > 1]
+    assert new.offset == row.offset
+    assert changed[0] >= row.offset + row.tail
+    assert changed[-1] < row.offset + len(row.line) - 1
+    assert changed[0] // SECTOR == changed[-1] // SECTOR
+
+
+# -- reading while others write --------------------------------------------------------------------
+
+
+def test_a_row_that_moves_while_we_read_is_given_out_once(
+    table: JobTable, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reading that meets a job twice, as it moves to the end meanwhile, yields it once."""
+    monkeypatch.setattr(store, "PIECE", 400)
+    for number in range(40):
+        add(table, f"a{number}")
+    reading = look(path).rows()
+    first = [next(reading) for _ in range(5)]
+    for number in (2, 30):
+        change(table, f"a{number}", "completed", result=LONG)
+    add(table, "late")
+    ids = [row.id.decode() for row in (*first, *reading)]
+    assert sorted(ids) == sorted([*(f"a{number}" for number in range(40)), "late"])
+
+
+def test_counting_while_rows_move(
+    table: JobTable, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that moves from behind the reader to before it, or back, is counted once."""
+    monkeypatch.setattr(store, "PIECE", 400)
+    for number in range(40):
+        add(table, f"a{number}")
+    pieces, moved = JobTable.pieces, []
+
+    def disturbed(self: JobTable, *args: Any, **kwargs: Any) -> Iterator[tuple[int, bytes]]:
+        for piece in pieces(self, *args, **kwargs):
+            yield piece
+            if len(moved) < 60:
+                number = 39 - len(moved) % 40
+                moved.append(number)
+                change(table, f"a{number}", "completed", result=LONG)
+
+    monkeypatch.setattr(JobTable, "pieces", disturbed)
+    counts = look(path).count_by_status()
+    assert len(moved) == 60
+    assert sum(counts.values()) == 40
+
+
+@given(data=st.data())
+@settings(max_examples=100)
+def test_pieces_of_any_size_give_the_same_rows(data: st.DataObject) -> None:
+    """Rows, searches, counts and moved rows do not depend on how much is read at a time."""
+    lines = data.draw(
+        st.lists(
+            st.one_of(
+                st.builds(
+                    own,
+                    st.integers(0, SECTOR),
+                    st.sampled_from(["a1", "b2", "c3", "d4"]),
+                    st.sampled_from(["pending", "completed"]),
+                    payload=st.sampled_from(["{}", LONG]),
+                    moved=st.booleans(),
+                ),
+                st.sampled_from([*MALFORMED, b"\n", b"    \n", b" a1\t\n"]),
+            ),
+            max_size=12,
+        )
+    )
+    last = data.draw(st.sampled_from([b"", b"a1", text("e5")[:-1], b" a1\t{"]))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        path = Path(folder) / "queue.tsv"
+        write(path, *lines, last)
+        seen = []
+        for size in (1 << 20, data.draw(st.integers(1, 700))):
+            patched.setattr(store, "PIECE", size)
+            table = look(path)
+            seen.append(
+                (
+                    list(table.rows()),
+                    table.count_by_status(),
+                    table.moved(),
+                    [find(table, name) for name in ("a1", "b2", "c3", "d4", "e5")],
+                )
+            )
+            assert b"".join(piece for _, piece in table.pieces()) in (
+                path.read_bytes(),
+                path.read_bytes()[: len(path.read_bytes()) - len(last)],
+            )
+        assert seen[0] == seen[1]
+        rows, counts, _, found = seen[0]
+        assert counts == Counter(row.status for row in rows)
+        assert all(row == [r for r in rows if r.id == row.id][-1] for row in found if row)
+
+
+# -- writing it anew -------------------------------------------------------------------------------
+
+
+def test_a_rewrite_keeps_owner_mode_and_attributes(table: JobTable, path: Path) -> None:
+    """Prune and compaction leave owner, group, mode and extended attributes as they were."""
+    add(table, "a1")
+    path.chmod(0o640)
+    os.setxattr(path, "user.note", b"kept")
+    if os.getuid() == 0:
+        os.chown(path, 12345, 23456)
+    before = path.stat()
+    assert table.delete(id="a1") == 1
+    after = path.stat()
+    assert after.st_ino != before.st_ino
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+    assert after.st_mode == before.st_mode
+    assert os.getxattr(path, "user.note") == b"kept"
+
+
+def test_temporary_names_are_unique(
+    table: JobTable, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every rewrite has a temporary file of its own, beside the table, gone afterwards."""
+    add(table, "a1")
+    rename, seen = os.rename, []
+
+    def watch(source: Path, target: Path) -> None:
+        seen.append(source)
+        assert source.parent == target.parent == path.parent
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", watch)
+    for _ in range(20):
+        with table.writing():
+            table.rewrite()
+    assert len(set(seen)) == 20
+    assert not {"queue.tmp", "queue.tsv.tmp"} & {source.name for source in seen}
+    assert names(path.parent) == {"queue.tsv", "queue.lock"}
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename", "write", "fchown", "open"])
+def test_a_rewrite_that_fails_changes_nothing(
+    queue: Queue, path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A prune that the disk refuses at any step raises, leaves the table and no litter."""
+    fill(queue)
+    content = path.read_bytes()
+    before = names(path.parent)
+    original = getattr(os, call)
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if call == "open" and not args[1] & os.O_EXCL:
+            return original(*args, **kwargs)
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, fail)
+        with pytest.raises(StorageError, match="broken") as caught:
+            queue.prune_jobs(0)
+        assert caught.value.errno == errno.EIO
+    assert path.read_bytes() == content
+    assert names(path.parent) == before
+    assert queue.prune_jobs(0) > 0
+
+
+@pytest.mark.parametrize(
+    ("dead", "live", "compacted"),
+    [
+        (store.WORTH_COMPACTING - 5000, 0, False),  # less than 1 MiB
+        (store.WORTH_COMPACTING + 5000, 0, True),
+        (store.WORTH_COMPACTING + 5000, 4 * store.WORTH_COMPACTING, False),  # less than a quarter
+        (store.WORTH_COMPACTING * 3 // 2, 3 * store.WORTH_COMPACTING, True),
+    ],
+)
+def test_compaction_runs_when_it_is_worth_it(
+    path: Path, dead: int, live: int, compacted: bool
+) -> None:
+    """The table is written anew when dead lines exceed 1 MiB and a quarter of it, not before."""
+    job = text("a1", "completed", result='{"text": "' + "x" * 50_000 + '"}')
+    blank = b" " * 999 + b"\n"
+    write(path, blank * (dead // 2000), *[job] * (live // len(job)), blank * (dead // 2000))
+    table, size = look(path), path.stat().st_size
+    assert table.compact() is compacted
+    assert path.stat().st_size == (len(HEADER) + live // len(job) * len(job) if compacted else size)
+
+
+def test_a_worker_compacts_what_it_has_moved(queue: Queue, path: Path) -> None:
+    """Long results leave dead lines behind, which the worker that made them clears away."""
+    queue.enqueue_many([("mail", {"text": "x" * 5000})] * 300)
+    queue.process_jobs({"mail": lambda payload: payload})
+    assert path.stat().st_size < 300 * 10_200
+    assert Counter(states(look(path)).values()) == {"completed": 300}
+
+
+# -- anything, in any order ------------------------------------------------------------------------
+
+
+STEP = st.tuples(
+    st.sampled_from(["add", "change", "change", "change", "drop", "rewrite", "strip", "reopen"]),
+    st.integers(0, 5),
+    st.sampled_from(["pending", "processing", "completed", "failed"]),
+    st.sampled_from(["", "E: x", 'E: "quoted" ' + "y" * 90, "é" * 300]),
+    st.sampled_from(["", ' "ok"', "{}", '{"a": "b c"}', LONG, "[" + "1, " * 40 + "1]"]),
+)
+
+
+@given(steps=st.lists(STEP, max_size=30))
+@settings(max_examples=60)
+def test_any_sequence_of_changes_agrees_with_a_dict(steps: list[tuple[Any, ...]]) -> None:
+    """After any changes, moves and rewrites, we, split and csv read what a dict would hold."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as unsynced:
+        for name in ("fsync", "fdatasync"):
+            unsynced.setattr(os, name, lambda fd: None)
+        path = Path(folder) / "queue.tsv"
+        table, model = look(path), {}
+        for verb, number, status, error, result in steps:
+            job_id = f"a{number}"
+            if verb == "reopen":
+                table = look(path)
+            elif verb == "rewrite":
+                with table.writing():
+                    table.rewrite()
+            elif verb == "strip" and path.exists():
+                overwrite(path, re.sub(rb" *\n", b"\n", path.read_bytes()))
+            elif verb == "drop":
+                assert table.delete(id=job_id) == (job_id in model)
+                model.pop(job_id, None)
+            elif verb == "add" and job_id not in model:
+                add(table, job_id, payload='{"n": "' + "z" * 40 * number + '"}')
+                model[job_id] = ("pending", "", "")
+            elif verb == "change" and job_id in model:
+                change(table, job_id, status, error, result)
+                model[job_id] = (status, error, result.strip())
+            assert_reads(path, model)
+
+
+def assert_reads(path: Path, model: dict[str, tuple[str, str, str]]) -> None:
+    if not path.exists():
+        return
+    rows = list(look(path).rows())
+    ours = {row.id.decode(): row for row in rows}
+    assert len(ours) == len(rows)
+    assert {
+        name: (row.status, row.error.decode(), row.result.decode().strip())
+        for name, row in ours.items()
+    } == model
+    content = path.read_text()
+    live = [line for line in content.split("\n")[1:] if line.strip() and line[0] != " "]
+    split = [line.split("\t") for line in live]
+    as_csv = list(csv.reader(io.StringIO("\n".join(live), newline=""), delimiter="\t"))
+    assert split == as_csv
+    assert {row[0]: (row[3], row[7], row[8].strip()) for row in split} == model
