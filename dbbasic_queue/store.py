@@ -54,6 +54,7 @@ from .tsv import (
     build_line,
     explain,
     in_place,
+    is_moved,
     parse_line,
     row_status,
 )
@@ -1017,7 +1018,8 @@ def moved_in(piece: bytes, offset: int) -> dict[bytes, int]:
         start = piece.rfind(b"\n", 0, match.start()) + 1
         end = piece.find(b"\n", start) + 1 or len(piece)
         row = parse_line(piece[start:end], offset + start)
-        if row is not None:  # a malformed line must not make an older row look out of date
+        # A malformed line must not make an older row look out of date, nor a space elsewhere.
+        if row is not None and is_moved(row):
             found[row.id] = row.offset
     return found
 
@@ -1096,7 +1098,7 @@ def _is_torn(fd: int, line: bytes, offset: int) -> bool:
     row = parse_line(line, offset)
     if row is None:
         return True
-    return row.payload[:1] == b" " and _last_row(fd, row.id, 0, offset - 1) is not None
+    return is_moved(row) and _last_row(fd, row.id, 0, offset - 1) is not None
 
 
 def _line_at(offset: int, line: bytes, row: Row, *, always: bool = False) -> bytes:
@@ -1104,7 +1106,7 @@ def _line_at(offset: int, line: bytes, row: Row, *, always: bool = False) -> byt
 
     Completed rows never change again: they are copied as they are, which is fast.
     """
-    if row.status == "completed" and not always and not row.payload.startswith(b" "):
+    if row.status == "completed" and not always and not is_moved(row):
         return line
     return build_line(
         offset,

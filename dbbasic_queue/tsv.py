@@ -189,6 +189,11 @@ def build_head(row: Row, *, moved: bool) -> bytes:
     return b"%b\t%b\t%b" % (row.id, row.type, spaces + payload)
 
 
+def is_moved(row: Row) -> bool:
+    """Whether a row bears the mark of a moved one."""
+    return row.payload.startswith(b" ") and not row.payload.startswith(b' "')
+
+
 def in_place(
     row: Row, status: str, run_at: int, attempts: int, error: bytes, result: bytes
 ) -> Row | None:
