@@ -34,7 +34,7 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -43,6 +43,7 @@ from dbbasic.tsv import TSV
 
 from .errors import StorageError, TableError
 from .files import SLICE, open_sibling, write_all
+from .job import COMPLETED
 from .tsv import (
     COLUMNS,
     HEADER,
@@ -61,6 +62,8 @@ FULL: Final = "full"
 NORMAL: Final = "normal"
 PIECE: Final = 1 << 20  # bytes read at a time
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
+
+LONG_STRETCH: Final = 1 << 16  # bytes of a table that is copied as it is
 
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _DEAD: Final = re.compile(rb"\n [^\n]*")
@@ -661,8 +664,8 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             found.update(moved_in(piece, offset))
         return found
 
-    def rows(self) -> Iterator[Row]:
-        """Every live row, in the order of the file, each job once.
+    def rows(self, statuses: Iterable[str] | None = None) -> Iterator[Row]:
+        """Every live row, or those in some states, in the order of the file, each job once.
 
         Reads a table that others change: each row is as it was at some moment of the reading.
         """
@@ -670,8 +673,9 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             size = self.size
         moved = self.moved(end=size)
         seen: set[int] = set()
+        states = None if statuses is None else status_pattern(statuses)
         for offset, piece in self.pieces():
-            for row in rows_in(piece, offset):
+            for row in rows_in(piece, offset) if states is None else _found(states, piece, offset):
                 if row.offset < moved.get(row.id, 0):
                     continue
                 # Moved while we read: its line further up may have been given out already.
@@ -697,34 +701,34 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     # -- writing it all anew -----------------------------------------------------------------------
 
-    def set_lines_aside(self, offsets: Collection[int]) -> None:
+    def set_lines_aside(self, offsets: Iterable[int]) -> None:
         """Move the lines at these offsets into `queue.torn`. Call it under the exclusive lock."""
-        lines = [
-            (old, line) for start, piece in self.pieces() for old, line in _offsets(piece, start)
-        ]
-        self._write_aside(b"".join(line for old, line in lines if old in offsets))
-        self.rewrite(without=offsets)
+        drop = sorted(offsets)
+        self._write_aside(
+            b"".join(
+                os.pread(self._fd, end - start, start)
+                for start, end, is_dead in self._going(drop)
+                if not is_dead
+            )
+        )
+        self.rewrite(drop)
 
     def rewrite(
-        self,
-        keep: Callable[[Row], bool] = lambda row: True,
-        *,
-        without: Collection[int] = (),
+        self, drop: Sequence[int] = (), still: Callable[[bytes], bool] = lambda line: True
     ) -> int:
-        """Write the table anew, without dead lines and without the rows that `keep` refuses.
+        """Write the table anew, without dead lines and without some others; returns how many.
 
-        Malformed lines stay, byte for byte, but for those at the offsets `without`. Owner, mode
-        and extended attributes stay. Call it under the exclusive lock. Returns the number of rows
-        that `keep` refused.
+        The others are the lines at the offsets `drop` (ascending) of which `still` says so now
+        that nobody can change them. All else stays, malformed lines byte for byte. So do owner,
+        mode and extended attributes. Call it under the exclusive lock.
         """
         # Plain: rewrites on each update, through a temporary name that the index also uses.
-        moved = self.moved()
         temporary = self._temporary()
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 self._keep_owner(fd, temporary)
-                removed = self._write_kept(fd, moved, keep, without)
+                dropped = self._write_kept(fd, drop, still)
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -736,29 +740,58 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             with suppress(OSError):
                 os.unlink(temporary)
         self.size = self._clean_to = self._open(writable=True).size()
-        return removed
+        return dropped
 
-    def _write_kept(
-        self,
-        fd: int,
-        moved: Mapping[bytes, int],
-        keep: Callable[[Row], bool],
-        without: Collection[int],
-    ) -> int:
-        removed = 0
-        offset = 0  # in the new file
-        for old, piece in self.pieces(end=self.size):
-            lines: list[bytes] = []
-            for line, row in lines_in(piece, old):
-                kept = b"" if old in without or _is_gone(line, row, moved) else line
-                if kept and row is not None:
-                    kept = _line_at(offset, line, row) if keep(row) else b""
-                    removed += not kept
-                lines.append(kept)
-                offset += len(kept)
-                old += len(line)
-            write_all(fd, b"".join(lines))
-        return removed
+    def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[bytes], bool]) -> int:
+        """Copy all lines but those that go; returns how many went, dead ones not counted."""
+        dropped = 0
+        done = new = 0  # up to where the old file is done, and how long the new one is
+        for start, end, is_dead in self._going(drop):
+            if start < done or not (is_dead or still(os.pread(self._fd, end - start, start))):
+                continue
+            new += self._copy(fd, done, start, new)
+            done = end
+            dropped += not is_dead
+        self._copy(fd, done, self.size, new)
+        return dropped
+
+    def _going(self, drop: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
+        """Start and end of each line that is to go, and whether it is a dead one, in order."""
+        position = 0
+        for offset, piece in self.pieces(end=self.size):
+            lines = [(offset + start, offset + end, True) for start, end in dead_lines(piece)]
+            while position < len(drop) and drop[position] < offset + len(piece):
+                start = drop[position]
+                end = offset + piece.find(b"\n", start - offset) + 1
+                lines.append((start, end, False))
+                position += 1
+            yield from sorted(lines)
+
+    def _copy(self, fd: int, start: int, end: int, new: int) -> int:
+        """Copy the lines from `start` to `end` to the offset `new`; returns the bytes written.
+
+        Rows are to keep to their sectors. A long stretch is copied as it is, after a dead line of
+        spaces that puts it right; in a short one each row is padded anew.
+        """
+        shift = (start - new) % SECTOR
+        if start < end and shift and end - start < LONG_STRETCH:
+            return self._copy_rows(fd, start, end, new)
+        filler = b""
+        if start < end and shift:
+            filler = b" " * (shift - 1 or SECTOR) + b"\n"
+        write_all(fd, filler)
+        for at in range(start, end, SLICE):
+            write_all(fd, os.pread(self._fd, min(SLICE, end - at), at))
+        return len(filler) + end - start
+
+    def _copy_rows(self, fd: int, start: int, end: int, new: int) -> int:
+        lines: list[bytes] = []
+        length = 0
+        for line, row in lines_in(os.pread(self._fd, end - start, start), start):
+            lines.append(line if row is None else _line_at(new + length, line, row))
+            length += len(lines[-1])
+        write_all(fd, b"".join(lines))
+        return length
 
     def _keep_owner(self, fd: int, temporary: Path) -> None:
         old = os.fstat(self._fd)
@@ -782,7 +815,11 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         with self.writing():
             if self.size <= WORTH_COMPACTING:
                 return False
-            dead = sum(dead_bytes(piece) for _, piece in self.pieces(end=self.size))
+            dead = sum(
+                end - start
+                for _, piece in self.pieces(end=self.size)
+                for start, end in dead_lines(piece)
+            )
             if dead <= max(WORTH_COMPACTING, self.size // 4):
                 return False
             self.rewrite()
@@ -813,7 +850,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         row = parse_line(line)
         if row is None:
             raise TableError(f"not a job's row, so not written: {line[:200]!r}")
-        return _line_at(offset, line, row, always=True)
+        return _new_line(offset, row, moved=False)
 
     def all(self) -> Iterator[dict[str, str]]:
         """Every row as a dict of strings, without padding."""
@@ -857,27 +894,22 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         return changed
 
     def _moved_line(self, record: Mapping[str, Any]) -> bytes:
-        line = self._line_of(self.size, record)
-        row = parse_line(line)
+        row = parse_line(self._line_of(self.size, record))
         assert row is not None
-        head = build_head(row, moved=True)
-        return build_line(
-            self.size,
-            head,
-            row.status,
-            row.created_at,
-            row.run_at,
-            row.attempts,
-            row.error,
-            row.result,
-        )
+        return _new_line(self.size, row, moved=True)
 
     def delete(self, **conditions: Any) -> int:
         """Remove the rows that equal the conditions; returns how many."""
         # Plain: rewrites the file through a temporary name that another process's index replaces.
         wanted = {name: str(value) for name, value in conditions.items()}
         with self.writing():
-            return self.rewrite(lambda row: not self._matches_conditions(_as_strings(row), wanted))
+            return self.rewrite(
+                [
+                    row.offset
+                    for row in self.rows()
+                    if self._matches_conditions(_as_strings(row), wanted)
+                ]
+            )
 
     def truncate(self) -> None:
         """Remove all rows."""
@@ -950,12 +982,6 @@ def lines_in(piece: bytes, offset: int) -> Iterator[tuple[bytes, Row | None]]:
         offset += len(line)
 
 
-def _offsets(piece: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    for line, _ in lines_in(piece, offset):
-        yield offset, line
-        offset += len(line)
-
-
 def _split(piece: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(piece):
@@ -967,6 +993,20 @@ def _split(piece: bytes) -> Iterator[bytes]:
 def rows_in(piece: bytes, offset: int) -> Iterator[Row]:
     """The live rows of a piece of the table."""
     return (row for _, row in lines_in(piece, offset) if row is not None)
+
+
+def status_pattern(statuses: Iterable[str]) -> re.Pattern[bytes]:
+    """What finds the rows in these states without looking at the others."""
+    return re.compile(rb"\t(?:%b)\t\d+\t\d+\t" % "|".join(sorted(statuses)).encode())
+
+
+def _found(pattern: re.Pattern[bytes], piece: bytes, offset: int) -> Iterator[Row]:
+    for match in pattern.finditer(piece):
+        start = piece.rfind(b"\n", 0, match.start()) + 1
+        end = piece.find(b"\n", match.end()) + 1 or len(piece)
+        row = parse_line(piece[start:end], offset + start)
+        if row is not None:
+            yield row
 
 
 def moved_in(piece: bytes, offset: int) -> dict[bytes, int]:
@@ -986,10 +1026,12 @@ def _outdated_in(piece: bytes, offset: int, moved: Mapping[bytes, int]) -> Itera
             yield row.status.encode()
 
 
-def dead_bytes(piece: bytes) -> int:
-    """How many bytes of a piece of the table are dead lines."""
-    first = piece.find(b"\n") + 1 if piece.startswith(b" ") else 0
-    return first + sum(match.end() - match.start() for match in _DEAD.finditer(piece))
+def dead_lines(piece: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of each dead line in a piece of the table."""
+    if piece.startswith(b" "):
+        yield 0, piece.find(b"\n") + 1 or len(piece)
+    for match in _DEAD.finditer(piece):
+        yield match.start() + 1, min(match.end() + 1, len(piece))
 
 
 def _search(fd: int, job_id: bytes, start: int, end: int) -> int:
@@ -1006,23 +1048,21 @@ def _search(fd: int, job_id: bytes, start: int, end: int) -> int:
     return -1
 
 
-def _is_gone(line: bytes, row: Row | None, moved: Mapping[bytes, int]) -> bool:
-    """Whether a line is dead, empty, or a row of which a later line is alive."""
-    if row is None:
-        return line.startswith(b" ") or line.isspace()
-    return row.offset < moved.get(row.id, 0)
-
-
-def _line_at(offset: int, line: bytes, row: Row, *, always: bool = False) -> bytes:
-    """The line of `row` as it should stand at `offset` of a new file.
-
-    Completed rows never change again: they are copied as they are, which is fast.
-    """
-    if row.status == "completed" and not always and not row.payload.startswith(b" "):
+def _line_at(offset: int, line: bytes, row: Row) -> bytes:
+    """The line of `row` as it should stand at `offset` of a new file."""
+    fits = (offset + row.tail) % SECTOR + len(line) - row.tail <= SECTOR
+    # Completed rows never change again.
+    if row.payload[:1] != b" " and (row.status == COMPLETED or (fits and line[-2:] == b" \n")):
         return line
+    return _new_line(offset, row, moved=False)
+
+
+def _new_line(offset: int, row: Row, *, moved: bool) -> bytes:
+    """The line of `row` written anew at `offset`, with reserve and inside one sector."""
+    head = build_head(row, moved=moved)
     return build_line(
         offset,
-        build_head(row, moved=False),
+        head,
         row.status,
         row.created_at,
         row.run_at,
