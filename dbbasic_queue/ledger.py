@@ -35,7 +35,8 @@ from .job import (
     Job,
     require,
 )
-from .store import FULL, JobTable
+from .store import FULL
+from .table import JobTable
 from .tsv import Row, build_line, parse_line, to_job
 
 log = logging.getLogger("dbbasic_queue")
