@@ -368,7 +368,8 @@ class Ledger:
         while (offset := agenda.pop_due(now)) is not None:
             row = self.table.read_row(offset)
             if row is None:
-                agenda.distrust()  # written anew in place by a program that takes no lock
+                if not self.table.begins_line(offset):  # saved in place, without the lock
+                    agenda.read()
             elif row.status == PENDING and not self._is_outdated(row, agenda):
                 if row.run_at > now:
                     agenda.add(row.run_at, offset)
