@@ -65,7 +65,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 _new_tuple = tuple.__new__  # a Row without the call of Row.__new__, which is written in Python
-_decode = JSONDecoder().decode
+_decode = JSONDecoder().raw_decode
 _readable = JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _escaped = JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 
@@ -192,6 +192,21 @@ def build_head(row: Row, *, moved: bool) -> bytes:
 def is_moved(row: Row) -> bool:
     """Whether a row bears the mark of a moved one."""
     return row.payload.startswith(b" ") and not row.payload.startswith(b' "')
+
+
+def new_line(offset: int, row: Row, *, moved: bool) -> bytes:
+    """The line of `row` written anew at `offset`, with reserve and inside one sector."""
+    head = build_head(row, moved=moved)
+    return build_line(
+        offset,
+        head,
+        row.status,
+        row.created_at,
+        row.run_at,
+        row.attempts,
+        row.error,
+        row.result,
+    )
 
 
 def in_place(
@@ -351,6 +366,10 @@ def _read_json(text: bytes, empty: Any) -> Any:
     if not text or text.isspace():
         return empty
     try:
-        return _decode(text.decode())
+        json = text.decode().strip(" ")
+        value, end = _decode(json)  # without the white space, half the time of json.loads
+        if end == len(json):
+            return value
     except (ValueError, RecursionError):
-        return text.decode(errors="replace").strip()
+        pass
+    return text.decode(errors="replace").strip()

@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -182,17 +182,22 @@ class Signals:
         self.received = 0
         self.interruptible = False  # a handler is running, which the second signal breaks off
         self._before: dict[int, Any] = {}
+        self._mask: Iterable[int] = ()
 
     def __enter__(self) -> Signals:
-        global _active
         if threading.current_thread() is threading.main_thread():
-            _active = self
+            self.activate()
             for number in (signal.SIGTERM, signal.SIGINT):
                 before = signal.getsignal(number)
                 if before not in (signal.SIG_IGN, None):
                     self._before[number] = before
                     signal.signal(number, self.on_signal)
         return self
+
+    def activate(self) -> None:
+        """Let a child that a handler forks know what to restore."""
+        global _active
+        _active = self
 
     def on_signal(self, number: int, frame: FrameType | None = None) -> None:
         """Stop taking jobs; the second time, break off the one in hand."""
@@ -211,6 +216,14 @@ class Signals:
         """Put back the program's own handlers; also in a child that a handler forks."""
         for number, before in self._before.items():
             signal.signal(number, before)
+
+    def hold(self) -> None:
+        """Hold signals back while a handler forks, so that the child meets none as a worker."""
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._before)
+
+    def let_go(self) -> None:
+        """Let the signals come that were held back."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def __exit__(self, *error: object) -> None:
         global _active
@@ -231,13 +244,28 @@ class Signals:
 _active: Signals | None = None
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    if _active is not None:
+        _active.hold()
+
+
+def _after_fork_in_child() -> None:
     """A child of a handler is no worker: it dies of a signal like any process."""
     if _active is not None:
         _active.restore()
+        _active.let_go()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def _after_fork_in_parent() -> None:
+    if _active is not None:
+        _active.let_go()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_child=_after_fork_in_child,
+    after_in_parent=_after_fork_in_parent,
+)
 
 
 class _Alarm:
@@ -428,7 +456,8 @@ class Worker:
 
     def run(self) -> Summary:
         """Work until nothing is due, or a limit, the lingering time or a signal ends it."""
-        self._mark()
+        with self._ledger.table.writing():  # which makes the table and its folder when missing
+            self._mark()
         self._look_at_all()
         outcome: Outcome | None = None
         try:

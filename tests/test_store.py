@@ -38,7 +38,7 @@ from tables import (
 )
 
 from dbbasic_queue import Queue, StorageError, TableError, fsck, store
-from dbbasic_queue.store import JobTable
+from dbbasic_queue.table import JobTable
 from dbbasic_queue.tsv import HEADER, SECTOR, Row, parse_line
 
 
@@ -788,7 +788,7 @@ def test_a_crash_before_the_tombstone_is_finished_by_a_rewrite(path: Path) -> No
     moving(path, "failed", "pending", attempts=0)
     table = look(path)
     with table.writing():
-        assert table.rewrite(lambda row: row.status != "failed") == 0
+        assert table.rewrite() == 0
     assert states(table) == {"b2": "pending", "a1": "pending"}
     assert path.read_bytes().count(b"a1\t") == 1
     assert table.moved() == {}
@@ -1018,7 +1018,9 @@ def test_compaction_runs_when_it_is_worth_it(
     write(path, blank * (dead // 2000), *[job] * (live // len(job)), blank * (dead // 2000))
     table, size = look(path), path.stat().st_size
     assert table.compact() is compacted
-    assert path.stat().st_size == (len(HEADER) + live // len(job) * len(job) if compacted else size)
+    kept = len(HEADER) + live // len(job) * len(job)
+    expected = range(kept, kept + SECTOR) if compacted else [size]  # a dead line puts rows right
+    assert path.stat().st_size in expected
 
 
 def test_a_worker_compacts_what_it_has_moved(queue: Queue, path: Path) -> None:
