@@ -23,10 +23,12 @@ import errno
 import fcntl
 import os
 import struct
+import threading
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+from .errors import StorageError
 from .files import open_sibling
 
 NOTE: Final = (
@@ -69,6 +71,7 @@ class Claims:
         self._fd = -1
         self._writable = False
         self._mine: set[int] = set()  # a process's own locks do not exclude its threads
+        self._opening = threading.Lock()  # two descriptors would be two owners of locks
 
     def take(self, job_id: bytes) -> int | None:
         """Claim a job; None when it is claimed already, by this process or another."""
@@ -112,11 +115,17 @@ class Claims:
         except OSError:
             return None
 
+    def after_fork(self) -> None:
+        """Start afresh in a forked child: the claims are its parent's."""
+        self._opening = threading.Lock()  # a thread of the parent's may have held it
+        self.close()
+
     def close(self) -> None:
-        """Close the file, which drops this process's claims. Used in a forked child."""
+        """Close the file, which drops this process's claims."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
+        self._writable = False
         self._mine.clear()
 
     def _lock(self, byte: int) -> bool:
@@ -141,6 +150,12 @@ class Claims:
         """Open the file once; False when it is not there and need not be."""
         if self._fd >= 0 and (self._writable or not writable):
             return True
+        with self._opening:
+            return self._open_now(writable=writable)
+
+    def _open_now(self, *, writable: bool) -> bool:
+        if self._fd >= 0 and (self._writable or not writable):
+            return True  # another thread has opened it meanwhile
         if not writable:
             try:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -148,8 +163,13 @@ class Claims:
                 return False
             return True
         self.close()
-        self._fd = open_sibling(self.path, self._table)
-        self._writable = True
-        if os.fstat(self._fd).st_size == 0:
-            os.pwrite(self._fd, NOTE, 0)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = open_sibling(self.path, self._table)
+            self._writable = True
+            if os.fstat(self._fd).st_size == 0:
+                os.pwrite(self._fd, NOTE, 0)
+        except OSError as error:
+            what = f"cannot claim jobs: open {self.path}: {error.strerror}"
+            raise StorageError(error.errno, what) from error
         return True
