@@ -668,7 +668,7 @@ def _finished(statuses: Collection[str]) -> frozenset[str]:
 def _after_fork() -> None:
     for ledger in list(_alive):
         ledger.table.after_fork()
-        ledger.claims.close()
+        ledger.claims.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)
