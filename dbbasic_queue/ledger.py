@@ -516,14 +516,16 @@ class Ledger:
         Raises `ValueError` for a negative age or another status, `StorageError` when the table
         cannot be written anew (which takes as much free space as the table is long).
         """
-        age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        if not age >= 0:
-            raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds")
         wanted = _finished(statuses)
-        limit = self._clock() - age
+        return self.prune_by_age(dict.fromkeys(wanted, older_than), dry_run=dry_run)
+
+    def prune_by_age(self, ages: Mapping[str, float | timedelta], *, dry_run: bool = False) -> int:
+        """`prune_jobs` with an age for each state: `{"completed": 86400, "failed": 2592000}`."""
+        wanted = _finished(ages)
+        limits = {status: self._clock() - _age(age) for status, age in ages.items()}
 
         def is_old(row: Row) -> bool:
-            return row.status in wanted and row.run_at <= limit
+            return row.run_at <= limits.get(row.status, -1)
 
         table = self.table
         with table.reading():
@@ -654,6 +656,13 @@ def _key(job_id: Any) -> bytes | None:
         return intake.check_id(job_id).encode()
     except InvalidJob:
         return None
+
+
+def _age(older_than: float | timedelta) -> float:
+    seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if not seconds >= 0:
+        raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds")
+    return seconds
 
 
 def _finished(statuses: Collection[str]) -> frozenset[str]:
