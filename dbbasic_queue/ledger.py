@@ -11,13 +11,12 @@ import itertools
 import json
 import logging
 import os
-import re
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from . import intake
 from .agenda import Agenda
@@ -37,11 +36,9 @@ from .job import (
 )
 from .store import FULL
 from .table import JobTable
-from .tsv import Row, build_line, parse_line, to_job
+from .tsv import Row, build_line, to_job
 
 log = logging.getLogger("dbbasic_queue")
-
-_DONE: Final = re.compile(rb"\tcompleted\t\d+\t\d+\t")
 
 _alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
@@ -544,12 +541,6 @@ class Ledger:
         def is_old(row: Row) -> bool:
             return row.run_at <= limits.get(row.status, -1)
 
-        def is_still_old(line: bytes) -> bool:
-            if _DONE.search(line):
-                return True  # for good
-            row = parse_line(line)
-            return row is not None and is_old(row)
-
         table = self.table
         with table.reading():
             generation = table.generation
@@ -559,7 +550,7 @@ class Ledger:
         with table.writing():
             if table.generation != generation:
                 old = [row.offset for row in table.rows(wanted) if is_old(row)]
-            pruned = table.rewrite(old, is_still_old)
+            pruned = table.rewrite(old, is_old)
         log.info("pruned %d jobs", pruned, extra={"event": "pruned", "count": pruned})
         return pruned
 

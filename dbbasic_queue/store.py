@@ -132,6 +132,7 @@ class Store:
 
     def after_fork(self) -> None:
         """Start afresh in a forked child, which would share the parent's locks otherwise."""
+        _held.tables = 0
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._forget()
@@ -722,15 +723,13 @@ class Store:
             line += piece[: piece.find(b"\n") + 1 or len(piece)]
         return line
 
-    def rewrite(
-        self, drop: Sequence[int] = (), still: Callable[[bytes], bool] = lambda line: True
-    ) -> int:
+    def rewrite(self, drop: Sequence[int] = (), still: Callable[[Row], bool] | None = None) -> int:
         """Write the table anew, without dead lines and without some others; returns how many.
 
-        The others are the lines at the offsets `drop` (ascending) of which `still` says so now
-        that nobody can change them. Out of date lines of moved rows go, too, and then the marks
-        of these. All else stays, malformed lines byte for byte. So do owner, mode and extended
-        attributes. Call it under the exclusive lock.
+        The others are the lines at the offsets `drop` (ascending); with `still`, those of them that
+        are rows of which it says so now that nobody can change them. Out of date lines of moved
+        rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
+        So do owner, mode and extended attributes. Call it under the exclusive lock.
         """
         temporary = self._temporary()
         try:
@@ -751,12 +750,12 @@ class Store:
         self.size = self._clean_to = self._open(writable=True).size()
         return dropped
 
-    def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[bytes], bool]) -> int:
+    def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[Row], bool] | None) -> int:
         """Copy all lines but those that go; returns how many of `drop` went."""
         dropped = 0
         done = new = 0  # up to where the old file is done, and how long the new one is
         for start, end, why in self._special(drop):
-            if start < done or (why == DROP and not still(self._line_from(start))):
+            if start < done or (why == DROP and not self._may_go(start, still)):
                 continue
             new += self._copy(fd, done, start, new)
             if why == MARKED:
@@ -765,6 +764,12 @@ class Store:
             dropped += why == DROP
         self._copy(fd, done, self.size, new)
         return dropped
+
+    def _may_go(self, offset: int, still: Callable[[Row], bool] | None) -> bool:
+        if still is None:
+            return True
+        row = self.read_row(offset)
+        return row is not None and still(row)
 
     def _special(self, drop: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         """Start and end of each line that is not just copied, and why not, in order."""
