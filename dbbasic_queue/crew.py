@@ -44,6 +44,13 @@ class CrewSignals(Signals):
         signal.signal(STOP, self.on_signal)
         signal.signal(BREAK_OFF, self._on_break_off)
         self._before = {**self._own, STOP: signal.SIG_DFL, BREAK_OFF: signal.SIG_DFL}
+        self.activate()
+
+    def __enter__(self) -> Signals:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass  # installed for the life of the child
 
     def _on_break_off(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
@@ -106,8 +113,7 @@ class Crew:
         """The whole life of a child; returns its exit code."""
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
-            with signals:
-                summary = self._work(number, signals)
+            summary = self._work(number, signals)
             os.write(pipe, json.dumps(summary.as_dict()).encode())
         except BaseException:
             log.exception("worker process %d failed", os.getpid())

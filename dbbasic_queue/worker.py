@@ -196,11 +196,15 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        global _active
         if threading.current_thread() is threading.main_thread():
-            self.outer, _active = _active, self
+            self.activate()
             self.install()
         return self
+
+    def activate(self) -> None:
+        """Let a child that a handler forks know what to restore."""
+        global _active
+        self.outer, _active = _active, self
 
     def install(self) -> None:
         """Catch the signals that the program does not ignore."""
@@ -512,7 +516,8 @@ class Worker:
 
     def run(self) -> Summary:
         """Work until nothing is due, or a limit, the lingering time or a signal ends it."""
-        self._mark()
+        with self._ledger.table.writing():  # which makes the table and its folder when missing
+            self._mark()
         self._look_at_all()
         outcome: Outcome | None = None
         try:
