@@ -94,6 +94,7 @@ class Claims:
         with self._mutex:
             if byte in self._mine:
                 return True
+            self._let_go_of_deleted()
             if not self._open(writable=False):
                 return False
             answer = fcntl.fcntl(self._fd, _GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
@@ -113,8 +114,14 @@ class Claims:
     def mark_run(self) -> None:
         """Note that a worker is at work now: the dead man's switch of the health check."""
         with self._mutex:
+            self._let_go_of_deleted()
             self._open(writable=True)
             os.utime(self._fd)
+
+    def _let_go_of_deleted(self) -> None:
+        """Close a file that was deleted or moved away, unless it holds claims: a new one counts."""
+        if self._fd >= 0 and not self._mine and not self._is_current():
+            self.close()
 
     def last_run(self) -> float | None:
         """When a worker was last at work, in Unix seconds; None when none ever was."""
@@ -158,13 +165,12 @@ class Claims:
 
     def _open(self, *, writable: bool) -> bool:
         """See that the file is open; False when it is not there and need not be."""
-        if self._fd >= 0 and not self._mine and not self._is_current():
-            self.close()  # deleted or moved away: others claim on a new one
         if self._fd >= 0 and (self._writable or not writable):
             return True
         self.close()
         try:
             if writable:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._fd = open_sibling(self.path, self._table)
             else:
                 self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)

@@ -296,27 +296,41 @@ class Ledger:
         Returns the attempt begun, which is on disk (in "full") before its handler runs; None when
         nothing is due, or when `take` is false. `types` limits what is taken.
 
-        Raises `StorageError`; a job just taken is put back before.
+        Raises `StorageError`; a job just taken is put back before. The job of `outcome` is nobody's
+        then: what could not be written is rescued by the next run, like a dead worker's.
         """
-        table = self.table
-        attempt = None
-        self._acquire(agenda)
-        try:
-            agenda.catch_up()
-            if outcome is not None:
-                self._settle(outcome, agenda)
-            if take:
-                attempt = self._take(agenda, types)
-        finally:
-            table.release()
+        attempt = self._turn(agenda, outcome, types, take)
         if outcome is not None or attempt is not None:
             try:
-                table.sync()
+                self.table.sync()
             except StorageError:
                 if attempt is not None:
                     self._put_back(attempt)
                 raise
         return attempt
+
+    def _turn(
+        self,
+        agenda: Agenda,
+        outcome: Outcome | None,
+        types: Collection[bytes] | None,
+        take: bool,
+    ) -> Attempt | None:
+        open_claim = None if outcome is None else outcome.attempt.claim
+        try:
+            self._acquire(agenda)
+            try:
+                agenda.catch_up()
+                if outcome is not None:
+                    self._settle(outcome, agenda)
+                    open_claim = None
+                return self._take(agenda, types) if take else None
+            finally:
+                self.table.release()
+        except BaseException:
+            if open_claim is not None:
+                self.claims.release(open_claim)
+            raise
 
     def _acquire(self, agenda: Agenda) -> None:
         self.table.acquire()
@@ -643,7 +657,10 @@ def _require_same(job_id: str, there: tuple[str, str], order: _Order) -> None:
 
 def _same_json(one: str, other: str) -> bool:
     try:
-        return bool(json.loads(one) == json.loads(other))
+        # By their texts, as in Python True equals 1.
+        return json.dumps(json.loads(one), sort_keys=True) == json.dumps(
+            json.loads(other), sort_keys=True
+        )
     except ValueError:
         return False
 
