@@ -674,10 +674,10 @@ def _key(job_id: Any) -> bytes | None:
 
 
 def _age(older_than: float | timedelta) -> float:
-    seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-    if not seconds >= 0:
-        raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds")
-    return seconds
+    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if isinstance(age, bool) or not isinstance(age, int | float) or not age >= 0:
+        raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds, or a timedelta")
+    return age
 
 
 def _finished(statuses: Collection[str]) -> frozenset[str]:

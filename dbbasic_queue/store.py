@@ -126,6 +126,12 @@ class Store:
         self._path = str(self.data_file)  # os.stat takes a str faster than a Path
         self._forget()
 
+    _lock_fd = -1
+
+    def __del__(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+
     def sibling(self, suffix: str) -> Path:
         """The path of the file beside the table that ends in `.suffix`."""
         return self.data_file.with_name(f"{self.table_name}.{suffix}")
@@ -180,7 +186,7 @@ class Store:
         try:
             if self._lock_fd < 0:
                 self._lock_fd = self._open_lock_for_writing()
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            self._flock(fcntl.LOCK_EX)
             status = os.fstat(self._lock_fd)
             file = self._file
             if not status.st_nlink or file is None or not file.writable or not file.is_current():
@@ -211,18 +217,20 @@ class Store:
     def release(self) -> None:
         """Let go of the table."""
         self._depth -= 1
-        if self._depth == 0:
-            if self._lock_fd >= 0:
+        try:
+            if self._depth == 0 and self._lock_fd >= 0:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-            _held.tables -= 1
-        self._mutex.release()
+        finally:
+            if self._depth == 0:
+                _held.tables -= 1
+            self._mutex.release()
 
     def _lock_again(self) -> os.stat_result:
         """Lock the file that the path leads to: somebody may have deleted ours, or the folder."""
         while not self._is_lock_current():
             self._close_lock()
             self._lock_fd = self._open_lock_for_writing()
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            self._flock(fcntl.LOCK_EX)
         return os.fstat(self._lock_fd)
 
     def _is_lock_current(self) -> bool:
@@ -238,11 +246,17 @@ class Store:
                 self._lock_fd = self._open_lock_for_reading()
             if self._lock_fd < 0:
                 return 0
-            fcntl.flock(self._lock_fd, fcntl.LOCK_SH)
+            self._flock(fcntl.LOCK_SH)
             status = os.fstat(self._lock_fd)
             if status.st_nlink:
                 return status.st_size
             self._close_lock()
+
+    def _flock(self, operation: int) -> None:
+        try:
+            fcntl.flock(self._lock_fd, operation)
+        except OSError as error:
+            raise _refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
 
     def _open_lock_for_writing(self) -> int:
         try:
