@@ -27,7 +27,7 @@ from tables import (
     write,
 )
 
-from dbbasic_queue import Queue, StorageError
+from dbbasic_queue import Queue, StorageError, store
 from dbbasic_queue.table import JobTable
 from dbbasic_queue.tsv import HEADER
 
@@ -178,6 +178,24 @@ def test_a_prune_without_space_changes_nothing(small_disk: Path) -> None:
     assert queue.path.read_bytes() == content
     assert names(small_disk) == {"queue.tsv", "queue.lock"}
     assert queue.cancel_job(ids[1])
+
+
+def test_a_worker_that_cannot_compact_has_done_its_work(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No space to compact is a warning; the jobs are done, and the next run tries again."""
+    monkeypatch.setattr(store, "WORTH_COMPACTING", 1000)
+    queue = Queue(small_disk / "queue.tsv", "normal")
+    queue.enqueue_many([("mail", {"text": "x" * 20_000})] * 4)
+    (small_disk / "ballast").write_bytes(b"x" * 200_000)
+    assert queue.process_jobs({"mail": lambda payload: payload["text"][:12_000]}).completed == 4
+    assert "not compacted" in caplog.text
+    assert states(queue.table) == states(look(queue.path))
+    (small_disk / "ballast").unlink()
+    size = queue.path.stat().st_size
+    with queue.table.writing():
+        queue.table.compact()
+    assert queue.path.stat().st_size < size
 
 
 def test_a_disk_too_full_to_make_a_queue(small_disk: Path) -> None:
