@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import shutil
 import threading
@@ -36,6 +37,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple, cast
@@ -71,6 +73,8 @@ from .tsv import (
     parse_line,
     row_status,
 )
+
+log = logging.getLogger("dbbasic_queue")
 
 FULL: Final = "full"
 NORMAL: Final = "normal"
@@ -148,6 +152,7 @@ class Store:
     def _forget(self) -> None:
         self._mutex = threading.RLock()  # flock does not exclude the threads of a process
         self._depth = 0  # how often this thread holds the lock
+        self._exclusive = False
         self._lock_fd = -1
         self._file: Handle | None = None
         self._clean_to = UNKNOWN  # the file is known to end in a newline here
@@ -170,6 +175,7 @@ class Store:
         self._depth += 1
         try:
             if self._depth == 1:
+                self._exclusive = False
                 _held.tables += 1
                 self._look_for_reading(self._lock_shared())
             yield
@@ -179,9 +185,11 @@ class Store:
     def acquire(self) -> None:
         """`writing` without the context manager, for the paths where a microsecond counts."""
         self._mutex.acquire()
-        self._depth += 1
-        if self._depth > 1:
+        if self._depth > 0:
+            self._enter_again()
             return
+        self._depth = 1
+        self._exclusive = True
         _held.tables += 1
         try:
             if self._lock_fd < 0:
@@ -201,6 +209,12 @@ class Store:
         except BaseException:
             self.release()
             raise
+
+    def _enter_again(self) -> None:
+        if not self._exclusive:
+            self._mutex.release()
+            raise RuntimeError("a table that is being read cannot be written under the same lock")
+        self._depth += 1
 
     def _mend(self, note: int) -> None:
         """See to what others have left: a lost header, half a batch, a torn line.
@@ -745,6 +759,7 @@ class Store:
         rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
         So do owner, mode and extended attributes. Call it under the exclusive lock.
         """
+        self._remove_litter()
         temporary = self._temporary()
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -840,11 +855,20 @@ class Store:
     def _temporary(self) -> Path:
         return self.data_file.with_name(f".{self.data_file.name}.{os.urandom(6).hex()}.tmp")
 
+    def _remove_litter(self) -> None:
+        """Remove what a process that was killed in a rewrite has left; the lock says it is dead."""
+        for path in self.data_dir.glob(f".{escape(self.data_file.name)}.*.tmp"):
+            with suppress(OSError):
+                path.unlink()
+
     def compact_if_moved(self) -> None:
         """`compact`, when this process has moved rows since the last time."""
         if self._killed:
             self._killed = False
-            self.compact()
+            try:
+                self.compact()
+            except StorageError as error:  # no space for a second file: the first is good, too
+                log.warning("not compacted: %s", error, extra={"event": "not compacted"})
 
     def compact(self) -> bool:
         """Rewrite the table when dead lines make up a quarter of it and 1 MiB; says whether."""
