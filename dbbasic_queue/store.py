@@ -138,7 +138,6 @@ class Store:
 
     def after_fork(self) -> None:
         """Start afresh in a forked child, which would share the parent's locks otherwise."""
-        _held.tables = 0
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._forget()
@@ -708,17 +707,24 @@ class Store:
 
     def count_by_status(self) -> Counter[str]:
         """How many rows there are in each state, without building rows."""
-        for _ in range(3):  # again when a row moved from where we had been to where we had not
-            file, size = self.snapshot()
-            moved = self.moved(0, size, file)
-            counts: Counter[bytes] = Counter()
-            for offset, piece in self.pieces(0, size, file):
-                counts.update(row_status().findall(piece))
-                if moved:
-                    counts.subtract(outdated_in(piece, offset, moved))
-            if not self.moved(size, None, file):
-                break
-        return Counter({status.decode(): count for status, count in counts.items()})
+        for _ in range(3):
+            counts, settled = self._count()
+            if settled:
+                return counts
+        with self.reading():  # rows move faster than they are counted: hold them
+            return self._count()[0]
+
+    def _count(self) -> tuple[Counter[str], bool]:
+        """The counts; false when a row has moved meanwhile from where we had not been yet."""
+        file, size = self.snapshot()
+        moved = self.moved(0, size, file)
+        counts: Counter[bytes] = Counter()
+        for offset, piece in self.pieces(0, size, file):
+            counts.update(row_status().findall(piece))
+            if moved:
+                counts.subtract(outdated_in(piece, offset, moved))
+        by_name = Counter({status.decode(): count for status, count in counts.items()})
+        return by_name, not self.moved(size, None, file)
 
     # -- writing it all anew -----------------------------------------------------------------------
 
