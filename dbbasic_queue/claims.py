@@ -77,7 +77,7 @@ class Claims:
         self._mine: set[int] = set()  # a process's own locks do not exclude its threads
 
     def __del__(self) -> None:
-        if self._fd >= 0:
+        if self._fd >= 0 and not self._mine:  # a claim lasts as long as the process
             os.close(self._fd)
 
     def take(self, job_id: bytes) -> int | None:

@@ -427,7 +427,8 @@ def test_a_child_waits_for_its_parents_lock(queue: Queue, monkeypatch: pytest.Mo
         try:
             with queue.table.writing():
                 return "entered"
-        except BlockingIOError:
+        except StorageError as error:
+            assert error.errno == errno.EAGAIN
             return "has to wait"
 
     with queue.table.writing():
