@@ -30,6 +30,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import threading
 import time
@@ -565,7 +566,7 @@ class Store:
     def _strike(self, row: Row) -> None:
         """Blank a line's beginning, as far as one sector goes: by this one write it is dead."""
         self._killed = True
-        end = min(_end_of(row), _sector_end(row))
+        end = _strike_end(row)
         self._pwrite(b" " * (end - row.offset), row.offset)
 
     def _blank(self, row: Row) -> None:
@@ -573,7 +574,7 @@ class Store:
 
         Blanks there alone would be a malformed line after a power cut.
         """
-        start, end = _sector_end(row), _end_of(row)
+        start, end = _strike_end(row), _end_of(row)
         if start < end:
             self._fdatasync()
             self._pwrite(b" " * (end - start), start)
@@ -751,6 +752,7 @@ class Store:
         rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
         So do owner, mode and extended attributes. Call it under the exclusive lock.
         """
+        self._remove_leftovers()
         temporary = self._temporary()
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -846,6 +848,13 @@ class Store:
     def _temporary(self) -> Path:
         return self.data_file.with_name(f".{self.data_file.name}.{os.urandom(6).hex()}.tmp")
 
+    def _remove_leftovers(self) -> None:
+        """Remove what a process that was killed has left of a new file; under the lock."""
+        pattern = re.compile(rf"\.{re.escape(self.data_file.name)}\.[0-9a-f]{{12}}\.tmp")
+        for name in filter(pattern.fullmatch, os.listdir(self.data_dir)):
+            with suppress(OSError):
+                os.unlink(self.data_dir / name)
+
     def compact_if_moved(self) -> None:
         """`compact`, when this process has moved rows since the last time."""
         if self._killed:
@@ -869,9 +878,16 @@ def _end_of(row: Row) -> int:
     return row.offset + len(row.line) - 1
 
 
-def _sector_end(row: Row) -> int:
-    """Where the sector ends in which a row begins."""
-    return (row.offset // SECTOR + 1) * SECTOR
+def _strike_end(row: Row) -> int:
+    """Where the sector ends in which a row begins, or the row itself.
+
+    Or before a character that goes on in the next sector: the half of one that would be left, were
+    the process killed then, makes the file no UTF-8, which 1.0.0 reads not at all.
+    """
+    end = min(_end_of(row), (row.offset // SECTOR + 1) * SECTOR)
+    while row.line[end - row.offset] & 0xC0 == 0x80:
+        end -= 1
+    return end
 
 
 class _Held(threading.local):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from actors import AT_ONCE, Diary, columns, die, fork, in_child, join, start
 
-from dbbasic_queue import Queue, Summary, current_job, store
+from dbbasic_queue import Queue, Summary, current_job
 
 COMPLETED = {"completed"}
 
@@ -119,10 +119,9 @@ def test_every_job_runs_exactly_once(
 
 
 def test_every_job_runs_exactly_once_while_the_file_is_written_anew(
-    tmp_path: Path, diary: Diary, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, diary: Diary
 ) -> None:
     """The same while one process prunes and another compacts the file all the time."""
-    monkeypatch.setattr(store, "WORTH_COMPACTING", 1000)
     crew = Crew(tmp_path / "queue.tsv", "normal", diary)
     pruned = fork.Value("i", 0)
     compacted = fork.Value("i", 0)
@@ -134,8 +133,10 @@ def test_every_job_runs_exactly_once_while_the_file_is_written_anew(
 
     def compact() -> None:
         queue = crew.queue()
-        while not crew.stop.wait(0.001):
-            compacted.value += queue.table.compact()
+        while not crew.stop.wait(0.005):
+            with queue.table.writing():
+                queue.table.rewrite()
+            compacted.value += 1
 
     crew.run(2, 1000, 4, prune, compact)
     assert diary.count() == crew.expected(2, 1000)
