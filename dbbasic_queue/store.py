@@ -31,13 +31,13 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from glob import escape
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple, cast
@@ -142,7 +142,6 @@ class Store:
 
     def after_fork(self) -> None:
         """Start afresh in a forked child, which would share the parent's locks otherwise."""
-        _held.tables = 0
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._forget()
@@ -580,7 +579,7 @@ class Store:
     def _strike(self, row: Row) -> None:
         """Blank a line's beginning, as far as one sector goes: by this one write it is dead."""
         self._killed = True
-        end = min(_end_of(row), _sector_end(row))
+        end = _strike_end(row)
         self._pwrite(b" " * (end - row.offset), row.offset)
 
     def _blank(self, row: Row) -> None:
@@ -588,7 +587,7 @@ class Store:
 
         Blanks there alone would be a malformed line after a power cut.
         """
-        start, end = _sector_end(row), _end_of(row)
+        start, end = _strike_end(row), _end_of(row)
         if start < end:
             self._fdatasync()
             self._pwrite(b" " * (end - start), start)
@@ -722,17 +721,24 @@ class Store:
 
     def count_by_status(self) -> Counter[str]:
         """How many rows there are in each state, without building rows."""
-        for _ in range(3):  # again when a row moved from where we had been to where we had not
-            file, size = self.snapshot()
-            moved = self.moved(0, size, file)
-            counts: Counter[bytes] = Counter()
-            for offset, piece in self.pieces(0, size, file):
-                counts.update(row_status().findall(piece))
-                if moved:
-                    counts.subtract(outdated_in(piece, offset, moved))
-            if not self.moved(size, None, file):
-                break
-        return Counter({status.decode(): count for status, count in counts.items()})
+        for _ in range(3):
+            counts, settled = self._count()
+            if settled:
+                return counts
+        with self.reading():  # rows move faster than they are counted: hold them
+            return self._count()[0]
+
+    def _count(self) -> tuple[Counter[str], bool]:
+        """The counts; false when a row has moved meanwhile from where we had not been yet."""
+        file, size = self.snapshot()
+        moved = self.moved(0, size, file)
+        counts: Counter[bytes] = Counter()
+        for offset, piece in self.pieces(0, size, file):
+            counts.update(row_status().findall(piece))
+            if moved:
+                counts.subtract(outdated_in(piece, offset, moved))
+        by_name = Counter({status.decode(): count for status, count in counts.items()})
+        return by_name, not self.moved(size, None, file)
 
     # -- writing it all anew -----------------------------------------------------------------------
 
@@ -759,7 +765,7 @@ class Store:
         rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
         So do owner, mode and extended attributes. Call it under the exclusive lock.
         """
-        self._remove_litter()
+        self._remove_leftovers()
         temporary = self._temporary()
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -855,11 +861,12 @@ class Store:
     def _temporary(self) -> Path:
         return self.data_file.with_name(f".{self.data_file.name}.{os.urandom(6).hex()}.tmp")
 
-    def _remove_litter(self) -> None:
-        """Remove what a process that was killed in a rewrite has left; the lock says it is dead."""
-        for path in self.data_dir.glob(f".{escape(self.data_file.name)}.*.tmp"):
+    def _remove_leftovers(self) -> None:
+        """Remove what a process that was killed has left of a new file; under the lock."""
+        pattern = re.compile(rf"\.{re.escape(self.data_file.name)}\.[0-9a-f]{{12}}\.tmp")
+        for name in filter(pattern.fullmatch, os.listdir(self.data_dir)):
             with suppress(OSError):
-                path.unlink()
+                os.unlink(self.data_dir / name)
 
     def compact_if_moved(self) -> None:
         """`compact`, when this process has moved rows since the last time."""
@@ -887,9 +894,16 @@ def _end_of(row: Row) -> int:
     return row.offset + len(row.line) - 1
 
 
-def _sector_end(row: Row) -> int:
-    """Where the sector ends in which a row begins."""
-    return (row.offset // SECTOR + 1) * SECTOR
+def _strike_end(row: Row) -> int:
+    """Where the sector ends in which a row begins, or the row itself.
+
+    Or before a character that goes on in the next sector: the half of one that would be left, were
+    the process killed then, makes the file no UTF-8, which 1.0.0 reads not at all.
+    """
+    end = min(_end_of(row), (row.offset // SECTOR + 1) * SECTOR)
+    while row.line[end - row.offset] & 0xC0 == 0x80:
+        end -= 1
+    return end
 
 
 class _Held(threading.local):
