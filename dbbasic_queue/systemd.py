@@ -46,6 +46,8 @@ _NO_TIMEOUT = (
     "[worker].timeout is not set: a stop waits for the job in hand however long it takes, "
     "at shutdown for half an hour at most"
 )
+_ROOT = "[worker].user is root: give the jobs a user of their own"
+_OTHER_USER = "the units run as {user}, whose manager this is, not as [worker].user {other}"
 _IDLE = "[worker].linger is not needed: an enqueued job starts the worker at once"
 
 
@@ -65,6 +67,8 @@ class SystemdTarget:
         self.store = Folders(site)
         self.kind = "systemd" if site.user is None else "systemd-user"
         self._manager = Manager(site.user)
+        # One apply plans several times, and to verify takes a while.
+        self._sound: list[Sequence[File]] = []
 
     @property
     def folder(self) -> Path:
@@ -87,18 +91,31 @@ class SystemdTarget:
         """See `Target.verify`."""
         if self.site.live and (why := self._manager.unreachable()):
             return [why]
+        if files in self._sound:
+            return []
         texts = {file.path.name: file.text.decode() for file in files}
-        return unit_faults(texts, for_user=self.site.user is not None, live=self.site.live)
+        faults = unit_faults(texts, for_user=self.site.user is not None, live=self.site.live)
+        self._sound += [] if faults else [files]
+        return faults
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
-        found = self._sandbox_notes(config)
+        found = [*self._user_notes(config), *self._sandbox_notes(config)]
         if config.worker.timeout is None:
             found.append(_NO_TIMEOUT)
         if config.worker.linger:
             found.append(_IDLE)
+        return found
+
+    def _user_notes(self, config: Config) -> list[str]:
+        user, other = self.site.user, config.worker.user
+        if user is None:
+            return [_ROOT] if other == "root" else []
+        found = []
+        if other not in (None, user):
+            found.append(_OTHER_USER.format(user=user, other=other))
         if self.site.live and not self._manager.lingers():
-            found.append(_LINGER.format(user=self.site.user))
+            found.append(_LINGER.format(user=user))
         return found
 
     def _sandbox_notes(self, config: Config) -> list[str]:
