@@ -30,8 +30,12 @@ STARTERS = (".timer", ".path")
 
 _NO_NETWORK = "[worker].hardening = isolated: handlers have no network"
 _NO_WRITING = (
-    "[worker].hardening = {profile}: handlers may write in {folders} only; /home is hidden, /tmp "
-    "their own, and programs that make machine code as they run (PyPy, numba, node, java) fail"
+    "[worker].hardening = {profile}: handlers may write in {folders} only (ReadWritePaths= in a "
+    "drop-in adds to it), see nothing in /home, and have a /tmp of their own"
+)
+_NO_CODE = (
+    "[worker].hardening = {profile}: programs that make machine code as they run fail "
+    "(PyPy, numba, node, java)"
 )
 _NO_SUDO = "handlers cannot become another user: sudo, su and setuid programs do not work"
 _OPEN_FILES = (
@@ -127,6 +131,8 @@ class SystemdTarget:
             log = [config.log.file] if config.log else []
             paths = dict.fromkeys(str(file.parent) for file in [config.queue.file, *log])
             found.append(_NO_WRITING.format(profile=profile, folders=" and ".join(paths)))
+        if profile != "compat":
+            found.append(_NO_CODE.format(profile=profile))
         return [*found, _NO_SUDO]
 
     # --- In force or not
@@ -201,16 +207,24 @@ class SystemdTarget:
                 self._manager.run("clean", "--what=state", "--", change.path.name)
 
     def _wake_files(self, plan: Plan, files: Sequence[File]) -> None:
-        """Make the wake file, take away one that is no longer looked at."""
+        """Make the wake file, take away one that no path unit looks at any more."""
         wanted = [wake for file in files if (wake := _wake_of(file.text))]
         before = [change.before.text for change in plan.changes if change.before]
         for wake in (wake for text in before if (wake := _wake_of(text))):
-            if wake not in wanted:
+            if wake not in self._wakes():
                 drop_wake(wake)
         for wake in wanted:
             user = self._worker_user(files)
             if wake_fault(wake, _queue_of(wake), user):
                 make_wake(wake, _queue_of(wake), user)
+
+    def _wakes(self) -> set[Path]:
+        """All wake files that installed path units look at: two configs may share a queue."""
+        found = set()
+        for path in self.site.below(self.folder).glob("dbq-*-worker.path"):
+            if path.is_file() and (wake := _wake_of(path.read_bytes())):
+                found.add(wake)
+        return found
 
     def _worker_user(self, files: Sequence[File]) -> str:
         if self.site.user is not None:

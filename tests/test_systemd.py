@@ -243,6 +243,18 @@ def test_the_wake_file_of_a_queue_that_moved_goes(
     assert moved.with_suffix(".wake").exists()
 
 
+def test_a_shared_wake_file_stays_for_the_other(
+    machine: Machine, target: SystemdTarget, config: Config
+) -> None:
+    """Of two configs on one queue, the removal of one leaves the other its wake file."""
+    install.apply(target, config)
+    install.apply(target, replace(config, name="other"))
+    install.remove(target, "other")
+    assert config.queue.file.with_suffix(".wake").exists()
+    install.remove(target, config.name)
+    assert not config.queue.file.with_suffix(".wake").exists()
+
+
 def test_a_refusal_of_systemd_is_passed_on(
     machine: Machine, target: SystemdTarget, config: Config
 ) -> None:

@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -103,6 +104,7 @@ def debian_mirror() -> str | None:
     return next((uri for label, _, uri in mirrors if label == "Debian"), None)
 
 
+@cache
 def wheelhouse(release: Release) -> Path:
     """A folder with the checkout's wheel, built now, and with all it depends on."""
     folder = CACHE / f"wheels-{release.python}"
