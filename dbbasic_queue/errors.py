@@ -37,3 +37,11 @@ class JobTimeout(QueueError):
 
 class ConfigError(QueueError):
     """The configuration has faults; the message lists all of them, one a line."""
+
+
+class InstallError(QueueError):
+    """This cannot be installed, removed or activated; the message says what was left as it was."""
+
+
+class ScheduleError(QueueError, ValueError):
+    """The text is no schedule, never fires, or says what cron and systemd cannot both express."""

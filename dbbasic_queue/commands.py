@@ -1,0 +1,56 @@
+"""What the scheduled entries run, where and with which environment: the same for every target.
+
+Every entry runs the worker's own interpreter (`[worker].python`) with `-m`, not a script from
+`$PATH`: so the handlers' virtual environment is the one in use, and no entry depends on where pip
+put a script.
+"""
+
+from __future__ import annotations
+
+import os.path
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dbbasic_queue.config import Config
+
+WORK = "work"
+PRUNE = "prune"
+HEALTH = "health"
+ENQUEUE_RECURRING = "enqueue-recurring"
+
+
+def argv(config: Config, verb: str, *arguments: str) -> list[str]:
+    """The command of one entry, as exec(3) takes it; quoting is the target's business.
+
+    Args:
+        config: where the interpreter and the config's own path come from.
+        verb: `WORK`, `PRUNE`, `HEALTH` or `ENQUEUE_RECURRING`.
+        arguments: what follows the verb, such as the recurring job's name.
+
+    Example:
+        argv(config, WORK)
+        # ['/srv/myapp/venv/bin/python', '-m', 'dbbasic_queue.cli',
+        #  'work', '--config', '/etc/myapp/dbq.toml']
+    """
+    python = str(config.worker.python)
+    where = ["--config", str(config.path)]
+    if verb == HEALTH:
+        return [python, "-m", "dbbasic_queue.cli_health", *arguments, *where]
+    return [python, "-m", "dbbasic_queue.cli", verb, *arguments, *where]
+
+
+def directory(config: Config) -> Path:
+    """The folder that every entry runs in: `[worker].directory`, else the config's own folder."""
+    return config.worker.directory or config.path.parent
+
+
+def environment(config: Config) -> dict[str, str]:
+    """The variables that every entry is given, by name; `PATH` is always among them.
+
+    cron's own PATH is `/usr/bin:/bin`, systemd's has no virtual environment in it. Unless the
+    config sets another, the interpreter's folder comes first, then the usual ones.
+    """
+    folders = [os.path.dirname(config.worker.python), "/usr/local/bin", "/usr/bin", "/bin"]
+    path = ":".join(dict.fromkeys(folder for folder in folders if ":" not in folder))
+    return {"PATH": path, **config.worker.environment}

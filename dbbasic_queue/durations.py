@@ -1,0 +1,70 @@
+"""Lengths of time as people write them: `50s`, `10min`, `1h30min`, `7d`."""
+
+from __future__ import annotations
+
+import re
+
+SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "min": 60, "s": 1}
+LONGEST = 100 * 365 * SECONDS["d"]
+
+_UNITS = re.compile(
+    "".join(rf" ?(?:(?P<{unit}>[0-9]{{1,18}}) ?{unit})?" for unit in SECONDS), re.ASCII
+)
+
+
+def parse_duration(text: str | int) -> int:
+    """Return the length of time that `text` names, in seconds.
+
+    `text` is a whole number of seconds (`90` or `"90"`), or numbers with the units w, d, h, min
+    and s, from the largest to the smallest, each at most once: `"50s"`, `"10min"`, `"1h30min"`,
+    `"1h 30min"`, `"7d"`.
+
+    Raises `ValueError`, whose message says what was expected, for anything else and for more than
+    a hundred years.
+
+    >>> parse_duration("1h30min")
+    5400
+    """
+    seconds = _read(text)
+    if seconds is None:
+        raise ValueError(
+            f"{_shown(text)} is no duration; write whole numbers with the units w, d, h, min and s, "
+            'the largest first, such as "50s", "10min", "1h30min" or "7d", or a number of seconds'
+        )
+    if seconds > LONGEST:
+        raise ValueError(f"{_shown(text)} is longer than a hundred years")
+    return seconds
+
+
+def format_duration(seconds: int) -> str:
+    """Return `seconds` (zero or more) as the text that `parse_duration` reads back.
+
+    >>> format_duration(5400)
+    '1h30min'
+    """
+    parts = []
+    for unit in ("d", "h", "min", "s"):
+        number, seconds = divmod(seconds, SECONDS[unit])
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts) or "0s"
+
+
+def _read(text: str | int) -> int | None:
+    """The seconds of `text`, or None where it is no duration."""
+    if isinstance(text, bool):
+        return None
+    if isinstance(text, int):
+        return text if text >= 0 else None
+    text = text.strip(" ")
+    if re.fullmatch("[0-9]{1,18}", text):
+        return int(text)
+    match = _UNITS.fullmatch(text)
+    if match is None or not any(match.groupdict().values()):
+        return None
+    return sum(int(number) * SECONDS[unit] for unit, number in match.groupdict().items() if number)
+
+
+def _shown(text: str | int) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
