@@ -6,16 +6,14 @@ import logging
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 LONGEST: Final = 10 * 365 * 86400  # seconds; a schedule that says more means "never mind"
 
 log = logging.getLogger("dbbasic_queue")
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(NamedTuple):
     """Exponential backoff: `base * factor ** attempts` seconds, at most `cap`.
 
     `jitter` is a share from 0 to 1: the wait is drawn evenly from that much less to that much

@@ -105,6 +105,13 @@ class Claims:
         self._open(writable=True)
         os.utime(self._fd)
 
+    def last_run(self) -> float | None:
+        """When a worker was last at work, in Unix seconds; None when none ever was."""
+        try:
+            return os.stat(self.path).st_mtime
+        except OSError:
+            return None
+
     def close(self) -> None:
         """Close the file, which drops this process's claims. Used in a forked child."""
         if self._fd >= 0:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import difflib
 import os.path
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from dbbasic_queue import config_values as values
+from dbbasic_queue.durations import format_duration
 from dbbasic_queue.errors import ConfigError
 from dbbasic_queue.schedule import Schedule
-from dbbasic_queue.toml_lines import KeyPath, key_lines, line_of
-
-T = TypeVar("T")
+from dbbasic_queue.toml_lines import KeyPath, key_lines, line_of, unread_line
+from dbbasic_queue.toml_table import Table, where
 
 EVERY_MINUTE = Schedule.parse("* * * * *")
+EVERY_FIVE_MINUTES = Schedule.parse("*/5 * * * *")
+NIGHTLY = Schedule.parse("30 3 * * *")
 MINUTE, HOUR = 60, 3600
-RESERVED = ("worker", "prune", "health", "failure")
-SECTIONS = ("queue", "worker", "recurring", "prune", "health", "log")
+# What the queue keeps beside its table: `queue.lock`, `queue.claims`, ...
+QUEUE_FAMILY = ("tsv", "lock", "claims", "torn", "wake", "recurring", "idx", "meta", "tmp")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class QueueConfig:
     """`[queue]`: the table and how safely it is written."""
 
@@ -33,9 +34,9 @@ class QueueConfig:
     durability: str = "full"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WorkerConfig:
-    """`[worker]`: what runs the jobs, when, as whom. `timeout` (of a job) and `linger` in seconds."""
+    """`[worker]`: what runs the jobs, when, as whom. `timeout` (a job's), `linger` in seconds."""
 
     handlers: str
     schedule: Schedule = EVERY_MINUTE
@@ -51,7 +52,7 @@ class WorkerConfig:
     hardening: str = "network"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RecurringConfig:
     """One `[[recurring]]` job. `jitter` in seconds."""
 
@@ -63,21 +64,21 @@ class RecurringConfig:
     catch_up: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PruneConfig:
     """`[prune]`: for how many seconds jobs are kept once they ended; None keeps them for ever."""
 
-    schedule: Schedule = Schedule.parse("30 3 * * *")
+    schedule: Schedule = NIGHTLY
     completed: int | None = None
     cancelled: int | None = None
     failed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HealthConfig:
     """`[health]`: after how many seconds something is a fault, and who is told."""
 
-    schedule: Schedule = Schedule.parse("*/5 * * * *")
+    schedule: Schedule = EVERY_FIVE_MINUTES
     stuck_after: int = 30 * MINUTE
     overdue_after: int = 5 * MINUTE
     silent_after: int = 10 * MINUTE
@@ -86,7 +87,7 @@ class HealthConfig:
     ping_url: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogConfig:
     """`[log]`: the worker's log and its rotation."""
 
@@ -95,7 +96,7 @@ class LogConfig:
     rotate: int = 14
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """A whole `dbq.toml`. `path` is the file's own, absolute, as are all other paths."""
 
@@ -128,7 +129,7 @@ def load(path: str | Path) -> Config:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: is not UTF-8 text") from None
@@ -143,48 +144,36 @@ def parse(text: str, path: str | Path) -> Config:
     document = _document(text, path)
     faults: dict[KeyPath, str] = dict(_forbidden(document))
     absolute = Path(os.path.abspath(path))
-    config = _read(_Table(document, (), faults), absolute)
+    config = _read(Table(document, (), faults), absolute)
     if not faults:
         return config
     lines = key_lines(text)
-    numbered = sorted((line_of(lines, key), where(key), said) for key, said in faults.items())
+    numbered = sorted(
+        (line_of(lines, key), where(key, document), said) for key, said in faults.items()
+    )
     raise ConfigError("\n".join(f"{path}:{line}: {key}: {said}" for line, key, said in numbered))
 
 
 def name_from_folder(folder: Path) -> str | None:
-    """Return the name a config in `folder` has unless it says another: the folder's, made to fit."""
+    """Return the name of a config in `folder` that says no other: the folder's, made to fit.
+
+    >>> name_from_folder(Path("/srv/My App"))
+    'my-app'
+    """
     text = re.sub("[^a-z0-9]+", "-", folder.name.lower())
     text = re.sub("^[^a-z]+", "", text)[:32].strip("-")
     return text or None
-
-
-def where(path: KeyPath) -> str:
-    """Return how a message names the key `path`: `[worker].timeout`."""
-    section, *rest = path
-    if section not in SECTIONS and not rest:
-        return _key(section)
-    text = f"[{_key(section)}]"
-    if rest and isinstance(rest[0], int):
-        del rest[0]
-    for part in rest:
-        text += f"[{part}]" if isinstance(part, int) else f".{_key(part)}"
-    return text
-
-
-def _key(key: str | int) -> str:
-    bare = re.fullmatch("[A-Za-z0-9_-]+", str(key))
-    return str(key) if bare else values.shown(key)
 
 
 def _document(text: str, path: str | Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        message = str(error)
+        said, _, place = str(error).rpartition(" (at ")
+        found = re.match("line ([0-9]+)", place)
+        line = int(found[1]) if found else unread_line(text)
     except (ValueError, RecursionError) as error:
-        message = f"is no value that can be read ({error})"
-    found = re.fullmatch(r"(.*) \(at line ([0-9]+), column [0-9]+\)", message, re.DOTALL)
-    said, line = (found[1], int(found[2])) if found else (message, text.count("\n") + 1)
+        said, line = str(error), unread_line(text)
     raise ConfigError(f"{path}:{line}: is not valid TOML: {said}")
 
 
@@ -203,71 +192,7 @@ def _forbidden(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
         yield from _forbidden(child, (*path, key))
 
 
-class _Table:
-    """A TOML table that is being read: hands out checked values and notes what is wrong."""
-
-    def __init__(self, content: Any, path: KeyPath, faults: dict[KeyPath, str]) -> None:
-        self.path = path
-        self.faults = faults
-        self.known: list[str] = []
-        self.content: dict[str, Any] = content if isinstance(content, dict) else {}
-        if not isinstance(content, dict):
-            self.fault(path, f"must be a table, not {values.kind(content)}")
-
-    def fault(self, path: KeyPath, said: str) -> None:
-        """Note the first thing that is wrong with the key `path`."""
-        self.faults.setdefault(path, said)
-
-    def get(self, key: str, check: Callable[[object], T], default: T) -> T:
-        """The checked value of `key`; `default` where it is missing or wrong."""
-        self.known.append(key)
-        path = (*self.path, key)
-        if key not in self.content or path in self.faults:
-            return default
-        try:
-            return check(self.content[key])
-        except ValueError as error:
-            self.fault(path, str(error))
-            return default
-
-    def need(self, key: str, check: Callable[[object], T], stand_in: T) -> T:
-        """As `get`, for a key that must be there."""
-        if key not in self.content:
-            self.fault((*self.path, key), "is missing")
-        return self.get(key, check, stand_in)
-
-    def section(self, key: str) -> _Table | None:
-        """The table `key`, None where it is missing."""
-        self.known.append(key)
-        if key not in self.content:
-            return None
-        return _Table(self.content[key], (*self.path, key), self.faults)
-
-    def needed_section(self, key: str) -> _Table:
-        """The table `key`, an empty one where it is missing (its keys then are)."""
-        return self.section(key) or _Table({}, (*self.path, key), self.faults)
-
-    def array(self, key: str) -> list[_Table]:
-        """The tables of the array of tables `key`."""
-        self.known.append(key)
-        content = self.content.get(key, [])
-        path = (*self.path, key)
-        if not isinstance(content, list):
-            self.fault(path, f"must be an array of tables; write [[{key}]]")
-            return []
-        return [_Table(item, (*path, number), self.faults) for number, item in enumerate(content)]
-
-    def finish(self) -> None:
-        """Note the keys that nobody asked for."""
-        for key in self.content:
-            if key not in self.known:
-                near = difflib.get_close_matches(key, self.known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                known = "" if near else f"; known here: {', '.join(self.known)}"
-                self.fault((*self.path, key), f"is an unknown key{hint}{known}")
-
-
-def _read(top: _Table, path: Path) -> Config:
+def _read(top: Table, path: Path) -> Config:
     folder = path.parent
     config = Config(
         name=_name(top, folder),
@@ -280,46 +205,50 @@ def _read(top: _Table, path: Path) -> Config:
         log=_log(top.section("log"), folder),
     )
     top.finish()
+    _refuse_same_file(top, config)
     return config
 
 
-def _name(top: _Table, folder: Path) -> str:
+def _name(top: Table, folder: Path) -> str:
     name = name_from_folder(folder)
     if name is None:
         return top.need("name", values.name, "")
     return top.get("name", values.name, name)
 
 
-def _queue(table: _Table, folder: Path) -> QueueConfig:
+def _queue(table: Table, folder: Path) -> QueueConfig:
+    usual = QueueConfig(Path())
     section = QueueConfig(
-        file=table.need("file", values.file_from(folder, ".tsv"), Path()),
-        durability=table.get("durability", values.one_of("full", "normal"), "full"),
+        file=table.need("file", values.file_from(folder, ".tsv"), usual.file),
+        durability=table.get("durability", values.one_of("full", "normal"), usual.durability),
     )
     table.finish()
     return section
 
 
-def _worker(table: _Table, folder: Path) -> WorkerConfig:
-    path = values.path_from(folder)
+def _worker(table: Table, folder: Path) -> WorkerConfig:
+    usual = WorkerConfig("")
+    count, path, file = values.at_least(1), values.path_from(folder), values.file_from(folder)
+    profile = values.one_of("isolated", "network", "compat")
     section = WorkerConfig(
-        handlers=table.need("handlers", values.handlers, ""),
-        schedule=table.get("schedule", values.schedule, EVERY_MINUTE),
-        python=table.get("python", values.interpreter_from(folder), sys.executable),
-        directory=table.get("directory", path, None),
-        user=table.get("user", values.user, None),
+        handlers=table.need("handlers", values.handlers, usual.handlers),
+        schedule=table.get("schedule", values.schedule, usual.schedule),
+        python=table.get("python", values.interpreter_from(folder), usual.python),
+        directory=table.get("directory", path, usual.directory),
+        user=table.get("user", values.user, usual.user),
         environment=_environment(table),
-        environment_file=table.get("environment_file", values.file_from(folder), None),
-        max_attempts=table.get("max_attempts", values.at_least(1), 3),
-        timeout=table.get("timeout", values.duration(1), None),
-        concurrency=table.get("concurrency", values.at_least(1, 1000), 1),
-        linger=table.get("linger", values.duration(), 0),
-        hardening=table.get("hardening", values.one_of("isolated", "network", "compat"), "network"),
+        environment_file=table.get("environment_file", file, usual.environment_file),
+        max_attempts=table.get("max_attempts", count, usual.max_attempts),
+        timeout=table.get("timeout", values.duration(1), usual.timeout),
+        concurrency=table.get("concurrency", values.at_least(1, 1000), usual.concurrency),
+        linger=table.get("linger", values.duration(), usual.linger),
+        hardening=table.get("hardening", profile, usual.hardening),
     )
     table.finish()
     return section
 
 
-def _environment(worker: _Table) -> dict[str, str]:
+def _environment(worker: Table) -> dict[str, str]:
     table = worker.section("environment")
     if table is None:
         return {}
@@ -331,74 +260,92 @@ def _environment(worker: _Table) -> dict[str, str]:
     return {name: table.get(name, values.environment_value, "") for name in table.content}
 
 
-def _recurring(tables: list[_Table]) -> tuple[RecurringConfig, ...]:
-    entries: dict[str, RecurringConfig] = {}
-    for number, table in enumerate(tables):
-        entry = _recurring_entry(table)
-        path = (*table.path, "name")
-        if entry.name in RESERVED:
-            table.fault(path, f"{entry.name!r} is taken by a unit of the queue itself")
-        if entry.name in entries:
-            table.fault(path, f"{entry.name!r} is another recurring job's name already")
-        entries.setdefault(entry.name or str(number), entry)
-    return tuple(entries.values())
+def _recurring(tables: list[Table]) -> tuple[RecurringConfig, ...]:
+    entries = [_recurring_entry(table) for table in tables]
+    names = [entry.name for entry in entries]
+    for number, (table, entry) in enumerate(zip(tables, entries, strict=True)):
+        if entry.name and entry.name in names[:number]:
+            table.fault((*table.path, "name"), f"{entry.name!r} is the name of one above already")
+    return tuple(entries)
 
 
-def _recurring_entry(table: _Table) -> RecurringConfig:
+def _recurring_entry(table: Table) -> RecurringConfig:
+    usual = RecurringConfig("", "", {}, EVERY_MINUTE)
     entry = RecurringConfig(
-        name=table.need("name", values.name, ""),
-        type=table.need("type", values.job_type, ""),
-        payload=table.get("payload", values.payload, {}),
-        schedule=table.need("schedule", values.schedule, EVERY_MINUTE),
-        jitter=table.get("jitter", values.duration(), 0),
-        catch_up=table.get("catch_up", values.boolean, False),
+        name=table.need("name", values.name, usual.name),
+        type=table.need("type", values.job_type, usual.type),
+        payload=table.get("payload", values.payload, usual.payload),
+        schedule=table.need("schedule", values.schedule, usual.schedule),
+        jitter=table.get("jitter", values.duration(), usual.jitter),
+        catch_up=table.get("catch_up", values.boolean, usual.catch_up),
     )
     table.finish()
+    path = (*table.path, "jitter")
+    gap = entry.schedule.shortest_gap() if entry.jitter and "schedule" in table.content else None
+    if gap is not None and entry.jitter >= gap:
+        table.fault(
+            path, f"must be shorter than the {format_duration(gap)} from one run to the next"
+        )
     return entry
 
 
-def _prune(table: _Table | None) -> PruneConfig | None:
+def _prune(table: Table | None) -> PruneConfig | None:
     if table is None:
         return None
-    age = values.duration()
+    usual, age = PruneConfig(), values.duration()
     section = PruneConfig(
-        schedule=table.get("schedule", values.schedule, PruneConfig().schedule),
-        completed=table.get("completed", age, None),
-        cancelled=table.get("cancelled", age, None),
-        failed=table.get("failed", age, None),
+        schedule=table.get("schedule", values.schedule, usual.schedule),
+        completed=table.get("completed", age, usual.completed),
+        cancelled=table.get("cancelled", age, usual.cancelled),
+        failed=table.get("failed", age, usual.failed),
     )
     table.finish()
     if not {"completed", "cancelled", "failed"} & table.content.keys():
-        table.fault(table.path, "prunes nothing; say completed, cancelled or failed, or drop it")
+        table.fault(
+            table.path, "prunes nothing; say for how long completed, cancelled or failed are kept"
+        )
     return section
 
 
-def _health(table: _Table | None, folder: Path) -> HealthConfig | None:
+def _health(table: Table | None, folder: Path) -> HealthConfig | None:
     if table is None:
         return None
-    age, usual = values.duration(1), HealthConfig()
+    usual, age = HealthConfig(), values.duration(1)
     section = HealthConfig(
         schedule=table.get("schedule", values.schedule, usual.schedule),
         stuck_after=table.get("stuck_after", age, usual.stuck_after),
         overdue_after=table.get("overdue_after", age, usual.overdue_after),
         silent_after=table.get("silent_after", age, usual.silent_after),
         failed_within=table.get("failed_within", age, usual.failed_within),
-        textfile=table.get("textfile", values.file_from(folder, ".prom"), None),
-        ping_url=table.get("ping_url", values.url, None),
+        textfile=table.get("textfile", values.file_from(folder, ".prom"), usual.textfile),
+        ping_url=table.get("ping_url", values.url, usual.ping_url),
     )
     table.finish()
     return section
 
 
-def _log(table: _Table | None, folder: Path) -> LogConfig | None:
+def _log(table: Table | None, folder: Path) -> LogConfig | None:
     if table is None:
         return None
+    usual = LogConfig(Path())
+    words = values.one_of("hourly", "daily", "weekly", "monthly", "yearly")
     section = LogConfig(
-        file=table.need("file", values.file_from(folder), Path()),
-        frequency=table.get(
-            "frequency", values.one_of("hourly", "daily", "weekly", "monthly", "yearly"), "daily"
-        ),
-        rotate=table.get("rotate", values.at_least(0, 10_000), 14),
+        file=table.need("file", values.file_from(folder), usual.file),
+        frequency=table.get("frequency", words, usual.frequency),
+        rotate=table.get("rotate", values.at_least(0, 10_000), usual.rotate),
     )
     table.finish()
     return section
+
+
+def _refuse_same_file(top: Table, config: Config) -> None:
+    """No other file of the config may be the queue's, or one of those beside it."""
+    others = {
+        ("log", "file"): config.log and config.log.file,
+        ("health", "textfile"): config.health and config.health.textfile,
+    }
+    queue = config.queue.file
+    own = [queue.parent / f"{queue.stem}.{suffix}" for suffix in QUEUE_FAMILY]
+    for path, file in others.items():
+        if file in own:
+            top.fault(path, f"is {file.name}, one of the queue's own files; name another")

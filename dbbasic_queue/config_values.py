@@ -6,19 +6,28 @@ All of them raise `ValueError` with a message that reads well after `[section].k
 from __future__ import annotations
 
 import json
-import os.path
+import os
 import re
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from dbbasic_queue.durations import parse_duration
 from dbbasic_queue.schedule import Schedule
 
 NAME = re.compile("[a-z][a-z0-9-]{0,31}")
+PAYLOAD_LIMIT = 1 << 20  # bytes, as for any job
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+# Control characters and line separators could end a line of a crontab or a unit. A line with a
+# noncharacter systemd ignores, as no UTF-8 (utf8_is_valid in its source).
+_FORBIDDEN = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff\\ufdd0-\\ufdef"
+    + "".join(
+        f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
+    )
+    + "]"
+)
+_URL = re.compile(r"https?://(?:[!-.0-;=?-~]+@)?[A-Za-z0-9.:\[\]-]+(?:[/?#][!-~]*)?")
 _USER = re.compile("[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _KINDS = {bool: "a boolean", int: "a whole number", float: "a number", str: "a string"}
 
@@ -39,17 +48,9 @@ def kind(value: object) -> str:
 
 
 def forbidden(text: str) -> str | None:
-    """Return the first character of `text` that no config may hold, as `U+000A`, or None.
-
-    Control characters and line separators could end a line of a crontab or a unit;
-    noncharacters make systemd ignore the line they stand on.
-    """
-    for character in text:
-        code = ord(character)
-        noncharacter = 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
-        if noncharacter or unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs"):
-            return f"U+{code:04X}"
-    return None
+    """Return the first character of `text` that no config may hold, as `U+000A`, or None."""
+    match = _FORBIDDEN.search(text)
+    return f"U+{ord(match[0]):04X}" if match else None
 
 
 def string(value: object) -> str:
@@ -191,12 +192,7 @@ def interpreter_from(folder: Path) -> Callable[[object], str]:
 def url(value: object) -> str:
     """An http or https URL."""
     text = string(value)
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or not text.isascii() or " " in text:
+    if not _URL.fullmatch(text):
         raise ValueError(f"{shown(text)} is no URL; write it like 'https://hc.example/abc'")
     return text
 
@@ -215,19 +211,24 @@ def environment_value(value: object) -> str:
 
 
 def job_type(value: object) -> str:
-    """A job's type."""
+    """A job's type, as the queue takes it."""
     text = string(value)
-    if text.startswith('"'):
-        raise ValueError(f"{shown(text)} must not begin with a quotation mark")
+    if len(text) > 64 or not text.isprintable() or re.search(r"\s", text) or text[0] in '"#':
+        raise ValueError(
+            f"{shown(text)} is no job type; take 1 to 64 printable characters, no blanks, "
+            'not beginning with " or #'
+        )
     return text
 
 
 def payload(value: object) -> dict[str, Any]:
-    """A table that JSON can hold."""
+    """A table that JSON can hold and a job can carry."""
     if not isinstance(value, dict):
         raise ValueError(f"must be a table, not {kind(value)}")
     try:
-        json.dumps(value, allow_nan=False)
+        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"is not possible as JSON: {error}") from None
+        raise ValueError(f"cannot be JSON: {error}; write dates as strings") from None
+    if size > PAYLOAD_LIMIT:
+        raise ValueError(f"has {size} bytes as JSON, more than {PAYLOAD_LIMIT}")
     return value

@@ -28,8 +28,8 @@ def parse_duration(text: str | int) -> int:
     seconds = _read(text)
     if seconds is None:
         raise ValueError(
-            f"{_shown(text)} is no duration; write whole numbers with the units w, d, h, min and s, "
-            'the largest first, such as "50s", "10min", "1h30min" or "7d", or a number of seconds'
+            f"{_shown(text)} is no duration; write numbers with the units w, d, h, min and s, the "
+            'largest first, such as "50s", "10min", "1h30min" or "7d", or a number of seconds'
         )
     if seconds > LONGEST:
         raise ValueError(f"{_shown(text)} is longer than a hundred years")

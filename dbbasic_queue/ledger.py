@@ -73,6 +73,16 @@ class Rescued(NamedTuple):
     run_at: int
 
 
+class Stats(NamedTuple):
+    """The state of a queue in numbers."""
+
+    jobs: dict[str, int]  # by state
+    ready: int  # pending and due
+    latency: int  # seconds since the oldest of them was due
+    last_run: float | None  # Unix seconds: when a worker was last at work; None: never
+    size: int  # bytes of the table
+
+
 class Ledger:
     """The jobs of one table, and what may be done with them.
 
@@ -445,6 +455,24 @@ class Ledger:
         """
         return self._change_by_hand(job_id, (FAILED, CANCELLED), PENDING)
 
+    def retry_failed(self, job_type: str | None = None) -> list[str]:
+        """Put all failed jobs back, or those of one type; returns their ids."""
+        wanted = None if job_type is None else job_type.encode(errors="replace")
+        now = int(self._clock())
+        with self.table.writing():
+            rows = [
+                row
+                for row in self.table.rows()
+                if row.status == FAILED and wanted in (None, row.type)
+            ]
+            for row in rows:
+                require(row.id, row.status, PENDING)
+                self.table.change(row, PENDING, now, 0)
+        if rows:
+            self.table.sync()
+            self._wake_up(now)
+        return [row.id.decode() for row in rows]
+
     def _change_by_hand(
         self, job_id: str, allowed: tuple[str, ...], status: str, error: bytes = b""
     ) -> bool:
@@ -551,6 +579,20 @@ class Ledger:
         """
         counts = self.table.count_by_status()
         return {status: counts[status] for status in STATUSES}
+
+    def stats(self) -> Stats:
+        """The state of the queue in numbers. Takes no more than read permission."""
+        agenda = Agenda(self.table)
+        agenda.read()
+        now = self.now()
+        ready, since = agenda.due(now)
+        return Stats(
+            jobs=self.count_jobs(),
+            ready=ready,
+            latency=max(0, now - since) if since is not None else 0,
+            last_run=self.claims.last_run(),
+            size=self.table.size,
+        )
 
 
 class _Order(NamedTuple):

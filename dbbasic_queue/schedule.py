@@ -65,7 +65,7 @@ CLOCK_CORRECTION = 3 * 3600  # cron takes a larger jump for a clock that was wro
 LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Kind:
     """What one of the five fields may hold."""
 
@@ -84,7 +84,7 @@ _KINDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Field:
     """One cron field: its text in numbers, the values it means, whether it begins with `*`.
 
@@ -96,7 +96,7 @@ class Field:
     star: bool = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schedule:
     """When something runs, to the minute, in the machine's own time zone.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -98,12 +99,14 @@ def _processing(queue_file: Path) -> Iterator[tuple[str, str, int]]:
 def _having_open(path: Path) -> list[int]:
     """Processes with this file open, of those that the caller may look into (proc(5))."""
     wanted = os.path.realpath(path)
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [os.readlink(link) for link in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        if wanted in links:
-            found.append(int(process.name))
-    return sorted(found)
+    processes = (process for process in os.listdir("/proc") if process.isdigit())
+    return sorted(int(process) for process in processes if wanted in _open_files(process))
+
+
+def _open_files(process: str) -> list[str]:
+    folder, found = f"/proc/{process}/fd", []
+    with contextlib.suppress(OSError):  # it ended, or is somebody else's
+        for descriptor in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):  # closed in the meantime
+                found.append(os.readlink(f"{folder}/{descriptor}"))
+    return found

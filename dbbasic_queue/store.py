@@ -34,7 +34,7 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -47,7 +47,6 @@ from .tsv import (
     COLUMNS,
     HEADER,
     MOVED,
-    ROW_STATUS,
     SECTOR,
     Row,
     build_head,
@@ -55,6 +54,7 @@ from .tsv import (
     in_place,
     is_torn,
     parse_line,
+    row_status,
 )
 
 FULL: Final = "full"
@@ -71,9 +71,10 @@ class _File:
     """An open table file; closed when the last user lets go of it.
 
     Whether it is still the file of that path is asked of the kernel by the name that the
-    descriptor has in /proc, which says when it was renamed, replaced or deleted. The plain way,
-    stat(2), would make each write record a new time and each fdatasync write the inode as well:
-    45 microseconds on a disk that syncs in 100 (Linux since 6.13, multigrain timestamps).
+    descriptor has in /proc, which says when it was renamed, replaced or deleted: only the path
+    itself is an answer, on any other one stat(2) decides. To ask that each time would make each
+    write record a new time and each fdatasync write the inode as well: 45 microseconds on a disk
+    that syncs in 100 (Linux since 6.13, multigrain timestamps).
     """
 
     __slots__ = ("_descriptors", "_name", "_number", "_path", "fd", "identity", "writable")
@@ -84,26 +85,21 @@ class _File:
         self.writable = writable
         self.identity = _identity(os.fstat(self.fd))
         self._path = path
+        self._name = os.fsencode(path)
         self._number = b"%d" % self.fd
         self._descriptors = _own_descriptors()
-        self._name = self._ask_name()
 
     def is_current(self) -> bool:
         """Whether this is the file that the path leads to now."""
-        name = self._ask_name()
-        if name == self._name and name is not None:
-            return True
-        self._name = name
+        try:
+            if os.readlink(self._number, dir_fd=self._descriptors) == self._name:
+                return True
+        except OSError:
+            pass  # no /proc
         try:
             return _identity(os.stat(self._path)) == self.identity
-        except FileNotFoundError:
+        except OSError:
             return False
-
-    def _ask_name(self) -> bytes | None:
-        try:
-            return os.readlink(self._number, dir_fd=self._descriptors)
-        except OSError:  # no /proc: is_current asks stat each time
-            return None
 
     def size(self) -> int:
         """Its length in bytes."""
@@ -404,18 +400,29 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
     def _set_aside(self, start: int) -> None:
         """Move what stands from `start` to the end into `queue.torn`: out of the way, not lost."""
         torn = os.pread(self._fd, self.size - start, start)
+        self._write_aside(torn if torn.endswith(b"\n") else torn + b"\n")
+        os.ftruncate(self._fd, start)
+        self.size = self._clean_to = start
+
+    def _write_aside(self, lines: bytes) -> None:
         path = self.sibling("torn")
         try:
             fd = open_sibling(path, self.data_file)
             try:
-                write_all(fd, torn if torn.endswith(b"\n") else torn + b"\n")
+                write_all(fd, lines)
                 os.fsync(fd)
             finally:
                 os.close(fd)
         except OSError as error:
-            raise _refused(error, f"cannot set a torn line aside in {path}") from error
-        os.ftruncate(self._fd, start)
-        self.size = self._clean_to = start
+            raise _refused(error, f"cannot set lines of the queue aside in {path}") from error
+
+    def last_line(self) -> tuple[int, bytes, int]:
+        """Number (from 1), bytes and offset of the line at the end of the file."""
+        if self._file is None or self.size == 0:
+            return 0, b"", 0
+        start = self._start_of_last_line()
+        before = sum(piece.count(b"\n") for _, piece in self.pieces(end=start))
+        return before + 1, os.pread(self._fd, self.size - start, start), start
 
     def append(self, data: bytes) -> int:
         """Write whole lines at the end, all or nothing; returns the offset of the first.
@@ -674,7 +681,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             moved = self.moved(end=size)
             counts: Counter[bytes] = Counter()
             for offset, piece in self.pieces(end=size):
-                counts.update(ROW_STATUS.findall(piece))
+                counts.update(row_status().findall(piece))
                 if moved:
                     counts.subtract(_outdated_in(piece, offset, moved))
             if not self.moved(size):
@@ -683,11 +690,25 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     # -- writing it all anew -----------------------------------------------------------------------
 
-    def rewrite(self, keep: Callable[[Row], bool] = lambda row: True) -> int:
+    def set_lines_aside(self, offsets: Collection[int]) -> None:
+        """Move the lines at these offsets into `queue.torn`. Call it under the exclusive lock."""
+        lines = [
+            (old, line) for start, piece in self.pieces() for old, line in _offsets(piece, start)
+        ]
+        self._write_aside(b"".join(line for old, line in lines if old in offsets))
+        self.rewrite(without=offsets)
+
+    def rewrite(
+        self,
+        keep: Callable[[Row], bool] = lambda row: True,
+        *,
+        without: Collection[int] = (),
+    ) -> int:
         """Write the table anew, without dead lines and without the rows that `keep` refuses.
 
-        Malformed lines stay, byte for byte. Owner, mode and extended attributes stay. Call it
-        under the exclusive lock. Returns the number of rows left out.
+        Malformed lines stay, byte for byte, but for those at the offsets `without`. Owner, mode
+        and extended attributes stay. Call it under the exclusive lock. Returns the number of rows
+        that `keep` refused.
         """
         # Plain: rewrites on each update, through a temporary name that the index also uses.
         moved = self.moved()
@@ -696,7 +717,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 self._keep_owner(fd, temporary)
-                removed = self._write_kept(fd, moved, keep)
+                removed = self._write_kept(fd, moved, keep, without)
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -710,24 +731,25 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         self.size = self._clean_to = self._open(writable=True).size()
         return removed
 
-    def _write_kept(self, fd: int, moved: Mapping[bytes, int], keep: Callable[[Row], bool]) -> int:
+    def _write_kept(
+        self,
+        fd: int,
+        moved: Mapping[bytes, int],
+        keep: Callable[[Row], bool],
+        without: Collection[int],
+    ) -> int:
         removed = 0
         offset = 0  # in the new file
         for old, piece in self.pieces(end=self.size):
             lines: list[bytes] = []
             for line, row in lines_in(piece, old):
-                if row is None:
-                    kept = b"" if line.isspace() or line.startswith(b" ") else line
-                elif row.offset < moved.get(row.id, 0):
-                    kept = b""
-                elif keep(row):
-                    kept = _line_at(offset, line, row)
-                else:
-                    kept = b""
-                    removed += 1
-                if kept:
-                    lines.append(kept)
-                    offset += len(kept)
+                kept = b"" if old in without or _is_gone(line, row, moved) else line
+                if kept and row is not None:
+                    kept = _line_at(offset, line, row) if keep(row) else b""
+                    removed += not kept
+                lines.append(kept)
+                offset += len(kept)
+                old += len(line)
             write_all(fd, b"".join(lines))
         return removed
 
@@ -921,6 +943,12 @@ def lines_in(piece: bytes, offset: int) -> Iterator[tuple[bytes, Row | None]]:
         offset += len(line)
 
 
+def _offsets(piece: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    for line, _ in lines_in(piece, offset):
+        yield offset, line
+        offset += len(line)
+
+
 def _split(piece: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(piece):
@@ -969,6 +997,13 @@ def _search(fd: int, job_id: bytes, start: int, end: int) -> int:
             return at + found + 1
         end = at
     return -1
+
+
+def _is_gone(line: bytes, row: Row | None, moved: Mapping[bytes, int]) -> bool:
+    """Whether a line is dead, empty, or a row of which a later line is alive."""
+    if row is None:
+        return line.startswith(b" ") or line.isspace()
+    return row.offset < moved.get(row.id, 0)
 
 
 def _line_at(offset: int, line: bytes, row: Row, *, always: bool = False) -> bytes:

@@ -9,6 +9,7 @@ or a comment never counts, and every spelling of a key (quoted, dotted) is `toml
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -44,6 +45,22 @@ def line_of(lines: dict[KeyPath, int], path: KeyPath) -> int:
     while path and path not in lines:
         path = path[:-1]
     return lines.get(path, 1)
+
+
+def unread_line(text: str) -> int:
+    """Return the line of the first statement in `text` that cannot be read by itself.
+
+    That is where a string or an array begins that does not end, or a value that Python refuses.
+    """
+    line = 1
+    with contextlib.suppress(ValueError, RecursionError):  # such as a number of 5,000 digits
+        for number, statement, _ in _statements(text):
+            line = number + statement.count("\n") + 1
+    for rest in text.split("\n")[line - 1 :]:
+        if rest.strip() and not rest.lstrip().startswith("#"):
+            break
+        line += 1
+    return line
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:

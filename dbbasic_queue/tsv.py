@@ -25,6 +25,7 @@ end in CRLF, rows whose empty last fields an editor has cut off.
 
 from __future__ import annotations
 
+import functools
 import re
 from json import JSONDecoder, JSONEncoder
 from typing import Any, Final, NamedTuple
@@ -58,10 +59,6 @@ _LINE = (
     rb"\t(\d{1,9})(?:\t([^\t\n\0]*))?(?:\t([^\t\n\0]*))?\r?"
 ) % "|".join(STATUSES).encode()
 _match_line = re.compile(_LINE + rb"\n?").fullmatch
-# The same by its status only, for counting without building rows.
-ROW_STATUS: Final = re.compile(
-    rb"(?m)^%b$" % re.sub(rb"\((?!\?|%b)" % STATUSES[0].encode(), rb"(?:", _LINE)
-)
 
 _STATUS = {name.encode(): name for name in STATUSES}
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -273,6 +270,34 @@ def parse_line(line: bytes, offset: int = 0) -> Row | None:
     )
 
 
+def explain(line: bytes) -> str:
+    """Why a line is malformed, in words.
+
+    >>> explain(b"a1\\tmail\\t{}\\tdone\\t5\\t5\\t0\\t\\t\\n")
+    "status 'done' is none of pending, processing, completed, failed, cancelled"
+    """
+    if b"\0" in line:
+        return "holds NUL bytes, as a power cut leaves them"
+    fields = line.rstrip(b"\r\n").split(b"\t")
+    if not 7 <= len(fields) <= 9:
+        return f"has {len(fields)} fields, not 9: {_shown(line)}"
+    if not re.fullmatch(rb"[A-Za-z0-9_-]{1,64}", fields[0]):
+        return f"id {_shown(fields[0])} is not 1 to 64 letters, digits, - or _"
+    if not fields[1]:
+        return "the type is empty"
+    if fields[3] not in _STATUS:
+        return f"status {_shown(fields[3])} is none of {', '.join(STATUSES)}"
+    for name, field in zip(COLUMNS[4:7], fields[4:7], strict=True):
+        if not re.fullmatch(rb"\d{1,15}", field):
+            return f"{name} {_shown(field)} is no whole number"
+    return f"is no row of this table: {_shown(line)}"
+
+
+def _shown(text: bytes) -> str:
+    shown = text.rstrip(b"\r\n").decode(errors="backslashreplace")
+    return repr(shown if len(shown) <= 60 else shown[:59] + "…")
+
+
 def _unquote(field: bytes) -> bytes:
     """A field without csv's quotes, or as it is: perhaps the bare JSON string that 1.0.0 wrote.
 
@@ -283,6 +308,16 @@ def _unquote(field: bytes) -> bytes:
     if not (len(text) > 1 and text[:1] == text[-1:] == b'"' and b'""' in text[1:-1]):
         return text
     return text[1:-1].replace(b'""', b'"')
+
+
+@functools.cache  # compiled when it is wanted: a worker that only works starts faster
+def row_status() -> re.Pattern[bytes]:
+    """The pattern of a whole line, as `parse_line` sees it; its one group is the status.
+
+    For counting without building rows.
+    """
+    groups = rb"\((?!\?|%b)" % STATUSES[0].encode()
+    return re.compile(rb"(?m)^%b$" % re.sub(groups, rb"(?:", _LINE))
 
 
 def is_torn(line: bytes) -> bool:

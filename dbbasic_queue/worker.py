@@ -16,11 +16,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .agenda import Agenda
 from .backoff import Backoff, BackoffLike, seconds
@@ -62,7 +61,6 @@ def current_job() -> Job:
         raise LookupError("current_job() is for handlers: no job is running here") from None
 
 
-@dataclass(slots=True)
 class Summary:
     """What a run of the worker did, in numbers of jobs.
 
@@ -71,11 +69,33 @@ class Summary:
     when the work was done.
     """
 
-    completed: int = 0
-    retried: int = 0
-    failed: int = 0
-    rescued: int = 0
-    stopped: int = 0
+    __slots__ = ("completed", "failed", "rescued", "retried", "stopped")
+
+    def __init__(
+        self,
+        completed: int = 0,
+        retried: int = 0,
+        failed: int = 0,
+        rescued: int = 0,
+        stopped: int = 0,
+    ) -> None:
+        self.completed = completed
+        self.retried = retried
+        self.failed = failed
+        self.rescued = rescued
+        self.stopped = stopped
+
+    def as_dict(self) -> dict[str, int]:
+        """The numbers by their names."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Summary) and self.as_dict() == other.as_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return f"Summary({', '.join(f'{k}={v}' for k, v in self.as_dict().items())})"
 
     @property
     def attempts(self) -> int:
@@ -91,8 +111,7 @@ class Summary:
         self.stopped = self.stopped or other.stopped
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """How a worker works; what each means is said at `Queue.process_jobs`."""
 
     max_attempts: int = 3
@@ -101,10 +120,11 @@ class Options:
     max_seconds: float | None = None
     linger: float = 0
     timeout: Timeout = None
-    backoff: BackoffLike = field(default_factory=Backoff)
+    backoff: BackoffLike = Backoff()
     unknown: str = "fail"
 
-    def __post_init__(self) -> None:
+    def check(self) -> Options:
+        """These options; raises `ValueError` when one of them makes no sense."""
         _require_count("max_attempts", self.max_attempts, at_least=1)
         if self.limit is not None:
             _require_count("limit", self.limit, at_least=0)
@@ -119,6 +139,14 @@ class Options:
             raise ValueError(f'unknown {self.unknown!r}: must be "fail" or "skip"')
         if isinstance(self.types, str):
             raise ValueError(f"types {self.types!r}: must be a list of types")
+        return self
+
+    def share(self, number: int, count: int) -> Options:
+        """The options of one of `count` workers, numbered from 0: the limit is shared out."""
+        if self.limit is None:
+            return self
+        limit = self.limit // count + (number < self.limit % count)
+        return self._replace(limit=limit)
 
     def timeout_of(self, job_type: str) -> float | None:
         """Seconds that a job of this type may run; None: for ever."""
@@ -154,17 +182,22 @@ class Signals:
         self.received = 0
         self.interruptible = False  # a handler is running, which the second signal breaks off
         self._before: dict[int, Any] = {}
+        self._mask: Iterable[int] = ()
 
     def __enter__(self) -> Signals:
-        global _active
         if threading.current_thread() is threading.main_thread():
-            _active = self
+            self.activate()
             for number in (signal.SIGTERM, signal.SIGINT):
                 before = signal.getsignal(number)
                 if before not in (signal.SIG_IGN, None):
                     self._before[number] = before
                     signal.signal(number, self.on_signal)
         return self
+
+    def activate(self) -> None:
+        """Let a child that a handler forks know what to restore."""
+        global _active
+        _active = self
 
     def on_signal(self, number: int, frame: FrameType | None = None) -> None:
         """Stop taking jobs; the second time, break off the one in hand."""
@@ -183,6 +216,14 @@ class Signals:
         """Put back the program's own handlers; also in a child that a handler forks."""
         for number, before in self._before.items():
             signal.signal(number, before)
+
+    def hold(self) -> None:
+        """Hold signals back while a handler forks, so that the child meets none as a worker."""
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._before)
+
+    def let_go(self) -> None:
+        """Let the signals come that were held back."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def __exit__(self, *error: object) -> None:
         global _active
@@ -203,13 +244,28 @@ class Signals:
 _active: Signals | None = None
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    if _active is not None:
+        _active.hold()
+
+
+def _after_fork_in_child() -> None:
     """A child of a handler is no worker: it dies of a signal like any process."""
     if _active is not None:
         _active.restore()
+        _active.let_go()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def _after_fork_in_parent() -> None:
+    if _active is not None:
+        _active.let_go()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_child=_after_fork_in_child,
+    after_in_parent=_after_fork_in_parent,
+)
 
 
 class _Alarm:
@@ -262,7 +318,7 @@ class Runner:
         if not isinstance(handlers, Mapping):
             raise TypeError(f"handlers: must be a dict of type -> callable, not {handlers!r:.60}")
         self._handlers = handlers
-        self._options = options
+        self._options = options.check()
         self._signals = signals
         self._now = now
         self._loop: asyncio.Runner | None = None
@@ -400,7 +456,8 @@ class Worker:
 
     def run(self) -> Summary:
         """Work until nothing is due, or a limit, the lingering time or a signal ends it."""
-        self._mark()
+        with self._ledger.table.writing():  # which makes the table and its folder when missing
+            self._mark()
         self._look_at_all()
         outcome: Outcome | None = None
         try:
@@ -553,6 +610,15 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
 
 def _fields(job: Job) -> dict[str, Any]:
     return {"job_id": job.id, "job_type": job.type, "attempt": job.attempts}
+
+
+def rescue(ledger: Ledger, options: Options) -> Summary:
+    """Take back the jobs of dead workers, and do nothing else."""
+    agenda = Agenda(ledger.table)
+    agenda.read()
+    rescued = ledger.rescue(agenda, options.max_attempts, options.backoff)
+    failed = sum(job.status == FAILED for job in rescued)
+    return Summary(rescued=len(rescued), failed=failed)
 
 
 def work(

@@ -1,17 +1,14 @@
-#!/usr/bin/env python3
 """Stands in for Debian's crontab(1), with what makes it no exact reader (its crontab.c).
 
-The one crontab is the file `$FAKE_CRONTAB`. If `$FAKE_FAILURE` is set, every call but `-V` fails
-with that message. tests/e2e/test_real_cron.py does the same with the real one.
+The one crontab is the file `$FAKE_CRONTAB`. If `$FAKE_FAILURE` is set, every call fails with that
+message. tests/e2e/test_real_cron.py does the same with the real one. It runs without `site` and
+imports little, for the tests call it often.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 USER = "tester"
 HEADER = (
@@ -30,9 +27,17 @@ def without_header(text: bytes) -> bytes:
     return text
 
 
+def install(path: str) -> str:
+    """Make the program at this path; returns it."""
+    with open(__file__) as source, open(path, "w") as program:
+        program.write(f"#!{sys.executable} -IS\n{source.read()}")
+    os.chmod(path, 0o755)
+    return path
+
+
 def main() -> int:
-    spool = Path(os.environ["FAKE_CRONTAB"])
-    with Path(f"{spool}.calls").open("a") as calls:
+    spool = os.environ["FAKE_CRONTAB"]
+    with open(f"{spool}.calls", "a") as calls:
         calls.write(" ".join(sys.argv[1:]) + "\n")
     words = [word for word in sys.argv[1:] if word not in ("-u", USER)]
     if "FAKE_FAILURE" in os.environ:
@@ -40,13 +45,13 @@ def main() -> int:
         return 1
     if words == ["-"]:
         return replace(spool, sys.stdin.buffer.read())
-    if not spool.exists():
+    if not os.path.exists(spool):
         print(f"no crontab for {USER}", file=sys.stderr)
         return 1
     if words == ["-r"]:
-        spool.unlink()
+        os.unlink(spool)
     elif words == ["-l"]:
-        text = spool.read_bytes()
+        text = read(spool)
         if os.environ.get("CRONTAB_NOHEADER") != "N":
             text = without_header(text)
         sys.stdout.buffer.write(text.replace(b"\r", b"\\r").replace(b"\b", b"\\b"))
@@ -55,22 +60,31 @@ def main() -> int:
     return 0
 
 
-def replace(spool: Path, text: bytes) -> int:
+def read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def write(path: str, text: bytes) -> None:
+    with open(path, "wb") as stream:
+        stream.write(text)
+
+
+def replace(spool: str, text: bytes) -> int:
     if not text.endswith(b"\n"):
         print("new crontab file is missing newline before EOF, can't install.", file=sys.stderr)
         return 1
     if b"SYNTAX" in text:
         print('"-":1: bad minute\nerrors in crontab file, can\'t install.', file=sys.stderr)
         return 1
-    spool.write_bytes(HEADER + text)
+    write(spool, HEADER + text)
     return 0
 
 
-def edit(spool: Path) -> int:
-    with tempfile.NamedTemporaryFile() as copy:
-        copy.write(without_header(spool.read_bytes()))
-        copy.flush()
-        return subprocess.call(f"{os.environ['VISUAL']} {copy.name}", shell=True)
+def edit(spool: str) -> int:
+    copy = f"{spool}.copy"
+    write(copy, without_header(read(spool)))
+    return os.waitstatus_to_exitcode(os.system(f"{os.environ['VISUAL']} {copy}"))
 
 
 if __name__ == "__main__":

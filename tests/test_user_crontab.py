@@ -14,7 +14,6 @@ from dbbasic_queue.errors import InstallError
 from dbbasic_queue.install import File, Site
 from dbbasic_queue.user_crontab import BlockStore, UserCrontab, block_path
 
-PROGRAM = str(Path(__file__).with_name("fake_crontab.py"))
 BLOCK = b"\n".join([*markers("myapp")[:1], b"* * * * * true", *markers("myapp")[1:], b""])
 PATH = block_path(fake_crontab.USER, "myapp")
 # What crontab(1) has installed is the spool's text without its header.
@@ -33,8 +32,8 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def crontab(spool: Path) -> UserCrontab:
-    return UserCrontab(fake_crontab.USER, PROGRAM)
+def crontab(spool: Path, tmp_path: Path) -> UserCrontab:
+    return UserCrontab(fake_crontab.USER, fake_crontab.install(f"{tmp_path}/crontab"))
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def store(crontab: UserCrontab, tmp_path: Path) -> BlockStore:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(text=texts)
 def test_any_crontab_survives_a_block_byte_for_byte(

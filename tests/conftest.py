@@ -1,0 +1,35 @@
+"""Fixtures that more than one test file needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from dbbasic_queue import Queue
+from dbbasic_queue.store import JobTable
+
+# The same examples on every run: a red run is red again. `--hypothesis-profile=search` looks for
+# new ones.
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=200)
+settings.register_profile("search", deadline=None, max_examples=20_000)
+settings.load_profile("quick")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a table may be made; neither it nor its folder is there yet."""
+    return tmp_path / "data" / "queue.tsv"
+
+
+@pytest.fixture
+def table(path: Path) -> JobTable:
+    """A table that is not there yet."""
+    return JobTable(path, "normal")
+
+
+@pytest.fixture
+def queue(path: Path) -> Queue:
+    """A queue whose file is not there yet."""
+    return Queue(path, "normal")
