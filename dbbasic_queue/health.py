@@ -10,6 +10,7 @@ which jobs, and what to do next.
 
 from __future__ import annotations
 
+import errno
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -268,7 +269,7 @@ def _last_run(snapshot: Snapshot, now: int) -> int | None:
 
 def _unreadable(error: QueueError, path: Path, commands: Commands) -> Finding:
     reason = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, FileNotFoundError) or not path.exists():
+    if getattr(error, "errno", None) == errno.ENOENT:
         advice = "name it by --file or --config; the first job makes it: " + commands.dbq(
             "enqueue", "TYPE"
         )
@@ -320,10 +321,9 @@ class _Judge:
         if orphans:
             advice.append(f"the next worker run takes it back; run one now: {commands.work()}")
         if len(orphans) < len(named):
-            claims = shlex.quote(str(self._report.path.with_suffix(".claims")))
             advice.append(
-                f"if it hangs, stop its worker (fuser -v {claims} shows which), and the next run"
-                " takes it back; a time-out for jobs ends it by itself"
+                "if it hangs, stop its worker, and the next run takes it back; which process that is:"
+                f" fuser -v {self._claims_file()}"
             )
         advice += [commands.dbq("show", job.id or "") for job in named[:1]]
         since = min((stuck.row.run_at for stuck in snapshot.stuck_rows), default=None)
@@ -441,10 +441,12 @@ class _Judge:
         snapshot = self._snapshot
         if not snapshot.unknown:
             return None
-        claims = shlex.quote(str(self._report.path.with_suffix(".claims")))
         summary = f"it is not known whether the workers of running jobs live: {snapshot.unknown}"
-        advice = (f"let this user read it, as it may read the queue: chmod o+r {claims}",)
+        advice = (f"let this user read it, as it may read the queue: {self._claims_file()}",)
         return Finding("claims", UNKNOWN, summary, advice=advice)
+
+    def _claims_file(self) -> str:
+        return shlex.quote(str(self._report.path.resolve().with_suffix(".claims")))
 
     def _ago(self, moment: int) -> str:
         return f"{_local(moment)} ({_age(max(0, self._report.at - moment))} ago)"

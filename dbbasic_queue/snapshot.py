@@ -14,11 +14,13 @@ taken before and given back after, both under the same lock. Where the lock cann
 permission, or somebody holds it for long), the row must be the same before and after the look at
 its claim, which comes to the same.
 
-If the table was written anew meanwhile, what was read is of the past: it is read again.
+If the table was written anew meanwhile, offsets in the old file mean nothing in the new one; the
+rows in question are then found by their ids.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import heapq
 import itertools
@@ -38,12 +40,15 @@ from typing import Final, NamedTuple
 
 from .claims import Claims
 from .errors import StorageError, TableError
+from .handle import Handle
 from .job import FAILED, PENDING, PROCESSING, STATUSES
-from .store import NORMAL, PIECE, JobTable, lines_in, moved_in
-from .tsv import Row, explain, is_torn
+from .scan import PIECE, is_torn, lines_in, row_at
+from .store import NORMAL, Store
+from .tsv import MOVED, Row, explain, is_moved
 
 PATIENCE: Final = 0.1  # seconds to wait for the table's lock, in all
 BATCH: Final = 200  # rows looked at under one lock: about a millisecond
+FEW: Final = 50  # rows searched for by their ids; a search may take 50 milliseconds
 MANY: Final = 10_000  # no machine runs more jobs at once than that
 LONGEST_LINE: Final = 64 << 20  # bytes
 AHEAD: Final = 60  # seconds a recorded time may be ahead of the clock
@@ -156,7 +161,7 @@ def _require_readable(path: Path) -> None:
             time.sleep(pause)
             status = os.stat(path)
     except FileNotFoundError as error:
-        raise StorageError(error.errno, f"there is no queue {path}") from None
+        raise _missing(path) from error
     except OSError as error:
         raise StorageError(error.errno, f"cannot read the queue {path}: {error.strerror}") from None
     if not status.st_size:
@@ -165,7 +170,11 @@ def _require_readable(path: Path) -> None:
         )
 
 
-class Onlooker(JobTable):
+def _missing(path: Path) -> StorageError:
+    return StorageError(errno.ENOENT, f"there is no queue {path}")
+
+
+class Onlooker(Store):
     """A table whose lock is waited for politely, and not for long."""
 
     def __init__(self, path: Path) -> None:
@@ -197,32 +206,28 @@ class Onlooker(JobTable):
             self._patience -= 0.001
             time.sleep(0.001)
 
-    def whole_lines(self, end: int) -> Iterator[tuple[int, bytes]]:
-        """(offset, whole lines) up to `end` (bytes), about 1 MiB at a time, without any lock.
 
-        A torn last line is left out. Raises `TableError` for a line that is longer than memory
-        should hold.
-        """
-        file = self._file
-        at, length = 0, PIECE
-        while file is not None and at < end:
-            piece = os.pread(file.fd, min(length, end - at), at)
-            cut = piece.rfind(b"\n") + 1
-            if cut:
-                yield at, piece[:cut]
-                at, length = at + cut, PIECE
-            elif len(piece) < min(length, end - at) or at + len(piece) >= end:
-                if piece and not is_torn(piece):
-                    yield at, piece
-                return
-            elif length >= LONGEST_LINE:
-                raise TableError(f"{self.data_file}: the line at byte {at} is over {length} bytes")
-            else:
-                length *= 2
+def whole_lines(file: Handle, end: int) -> Iterator[tuple[int, bytes]]:
+    """(offset, whole lines) of an open table up to `end` (bytes), about 1 MiB at a time, no lock.
 
-    def bytes_at(self, offset: int, length: int) -> bytes:
-        """What the file holds there."""
-        return os.pread(self._fd, length, offset) if self._file is not None else b""
+    A torn last line is left out. Raises `TableError` for a line that is longer than memory should
+    hold.
+    """
+    at, length = 0, PIECE
+    while at < end:
+        piece = os.pread(file.fd, min(length, end - at), at)
+        cut = piece.rfind(b"\n") + 1
+        if cut:
+            yield at, piece[:cut]
+            at, length = at + cut, PIECE
+        elif len(piece) < length or at + length == end:
+            if piece and not is_torn(file.fd, piece, at):
+                yield at, piece
+            return
+        elif length >= LONGEST_LINE:
+            raise TableError(f"the line at byte {at} is longer than {length} bytes")
+        else:
+            length *= 2
 
 
 class _Moved:
@@ -242,10 +247,13 @@ class _Moved:
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, job_id: bytes, offset: int) -> None:
-        key = hash(job_id) & self._MASK
-        self._known[key] = 1
-        self._places.append(key << self._SHIFT | offset)
+    def read(self, piece: bytes, offset: int) -> None:
+        """Note the rows of a piece that have perhaps moved."""
+        for match in MOVED.finditer(piece):
+            start = piece.rfind(b"\n", 0, match.start()) + 1
+            key = hash(piece[start : piece.find(b"\t", start)]) & self._MASK
+            self._known[key] = 1
+            self._places.append(key << self._SHIFT | offset + start)
 
     def close(self) -> None:
         """To be called when all are there, before they are asked for."""
@@ -261,7 +269,7 @@ class _Moved:
                 yield job_id, offset + start
 
     def after(self, job_id: bytes, offset: int) -> Iterator[int]:
-        """Offsets beyond this one where a moved row of perhaps this id stands."""
+        """Offsets beyond this one where perhaps a moved row of this id stands."""
         key = hash(job_id) & self._MASK
         at = bisect_right(self._places, key << self._SHIFT | offset)
         while at < len(self._places) and self._places[at] >> self._SHIFT == key:
@@ -270,7 +278,7 @@ class _Moved:
 
 
 class _WrittenAnew(Exception):
-    """The table is another file now: offsets in the old one mean nothing."""
+    """The table is another file now, and more is in question than can be searched for."""
 
 
 class _Piece(NamedTuple):
@@ -355,8 +363,11 @@ class _Look:
         self._table = table
         self._claims = claims
         self._limits = limits
-        self._size = 0
-        self._generation = 0
+        file, self._size = table.snapshot()
+        if file is None:
+            raise _missing(table.data_file)
+        self._file = file
+        self._generation = table.generation
         self._counts: Counter[bytes] = Counter()
         now, names = limits.now, limits.names
         self._ready = _Kind([PENDING], max(1, names), high=now)
@@ -370,44 +381,39 @@ class _Look:
         self._bad: list[tuple[int, int, bytes]] = []  # number, offset, line
 
     def snapshot(self) -> Snapshot:
-        """The table as it is. Raises `_WrittenAnew` when it was written anew while it was read."""
-        with self._table.reading():
-            self._generation, self._size = self._table.generation, self._table.size
+        """The table as it is. Raises `_WrittenAnew` when it has to be read again."""
         outdated = self._outdated()
         number = 0
-        for offset, text in self._table.whole_lines(self._size):
+        for offset, text in whole_lines(self._file, self._size):
             number += self._read(_blanked(text, offset, outdated), offset, number)
         return self._confirmed()
 
     def has_moved(self) -> bool:
         """Whether a row has moved to beyond what was read: it may have been missed."""
-        with self._table.reading():
-            size = self._table.size
-        return bool(moved_in(self._table.bytes_at(self._size, min(size - self._size, PIECE)), 0))
+        return MOVED.search(os.pread(self._file.fd, PIECE, self._size)) is not None
 
     # -- the first look: without a lock -----------------------------------------------------------
 
     def _outdated(self) -> dict[int, int]:
         """Offset and length of each line of which a later one is alive: what a crash has left."""
         moved = _Moved()
-        for offset, text in self._table.whole_lines(self._size):
-            for job_id, place in moved_in(text, offset).items():
-                moved.add(job_id, place)
+        for offset, text in whole_lines(self._file, self._size):
+            moved.read(text, offset)
         if not moved:
             return {}
         moved.close()
         found = {}
-        for offset, text in self._table.whole_lines(self._size):
+        for offset, text in whole_lines(self._file, self._size):
             for job_id, place in moved.unfinished(text, offset):
-                if any(self._is_at(job_id, later) for later in moved.after(job_id, place)):
-                    row = self._table.read_row(place)
+                if any(self._is_moved_to(job_id, later) for later in moved.after(job_id, place)):
+                    row = row_at(self._file.fd, place)
                     if row is not None:
                         found[place] = len(row.line) - row.line.endswith(b"\n")
         return found
 
-    def _is_at(self, job_id: bytes, offset: int) -> bool:
-        row = self._table.read_row(offset)
-        return row is not None and row.id == job_id
+    def _is_moved_to(self, job_id: bytes, offset: int) -> bool:
+        row = row_at(self._file.fd, offset)
+        return row is not None and row.id == job_id and is_moved(row)
 
     def _read(self, text: bytes, offset: int, number: int) -> int:
         """Take in a piece of the table, before which there are `number` lines; returns its own."""
@@ -498,17 +504,34 @@ class _Look:
     def _rows(self, offsets: Sequence[int]) -> Iterator[Row | None]:
         """The rows at these offsets, each handed out under the lock: do not keep it for long."""
         for start in range(0, len(offsets), BATCH):
+            batch = offsets[start : start + BATCH]
             with self._table.reading():
-                if self._table.generation != self._generation:
-                    raise _WrittenAnew
-                for offset in offsets[start : start + BATCH]:
-                    yield self._table.read_row(offset)
+                if self._is_current():
+                    yield from map(self._table.read_row, batch)
+                    continue
+            yield from self._rows_by_id(batch)
+
+    def _rows_by_id(self, offsets: Sequence[int]) -> Iterator[Row | None]:
+        """The same when the table was written anew since: the old file, which nobody changes any
+        more, says which jobs they are.
+        """
+        if len(offsets) > FEW:
+            raise _WrittenAnew
+        for offset in offsets:
+            old = row_at(self._file.fd, offset)
+            if old is not None:
+                hint = self._table.search(old.id)
+                with self._table.reading():
+                    yield self._table.find(old.id, hint)
+
+    def _is_current(self) -> bool:
+        return self._table.generation == self._generation
 
     def _again(self, kind: _Kind) -> tuple[Row, ...]:
         """The first few of a kind, without those that are not of it any more."""
-        rows = list(self._rows(kind.places()))
-        still = tuple(row for row in rows if row is not None and kind.holds(row))
-        kind.count -= len(rows) - len(still)
+        places = kind.places()
+        still = tuple(row for row in self._rows(places) if row is not None and kind.holds(row))
+        kind.count -= len(places) - len(still)
         return still
 
     def _look_at_running(self) -> tuple[int, int, tuple[Stuck, ...], str]:
@@ -541,12 +564,11 @@ class _Look:
         found = []
         for number, offset, line in self._bad:
             with self._table.reading():
-                if self._table.generation != self._generation:
-                    raise _WrittenAnew
-                if self._table.bytes_at(offset, len(line)) == line:
-                    found.append(BadLine(number, explain(line)))
-                else:
-                    self._malformed -= 1
+                still = os.pread(self._file.fd, len(line), offset)
+            if still == line:
+                found.append(BadLine(number, explain(line)))
+            else:
+                self._malformed -= 1
         return tuple(found)
 
 
