@@ -322,8 +322,8 @@ class _Judge:
             advice.append(f"the next worker run takes it back; run one now: {commands.work()}")
         if len(orphans) < len(named):
             advice.append(
-                "if it hangs, stop its worker, and the next run takes it back; which process that is:"
-                f" fuser -v {self._claims_file()}"
+                "if it hangs, stop its worker, and the next run takes it back; which process it is"
+                f" shows: fuser -v {self._claims_file()}"
             )
         advice += [commands.dbq("show", job.id or "") for job in named[:1]]
         since = min((stuck.row.run_at for stuck in snapshot.stuck_rows), default=None)
@@ -426,7 +426,7 @@ class _Judge:
         if not behind:
             return None
         named = tuple(
-            _job(row, f"{row.status} since {_local(moment)}, which is yet to come")
+            _job(row, f"{row.status} since {local_time(moment)}, which is yet to come")
             for row, moment in zip(snapshot.ahead_rows, _recorded(snapshot), strict=True)
         )
         summary = f"the clock has gone back by {_age(behind)} or more"
@@ -449,7 +449,7 @@ class _Judge:
         return shlex.quote(str(self._report.path.resolve().with_suffix(".claims")))
 
     def _ago(self, moment: int) -> str:
-        return f"{_local(moment)} ({_age(max(0, self._report.at - moment))} ago)"
+        return f"{local_time(moment)} ({_age(max(0, self._report.at - moment))} ago)"
 
 
 def _recorded(snapshot: Snapshot) -> list[int]:
@@ -475,8 +475,6 @@ def _age(seconds: int) -> str:
     return format_duration(seconds)
 
 
-def _local(moment: float) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
-    except (OverflowError, ValueError, OSError):  # a hand-written time beyond all calendars
-        return str(int(moment))
+def local_time(moment: float) -> str:
+    """A point in time, in Unix seconds, as people read it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))

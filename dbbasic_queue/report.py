@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
 from .durations import format_duration
-from .health import STATES, Finding, Named, Report
+from .health import STATES, Finding, Named, Report, local_time
 from .job import STATUSES
 from .tsv import escape_control
 
@@ -124,7 +123,7 @@ def _details(report: Report, *, verbose: bool) -> Iterator[str]:
 
 
 def _finding(finding: Finding, now: int) -> Iterator[str]:
-    since = "" if finding.since is None else f", since {_moment(finding.since)}"
+    since = "" if finding.since is None else f", since {local_time(finding.since)}"
     yield f"{STATES[finding.state]}: {_clean(finding.summary)}{since}"
     for named in finding.named:
         yield f"  {_clean(_named(named))}"
@@ -145,17 +144,10 @@ def _shown(name: str, value: int | None) -> str:
     if value is None:
         return "-"
     if name in ("oldest_ready", "last_run", "last_success"):
-        return _moment(value)
+        return local_time(value)
     if name in ("latency", "silence", "clock_behind"):
         return format_duration(value)
     return f"{value} bytes" if name == "size" else str(value)
-
-
-def _moment(moment: int) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
-    except (OverflowError, ValueError, OSError):  # a hand-written time beyond all calendars
-        return str(moment)
 
 
 def _clean(line: str) -> str:
