@@ -43,7 +43,7 @@ def may(old: str, new: str) -> bool:
 
 def require(job_id: bytes, old: str, new: str) -> None:
     """Raise `IllegalTransition` unless a job may go from `old` to `new`."""
-    if not may(old, new):
+    if new not in TRANSITIONS[old]:
         raise IllegalTransition(f"job {job_id.decode()} is {old}: it cannot become {new}")
 
 

@@ -203,7 +203,12 @@ class Ledger:
         2
         """
         now = self.now()
-        orders = [self._order(number, job, now) for number, job in enumerate(jobs)]
+        jobs = list(jobs)
+        new = os.urandom(8 * len(jobs)).hex()
+        orders = [
+            self._order(number, job, new[number * 16 : number * 16 + 16], now)
+            for number, job in enumerate(jobs)
+        ]
         ids = [order.job_id for order in orders]
         with self.table.writing():
             if any(order.keyed for order in orders):
@@ -216,11 +221,11 @@ class Ledger:
         log.info("enqueued %d jobs", len(orders), extra={"event": "enqueued", "count": len(orders)})
         return ids
 
-    def _order(self, number: int, job: Any, now: int) -> _Order:
+    def _order(self, number: int, job: Any, new_id: str, now: int) -> _Order:
         try:
             job_type, payload, run_at, job_id = _unpack(job)
             return _Order(
-                os.urandom(8).hex() if job_id is None else intake.check_id(job_id),
+                new_id if job_id is None else intake.check_id(job_id),
                 intake.check_type(job_type),
                 intake.check_payload(payload, self.max_payload),
                 now if run_at is None else intake.check_time(run_at, now),

@@ -220,22 +220,30 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         if self._depth > 1:
             return
         try:
-            note = self._lock_exclusive()
+            if self._lock_fd < 0:
+                self._lock_fd = self._open_lock_for_writing()
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            status = os.fstat(self._lock_fd)
+            if not status.st_nlink:
+                status = self._lock_again()
             file = self._file
             if file is None or not file.writable or not file.is_current():
                 file = self._open(writable=True)
-            size = file.size()
+            size = os.lseek(file.fd, 0, os.SEEK_END)
             if size < self.size:
                 self._new_generation()  # another program cut it in place
             self.size = size
-            if note or self.size != self._clean_to:
-                self._mend(note)
+            if size != self._clean_to or status.st_size:
+                self._mend(status.st_size)
         except BaseException:
             self.release()
             raise
 
     def _mend(self, note: int) -> None:
-        """See to what others have left: a lost header, half a batch, a torn line."""
+        """See to what others have left: a lost header, half a batch, a torn line.
+
+        `note` is the length of the note in the lock file: a batch that was not ended.
+        """
         if self._clean_to == 0:
             self._check_header(mend=True)
         if note:
@@ -250,16 +258,15 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
         self._mutex.release()
 
-    def _lock_exclusive(self) -> int:
-        """Take the flock; returns the length of the note that a batch left in the lock file."""
+    def _lock_again(self) -> os.stat_result:
+        """Lock the file that is there now: somebody has deleted ours, and others may hold it."""
         while True:
-            if self._lock_fd < 0:
-                self._lock_fd = self._open_lock_for_writing()
+            self._close_lock()
+            self._lock_fd = self._open_lock_for_writing()
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
             status = os.fstat(self._lock_fd)
             if status.st_nlink:
-                return status.st_size
-            self._close_lock()  # somebody deleted the file: others may hold a new one
+                return status
 
     def _lock_shared(self) -> None:
         while True:
