@@ -112,15 +112,19 @@ class History:
                 floors[name] = number
         return floors
 
-    def problems(self, view: View, floors: dict[str, int]) -> list[str]:
-        """What in a table contradicts this history."""
+    def problems(
+        self, view: View, floors: dict[str, int], *, without_result: bool = False
+    ) -> list[str]:
+        """What in a table contradicts this history; a state may lack its error and result."""
         found = []
         for name in view.jobs.keys() | self.states.keys():
             seen = view.jobs.get(name)
             moments = self.states.get(name, [])
             floor = floors.get(name, -1)
             first = max((i for i, m in enumerate(moments) if m.change <= floor), default=0)
-            if not any(moment.state == seen for moment in moments[first:]):
-                allowed = [moment.state for moment in moments[first:]]
+            allowed = [moment.state for moment in moments[first:]]
+            if without_result:
+                allowed += [state._replace(error="", result="") for state in allowed if state]
+            if seen not in (allowed or [None]):
                 found.append(f"{name} is {seen}, and may be {allowed}")
         return found

@@ -49,6 +49,11 @@ SYNCS = ("fdatasync", "fsync")
 FAILING = (*WRITES, *SYNCS, "ftruncate", "open", "mkdir", "rename", "link", "unlink")
 
 
+def may_fail(step: Step) -> bool:
+    """Whether a disk that is full or broken can refuse this step."""
+    return step.name in FAILING and (step.creates or step.name not in ("open", "mkdir"))
+
+
 class Step(NamedTuple):
     """One system call on a file of the queue."""
 
@@ -57,7 +62,7 @@ class Step(NamedTuple):
     path: str  # below the root
     length: int  # bytes that it would write, 0 for other calls
     offset: int  # where in the file it would write them; -1: at the end
-    creates: bool  # an open that makes a file
+    creates: bool  # an open that makes a file, a mkdir that makes a folder
 
     def __str__(self) -> str:
         size = f", {self.length} bytes" if self.length else ""
@@ -157,7 +162,7 @@ class Fail(Plan):
             raise self._refusal()
         assert self.hit is not None
         alike = step.name in FAILING if self._how == "on" else _grows(step, call)
-        if self._how != "once" and alike and (step.name != "open" or step.creates):
+        if self._how != "once" and alike and may_fail(step):
             raise self._refusal()
         return call.make()
 
@@ -169,8 +174,8 @@ def _grows(step: Step, call: Call) -> bool:
     if step.name in ("write", "pwritev"):
         return True
     if step.name == "pwrite":
-        return bool(call.args[2] + step.length > os.fstat(call.args[0]).st_size)
-    return step.creates or step.name in ("mkdir", "link")
+        return bool(step.offset + step.length > _REAL["fstat"](call.args[0]).st_size)
+    return step.creates or step.name == "link"
 
 
 class Change(NamedTuple):
@@ -287,7 +292,8 @@ class Shim:
 
     def _step(self, name: str, path: str, call: Call) -> Step:
         self._count += 1
-        creates = name == "open" and bool(call.args[1] & os.O_CREAT) and not _exists(call.args[0])
+        creates = name == "mkdir" or (name == "open" and bool(call.args[1] & os.O_CREAT))
+        creates = creates and not _exists(call.args[0])
         offset = call.args[2] if name == "pwrite" else -1
         return Step(self._count, name, path, len(call.data), offset, creates)
 
