@@ -13,7 +13,8 @@ import re
 import time
 from typing import Final
 
-from .store import JobTable, moved_in
+from .scan import moved_in
+from .store import Store
 
 _PENDING: Final = re.compile(rb"\tpending\t\d+\t(\d+)\t")
 _PROCESSING: Final = re.compile(rb"\tprocessing\t\d+\t")
@@ -24,7 +25,7 @@ _MASK: Final = (1 << _SHIFT) - 1
 class Agenda:
     """The pending jobs of a table by time, and which rows were processing when it was read."""
 
-    def __init__(self, table: JobTable) -> None:
+    def __init__(self, table: Store) -> None:
         self._table = table
         self._read: list[int] = []  # what the last reading found, latest first
         self._heap: list[int] = []  # what came since

@@ -8,7 +8,7 @@ from typing import Final
 
 from .job import PROCESSING
 from .ledger import Ledger
-from .store import lines_in
+from .scan import lines_in
 from .tsv import HEADER, Row, explain, is_torn
 
 MALFORMED: Final = "malformed"

@@ -11,12 +11,13 @@ import itertools
 import json
 import logging
 import os
+import re
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from . import intake
 from .agenda import Agenda
@@ -34,10 +35,13 @@ from .job import (
     Job,
     require,
 )
-from .store import FULL, JobTable
-from .tsv import Row, build_line, to_job
+from .store import FULL
+from .table import JobTable
+from .tsv import Row, build_line, parse_line, to_job
 
 log = logging.getLogger("dbbasic_queue")
+
+_DONE: Final = re.compile(rb"\tcompleted\t\d+\t\d+\t")
 
 _alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
@@ -465,11 +469,7 @@ class Ledger:
         wanted = None if job_type is None else job_type.encode(errors="replace")
         now = int(self._clock())
         with self.table.writing():
-            rows = [
-                row
-                for row in self.table.rows()
-                if row.status == FAILED and wanted in (None, row.type)
-            ]
+            rows = [row for row in self.table.rows([FAILED]) if wanted in (None, row.type)]
             for row in rows:
                 require(row.id, row.status, PENDING)
                 self.table.change(row, PENDING, now, 0)
@@ -527,11 +527,22 @@ class Ledger:
         def is_old(row: Row) -> bool:
             return row.status in wanted and row.run_at <= limit
 
-        old = sum(map(is_old, self.table.rows()))
+        def is_still_old(line: bytes) -> bool:
+            if _DONE.search(line):
+                return True  # for good
+            row = parse_line(line)
+            return row is not None and is_old(row)
+
+        table = self.table
+        with table.reading():
+            generation = table.generation
+        old = [row.offset for row in table.rows(wanted) if is_old(row)]  # holds nobody up
         if dry_run or not old:
-            return old
-        with self.table.writing():
-            pruned = self.table.rewrite(lambda row: not is_old(row))
+            return len(old)
+        with table.writing():
+            if table.generation != generation:
+                old = [row.offset for row in table.rows(wanted) if is_old(row)]
+            pruned = table.rewrite(old, is_still_old)
         log.info("pruned %d jobs", pruned, extra={"event": "pruned", "count": pruned})
         return pruned
 
@@ -570,8 +581,8 @@ class Ledger:
         wanted_type = None if job_type is None else job_type.encode(errors="replace")
         found = (
             to_job(row).as_dict()
-            for row in self.table.rows()
-            if status in (None, row.status) and wanted_type in (None, row.type)
+            for row in self.table.rows(None if status is None else [status])
+            if wanted_type in (None, row.type)
         )
         return itertools.islice(found, limit)
 

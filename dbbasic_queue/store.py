@@ -1,4 +1,4 @@
-"""JobTable: the only module that opens, locks, syncs or renames the table.
+"""Store: the only module that opens, locks, syncs or renames the table.
 
 Theory of operation
 -------------------
@@ -22,7 +22,7 @@ Three kinds of change exist:
 `rewrite` (prune, compaction) writes a new file beside the old and renames it over.
 
 Syncs happen outside the lock, so that those of several processes merge. A thread may sync a file
-that another has just replaced: `_File` stays open for as long as somebody holds it.
+that another has just replaced: `Handle` stays open for as long as somebody holds it.
 """
 
 from __future__ import annotations
@@ -30,103 +30,50 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-from dbbasic.tsv import TSV
+from typing import Final, NamedTuple
 
 from .errors import StorageError, TableError
 from .files import SLICE, open_sibling, write_all
+from .handle import Handle
+from .job import COMPLETED
+from .scan import (
+    PIECE,
+    dead_lines,
+    lines_in,
+    moved_in,
+    outdated_in,
+    rows_found,
+    rows_in,
+    search_back,
+    status_pattern,
+)
 from .tsv import (
-    COLUMNS,
     HEADER,
-    MOVED,
     SECTOR,
     Row,
     build_head,
     build_line,
     in_place,
     is_torn,
+    new_line,
     parse_line,
     row_status,
 )
 
 FULL: Final = "full"
 NORMAL: Final = "normal"
-PIECE: Final = 1 << 20  # bytes read at a time
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
 
+LONG_STRETCH: Final = 1 << 16  # bytes of a table that is copied as it is
+
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
-_DEAD: Final = re.compile(rb"\n [^\n]*")
 _HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
-
-
-class _File:
-    """An open table file; closed when the last user lets go of it.
-
-    Whether it is still the file of that path is asked of the kernel by the name that the
-    descriptor has in /proc, which says when it was renamed, replaced or deleted: only the path
-    itself is an answer, on any other one stat(2) decides. To ask that each time would make each
-    write record a new time and each fdatasync write the inode as well: 45 microseconds on a disk
-    that syncs in 100 (Linux since 6.13, multigrain timestamps).
-    """
-
-    __slots__ = ("_descriptors", "_name", "_number", "_path", "fd", "identity", "writable")
-
-    def __init__(self, path: str, *, writable: bool) -> None:
-        self.fd = -1
-        self.fd = os.open(path, os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY))
-        self.writable = writable
-        self.identity = _identity(os.fstat(self.fd))
-        self._path = path
-        self._name = os.fsencode(path)
-        self._number = b"%d" % self.fd
-        self._descriptors = _own_descriptors()
-
-    def is_current(self) -> bool:
-        """Whether this is the file that the path leads to now."""
-        try:
-            if os.readlink(self._number, dir_fd=self._descriptors) == self._name:
-                return True
-        except OSError:
-            pass  # no /proc
-        try:
-            return _identity(os.stat(self._path)) == self.identity
-        except OSError:
-            return False
-
-    def size(self) -> int:
-        """Its length in bytes."""
-        return os.lseek(self.fd, 0, os.SEEK_END)
-
-    def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-
-
-_descriptors: tuple[int, int] = (0, -1)  # process id, descriptor of its /proc/self/fd
-
-
-def _own_descriptors() -> int:
-    """A descriptor of this process's /proc/self/fd, -1 where there is none."""
-    global _descriptors
-    if _descriptors[0] != os.getpid():
-        try:
-            fd = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            fd = -1
-        _descriptors = os.getpid(), fd
-    return _descriptors[1]
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 class Hint(NamedTuple):
@@ -137,11 +84,8 @@ class Hint(NamedTuple):
     offset: int  # of the row, or -1
 
 
-class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
-    """The queue's table: a `dbbasic.tsv.TSV` that is safe between processes and costs O(1).
-
-    The same file, lock protocol and reading methods (`query`, `query_one`, `count`, `all`,
-    `stats`). Each overridden method names the flaw of the plain class that it replaces.
+class Store:
+    """The table's file: locked, opened, read, written and synced here and nowhere else.
 
     Args:
         path: the table file, which need not exist; it is made by the first write.
@@ -150,16 +94,12 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
     """
 
     def __init__(self, path: str | Path, durability: str = FULL) -> None:
-        # Plain: looking at a table makes its folder, file, index and metadata.
         if durability not in (FULL, NORMAL):
             raise ValueError(f'durability {durability!r}: must be "full" or "normal"')
         self.data_file = Path(path).expanduser().resolve()
         self.data_dir = self.data_file.parent
         self.table_name = self.data_file.stem
-        self.columns = list(COLUMNS)
         self.lock_file = self.sibling("lock")
-        self.index_file = self.sibling("idx")
-        self.meta_file = self.sibling("meta")
         self.durability = durability
         self.generation = 0
         self.size = 0  # of the file, as seen when the lock was taken
@@ -182,7 +122,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         self._mutex = threading.RLock()  # flock does not exclude the threads of a process
         self._depth = 0  # how often this thread holds the lock
         self._lock_fd = -1
-        self._file: _File | None = None
+        self._file: Handle | None = None
         self._clean_to = 0  # the file is known to end in a newline here
 
     # -- the lock ----------------------------------------------------------------------------
@@ -208,10 +148,6 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             yield
         finally:
             self.release()
-
-    def _lock(self, exclusive: bool = True) -> Any:
-        # Plain: opens the lock file anew for each operation, and not at all in a transaction.
-        return self.writing() if exclusive else self.reading()
 
     def acquire(self) -> None:
         """`writing` without the context manager, for the paths where a microsecond counts."""
@@ -311,14 +247,14 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             self._new_generation()
         self.size = size
 
-    def _open(self, *, writable: bool) -> _File:
+    def _open(self, *, writable: bool) -> Handle:
         """Open the table as it is now, whoever wrote it; for writing, make it when missing."""
         if writable and not os.path.exists(self._path):
             self._create()
         try:
-            opened = _File(self._path, writable=writable)
+            opened = Handle(self._path, writable=writable)
             while not opened.is_current():
-                opened = _File(self._path, writable=writable)
+                opened = Handle(self._path, writable=writable)
         except OSError as error:
             verb = "write to" if writable else "read"
             raise _refused(error, f"cannot {verb} the queue {self.data_file}") from error
@@ -333,7 +269,6 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         self._clean_to = 0
 
     def _create(self) -> None:
-        # Plain: writes the header without a lock, into the file that others already see.
         temporary = self._temporary()
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -598,7 +533,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             file, hint = self._file, Hint(self.generation, self.size, -1)
         if file is None:
             return hint
-        return hint._replace(offset=_search(file.fd, job_id, 0, hint.size))
+        return hint._replace(offset=search_back(file.fd, job_id, 0, hint.size))
 
     def find(self, job_id: bytes, hint: Hint | None = None) -> Row | None:
         """The row of a job, None when there is none. Call it under the lock (either kind).
@@ -618,7 +553,7 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     def _last_line_of(self, job_id: bytes, start: int) -> Row | None:
         end = self.size
-        while (offset := _search(self._fd, job_id, start, end)) >= 0:
+        while (offset := search_back(self._fd, job_id, start, end)) >= 0:
             row = self.read_row(offset)
             if row is not None:
                 return row
@@ -627,14 +562,21 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
 
     # -- reading it all ----------------------------------------------------------------------------
 
-    def pieces(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+    def snapshot(self) -> tuple[Handle | None, int]:
+        """The file as it is now, for readings that belong together, and its size in bytes."""
+        with self.reading():
+            return self._file, self.size
+
+    def pieces(
+        self, start: int = 0, end: int | None = None, file: Handle | None = None
+    ) -> Iterator[tuple[int, bytes]]:
         """(offset, whole lines) of the table from `start`, about 1 MiB at a time, header included.
 
         Holds the lock for each piece only. What replaces the file meanwhile is not seen; what is
-        appended is, unless `end` (bytes) says where to stop. A torn last line is left out.
+        appended is, unless `end` (bytes) says where to stop. A torn last line is left out. `file`
+        is that of a snapshot, the table's own if not given.
         """
-        with self.reading():
-            file, size = self._file, self.size
+        file = file or self.snapshot()[0]
         carry = b""
         at = start
         while file is not None:
@@ -654,24 +596,26 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             else:
                 carry += piece
 
-    def moved(self, start: int = 0, end: int | None = None) -> dict[bytes, int]:
+    def moved(
+        self, start: int = 0, end: int | None = None, file: Handle | None = None
+    ) -> dict[bytes, int]:
         """Where each row that was moved stands: a line of its id before that is out of date."""
         found: dict[bytes, int] = {}
-        for offset, piece in self.pieces(start, end):
+        for offset, piece in self.pieces(start, end, file):
             found.update(moved_in(piece, offset))
         return found
 
-    def rows(self) -> Iterator[Row]:
-        """Every live row, in the order of the file, each job once.
+    def rows(self, statuses: Iterable[str] | None = None) -> Iterator[Row]:
+        """Every live row, or those in some states, in the order of the file, each job once.
 
         Reads a table that others change: each row is as it was at some moment of the reading.
         """
-        with self.reading():
-            size = self.size
-        moved = self.moved(end=size)
+        file, size = self.snapshot()
+        moved = self.moved(0, size, file)
         seen: set[int] = set()
-        for offset, piece in self.pieces():
-            for row in rows_in(piece, offset):
+        states = None if statuses is None else status_pattern(statuses)
+        for offset, piece in self.pieces(0, None, file):
+            for row in rows_found(states, piece, offset) if states else rows_in(piece, offset):
                 if row.offset < moved.get(row.id, 0):
                     continue
                 # Moved while we read: its line further up may have been given out already.
@@ -683,48 +627,46 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
     def count_by_status(self) -> Counter[str]:
         """How many rows there are in each state, without building rows."""
         for _ in range(3):  # again when a row moved from where we had been to where we had not
-            with self.reading():
-                size = self.size
-            moved = self.moved(end=size)
+            file, size = self.snapshot()
+            moved = self.moved(0, size, file)
             counts: Counter[bytes] = Counter()
-            for offset, piece in self.pieces(end=size):
+            for offset, piece in self.pieces(0, size, file):
                 counts.update(row_status().findall(piece))
                 if moved:
-                    counts.subtract(_outdated_in(piece, offset, moved))
-            if not self.moved(size):
+                    counts.subtract(outdated_in(piece, offset, moved))
+            if not self.moved(size, None, file):
                 break
         return Counter({status.decode(): count for status, count in counts.items()})
 
     # -- writing it all anew -----------------------------------------------------------------------
 
-    def set_lines_aside(self, offsets: Collection[int]) -> None:
+    def set_lines_aside(self, offsets: Iterable[int]) -> None:
         """Move the lines at these offsets into `queue.torn`. Call it under the exclusive lock."""
-        lines = [
-            (old, line) for start, piece in self.pieces() for old, line in _offsets(piece, start)
-        ]
-        self._write_aside(b"".join(line for old, line in lines if old in offsets))
-        self.rewrite(without=offsets)
+        drop = sorted(offsets)
+        self._write_aside(
+            b"".join(
+                os.pread(self._fd, end - start, start)
+                for start, end, is_dead in self._going(drop)
+                if not is_dead
+            )
+        )
+        self.rewrite(drop)
 
     def rewrite(
-        self,
-        keep: Callable[[Row], bool] = lambda row: True,
-        *,
-        without: Collection[int] = (),
+        self, drop: Sequence[int] = (), still: Callable[[bytes], bool] = lambda line: True
     ) -> int:
-        """Write the table anew, without dead lines and without the rows that `keep` refuses.
+        """Write the table anew, without dead lines and without some others; returns how many.
 
-        Malformed lines stay, byte for byte, but for those at the offsets `without`. Owner, mode
-        and extended attributes stay. Call it under the exclusive lock. Returns the number of rows
-        that `keep` refused.
+        The others are the lines at the offsets `drop` (ascending) of which `still` says so now
+        that nobody can change them. All else stays, malformed lines byte for byte. So do owner,
+        mode and extended attributes. Call it under the exclusive lock.
         """
-        # Plain: rewrites on each update, through a temporary name that the index also uses.
-        moved = self.moved()
         temporary = self._temporary()
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 self._keep_owner(fd, temporary)
-                removed = self._write_kept(fd, moved, keep, without)
+                dropped = self._write_kept(fd, drop, still)
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -736,29 +678,58 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
             with suppress(OSError):
                 os.unlink(temporary)
         self.size = self._clean_to = self._open(writable=True).size()
-        return removed
+        return dropped
 
-    def _write_kept(
-        self,
-        fd: int,
-        moved: Mapping[bytes, int],
-        keep: Callable[[Row], bool],
-        without: Collection[int],
-    ) -> int:
-        removed = 0
-        offset = 0  # in the new file
-        for old, piece in self.pieces(end=self.size):
-            lines: list[bytes] = []
-            for line, row in lines_in(piece, old):
-                kept = b"" if old in without or _is_gone(line, row, moved) else line
-                if kept and row is not None:
-                    kept = _line_at(offset, line, row) if keep(row) else b""
-                    removed += not kept
-                lines.append(kept)
-                offset += len(kept)
-                old += len(line)
-            write_all(fd, b"".join(lines))
-        return removed
+    def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[bytes], bool]) -> int:
+        """Copy all lines but those that go; returns how many went, dead ones not counted."""
+        dropped = 0
+        done = new = 0  # up to where the old file is done, and how long the new one is
+        for start, end, is_dead in self._going(drop):
+            if start < done or not (is_dead or still(os.pread(self._fd, end - start, start))):
+                continue
+            new += self._copy(fd, done, start, new)
+            done = end
+            dropped += not is_dead
+        self._copy(fd, done, self.size, new)
+        return dropped
+
+    def _going(self, drop: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
+        """Start and end of each line that is to go, and whether it is a dead one, in order."""
+        position = 0
+        for offset, piece in self.pieces(end=self.size):
+            lines = [(offset + start, offset + end, True) for start, end in dead_lines(piece)]
+            while position < len(drop) and drop[position] < offset + len(piece):
+                start = drop[position]
+                end = offset + piece.find(b"\n", start - offset) + 1
+                lines.append((start, end, False))
+                position += 1
+            yield from sorted(lines)
+
+    def _copy(self, fd: int, start: int, end: int, new: int) -> int:
+        """Copy the lines from `start` to `end` to the offset `new`; returns the bytes written.
+
+        Rows are to keep to their sectors. A long stretch is copied as it is, after a dead line of
+        spaces that puts it right; in a short one each row is padded anew.
+        """
+        shift = (start - new) % SECTOR
+        if start < end and shift and end - start < LONG_STRETCH:
+            return self._copy_rows(fd, start, end, new)
+        filler = b""
+        if start < end and shift:
+            filler = b" " * (shift - 1 or SECTOR) + b"\n"
+        write_all(fd, filler)
+        for at in range(start, end, SLICE):
+            write_all(fd, os.pread(self._fd, min(SLICE, end - at), at))
+        return len(filler) + end - start
+
+    def _copy_rows(self, fd: int, start: int, end: int, new: int) -> int:
+        lines: list[bytes] = []
+        length = 0
+        for line, row in lines_in(os.pread(self._fd, end - start, start), start):
+            lines.append(line if row is None else _line_at(new + length, line, row))
+            length += len(lines[-1])
+        write_all(fd, b"".join(lines))
+        return length
 
     def _keep_owner(self, fd: int, temporary: Path) -> None:
         old = os.fstat(self._fd)
@@ -782,272 +753,24 @@ class JobTable(TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
         with self.writing():
             if self.size <= WORTH_COMPACTING:
                 return False
-            dead = sum(dead_bytes(piece) for _, piece in self.pieces(end=self.size))
+            dead = sum(
+                end - start
+                for _, piece in self.pieces(end=self.size)
+                for start, end in dead_lines(piece)
+            )
             if dead <= max(WORTH_COMPACTING, self.size // 4):
                 return False
             self.rewrite()
             return True
 
-    # -- the interface of dbbasic.tsv.TSV ----------------------------------------------------------
 
-    def insert(self, record: Mapping[str, Any]) -> bool:
-        """Append a row. Raises `TableError` or `StorageError`."""
-        # Plain: prints the error and returns False; saves the index without the lock.
-        return self.insert_many([record]) == 1
-
-    def insert_many(self, records: list[Mapping[str, Any]]) -> int:
-        """Append rows, all or none; returns how many."""
-        # Plain: stops in the middle at an error, with what came before written.
-        with self.writing():
-            data = b""
-            for record in records:
-                data += self._line_of(self.size + len(data), record)
-            if data:
-                self.append_batch(data)
-        self.sync()
-        return len(records)
-
-    def _line_of(self, offset: int, record: Mapping[str, Any]) -> bytes:
-        fields = self._normalize_record(dict(record))
-        line = "\t".join(fields[name] for name in COLUMNS).encode() + b"\n"
-        row = parse_line(line)
-        if row is None:
-            raise TableError(f"not a job's row, so not written: {line[:200]!r}")
-        return _line_at(offset, line, row, always=True)
-
-    def all(self) -> Iterator[dict[str, str]]:
-        """Every row as a dict of strings, without padding."""
-        # Plain: holds the lock for as long as the caller takes between two rows.
-        return map(_as_strings, self.rows())
-
-    def query(self, **conditions: Any) -> list[dict[str, str]]:
-        """The rows whose columns equal the conditions, as dicts of strings."""
-        # Plain: query(id=...) answers from a cache that other processes' writes never reach.
-        wanted = {name: "" if value is None else str(value) for name, value in conditions.items()}
-        if "id" in wanted:
-            job_id = wanted["id"].encode()
-            hint = self.search(job_id)
-            with self.reading():
-                row = self.find(job_id, hint)
-            found = [_as_strings(row)] if row else []
-        else:
-            found = list(self.all())
-        return [row for row in found if self._matches_conditions(row, wanted)]
-
-    def count(self, **conditions: Any) -> int:
-        """How many rows there are, or how many equal the conditions."""
-        # Plain: without conditions, a number from an index that other processes do not keep.
-        return len(self.query(**conditions)) if conditions else sum(1 for _ in self.rows())
-
-    def update(self, conditions: dict[str, Any], updates: dict[str, Any]) -> int:
-        """Write new values into the rows that equal the conditions; returns how many.
-
-        Knows nothing of the states of a job: the queue's own verbs are for that.
-        """
-        # Plain: rewrites the whole file for each update, without a sync.
-        wanted = {name: str(value) for name, value in conditions.items()}
-        changed = 0
-        with self.writing():
-            for row in list(self.rows()):
-                fields = _as_strings(row)
-                if self._matches_conditions(fields, wanted):
-                    self._move(row, self._moved_line({**fields, **updates}))
-                    changed += 1
-        self.sync()
-        return changed
-
-    def _moved_line(self, record: Mapping[str, Any]) -> bytes:
-        line = self._line_of(self.size, record)
-        row = parse_line(line)
-        assert row is not None
-        head = build_head(row, moved=True)
-        return build_line(
-            self.size,
-            head,
-            row.status,
-            row.created_at,
-            row.run_at,
-            row.attempts,
-            row.error,
-            row.result,
-        )
-
-    def delete(self, **conditions: Any) -> int:
-        """Remove the rows that equal the conditions; returns how many."""
-        # Plain: rewrites the file through a temporary name that another process's index replaces.
-        wanted = {name: str(value) for name, value in conditions.items()}
-        with self.writing():
-            return self.rewrite(lambda row: not self._matches_conditions(_as_strings(row), wanted))
-
-    def truncate(self) -> None:
-        """Remove all rows."""
-        # Plain: empties the file first and writes the header then; a crash leaves neither.
-        self.delete()
-
-    def drop(self) -> None:
-        """Delete the table; the lock file stays, as others may be waiting for it."""
-        # Plain: deletes the lock file while it holds the lock, so that two may hold one each.
-        with self.writing():
-            os.unlink(self.data_file)
-            self._file = None
-
-    def backup(self, backup_path: Path) -> None:
-        """Copy the table, as it is at one moment, into the folder `backup_path`."""
-        # Plain: copies an index that the copy will not match.
-        with self.reading():
-            Path(backup_path).mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self.data_file, Path(backup_path) / self.data_file.name)
-
-    def restore(self, backup_path: Path) -> None:
-        """Put the table that `backup` made in the place of this one."""
-        # Plain: copies over the file that others are reading.
-        source = Path(backup_path) / self.data_file.name
-        temporary = self._temporary()
-        with self.writing():
-            try:
-                shutil.copy2(source, temporary)
-                JobTable(temporary)._look_for_reading()
-                os.rename(temporary, self.data_file)
-                self._sync_folder()
-            finally:
-                with suppress(OSError):
-                    os.unlink(temporary)
-
-    def stats(self) -> dict[str, Any]:
-        """Name, columns, rows and size of the table."""
-        # Plain: the numbers of this process's index.
-        rows = self.count()
-        return {
-            "table_name": self.table_name,
-            "columns": self.columns,
-            "row_count": rows,
-            "file_size": self.size,
-            "file_size_human": self._format_bytes(self.size),
-            "index_size": 0,
-            "cache_size": 0,
-            "data_file": str(self.data_file),
-        }
-
-    def create_index(self, column: str) -> None:
-        """There is no index to make: raises `ValueError` for an unknown column, or does nothing."""
-        # Plain: writes an index through the data file's temporary name, without the lock.
-        if column not in COLUMNS:
-            raise ValueError(f"column {column!r}: the table has {', '.join(COLUMNS)}")
-
-    def transaction(self) -> Any:
-        """Refused: each verb of the queue is atomic by itself."""
-        # Plain: rolls back by copying a stale copy over the file that others are reading.
-        raise TableError("a job table has no transactions; each of its verbs is atomic by itself")
-
-
-# -- bytes of a table ------------------------------------------------------------------------------
-
-
-def lines_in(piece: bytes, offset: int) -> Iterator[tuple[bytes, Row | None]]:
-    """Each line of a piece of the table with the row it holds, if it does."""
-    for line in piece.splitlines(keepends=True) if b"\r" not in piece else _split(piece):
-        yield line, parse_line(line, offset)
-        offset += len(line)
-
-
-def _offsets(piece: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    for line, _ in lines_in(piece, offset):
-        yield offset, line
-        offset += len(line)
-
-
-def _split(piece: bytes) -> Iterator[bytes]:
-    start = 0
-    while start < len(piece):
-        end = piece.find(b"\n", start) + 1 or len(piece)
-        yield piece[start:end]
-        start = end
-
-
-def rows_in(piece: bytes, offset: int) -> Iterator[Row]:
-    """The live rows of a piece of the table."""
-    return (row for _, row in lines_in(piece, offset) if row is not None)
-
-
-def moved_in(piece: bytes, offset: int) -> dict[bytes, int]:
-    """Id and offset of each row in a piece that bears the mark of a moved one."""
-    found = {}
-    for match in MOVED.finditer(piece):
-        start = piece.rfind(b"\n", 0, match.start()) + 1
-        if piece[start : start + 1] != b" ":
-            found[piece[start : piece.find(b"\t", start)]] = offset + start
-    return found
-
-
-def _outdated_in(piece: bytes, offset: int, moved: Mapping[bytes, int]) -> Iterator[bytes]:
-    """The status of each row in a piece of which a later line is alive: what a crash left."""
-    for row in rows_in(piece, offset):
-        if row.offset < moved.get(row.id, 0):
-            yield row.status.encode()
-
-
-def dead_bytes(piece: bytes) -> int:
-    """How many bytes of a piece of the table are dead lines."""
-    first = piece.find(b"\n") + 1 if piece.startswith(b" ") else 0
-    return first + sum(match.end() - match.start() for match in _DEAD.finditer(piece))
-
-
-def _search(fd: int, job_id: bytes, start: int, end: int) -> int:
-    """Offset of the last line of a job between two offsets, or -1: backwards, piece by piece."""
-    needle = b"\n%b\t" % job_id
-    start = max(0, start - 1)  # the newline before a row belongs to the search
-    while end > start:
-        at = max(start, end - PIECE)
-        # Reads on past the end of the piece, for a needle that begins in it.
-        found = os.pread(fd, end - at + len(needle) - 1, at).rfind(needle)
-        if found >= 0:
-            return at + found + 1
-        end = at
-    return -1
-
-
-def _is_gone(line: bytes, row: Row | None, moved: Mapping[bytes, int]) -> bool:
-    """Whether a line is dead, empty, or a row of which a later line is alive."""
-    if row is None:
-        return line.startswith(b" ") or line.isspace()
-    return row.offset < moved.get(row.id, 0)
-
-
-def _line_at(offset: int, line: bytes, row: Row, *, always: bool = False) -> bytes:
-    """The line of `row` as it should stand at `offset` of a new file.
-
-    Completed rows never change again: they are copied as they are, which is fast.
-    """
-    if row.status == "completed" and not always and not row.payload.startswith(b" "):
+def _line_at(offset: int, line: bytes, row: Row) -> bytes:
+    """The line of `row` as it should stand at `offset` of a new file."""
+    fits = (offset + row.tail) % SECTOR + len(line) - row.tail <= SECTOR
+    # Completed rows never change again.
+    if row.payload[:1] != b" " and (row.status == COMPLETED or (fits and line[-2:] == b" \n")):
         return line
-    return build_line(
-        offset,
-        build_head(row, moved=False),
-        row.status,
-        row.created_at,
-        row.run_at,
-        row.attempts,
-        row.error,
-        row.result,
-    )
-
-
-def _as_strings(row: Row) -> dict[str, str]:
-    values = (
-        row.id,
-        row.type,
-        row.payload.strip(),
-        row.status,
-        row.created_at,
-        row.run_at,
-        row.attempts,
-        row.error,
-        row.result.strip(),
-    )
-    return {
-        name: value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-        for name, value in zip(COLUMNS, values, strict=True)
-    }
+    return new_line(offset, row, moved=False)
 
 
 def _refused(error: OSError, what: str) -> StorageError:

@@ -190,6 +190,21 @@ def build_head(row: Row, *, moved: bool) -> bytes:
     return b"%b\t%b\t%b" % (row.id, row.type, spaces + payload)
 
 
+def new_line(offset: int, row: Row, *, moved: bool) -> bytes:
+    """The line of `row` written anew at `offset`, with reserve and inside one sector."""
+    head = build_head(row, moved=moved)
+    return build_line(
+        offset,
+        head,
+        row.status,
+        row.created_at,
+        row.run_at,
+        row.attempts,
+        row.error,
+        row.result,
+    )
+
+
 def in_place(
     row: Row, status: str, run_at: int, attempts: int, error: bytes, result: bytes
 ) -> Row | None:

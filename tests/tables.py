@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dbbasic_queue.store import JobTable
+from dbbasic_queue.table import JobTable
 from dbbasic_queue.tsv import HEADER, Row, build_line, parse_line
 
 NOBODY = 65534

@@ -9,7 +9,7 @@ import pytest
 from tables import add, look, names, states
 
 from dbbasic_queue import StorageError
-from dbbasic_queue.store import JobTable
+from dbbasic_queue.table import JobTable
 
 
 def refuse(*args: object, **kwargs: object) -> None:
