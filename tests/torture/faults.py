@@ -14,14 +14,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from dbbasic_queue import QueueError
+from dbbasic_queue import QueueError, current_job
 
 from . import child, play
 from .history import History
 from .play import Case, Failure
 from .reader import FINISHED, View, parse, read
 from .scenarios import SCENARIOS, Stage
-from .shim import SYNCS, Fail, Shim, Step, may_fail
+from .shim import SYNCS, Fail, Plan, Shim, Step, may_fail
 
 PART = "faults"
 ERRORS = ("ENOSPC", "EIO", "EDQUOT")
@@ -69,15 +69,15 @@ def run_case(case: Case, seed: int, history: History | None = None) -> Failure |
         play.prepare(root, case, seed)
         end = child.run(lambda tell: _suffer(tell, root, case, seed))
         if end.signal:
-            problems = [f"{'blocked' if end.blocked else 'died'}: signal {end.signal}"]
+            found = [f"{'blocked' if end.blocked else 'died'}: signal {end.signal}"]
         else:
             suffered: Suffered = end.told[-1]
-            problems = list(_problems(suffered, history, len(end.told) - 1))
+            found = list(problems(suffered, history, len(end.told) - 1))
             final = read(root / "data/queue.tsv")
-            problems += _final_problems(parse(suffered.at_once), final, suffered)
-    if not problems:
+            found += final_problems(parse(suffered.at_once), final, suffered)
+    if not found:
         return None
-    return Failure(PART, str(case), problems, str(history.steps[case.step - 1]))
+    return Failure(PART, str(case), found, str(history.steps[case.step - 1]))
 
 
 def _suffer(tell: Callable[[Any], None], root: Any, case: Case, seed: int) -> None:
@@ -85,9 +85,14 @@ def _suffer(tell: Callable[[Any], None], root: Any, case: Case, seed: int) -> No
     plan = Fail(case.step, how, getattr(errno, error))
     stage = Stage(root, seed + 1, case.durability, tell)
     Shim(str(root), plan).install()
+    tell(suffer(stage, case.scenario, plan)._replace(hit=plan.hit))
+
+
+def suffer(stage: Stage, scenario: str, plan: Plan, *, go_on: bool = True) -> Suffered:
+    """Do what a scenario does, whatever is refused, and go on when the disk is mended."""
     text, is_ours = "", True
     try:
-        SCENARIOS[case.scenario].act(stage)
+        SCENARIOS[scenario].act(stage)
     except QueueError as refusal:
         text = f"{type(refusal).__name__}: {refusal}"
     except Exception:
@@ -97,16 +102,15 @@ def _suffer(tell: Callable[[Any], None], root: Any, case: Case, seed: int) -> No
     runs: dict[str, int] = {}
     later = ""
     try:
-        _go_on(stage, runs)
+        if go_on:
+            _go_on(stage, runs)
     except Exception:
         later = traceback.format_exc()
-    tell(Suffered(plan.hit, text, is_ours, at_once, later, runs))
+    return Suffered(None, text, is_ours, at_once, later, runs)
 
 
 def _go_on(stage: Stage, runs: dict[str, int]) -> None:
     """The next calls: a job, and the work, with the same queue object."""
-    from dbbasic_queue import current_job
-
     def handler(payload: Any) -> None:
         name = current_job().id
         runs[name] = runs.get(name, 0) + 1
@@ -115,7 +119,8 @@ def _go_on(stage: Stage, runs: dict[str, int]) -> None:
     stage.queue.process_jobs({"work": handler}, 1000, backoff=lambda attempts: 0)
 
 
-def _problems(suffered: Suffered, history: History, acks: int) -> Iterator[str]:
+def problems(suffered: Suffered, history: History, acks: int) -> Iterator[str]:
+    """What is wrong with the answer to a refusal, and with the table then."""
     view = parse(suffered.at_once)
     yield from history.problems(view, history.floors(acks), without_result=True)
     if not suffered.is_ours:
@@ -131,7 +136,8 @@ def _problems(suffered: Suffered, history: History, acks: int) -> Iterator[str]:
             yield f"of a batch of {len(group)} jobs there are {len(there)}"
 
 
-def _final_problems(at_once: View, final: View, suffered: Suffered) -> list[str]:
+def final_problems(at_once: View, final: View, suffered: Suffered) -> list[str]:
+    """What is wrong after the work went on."""
     found = []
     unfinished = {name for name, seen in at_once.jobs.items() if seen.status not in FINISHED}
     for name in at_once.jobs:

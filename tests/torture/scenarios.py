@@ -323,6 +323,21 @@ def compact(stage: Stage) -> None:
     _say_all(stage, [stage.queue.enqueue("work", stage.payload())], "pending")
 
 
+def _twins(stage: Stage) -> None:
+    _two_lines(stage)
+    stage.append(stage.line("old-1", "completed", 1))
+
+
+@scenario(_twins)
+def rewrite_twins(stage: Stage) -> None:
+    """A table with an interrupted move in it is pruned and compacted."""
+    store.WORTH_COMPACTING = 0  # type: ignore[misc]
+    stage.queue.prune_jobs(0)
+    stage.say({"old-1": "absent", "done": "absent"})
+    stage.queue.table.compact()
+    stage.say({"twin": "pending"})
+
+
 # -- the interface of dbbasic-tsv --------------------------------------------------------------
 
 

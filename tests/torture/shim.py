@@ -63,6 +63,7 @@ class Step(NamedTuple):
     length: int  # bytes that it would write, 0 for other calls
     offset: int  # where in the file it would write them; -1: at the end
     creates: bool  # an open that makes a file, a mkdir that makes a folder
+    creating: bool = False  # an open that would make a file if there were none
 
     def __str__(self) -> str:
         size = f", {self.length} bytes" if self.length else ""
@@ -82,6 +83,9 @@ class Plan:
 
     def acknowledged(self, names: dict[str, str]) -> None:
         """The engine has promised that these jobs are in these states."""
+
+    def lift(self) -> None:
+        """Whatever was in the way is no more."""
 
 
 class Call:
@@ -292,10 +296,10 @@ class Shim:
 
     def _step(self, name: str, path: str, call: Call) -> Step:
         self._count += 1
-        creates = name == "mkdir" or (name == "open" and bool(call.args[1] & os.O_CREAT))
-        creates = creates and not _exists(call.args[0])
+        creating = name == "mkdir" or (name == "open" and bool(call.args[1] & os.O_CREAT))
+        creates = creating and not _exists(call.args[0])
         offset = call.args[2] if name == "pwrite" else -1
-        return Step(self._count, name, path, len(call.data), offset, creates)
+        return Step(self._count, name, path, len(call.data), offset, creates, creating)
 
 
 def _exists(path: Any) -> bool:

@@ -136,7 +136,7 @@ class _Play:
             "list": ["--limit", "5", "--json"],
         }.get(word, [])
         done = subprocess.run(
-            [sys.executable, "-m", "dbbasic_queue", word, "--file", str(self._path), *arguments],
+            [sys.executable, "-m", "dbbasic_queue.cli", word, "--file", str(self._path), *arguments],
             capture_output=True,
             text=True,
             check=False,
