@@ -55,10 +55,6 @@ class Agenda:
         """Whether the table was written anew since, so that all of it has to be read."""
         return self._generation != self._table.generation
 
-    def distrust(self) -> None:
-        """Read the whole table next time: a row was not where it should be."""
-        self._generation = -1
-
     def catch_up(self) -> None:
         """Read what was appended since. Call it under the lock."""
         table = self._table

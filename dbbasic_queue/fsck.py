@@ -9,7 +9,7 @@ from typing import Final
 from .job import PROCESSING
 from .ledger import Ledger
 from .scan import lines_in
-from .tsv import HEADER, Row, explain, is_torn
+from .tsv import HEADER, Row, explain
 
 MALFORMED: Final = "malformed"
 TORN: Final = "torn"
@@ -71,7 +71,7 @@ def _numbered_lines(ledger: Ledger) -> Iterator[tuple[int, int, bytes, Row | Non
 
 def _torn_end(ledger: Ledger) -> list[Finding]:
     number, line, offset = ledger.table.last_line()
-    if not line or line.endswith(b"\n") or not is_torn(line):
+    if not line or line.endswith(b"\n") or not ledger.table.is_torn(line, offset):
         return []
     return [Finding(TORN, number, f"cut off while it was being written: {explain(line)}", offset)]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 
 class Handle:
@@ -19,9 +21,13 @@ class Handle:
 
     def __init__(self, path: str, *, writable: bool) -> None:
         self.fd = -1
-        self.fd = os.open(path, os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY))
+        access = os.O_RDWR if writable else os.O_RDONLY
+        self.fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block us
         self.writable = writable
-        self.identity = _identity(os.fstat(self.fd))
+        status = os.fstat(self.fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        self.identity = identity(status)
         self._path = path
         self._name = os.fsencode(path)
         self._number = b"%d" % self.fd
@@ -35,7 +41,7 @@ class Handle:
         except OSError:
             pass  # no /proc
         try:
-            return _identity(os.stat(self._path)) == self.identity
+            return identity(os.stat(self._path)) == self.identity
         except OSError:
             return False
 
@@ -63,5 +69,6 @@ def _own_descriptors() -> int:
     return _descriptors[1]
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """What tells a file from any other on this machine."""
     return status.st_dev, status.st_ino

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from .errors import InvalidJob
-from .tsv import dump_json
+from .tsv import dump_json, escape_control
 
 PAYLOAD_LIMIT: Final = 1 << 20  # bytes; dbbasic-tsv's readers stop at 2 MiB a field
 TIME_LIMIT: Final = 10**11  # Unix seconds: the year 5138, far beyond any job and any typing error
@@ -36,7 +36,7 @@ def check_type(job_type: Any) -> str:
         ):
             return job_type
     raise InvalidJob(
-        f"job type {job_type!r:.100}: must be a string of 1 to 64 printable characters, without"
+        f"job type {shown(job_type)}: must be a string of 1 to 64 printable characters, without"
         ' white space, not beginning with " or #'
     )
 
@@ -46,7 +46,7 @@ def check_id(job_id: Any) -> str:
     if isinstance(job_id, str) and _ID.fullmatch(job_id):
         return job_id
     raise InvalidJob(
-        f"job id {job_id!r:.100}: must be 1 to 64 letters, digits, hyphens or underscores"
+        f"job id {shown(job_id)}: must be 1 to 64 letters, digits, hyphens or underscores"
     )
 
 
@@ -62,11 +62,12 @@ def check_payload(payload: Any, limit: int = PAYLOAD_LIMIT) -> str:
         raise InvalidJob(f"payload: must be a dict (a JSON object), not {_kind(payload)}")
     try:
         text = dump_json(payload)
+        keys_are_strings = _keys_are_strings(payload)
     except RecursionError:
         raise InvalidJob("payload: nested too deeply for JSON") from None
     except (TypeError, ValueError) as error:
         raise InvalidJob(_explain(payload, str(error))) from None
-    if not _keys_are_strings(payload):
+    if not keys_are_strings:
         raise InvalidJob(_explain(payload, "a key is not a string"))
     size = len(text) if text.isascii() else len(text.encode())
     if size > limit:
@@ -96,12 +97,21 @@ def check_time(run_at: Any, now: int) -> int:
         run_at = run_at.timestamp()
     if isinstance(run_at, bool) or not isinstance(run_at, int | float):
         raise InvalidJob(
-            f"run_at {run_at!r:.100}: must be Unix seconds (int or float) or an aware datetime,"
+            f"run_at {shown(run_at)}: must be Unix seconds (int or float) or an aware datetime,"
             f" not {_kind(run_at)}"
         )
     if not 0 <= run_at <= TIME_LIMIT:  # false for NaN, too
-        raise InvalidJob(f"run_at {run_at!r:.100}: not a time between 1970 and the year 5138")
+        raise InvalidJob(f"run_at {shown(run_at)}: not a time between 1970 and the year 5138")
     return math.ceil(run_at) or now
+
+
+def shown(value: Any) -> str:
+    """A value in a message: on one line, short, whatever its `repr` does."""
+    try:
+        text = escape_control(repr(value))
+    except Exception as error:  # an int too long to be written, a broken __repr__
+        return f"({_kind(value)}, whose repr raised {_kind(error)})"
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _kind(value: Any) -> str:
@@ -128,7 +138,8 @@ def _explain(payload: dict[Any, Any], otherwise: str) -> str:
         fault = _find_fault(payload, "payload")
     except RecursionError:  # it holds itself
         fault = None
-    return fault or f"payload: {otherwise}"
+    text = fault or f"payload: {otherwise}"
+    return text if len(text) <= 300 else f"{text[:100]} … {text[-200:]}"
 
 
 def _find_fault(value: Any, where: str) -> str | None:
@@ -136,8 +147,8 @@ def _find_fault(value: Any, where: str) -> str | None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                return f"{where}: key {key!r:.60} is {_kind(key)}; JSON's keys are strings"
-            fault = _find_fault(item, f"{where}[{key!r:.60}]")
+                return f"{where}: key {shown(key)} is {_kind(key)}; JSON's keys are strings"
+            fault = _find_fault(item, f"{where}[{shown(key)}]")
             if fault:
                 return fault
         return None

@@ -368,7 +368,8 @@ class Ledger:
         while (offset := agenda.pop_due(now)) is not None:
             row = self.table.read_row(offset)
             if row is None:
-                agenda.distrust()  # written anew in place by a program that takes no lock
+                if not self.table.begins_line(offset):  # saved in place, without the lock
+                    agenda.read()
             elif row.status == PENDING and not self._is_outdated(row, agenda):
                 if row.run_at > now:
                     agenda.add(row.run_at, offset)
@@ -630,12 +631,12 @@ def _unpack(job: Any) -> tuple[Any, Any, Any, Any]:
         if unknown or not {"job_type", "payload"} <= set(job):
             raise InvalidJob(
                 "must have the keys job_type and payload, and may have run_at and job_id;"
-                f" it has {', '.join(map(repr, job))}"
+                f" it has {', '.join(map(intake.shown, job))}"
             )
         return job["job_type"], job["payload"], job.get("run_at"), job.get("job_id")
     if isinstance(job, list | tuple) and len(job) in (2, 3):
         return job[0], job[1], job[2] if len(job) == 3 else None, None
-    raise InvalidJob(f"{job!r:.80} is neither (type, payload[, run_at]) nor a mapping")
+    raise InvalidJob(f"{intake.shown(job)} is neither (type, payload[, run_at]) nor a mapping")
 
 
 def _require_same(job_id: str, there: tuple[str, str], order: _Order) -> None:

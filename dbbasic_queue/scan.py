@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
-from .tsv import MOVED, Row, parse_line
+from .tsv import MOVED, Row, is_moved, parse_line
 
 PIECE: Final = 1 << 20  # bytes read at a time
 
-_DEAD: Final = re.compile(rb"\n [^\n]*")
+_DEAD: Final = re.compile(rb"\n ")
+_ID: Final = re.compile(rb"\n([A-Za-z0-9_-]{1,64})\t")
 
 
 def lines_in(piece: bytes, offset: int) -> Iterator[tuple[bytes, Row | None]]:
@@ -53,8 +54,11 @@ def moved_in(piece: bytes, offset: int) -> dict[bytes, int]:
     found = {}
     for match in MOVED.finditer(piece):
         start = piece.rfind(b"\n", 0, match.start()) + 1
-        if piece[start : start + 1] != b" ":
-            found[piece[start : piece.find(b"\t", start)]] = offset + start
+        end = piece.find(b"\n", start) + 1 or len(piece)
+        row = parse_line(piece[start:end], offset + start)
+        # A malformed line must not make an older row look out of date, nor a space elsewhere.
+        if row is not None and is_moved(row):
+            found[row.id] = row.offset
     return found
 
 
@@ -65,12 +69,22 @@ def outdated_in(piece: bytes, offset: int, moved: Mapping[bytes, int]) -> Iterat
             yield row.status.encode()
 
 
-def dead_lines(piece: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of each dead line in a piece of the table."""
+def dead_lines(piece: bytes) -> Iterator[int]:
+    """Where each dead line begins in a piece of the table."""
     if piece.startswith(b" "):
-        yield 0, piece.find(b"\n") + 1 or len(piece)
+        yield 0
     for match in _DEAD.finditer(piece):
-        yield match.start() + 1, min(match.end() + 1, len(piece))
+        yield match.start() + 1
+
+
+def ids_in(piece: bytes, wanted: Container[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Where each row begins in a piece of the table whose id is wanted, and that id."""
+    for match in _ID.finditer(b"\n" + piece):
+        if match[1] in wanted:
+            start = match.start()
+            end = piece.find(b"\n", start) + 1 or len(piece)
+            if parse_line(piece[start:end]) is not None:
+                yield start, match[1]
 
 
 def search_back(fd: int, job_id: bytes, start: int, end: int) -> int:
@@ -85,3 +99,36 @@ def search_back(fd: int, job_id: bytes, start: int, end: int) -> int:
             return at + found + 1
         end = at
     return -1
+
+
+def row_at(fd: int, offset: int) -> Row | None:
+    """The live row that begins at `offset`; None when no row does."""
+    length = 512
+    while True:
+        piece = os.pread(fd, length, offset - 1)
+        if piece[:1] != b"\n":
+            return None
+        end = piece.find(b"\n", 1)
+        if end > 0:
+            return parse_line(piece[1 : end + 1], offset)
+        if len(piece) < length:  # a last line without a newline
+            line = piece[1:]
+            return None if is_torn(fd, line, offset) else parse_line(line, offset)
+        length *= 4
+
+
+def last_row(fd: int, job_id: bytes, start: int, end: int) -> Row | None:
+    """The last live row of a job between two offsets."""
+    while (offset := search_back(fd, job_id, start, end)) >= 0:
+        row = row_at(fd, offset)
+        if row is not None:
+            return row
+        end = offset - 1  # a malformed line that begins like the job's
+    return None
+
+
+def is_torn(fd: int, line: bytes, offset: int) -> bool:
+    row = parse_line(line, offset)
+    if row is None:
+        return True
+    return is_moved(row) and last_row(fd, row.id, 0, offset - 1) is not None

@@ -40,14 +40,18 @@ from typing import Final, NamedTuple
 
 from .errors import StorageError, TableError
 from .files import SLICE, open_sibling, write_all
-from .handle import Handle
+from .handle import Handle, identity
 from .job import COMPLETED
 from .scan import (
     PIECE,
     dead_lines,
+    ids_in,
+    is_torn,
+    last_row,
     lines_in,
     moved_in,
     outdated_in,
+    row_at,
     rows_found,
     rows_in,
     search_back,
@@ -60,7 +64,7 @@ from .tsv import (
     build_head,
     build_line,
     in_place,
-    is_torn,
+    is_moved,
     new_line,
     parse_line,
     row_status,
@@ -68,12 +72,19 @@ from .tsv import (
 
 FULL: Final = "full"
 NORMAL: Final = "normal"
+UNKNOWN: Final = -1
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
 
 LONG_STRETCH: Final = 1 << 16  # bytes of a table that is copied as it is
 
+# Why a line is not just copied into a new file. A line for two reasons goes by the first.
+DROP: Final = 0
+DEAD: Final = 1
+MARKED: Final = 2  # the new version of a moved row, which loses its mark
+
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
+_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".idx", ".meta")
 
 
 class Hint(NamedTuple):
@@ -97,6 +108,11 @@ class Store:
         if durability not in (FULL, NORMAL):
             raise ValueError(f'durability {durability!r}: must be "full" or "normal"')
         self.data_file = Path(path).expanduser().resolve()
+        if self.data_file.suffix in _SIBLINGS:
+            raise TableError(
+                f"{self.data_file}: files that end in {self.data_file.suffix} stand beside a table"
+                " and are not one"
+            )
         self.data_dir = self.data_file.parent
         self.table_name = self.data_file.stem
         self.lock_file = self.sibling("lock")
@@ -123,7 +139,7 @@ class Store:
         self._depth = 0  # how often this thread holds the lock
         self._lock_fd = -1
         self._file: Handle | None = None
-        self._clean_to = 0  # the file is known to end in a newline here
+        self._clean_to = UNKNOWN  # the file is known to end in a newline here
 
     # -- the lock ----------------------------------------------------------------------------
 
@@ -160,10 +176,9 @@ class Store:
                 self._lock_fd = self._open_lock_for_writing()
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
             status = os.fstat(self._lock_fd)
-            if not status.st_nlink:
-                status = self._lock_again()
             file = self._file
-            if file is None or not file.writable or not file.is_current():
+            if not status.st_nlink or file is None or not file.writable or not file.is_current():
+                status = self._lock_again()
                 file = self._open(writable=True)
             size = os.lseek(file.fd, 0, os.SEEK_END)
             if size < self.size:
@@ -180,7 +195,7 @@ class Store:
 
         `note` is the length of the note in the lock file: a batch that was not ended.
         """
-        if self._clean_to == 0:
+        if self._clean_to == UNKNOWN:
             self._check_header(mend=True)
         if note:
             self._end_batch()
@@ -195,14 +210,18 @@ class Store:
         self._mutex.release()
 
     def _lock_again(self) -> os.stat_result:
-        """Lock the file that is there now: somebody has deleted ours, and others may hold it."""
-        while True:
+        """Lock the file that the path leads to: somebody may have deleted ours, or the folder."""
+        while not self._is_lock_current():
             self._close_lock()
             self._lock_fd = self._open_lock_for_writing()
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
-            status = os.fstat(self._lock_fd)
-            if status.st_nlink:
-                return status
+        return os.fstat(self._lock_fd)
+
+    def _is_lock_current(self) -> bool:
+        try:
+            return identity(os.stat(self.lock_file)) == identity(os.fstat(self._lock_fd))
+        except FileNotFoundError:
+            return False
 
     def _lock_shared(self) -> None:
         while True:
@@ -237,7 +256,7 @@ class Store:
     def _look_for_reading(self) -> None:
         file = self._file
         if file is None or not file.is_current():
-            if not os.path.exists(self._path):
+            if not self._exists():
                 self._file, self.size = None, 0
                 return
             file = self._open(writable=False)
@@ -249,7 +268,7 @@ class Store:
 
     def _open(self, *, writable: bool) -> Handle:
         """Open the table as it is now, whoever wrote it; for writing, make it when missing."""
-        if writable and not os.path.exists(self._path):
+        if writable and not self._exists():
             self._create()
         try:
             opened = Handle(self._path, writable=writable)
@@ -264,9 +283,18 @@ class Store:
         self._file = opened
         return opened
 
+    def _exists(self) -> bool:
+        try:
+            os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:  # a folder that we may not enter is not an empty queue
+            raise _refused(error, f"cannot see the queue {self.data_file}") from error
+        return True
+
     def _new_generation(self) -> None:
         self.generation += 1
-        self._clean_to = 0
+        self._clean_to = UNKNOWN
 
     def _create(self) -> None:
         temporary = self._temporary()
@@ -295,6 +323,7 @@ class Store:
                 self._pwrite(HEADER, 0)
                 self.size = len(HEADER)
             return
+        self._file = None  # looked at again next time, also by a reader
         line = first.split(b"\n", 1)[0][:80].decode(errors="replace")
         raise TableError(
             f"{self.data_file} is not a queue table: its first line is {line!r}, not the header"
@@ -322,12 +351,21 @@ class Store:
         if os.pread(self._fd, 1, self.size - 1) != b"\n":
             start = self._start_of_last_line()
             line = os.pread(self._fd, self.size - start, start)
-            if is_torn(line):
+            if self.is_torn(line, start):
                 self._set_aside(start)
             else:
                 self._pwrite(b"\n", self.size)
                 self.size += 1
         self._clean_to = self.size
+
+    def is_torn(self, line: bytes, offset: int) -> bool:
+        """Whether the last line of the file, found without a newline, was cut off in an append.
+
+        A line that parses has all that counts: what follows the attempts of a new row is empty.
+        The new version of a moved row may lack the end of its result; then its older line is
+        alive still, and stands.
+        """
+        return is_torn(self._fd, line, offset)
 
     def _start_of_last_line(self) -> int:
         end = self.size
@@ -374,9 +412,11 @@ class Store:
         offset = self.size
         try:
             self._append(data)
-        except OSError as error:
+        except BaseException as error:  # a handler's timeout, too
             self._cut_off(offset, len(data))
-            raise _refused(error, f"cannot append to the queue {self.data_file}") from error
+            if isinstance(error, OSError):
+                raise _refused(error, f"cannot append to the queue {self.data_file}") from error
+            raise
         self.size = self._clean_to = offset + len(data)
         return offset
 
@@ -407,8 +447,12 @@ class Store:
         assert self._file is not None
         size = self._file.size()
         if offset < size <= offset + length:
-            os.ftruncate(self._fd, offset)
-        self._clean_to = 0
+            try:
+                os.ftruncate(self._fd, offset)
+            except OSError as error:
+                raise _refused(error, f"cannot shorten the queue {self.data_file}") from error
+            size = offset
+        self.size, self._clean_to = size, UNKNOWN
 
     def _end_batch(self) -> None:
         """Set aside what a process that died in `append_batch` has written of its batch."""
@@ -427,17 +471,11 @@ class Store:
 
     def read_row(self, offset: int) -> Row | None:
         """The live row that begins at `offset`; None when no row does."""
-        length = 512
-        while True:
-            piece = os.pread(self._fd, length, offset - 1)
-            if piece[:1] != b"\n":
-                return None
-            end = piece.find(b"\n", 1)
-            if end > 0:
-                return parse_line(piece[1 : end + 1], offset)
-            if len(piece) < length:
-                return None
-            length *= 4
+        return row_at(self._fd, offset)
+
+    def begins_line(self, offset: int) -> bool:
+        """Whether a line begins at `offset`, be it a row or not."""
+        return os.pread(self._fd, 1, offset - 1) == b"\n"
 
     def holds(self, row: Row) -> bool:
         """Whether the row stands in the file still, byte for byte."""
@@ -467,26 +505,38 @@ class Store:
 
     def _move(self, row: Row, line: bytes) -> Row:
         offset = self.append(line)
-        # In "normal", too: here order alone decides whether the job survives a power cut.
-        self._fdatasync()
-        self.kill(row)
+        try:
+            # In "normal", too: here order alone decides whether the job survives a power cut.
+            self._fdatasync()
+            self._strike(row)
+        except StorageError:
+            self._cut_off(offset, len(line))
+            raise
+        self._blank(row)
         new = parse_line(line, offset)
         assert new is not None
         return new
 
     def kill(self, row: Row) -> None:
-        """Turn a row's line into a dead one: blanks, of the same length.
+        """Turn a row's line into a dead one: blanks, of the same length."""
+        self._strike(row)
+        self._blank(row)
 
-        The blank at its start and those in the same sector are one write. The rest follows when
-        that one is on disk: blanks there alone would be a malformed line after a power cut.
-        """
+    def _strike(self, row: Row) -> None:
+        """Blank a line's beginning, as far as one sector goes: by this one write it is dead."""
         self._killed = True
-        start, end = row.offset, row.offset + len(row.line) - 1
-        sector_end = min(end, (start // SECTOR + 1) * SECTOR)
-        self._pwrite(b" " * (sector_end - start), start)
-        if sector_end < end:
+        end = min(_end_of(row), _sector_end(row))
+        self._pwrite(b" " * (end - row.offset), row.offset)
+
+    def _blank(self, row: Row) -> None:
+        """Blank the rest of a line that was struck, when that is on disk.
+
+        Blanks there alone would be a malformed line after a power cut.
+        """
+        start, end = _sector_end(row), _end_of(row)
+        if start < end:
             self._fdatasync()
-            self._pwrite(b" " * (end - sector_end), sector_end)
+            self._pwrite(b" " * (end - start), start)
 
     def _pwrite(self, data: bytes, offset: int) -> None:
         try:
@@ -544,21 +594,12 @@ class Store:
         if self._file is None:
             return None
         if hint is not None and hint.generation == self.generation:
-            row = self._last_line_of(job_id, hint.size)
+            row = last_row(self._fd, job_id, hint.size, self.size)
             if row is None and hint.offset >= 0:
                 row = self.read_row(hint.offset)
             if hint.offset < 0 or (row is not None and row.id == job_id):
                 return row
-        return self._last_line_of(job_id, 0)
-
-    def _last_line_of(self, job_id: bytes, start: int) -> Row | None:
-        end = self.size
-        while (offset := search_back(self._fd, job_id, start, end)) >= 0:
-            row = self.read_row(offset)
-            if row is not None:
-                return row
-            end = offset - 1  # a malformed line that begins like the job's
-        return None
+        return last_row(self._fd, job_id, 0, self.size)
 
     # -- reading it all ----------------------------------------------------------------------------
 
@@ -585,7 +626,7 @@ class Store:
                 piece = os.pread(file.fd, min(PIECE, max(0, size - at)), at)
             at += len(piece)
             if not piece:
-                if carry and not is_torn(carry):
+                if carry and not is_torn(file.fd, carry, at - len(carry)):
                     yield at - len(carry), carry
                 return
             cut = piece.rfind(b"\n") + 1
@@ -643,14 +684,17 @@ class Store:
     def set_lines_aside(self, offsets: Iterable[int]) -> None:
         """Move the lines at these offsets into `queue.torn`. Call it under the exclusive lock."""
         drop = sorted(offsets)
-        self._write_aside(
-            b"".join(
-                os.pread(self._fd, end - start, start)
-                for start, end, is_dead in self._going(drop)
-                if not is_dead
-            )
-        )
+        self._write_aside(b"".join(self._line_from(start) for start in drop))
         self.rewrite(drop)
+
+    def _line_from(self, offset: int) -> bytes:
+        line = b""
+        while not line.endswith(b"\n"):
+            piece = os.pread(self._fd, PIECE, offset + len(line))
+            if not piece:
+                break
+            line += piece[: piece.find(b"\n") + 1 or len(piece)]
+        return line
 
     def rewrite(
         self, drop: Sequence[int] = (), still: Callable[[bytes], bool] = lambda line: True
@@ -658,8 +702,9 @@ class Store:
         """Write the table anew, without dead lines and without some others; returns how many.
 
         The others are the lines at the offsets `drop` (ascending) of which `still` says so now
-        that nobody can change them. All else stays, malformed lines byte for byte. So do owner,
-        mode and extended attributes. Call it under the exclusive lock.
+        that nobody can change them. Out of date lines of moved rows go, too, and then the marks
+        of these. All else stays, malformed lines byte for byte. So do owner, mode and extended
+        attributes. Call it under the exclusive lock.
         """
         temporary = self._temporary()
         try:
@@ -681,29 +726,37 @@ class Store:
         return dropped
 
     def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[bytes], bool]) -> int:
-        """Copy all lines but those that go; returns how many went, dead ones not counted."""
+        """Copy all lines but those that go; returns how many of `drop` went."""
         dropped = 0
         done = new = 0  # up to where the old file is done, and how long the new one is
-        for start, end, is_dead in self._going(drop):
-            if start < done or not (is_dead or still(os.pread(self._fd, end - start, start))):
+        for start, end, why in self._special(drop):
+            if start < done or (why == DROP and not still(self._line_from(start))):
                 continue
             new += self._copy(fd, done, start, new)
+            if why == MARKED:
+                new += self._copy_rows(fd, start, end, new)
             done = end
-            dropped += not is_dead
+            dropped += why == DROP
         self._copy(fd, done, self.size, new)
         return dropped
 
-    def _going(self, drop: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
-        """Start and end of each line that is to go, and whether it is a dead one, in order."""
+    def _special(self, drop: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """Start and end of each line that is not just copied, and why not, in order."""
+        moved = self.moved(end=self.size)
         position = 0
         for offset, piece in self.pieces(end=self.size):
-            lines = [(offset + start, offset + end, True) for start, end in dead_lines(piece)]
+            found = [(start, DEAD) for start in dead_lines(piece)]
+            if moved:
+                found += [
+                    (start, MARKED if offset + start == moved[job_id] else DEAD)
+                    for start, job_id in ids_in(piece, moved)
+                    if offset + start <= moved[job_id]
+                ]
             while position < len(drop) and drop[position] < offset + len(piece):
-                start = drop[position]
-                end = offset + piece.find(b"\n", start - offset) + 1
-                lines.append((start, end, False))
+                found.append((drop[position] - offset, DROP))
                 position += 1
-            yield from sorted(lines)
+            for start, why in sorted(found):
+                yield offset + start, offset + (piece.find(b"\n", start) + 1 or len(piece)), why
 
     def _copy(self, fd: int, start: int, end: int, new: int) -> int:
         """Copy the lines from `start` to `end` to the offset `new`; returns the bytes written.
@@ -753,22 +806,28 @@ class Store:
         with self.writing():
             if self.size <= WORTH_COMPACTING:
                 return False
-            dead = sum(
-                end - start
-                for _, piece in self.pieces(end=self.size)
-                for start, end in dead_lines(piece)
-            )
+            dead = sum(end - start for start, end, why in self._special(()) if why == DEAD)
             if dead <= max(WORTH_COMPACTING, self.size // 4):
                 return False
             self.rewrite()
             return True
 
 
+def _end_of(row: Row) -> int:
+    """Where the newline of a row's line stands."""
+    return row.offset + len(row.line) - 1
+
+
+def _sector_end(row: Row) -> int:
+    """Where the sector ends in which a row begins."""
+    return (row.offset // SECTOR + 1) * SECTOR
+
+
 def _line_at(offset: int, line: bytes, row: Row) -> bytes:
-    """The line of `row` as it should stand at `offset` of a new file."""
+    """The line of `row` as it should stand at `offset` of a new file, without a mark."""
     fits = (offset + row.tail) % SECTOR + len(line) - row.tail <= SECTOR
     # Completed rows never change again.
-    if row.payload[:1] != b" " and (row.status == COMPLETED or (fits and line[-2:] == b" \n")):
+    if not is_moved(row) and (row.status == COMPLETED or (fits and line[-2:] == b" \n")):
         return line
     return new_line(offset, row, moved=False)
 

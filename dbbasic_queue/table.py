@@ -13,7 +13,7 @@ from dbbasic.tsv import TSV
 
 from .errors import TableError
 from .store import FULL, Store
-from .tsv import COLUMNS, Row, new_line, parse_line
+from .tsv import COLUMNS, Row, explain, new_line, parse_line
 
 
 class JobTable(Store, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
@@ -57,10 +57,10 @@ class JobTable(Store, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hin
 
     def _line_of(self, offset: int, record: Mapping[str, Any]) -> bytes:
         fields = self._normalize_record(dict(record))
-        line = "\t".join(fields[name] for name in COLUMNS).encode() + b"\n"
-        row = parse_line(line)
-        if row is None:
-            raise TableError(f"not a job's row, so not written: {line[:200]!r}")
+        line = "\t".join(fields[name] for name in COLUMNS).encode(errors="backslashreplace")
+        row = parse_line(line + b"\n")
+        if row is None or row.type.startswith(b'"'):
+            raise TableError(f"not a job's row, so not written: {explain(line)}")
         return new_line(offset, row, moved=False)
 
     def all(self) -> Iterator[dict[str, str]]:
@@ -71,9 +71,9 @@ class JobTable(Store, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hin
     def query(self, **conditions: Any) -> list[dict[str, str]]:
         """The rows whose columns equal the conditions, as dicts of strings."""
         # Plain: query(id=...) answers from a cache that other processes' writes never reach.
-        wanted = {name: "" if value is None else str(value) for name, value in conditions.items()}
+        wanted = _as_conditions(conditions)
         if "id" in wanted:
-            job_id = wanted["id"].encode()
+            job_id = wanted["id"].encode(errors="replace")
             hint = self.search(job_id)
             with self.reading():
                 row = self.find(job_id, hint)
@@ -93,7 +93,7 @@ class JobTable(Store, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hin
         Knows nothing of the states of a job: the queue's own verbs are for that.
         """
         # Plain: rewrites the whole file for each update, without a sync.
-        wanted = {name: str(value) for name, value in conditions.items()}
+        wanted = _as_conditions(conditions)
         changed = 0
         with self.writing():
             for row in list(self.rows()):
@@ -112,7 +112,7 @@ class JobTable(Store, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hin
     def delete(self, **conditions: Any) -> int:
         """Remove the rows that equal the conditions; returns how many."""
         # Plain: rewrites the file through a temporary name that another process's index replaces.
-        wanted = {name: str(value) for name, value in conditions.items()}
+        wanted = _as_conditions(conditions)
         with self.writing():
             return self.rewrite(
                 [
@@ -183,6 +183,10 @@ class JobTable(Store, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hin
         raise TableError("a job table has no transactions; each of its verbs is atomic by itself")
 
 
+def _as_conditions(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: "" if value is None else str(value) for name, value in values.items()}
+
+
 def _as_strings(row: Row) -> dict[str, str]:
     values = (
         row.id,
@@ -192,7 +196,7 @@ def _as_strings(row: Row) -> dict[str, str]:
         row.created_at,
         row.run_at,
         row.attempts,
-        row.error,
+        row.error.strip(),
         row.result.strip(),
     )
     return {

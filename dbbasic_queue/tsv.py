@@ -174,9 +174,8 @@ def build_line(
         error,
         result,
     )
-    # One byte more than TAIL, as the tab in front is not part of the tail; at least one space of
-    # reserve, by which a torn line is told from a whole one.
-    tail = tail.ljust(TAIL) if len(tail) < TAIL else tail + b" "
+    # One byte more than TAIL, as the tab in front is not part of the tail.
+    tail = tail.ljust(TAIL)
     start = (offset + len(head) + 1) % SECTOR
     if start + len(tail) > SECTOR >= len(tail):
         head += b" " * (SECTOR - start)
@@ -188,6 +187,11 @@ def build_head(row: Row, *, moved: bool) -> bytes:
     payload = row.payload.strip() or b"{}"
     spaces = b" " * (moved + payload.startswith(b'"'))
     return b"%b\t%b\t%b" % (row.id, row.type, spaces + payload)
+
+
+def is_moved(row: Row) -> bool:
+    """Whether a row bears the mark of a moved one."""
+    return row.payload.startswith(b" ") and not row.payload.startswith(b' "')
 
 
 def new_line(offset: int, row: Row, *, moved: bool) -> bytes:
@@ -226,8 +230,7 @@ def in_place(
         result,
     )
     room = length - tail_at - 1
-    # One space of reserve stays, so that a line cut off by a crash is never taken for a whole one.
-    if len(tail) >= room:
+    if len(tail) > room:
         return None
     line = row.line[:tail_at] + tail.ljust(room) + b"\n"
     return _new_tuple(
@@ -264,8 +267,8 @@ def parse_line(line: bytes, offset: int = 0) -> Row | None:
         b""
     )
     if b'\t"' in line or line.endswith(b"\r\n"):  # another program wrote it
-        job_type, payload, error = _unquote(job_type), _unquote(payload), _unquote(error)
-        result = _unquote(result)
+        job_type, payload = _unquote(job_type), _unquote(payload)
+        error, result = _guarded(_unquote(error)), _guarded(_unquote(result))
     return _new_tuple(
         Row,
         (
@@ -325,6 +328,11 @@ def _unquote(field: bytes) -> bytes:
     return text[1:-1].replace(b'""', b'"')
 
 
+def _guarded(field: bytes) -> bytes:
+    """A field as we may write it again: not beginning with a quote."""
+    return b" " + field if field.startswith(b'"') else field
+
+
 @functools.cache  # compiled when it is wanted: a worker that only works starts faster
 def row_status() -> re.Pattern[bytes]:
     """The pattern of a whole line, as `parse_line` sees it; its one group is the status.
@@ -333,18 +341,6 @@ def row_status() -> re.Pattern[bytes]:
     """
     groups = rb"\((?!\?|%b)" % STATUSES[0].encode()
     return re.compile(rb"(?m)^%b$" % re.sub(groups, rb"(?:", _LINE))
-
-
-def is_torn(line: bytes) -> bool:
-    """Whether the last line of a file, found without a newline, was cut off while being written.
-
-    Ours end in a space, so a cut is seen wherever it fell. A row that somebody else wrote counts
-    as whole when all nine fields are there; a moved row does not, as its old line is still alive.
-    """
-    row = parse_line(line)
-    if row is None or line.count(b"\t") != 8:
-        return True
-    return row.payload[:1] == b" " and line[-1:] != b" "
 
 
 def to_job(row: Row) -> Job:
@@ -361,7 +357,7 @@ def to_job(row: Row) -> Job:
         row.created_at,
         row.run_at,
         row.attempts,
-        row.error.decode(errors="replace") or None,
+        row.error.decode(errors="replace").strip() or None,
         _read_json(row.result, None),
     )
 

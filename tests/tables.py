@@ -1,4 +1,4 @@
-"""Tables made by hand, and processes that look at them: what the tests of the lower layers share."""
+"""Tables made by hand, and processes that look at them: shared by the tests of the lower layers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dbbasic_queue import Queue
 from dbbasic_queue.table import JobTable
 from dbbasic_queue.tsv import HEADER, Row, build_line, parse_line
 
 NOBODY = 65534
+
+# Lines that are no rows, as hostile as they come.
+MALFORMED = (
+    b"# a comment\n",
+    b"a1\tmail\t{}\tdone\t5\t5\t0\t\t\n",  # no such state, and the id of a job
+    b"a1\t x\n",  # looks like the start of a moved row of a job
+    b'a1\tmail\t {"a"' + b"\0" * 40 + b"\n",  # what a power cut leaves of one
+    b"b2\tmail\t{}\tpending\t5\t5\t0\t\t\tone field more\n",
+    b"m1\tmail\t{}\tpending\t-5\t5\t0\t\t\n",
+    b"m 2\tmail\t{}\tpending\t5\t5\t0\t\t\n",
+    b"\tmail\t{}\tprocessing\t5\t5\t0\t\t\n",
+    b'"quoted\tx"\tpending\t1\t1\t\n',
+    b"left\rright\n",
+    b"\xff\xfe\x00\xc3\n",
+    b"x" * 3000 + b"\n",
+    HEADER,  # the second of a file that somebody glued together
+)
 
 
 def text(job_id: str = "a1", status: str = "pending", **fields: Any) -> bytes:
@@ -88,6 +106,34 @@ def torn(path: Path) -> bytes:
 def names(folder: Path) -> set[str]:
     """What there is in a folder."""
     return set(os.listdir(folder))
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Save as vim, sed -i and most editors do: a new file, renamed over the old one."""
+    other = path.with_name("4913~")
+    other.write_bytes(content)
+    other.rename(path)
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Save as nano and `cp` do: the same file, cut and written again."""
+    path.write_bytes(content)
+
+
+def fill(queue: Queue) -> None:
+    """Jobs of all states and kinds."""
+    for number in range(6):
+        payload = {"n": number, "text": 'Zoë 🐍 \u2028 \x00\t\n "quoted" \'' * number}
+        queue.enqueue("mail", payload, job_id=f"due{number}")
+    queue.enqueue("later", {}, 4_000_000_000, job_id="later")
+    queue.enqueue("other", {"result": ["long"] * 60}, job_id="long")
+    queue.enqueue("other", {"result": 'a "string"'}, job_id="string")
+    queue.enqueue("other", {"result": {"a": None}}, job_id="object")
+    queue.enqueue("bad", {"text": '"' * 200}, job_id="failed")
+    queue.process_jobs({"other": lambda payload: payload["result"]}, types=["other"])
+    queue.process_jobs({"bad": lambda payload: 1 / 0}, 1, types=["bad"])
+    queue.enqueue("mail", {}, job_id="cancelled")
+    queue.cancel_job("cancelled")
 
 
 def in_child(function: Callable[[], Any], *, user: int | None = None) -> Any:
