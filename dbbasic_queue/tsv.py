@@ -266,7 +266,7 @@ def parse_line(line: bytes, offset: int = 0) -> Row | None:
     job_id, job_type, payload, status, created_at, run_at, attempts, error, result = match.groups(
         b""
     )
-    if b'\t"' in line or line.endswith(b"\r\n"):  # another program wrote it
+    if b'\t"' in line or b"\r" in line:  # another program wrote it
         job_type, payload = _unquote(job_type), _unquote(payload)
         error, result = _guarded(_unquote(error)), _guarded(_unquote(result))
     return _new_tuple(
