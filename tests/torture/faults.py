@@ -74,7 +74,7 @@ def run_case(case: Case, seed: int, history: History | None = None) -> Failure |
             suffered: Suffered = end.told[-1]
             found = list(problems(suffered, history, len(end.told) - 1))
             final = read(root / "data/queue.tsv")
-            found += final_problems(parse(suffered.at_once), final, suffered)
+            found += final_problems(parse(suffered.at_once), final, suffered, history)
     if not found:
         return None
     return Failure(PART, str(case), found, str(history.steps[case.step - 1]))
@@ -130,17 +130,22 @@ def problems(suffered: Suffered, history: History, acks: int) -> Iterator[str]:
     hit = suffered.hit
     if hit is not None and hit.name in SYNCS and not suffered.error:
         yield "a sync failed, and the operation was reported as done"
-    for group in history.groups:
-        there = [name for name in group if name in view.jobs]
-        if suffered.error and there and len(there) < len(group):
-            yield f"of a batch of {len(group)} jobs there are {len(there)}"
 
 
-def final_problems(at_once: View, final: View, suffered: Suffered) -> list[str]:
+def final_problems(
+    at_once: View, final: View, suffered: Suffered, history: History
+) -> list[str]:
     """What is wrong after the work went on."""
     found = []
+    half: set[str] = set()  # jobs of batches that were set aside, as they were not whole
+    for group in history.groups:
+        there = {name for name in group if name in final.jobs}
+        if there and len(there) < len(group):
+            found.append(f"of a batch of {len(group)} jobs there are {len(there)}")
+        if not there and not all(name in at_once.jobs for name in group):
+            half.update(group)
     unfinished = {name for name, seen in at_once.jobs.items() if seen.status not in FINISHED}
-    for name in at_once.jobs:
+    for name in at_once.jobs.keys() - half:
         seen = final.jobs.get(name)
         if seen is None or seen.status not in FINISHED:
             found.append(f"{name} was {at_once.jobs[name]}, and at the end is {seen}")

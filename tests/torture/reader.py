@@ -6,11 +6,13 @@ It shares no code with the engine, so that an error of the engine's reader canno
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 HEADER = b"id\ttype\tpayload\tstatus\tcreated_at\trun_at\tattempts\terror\tresult"
 STATUSES = ("pending", "processing", "completed", "failed", "cancelled")
+_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 FINISHED = ("completed", "failed", "cancelled")
 
 
@@ -81,12 +83,12 @@ def _job(line: bytes) -> tuple[str, Seen] | None:
         fields = line.decode().split("\t")
         fields += [""] * (9 - len(fields))  # some editors cut empty fields off
         name, job_type, payload, status, created_at, run_at, attempts, error, result = fields
-        if not (name and job_type and status in STATUSES):
+        if not (_ID.fullmatch(name) and job_type and status in STATUSES):
             return None
         json.loads(payload)
         if result.strip():
             json.loads(result)
-        if "\0" in error:
+        if "\0" in job_type or "\0" in error:
             return None
         return name, Seen(
             status,

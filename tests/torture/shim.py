@@ -292,6 +292,8 @@ class Shim:
             return None
         path = os.fspath(first)
         path = path.decode() if isinstance(path, bytes) else path
+        if path + "/" == self._root:
+            return "."
         return path[len(self._root) :] if path.startswith(self._root) else None
 
     def _step(self, name: str, path: str, call: Call) -> Step:

@@ -153,7 +153,8 @@ def _after_error(
     name = CALLS[call]
     suffered = words[-1]._replace(hit=Step(0, name, "", 0, 0, False))
     problems = list(faults.problems(suffered, history, len(words) - 1))
-    return problems + faults.final_problems(parse(suffered.at_once), read(root / TABLE), suffered)
+    at_once, final = parse(suffered.at_once), read(root / TABLE)
+    return problems + faults.final_problems(at_once, final, suffered, history)
 
 
 def _unpickle(file: Any) -> Iterator[Any]:
@@ -203,7 +204,7 @@ def _read_trace(text: str, root: str) -> Iterator[Traced]:
         place = re.search(rf"[<\"]{re.escape(root)}/?([^>\"]*)[>\"]", rest)
         if place is None or (call == "openat" and "O_CREAT" not in rest):
             continue
-        yield Traced(call, counts[call], CALLS[call], place[1])
+        yield Traced(call, counts[call], CALLS[call], place[1] or ".")
 
 
 def _compare(calls: list[Traced], steps: list[Step]) -> list[str]:
