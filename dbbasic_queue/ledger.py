@@ -11,13 +11,12 @@ import itertools
 import json
 import logging
 import os
-import re
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from . import intake
 from .agenda import Agenda
@@ -37,11 +36,9 @@ from .job import (
 )
 from .store import FULL
 from .table import JobTable
-from .tsv import Row, build_line, parse_line, to_job
+from .tsv import Row, build_line, to_job
 
 log = logging.getLogger("dbbasic_queue")
-
-_DONE: Final = re.compile(rb"\tcompleted\t\d+\t\d+\t")
 
 _alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
@@ -299,27 +296,41 @@ class Ledger:
         Returns the attempt begun, which is on disk (in "full") before its handler runs; None when
         nothing is due, or when `take` is false. `types` limits what is taken.
 
-        Raises `StorageError`; a job just taken is put back before.
+        Raises `StorageError`; a job just taken is put back before. The job of `outcome` is nobody's
+        then: what could not be written is rescued by the next run, like a dead worker's.
         """
-        table = self.table
-        attempt = None
-        self._acquire(agenda)
-        try:
-            agenda.catch_up()
-            if outcome is not None:
-                self._settle(outcome, agenda)
-            if take:
-                attempt = self._take(agenda, types)
-        finally:
-            table.release()
+        attempt = self._turn(agenda, outcome, types, take)
         if outcome is not None or attempt is not None:
             try:
-                table.sync()
+                self.table.sync()
             except StorageError:
                 if attempt is not None:
                     self._put_back(attempt)
                 raise
         return attempt
+
+    def _turn(
+        self,
+        agenda: Agenda,
+        outcome: Outcome | None,
+        types: Collection[bytes] | None,
+        take: bool,
+    ) -> Attempt | None:
+        open_claim = None if outcome is None else outcome.attempt.claim
+        try:
+            self._acquire(agenda)
+            try:
+                agenda.catch_up()
+                if outcome is not None:
+                    self._settle(outcome, agenda)
+                    open_claim = None
+                return self._take(agenda, types) if take else None
+            finally:
+                self.table.release()
+        except BaseException:
+            if open_claim is not None:
+                self.claims.release(open_claim)
+            raise
 
     def _acquire(self, agenda: Agenda) -> None:
         self.table.acquire()
@@ -519,20 +530,16 @@ class Ledger:
         Raises `ValueError` for a negative age or another status, `StorageError` when the table
         cannot be written anew (which takes as much free space as the table is long).
         """
-        age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        if not age >= 0:
-            raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds")
         wanted = _finished(statuses)
-        limit = self._clock() - age
+        return self.prune_by_age(dict.fromkeys(wanted, older_than), dry_run=dry_run)
+
+    def prune_by_age(self, ages: Mapping[str, float | timedelta], *, dry_run: bool = False) -> int:
+        """`prune_jobs` with an age for each state: `{"completed": 86400, "failed": 2592000}`."""
+        wanted = _finished(ages)
+        limits = {status: self._clock() - _age(age) for status, age in ages.items()}
 
         def is_old(row: Row) -> bool:
-            return row.status in wanted and row.run_at <= limit
-
-        def is_still_old(line: bytes) -> bool:
-            if _DONE.search(line):
-                return True  # for good
-            row = parse_line(line)
-            return row is not None and is_old(row)
+            return row.run_at <= limits.get(row.status, -1)
 
         table = self.table
         with table.reading():
@@ -543,7 +550,7 @@ class Ledger:
         with table.writing():
             if table.generation != generation:
                 old = [row.offset for row in table.rows(wanted) if is_old(row)]
-            pruned = table.rewrite(old, is_still_old)
+            pruned = table.rewrite(old, is_old)
         log.info("pruned %d jobs", pruned, extra={"event": "pruned", "count": pruned})
         return pruned
 
@@ -652,7 +659,10 @@ def _require_same(job_id: str, there: tuple[str, str], order: _Order) -> None:
 
 def _same_json(one: str, other: str) -> bool:
     try:
-        return bool(json.loads(one) == json.loads(other))
+        # By their texts, as in Python True equals 1.
+        return json.dumps(json.loads(one), sort_keys=True) == json.dumps(
+            json.loads(other), sort_keys=True
+        )
     except ValueError:
         return False
 
@@ -663,6 +673,13 @@ def _key(job_id: Any) -> bytes | None:
         return intake.check_id(job_id).encode()
     except InvalidJob:
         return None
+
+
+def _age(older_than: float | timedelta) -> float:
+    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if isinstance(age, bool) or not isinstance(age, int | float) or not age >= 0:
+        raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds, or a timedelta")
+    return age
 
 
 def _finished(statuses: Collection[str]) -> frozenset[str]:
@@ -677,7 +694,7 @@ def _finished(statuses: Collection[str]) -> frozenset[str]:
 def _after_fork() -> None:
     for ledger in list(_alive):
         ledger.table.after_fork()
-        ledger.claims.close()
+        ledger.claims.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

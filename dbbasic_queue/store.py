@@ -32,11 +32,13 @@ import fcntl
 import os
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from types import FrameType
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from .errors import StorageError, TableError
 from .files import SLICE, open_sibling, sync_folder, write_all
@@ -75,6 +77,7 @@ T = TypeVar("T")
 FULL: Final = "full"
 NORMAL: Final = "normal"
 UNKNOWN: Final = -1
+TICK: Final = 20_000_000  # nanoseconds; a clock tick, by which Linux dates files, is 10 ms at most
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
 
 LONG_STRETCH: Final = 1 << 16  # bytes of a table that is copied as it is
@@ -90,7 +93,7 @@ _SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".idx", ".meta")
 
 
 class Hint(NamedTuple):
-    """Where a search without the lock has looked, and what it found: see `JobTable.find`."""
+    """Where a search without the lock has looked, and what it found: see `Store.find`."""
 
     generation: int
     size: int  # of the part that was searched
@@ -125,16 +128,24 @@ class Store:
         self._path = str(self.data_file)  # os.stat takes a str faster than a Path
         self._forget()
 
+    _lock_fd = -1
+
+    def __del__(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+
     def sibling(self, suffix: str) -> Path:
         """The path of the file beside the table that ends in `.suffix`."""
         return self.data_file.with_name(f"{self.table_name}.{suffix}")
 
     def after_fork(self) -> None:
         """Start afresh in a forked child, which would share the parent's locks otherwise."""
+        _held.tables = 0
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._forget()
         self.generation += 1
+        _held.tables = 0
 
     def _forget(self) -> None:
         self._mutex = threading.RLock()  # flock does not exclude the threads of a process
@@ -161,8 +172,8 @@ class Store:
         self._depth += 1
         try:
             if self._depth == 1:
-                self._lock_shared()
-                self._look_for_reading()
+                _held.tables += 1
+                self._look_for_reading(self._lock_shared())
             yield
         finally:
             self.release()
@@ -173,10 +184,11 @@ class Store:
         self._depth += 1
         if self._depth > 1:
             return
+        _held.tables += 1
         try:
             if self._lock_fd < 0:
                 self._lock_fd = self._open_lock_for_writing()
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            self._flock(fcntl.LOCK_EX)
             status = os.fstat(self._lock_fd)
             file = self._file
             if not status.st_nlink or file is None or not file.writable or not file.is_current():
@@ -207,16 +219,20 @@ class Store:
     def release(self) -> None:
         """Let go of the table."""
         self._depth -= 1
-        if self._depth == 0 and self._lock_fd >= 0:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-        self._mutex.release()
+        try:
+            if self._depth == 0 and self._lock_fd >= 0:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        finally:
+            if self._depth == 0:
+                _held.tables -= 1
+            self._mutex.release()
 
     def _lock_again(self) -> os.stat_result:
         """Lock the file that the path leads to: somebody may have deleted ours, or the folder."""
         while not self._is_lock_current():
             self._close_lock()
             self._lock_fd = self._open_lock_for_writing()
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            self._flock(fcntl.LOCK_EX)
         return os.fstat(self._lock_fd)
 
     def _is_lock_current(self) -> bool:
@@ -225,16 +241,24 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def _lock_shared(self) -> None:
+    def _lock_shared(self) -> int:
+        """The same for readers; 0 when nobody has written yet, or we may not lock."""
         while True:
             if self._lock_fd < 0:
                 self._lock_fd = self._open_lock_for_reading()
             if self._lock_fd < 0:
-                return  # nobody has written yet, or we may not lock: read without
-            fcntl.flock(self._lock_fd, fcntl.LOCK_SH)
-            if os.fstat(self._lock_fd).st_nlink:
-                return
+                return 0
+            self._flock(fcntl.LOCK_SH)
+            status = os.fstat(self._lock_fd)
+            if status.st_nlink:
+                return status.st_size
             self._close_lock()
+
+    def _flock(self, operation: int) -> None:
+        try:
+            fcntl.flock(self._lock_fd, operation)
+        except OSError as error:
+            raise _refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
 
     def _open_lock_for_writing(self) -> int:
         try:
@@ -255,7 +279,7 @@ class Store:
 
     # -- looking at the file -------------------------------------------------------------------
 
-    def _look_for_reading(self) -> None:
+    def _look_for_reading(self, note: int = 0) -> None:
         file = self._file
         if file is None or not file.is_current():
             if not self._exists():
@@ -264,6 +288,8 @@ class Store:
             file = self._open(writable=False)
             self._check_header(mend=False)
         size = file.size()
+        if note:
+            size = self._start_of_half_batch(size) or size
         if size < self.size:
             self._new_generation()
         self.size = size
@@ -342,11 +368,16 @@ class Store:
         return self._file.fd
 
     def state(self) -> object:
-        """Something that differs when the file has changed since; takes no lock."""
+        """Something that differs when the file has changed since; takes no lock.
+
+        Nothing equals it while the file is so young that another change may get the same time.
+        """
         try:
             status = os.stat(self._path)
         except FileNotFoundError:
             return None
+        if 0 <= time.time_ns() - status.st_mtime_ns < TICK:
+            return object()
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     # -- the end of the file ---------------------------------------------------------------------
@@ -470,15 +501,25 @@ class Store:
 
     def _end_batch(self) -> None:
         """Set aside what a process that died in `append_batch` has written of its batch."""
-        note = os.pread(self._lock_fd, 4096, 0).split()
-        if len(note) == 5 and note[0] == b"append" and note[4] == _boot_id():
-            inode, start, length = (int(word) for word in note[1:4])
-            if inode == self._file_id() and start < self.size < start + length:
-                self._set_aside(start)
+        start = self._start_of_half_batch(self.size)
+        if start:
+            self._set_aside(start)
         try:
             os.ftruncate(self._lock_fd, 0)
         except OSError as error:
             raise _refused(error, f"cannot write to {self.lock_file}") from error
+
+    def _start_of_half_batch(self, size: int) -> int:
+        """Where in the table, `size` bytes long, the batch begins of which a part is missing.
+
+        0 when there is none. Call it under the lock, which whoever writes a batch holds.
+        """
+        note = os.pread(self._lock_fd, 4096, 0).split()
+        if len(note) == 5 and note[0] == b"append" and note[4] == _boot_id():
+            inode, start, length = (int(word) for word in note[1:4])
+            if inode == self._file_id() and start < size < start + length:
+                return start
+        return 0
 
     def _file_id(self) -> int:
         assert self._file is not None
@@ -638,7 +679,7 @@ class Store:
         at = start
         while file is not None:
             with self.reading():
-                size = file.size() if end is None else end
+                size = (self.size if file is self._file else file.size()) if end is None else end
                 piece = os.pread(file.fd, min(PIECE, max(0, size - at)), at)
             at += len(piece)
             if not piece:
@@ -712,15 +753,13 @@ class Store:
             line += piece[: piece.find(b"\n") + 1 or len(piece)]
         return line
 
-    def rewrite(
-        self, drop: Sequence[int] = (), still: Callable[[bytes], bool] = lambda line: True
-    ) -> int:
+    def rewrite(self, drop: Sequence[int] = (), still: Callable[[Row], bool] | None = None) -> int:
         """Write the table anew, without dead lines and without some others; returns how many.
 
-        The others are the lines at the offsets `drop` (ascending) of which `still` says so now
-        that nobody can change them. Out of date lines of moved rows go, too, and then the marks
-        of these. All else stays, malformed lines byte for byte. So do owner, mode and extended
-        attributes. Call it under the exclusive lock.
+        The others are the lines at the offsets `drop` (ascending); with `still`, those of them that
+        are rows of which it says so now that nobody can change them. Out of date lines of moved
+        rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
+        So do owner, mode and extended attributes. Call it under the exclusive lock.
         """
         return self._replace(lambda fd: self._write_kept(fd, drop, still))
 
@@ -751,12 +790,12 @@ class Store:
         self.size = self._clean_to = self._open(writable=True).size()
         return answer
 
-    def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[bytes], bool]) -> int:
+    def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[Row], bool] | None) -> int:
         """Copy all lines but those that go; returns how many of `drop` went."""
         dropped = 0
         done = new = 0  # up to where the old file is done, and how long the new one is
         for start, end, why in self._special(drop):
-            if start < done or (why == DROP and not still(self._line_from(start))):
+            if start < done or (why == DROP and not self._may_go(start, still)):
                 continue
             new += self._copy(fd, done, start, new)
             if why == MARKED:
@@ -765,6 +804,12 @@ class Store:
             dropped += why == DROP
         self._copy(fd, done, self.size, new)
         return dropped
+
+    def _may_go(self, offset: int, still: Callable[[Row], bool] | None) -> bool:
+        if still is None:
+            return True
+        row = self.read_row(offset)
+        return row is not None and still(row)
 
     def _special(self, drop: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         """Start and end of each line that is not just copied, and why not, in order."""
@@ -847,6 +892,32 @@ def _end_of(row: Row) -> int:
 def _sector_end(row: Row) -> int:
     """Where the sector ends in which a row begins."""
     return (row.offset // SECTOR + 1) * SECTOR
+
+
+class _Held(threading.local):
+    """What this thread holds: an exception that a signal raises must not break into that.
+
+    One that came between taking a lock and noting it would leave it taken for good.
+    """
+
+    tables = 0
+
+
+_held: Final = _Held()
+_LOCKING: Final = frozenset(
+    cast(Any, function).__code__
+    for function in (
+        Store.acquire,
+        Store.release,
+        cast(Any, Store.reading).__wrapped__,
+        cast(Any, Store.writing).__wrapped__,
+    )
+)
+
+
+def holds_a_lock(frame: FrameType | None) -> bool:
+    """Whether this thread, interrupted by a signal in `frame`, holds or is taking a table."""
+    return _held.tables > 0 or (frame is not None and frame.f_code in _LOCKING)
 
 
 def _line_at(offset: int, line: bytes, row: Row) -> bytes:

@@ -149,6 +149,14 @@ class SystemdTarget:
         if gone:
             # A unit that failed is remembered without its file; this fails for all that did not.
             self._manager.run("reset-failed", "--", *gone, check=False)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Take a user's unit folders away if they are empty; an install makes them again."""
+        if self.site.user is not None:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+                self.folder.parent.rmdir()
 
     def deactivate(self, paths: Sequence[Path]) -> None:
         """See `Target.deactivate`. Waits for the job in hand."""

@@ -124,7 +124,7 @@ def error_text(error: BaseException) -> str:
     """
     try:
         message = str(error)
-    except Exception as broken:  # a __str__ that raises must not take the worker down
+    except BaseException as broken:  # a __str__ that raises must not take the worker down
         message = f"(its message cannot be read: {type(broken).__name__})"
     name = type(error).__name__
     return safe_error(f"{name}: {message}" if message else name)

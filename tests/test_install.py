@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import pwd
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from dbbasic_queue.install import (
     plan_remove,
     remove,
 )
-from dbbasic_queue.manifest import double_scheduled, load_manifest, manifest_path
+from dbbasic_queue.manifest import double_scheduled, likely_sites, load_manifest, manifest_path
 
 ONE, TWO = Path("/etc/x/one"), Path("/etc/y/two")
 
@@ -449,3 +450,11 @@ def test_a_diff_is_fit_for_a_terminal(target: Fake) -> None:
         "--- /dev/null\n+++ /etc/x/one\n@@ -0,0 +1 @@\n"
         "+\\x1b[31m\\xff\\rx\n\\ No newline at end of file\n"
     )
+
+
+def test_the_likely_places_are_asked_for_double_scheduling() -> None:
+    """The system, the caller and the worker's user, each once; unknown users are left out."""
+    caller = pwd.getpwuid(os.geteuid()).pw_name
+    assert likely_sites() == [Site(), Site(caller)]
+    assert likely_sites("nobody") == [Site(), Site(caller), Site("nobody")]
+    assert likely_sites("no-such-user") == [Site(), Site(caller)]
