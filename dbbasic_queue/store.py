@@ -40,10 +40,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from .errors import StorageError, TableError
-from .files import SLICE, open_sibling, write_all
+from .files import SLICE, open_sibling, sync_folder, write_all
 from .handle import Handle, identity
 from .job import COMPLETED
 from .scan import (
@@ -75,6 +75,7 @@ from .tsv import (
 )
 
 log = logging.getLogger("dbbasic_queue")
+T = TypeVar("T")
 
 FULL: Final = "full"
 NORMAL: Final = "normal"
@@ -346,7 +347,8 @@ class Store:
                 os.close(fd)
             with suppress(FileExistsError):  # made by a program that takes no lock
                 os.link(temporary, self.data_file)
-            self._sync_folder()
+            sync_folder(self.data_dir)
+            self._sync_folders_above()
         except OSError as error:
             raise _refused(error, f"cannot make the queue {self.data_file}") from error
         finally:
@@ -357,9 +359,11 @@ class Store:
         first = os.pread(self._fd, 4096, 0)
         if first.startswith(_HEADERS):
             return
-        if HEADER.startswith(first):  # empty, as 1.0.0 leaves it behind when two processes meet
+        # Empty, as 1.0.0 leaves it behind when two processes meet, or as a power cut does then.
+        if len(first) <= len(HEADER) and HEADER.startswith(first.rstrip(b"\0")):
             if mend:
                 self._pwrite(HEADER, 0)
+                self._fdatasync()  # a table that lacks it is none, whatever else is on disk
                 self.size = len(HEADER)
             return
         self._file = None  # looked at again next time, also by a reader
@@ -425,7 +429,7 @@ class Store:
         """Move what stands from `start` to the end into `queue.torn`: out of the way, not lost."""
         torn = os.pread(self._fd, self.size - start, start)
         self._write_aside(torn if torn.endswith(b"\n") else torn + b"\n")
-        os.ftruncate(self._fd, start)
+        self._shorten(start)
         self.size = self._clean_to = start
 
     def _write_aside(self, lines: bytes) -> None:
@@ -471,10 +475,10 @@ class Store:
             os.pwrite(self._lock_fd, note, 0)
         except OSError as error:
             raise _refused(error, f"cannot write to {self.lock_file}") from error
-        try:
-            return self.append(data)
-        finally:
+        offset = self.append(data)  # when it fails, the note stays for the next to look into
+        with suppress(OSError):  # then the next who takes the lock sees that the batch is whole
             os.ftruncate(self._lock_fd, 0)
+        return offset
 
     def _append(self, data: bytes) -> None:
         # Where the kernel can (Linux), at the end as it is at this very moment: a person's
@@ -491,19 +495,31 @@ class Store:
         assert self._file is not None
         size = self._file.size()
         if offset < size <= offset + length:
-            try:
-                os.ftruncate(self._fd, offset)
-            except OSError as error:
-                raise _refused(error, f"cannot shorten the queue {self.data_file}") from error
+            self._shorten(offset)
             size = offset
         self.size, self._clean_to = size, UNKNOWN
+
+    def _shorten(self, size: int) -> None:
+        """Cut the table off at `size`.
+
+        Synced before anything else is written there: of what was cut off and what comes after,
+        a power cut could leave some sectors each, which might make one line.
+        """
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise _refused(error, f"cannot shorten the queue {self.data_file}") from error
+        self._fdatasync()
 
     def _end_batch(self) -> None:
         """Set aside what a process that died in `append_batch` has written of its batch."""
         start = self._start_of_half_batch(self.size)
         if start:
             self._set_aside(start)
-        os.ftruncate(self._lock_fd, 0)
+        try:
+            os.ftruncate(self._lock_fd, 0)
+        except OSError as error:
+            raise _refused(error, f"cannot write to {self.lock_file}") from error
 
     def _start_of_half_batch(self, size: int) -> int:
         """Where in the table, `size` bytes long, the batch begins of which a part is missing.
@@ -616,18 +632,17 @@ class Store:
         if file is None:
             return
         try:
-            os.fdatasync(file.fd)
+            file.sync()
         except OSError as error:
             raise _refused(
                 error, f"the queue {self.data_file} may not be on disk: sync failed"
             ) from error
 
-    def _sync_folder(self) -> None:
-        fd = os.open(self.data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    def _sync_folders_above(self) -> None:
+        """They may be new as well, and a new folder is on disk when the one above it is synced."""
+        for folder in self.data_dir.parents:
+            with suppress(OSError):  # we may not read it, so we have not made anything in it
+                sync_folder(folder)
 
     # -- finding a job -----------------------------------------------------------------------------
 
@@ -765,25 +780,35 @@ class Store:
         rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
         So do owner, mode and extended attributes. Call it under the exclusive lock.
         """
+        return self._replace(lambda fd: self._write_kept(fd, drop, still))
+
+    def replace_with(self, table: bytes) -> None:
+        """Put a whole other table in the place of this one. Call it under the exclusive lock."""
+        if not table.startswith(_HEADERS):
+            raise TableError(f"not a queue table: it begins with {table[:80]!r}, not the header")
+        self._replace(lambda fd: write_all(fd, table))
+
+    def _replace(self, write: Callable[[int], T]) -> T:
+        """Let `write` fill a new file, and put it, synced, in the place of the table."""
         self._remove_leftovers()
         temporary = self._temporary()
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 self._keep_owner(fd, temporary)
-                dropped = self._write_kept(fd, drop, still)
+                answer = write(fd)
                 os.fsync(fd)
             finally:
                 os.close(fd)
             os.rename(temporary, self.data_file)
-            self._sync_folder()
+            sync_folder(self.data_dir)
         except OSError as error:
             raise _refused(error, f"cannot write the queue {self.data_file} anew") from error
         finally:
             with suppress(OSError):
                 os.unlink(temporary)
         self.size = self._clean_to = self._open(writable=True).size()
-        return dropped
+        return answer
 
     def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[Row], bool] | None) -> int:
         """Copy all lines but those that go; returns how many of `drop` went."""
