@@ -76,6 +76,10 @@ class Claims:
         self._identity = (0, 0)  # of the open file
         self._mine: set[int] = set()  # a process's own locks do not exclude its threads
 
+    def __del__(self) -> None:
+        if self._fd >= 0 and not self._mine:  # a claim lasts as long as the process
+            os.close(self._fd)
+
     def take(self, job_id: bytes) -> int | None:
         """Claim a job; None when it is claimed already, by this process or another.
 

@@ -606,14 +606,12 @@ class Ledger:
 
     def stats(self) -> Stats:
         """The state of the queue in numbers. Takes no more than read permission."""
-        agenda = Agenda(self.table)
-        agenda.read()
         now = self.now()
-        ready, since = agenda.due(now)
+        due = [row.run_at for row in self.table.rows([PENDING]) if row.run_at <= now]
         return Stats(
             jobs=self.count_jobs(),
-            ready=ready,
-            latency=max(0, now - since) if since is not None else 0,
+            ready=len(due),
+            latency=now - min(due, default=now),
             last_run=self.claims.last_run(),
             size=self.table.size,
         )
@@ -676,10 +674,10 @@ def _key(job_id: Any) -> bytes | None:
 
 
 def _age(older_than: float | timedelta) -> float:
-    seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-    if not seconds >= 0:
-        raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds")
-    return seconds
+    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if isinstance(age, bool) or not isinstance(age, int | float) or not age >= 0:
+        raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds, or a timedelta")
+    return age
 
 
 def _finished(statuses: Collection[str]) -> frozenset[str]:

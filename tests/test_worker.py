@@ -1318,10 +1318,12 @@ def test_a_lock_that_cannot_be_taken_gives_the_job_back(
 
     class Broken(Trap):
         def flock(self, fd: int, operation: int) -> None:
-            raise OSError(37, "No locks available")
+            if operation == fcntl.LOCK_EX:
+                raise OSError(37, "No locks available")
+            fcntl.flock(fd, operation)
 
     job_id = queue.enqueue("x", {})
-    with pytest.raises(OSError, match="No locks available"):
+    with pytest.raises(StorageError, match=r"lock .*: No locks available"):
         queue.process_jobs({"x": lambda payload: monkeypatch.setattr(store, "fcntl", Broken(0))})
     monkeypatch.undo()
     assert queue.process_jobs({"x": bool}, backoff=AT_ONCE).rescued == 1
