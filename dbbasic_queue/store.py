@@ -475,10 +475,15 @@ class Store:
             os.pwrite(self._lock_fd, note, 0)
         except OSError as error:
             raise _refused(error, f"cannot write to {self.lock_file}") from error
-        offset = self.append(data)  # when it fails, the note stays for the next to look into
-        with suppress(OSError):  # then the next who takes the lock sees that the batch is whole
-            os.ftruncate(self._lock_fd, 0)
-        return offset
+        try:
+            return self.append(data)
+        finally:
+            # What is whole or cut off needs no note: it would be taken to speak of what a program
+            # without a lock appends next. Else it stays for the next to look into.
+            assert self._file is not None
+            if not self._start_of_half_batch(self._file.size()):
+                with suppress(OSError):
+                    os.ftruncate(self._lock_fd, 0)
 
     def _append(self, data: bytes) -> None:
         # Where the kernel can (Linux), at the end as it is at this very moment: a person's
