@@ -959,7 +959,11 @@ _LOCKING: Final = frozenset(
 
 def holds_a_lock(frame: FrameType | None) -> bool:
     """Whether this thread, interrupted by a signal in `frame`, holds or is taking a table."""
-    return _held.tables > 0 or (frame is not None and frame.f_code in _LOCKING)
+    if _held.tables:
+        return True
+    while frame is not None and frame.f_code not in _LOCKING:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _line_at(offset: int, line: bytes, row: Row) -> bytes:

@@ -177,9 +177,13 @@ TRY_AGAIN: Final = 0.001  # seconds until the next attempt to break into a handl
 
 def _may_break(frame: FrameType | None) -> bool:
     """Whether an exception may be raised in the code that a signal has interrupted."""
-    if frame is not None and frame.f_code in _SETTING_THE_ALARM:
-        return False
-    return not holds_a_lock(frame)  # a handler may be enqueueing just now
+    if holds_a_lock(frame):
+        return False  # the handler is enqueueing just now
+    while frame is not None:
+        if frame.f_code in _UNBREAKABLE:
+            return False
+        frame = frame.f_back
+    return True
 
 
 class Signals:
@@ -348,7 +352,17 @@ class _Alarm:
             raise self._error() from error  # the handler has caught it
 
 
-_SETTING_THE_ALARM: Final = frozenset({_Alarm.__enter__.__code__, _Alarm.__exit__.__code__})
+# Nor may one signal's exception break into what is done about another.
+_UNBREAKABLE: Final = frozenset(
+    function.__code__
+    for function in (
+        _Alarm.__enter__,
+        _Alarm.__exit__,
+        _Alarm._ring,
+        Signals.on_signal,
+        Signals.break_off,
+    )
+)
 
 
 class Runner:
