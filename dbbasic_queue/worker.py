@@ -361,6 +361,9 @@ _UNBREAKABLE: Final = frozenset(
         _Alarm._ring,
         Signals.on_signal,
         Signals.break_off,
+        _Fork.before,
+        _Fork.in_parent,
+        _Fork.in_child,
     )
 )
 
