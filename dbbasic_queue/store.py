@@ -92,7 +92,7 @@ MARKED: Final = 2  # the new version of a moved row, which loses its mark
 
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
-_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".idx", ".meta")
+_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".recurring", ".idx", ".meta")
 
 
 class Hint(NamedTuple):
