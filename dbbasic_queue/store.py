@@ -92,7 +92,7 @@ MARKED: Final = 2  # the new version of a moved row, which loses its mark
 
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
-_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".idx", ".meta")
+_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".recurring", ".idx", ".meta")
 
 
 class Hint(NamedTuple):
@@ -475,10 +475,15 @@ class Store:
             os.pwrite(self._lock_fd, note, 0)
         except OSError as error:
             raise _refused(error, f"cannot write to {self.lock_file}") from error
-        offset = self.append(data)  # when it fails, the note stays for the next to look into
-        with suppress(OSError):  # then the next who takes the lock sees that the batch is whole
-            os.ftruncate(self._lock_fd, 0)
-        return offset
+        try:
+            return self.append(data)
+        finally:
+            # What is whole or cut off needs no note: it would be taken to speak of what a program
+            # without a lock appends next. Else it stays for the next to look into.
+            assert self._file is not None
+            if not self._start_of_half_batch(self._file.size()):
+                with suppress(OSError):
+                    os.ftruncate(self._lock_fd, 0)
 
     def _append(self, data: bytes) -> None:
         # Where the kernel can (Linux), at the end as it is at this very moment: a person's
@@ -954,7 +959,11 @@ _LOCKING: Final = frozenset(
 
 def holds_a_lock(frame: FrameType | None) -> bool:
     """Whether this thread, interrupted by a signal in `frame`, holds or is taking a table."""
-    return _held.tables > 0 or (frame is not None and frame.f_code in _LOCKING)
+    if _held.tables:
+        return True
+    while frame is not None and frame.f_code not in _LOCKING:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _line_at(offset: int, line: bytes, row: Row) -> bytes:

@@ -107,7 +107,7 @@ def test_no_kill_loses_a_job_or_runs_one_twice(tmp_path: Path, seed: int) -> Non
     """All that was acknowledged is there and ends; attempts are as many as kills explain."""
     print(f"seed {seed}")
     field = Field(tmp_path, seed)
-    field.fight(100)
+    field.fight(60)
     queue = field.queue()
     acknowledged = field.acknowledged.lines()
     assert len(acknowledged) == len(set(acknowledged)) > 0
