@@ -40,9 +40,7 @@ def check(
     return [*end.told, *([f"a fresh process died of signal {end.signal}"] if end.signal else [])]
 
 
-def _look(
-    path: Path, history: History, floors: dict[str, int], power_cut: bool
-) -> Iterator[str]:
+def _look(path: Path, history: History, floors: dict[str, int], power_cut: bool) -> Iterator[str]:
     if power_cut:
         store._boot = b"the kernel after the power cut"
     found = read(path)

@@ -172,7 +172,9 @@ def _turns(wheels: Sequence[int], chance: random.Random) -> Iterator[tuple[int, 
         # Few or many new ones, as an even choice would hardly ever leave long runs.
         share = chance.random()
         yield tuple(
-            chance.randrange(ways) if chance.random() < 0.2 else (ways - 1) * (chance.random() < share)
+            chance.randrange(ways)
+            if chance.random() < 0.2
+            else (ways - 1) * (chance.random() < share)
             for ways in wheels
         )
 
@@ -230,7 +232,8 @@ def _states(
         synced = max(synced, platter.table_synced())
         floors = history.floors(promised if base.durability == "full" else 0)
         floors = {
-            name: max(floors.get(name, -1), synced) for name in floors.keys() | history.states.keys()
+            name: max(floors.get(name, -1), synced)
+            for name in floors.keys() | history.states.keys()
         }
         for choice, files in enumerate(platter.states(chance)):
             yield base._replace(step=number + 1, how=f"state-{choice}"), files, floors
