@@ -202,9 +202,7 @@ def run(task: str, seed: int, stride: int = 1) -> tuple[int, list[Failure]]:
     base = Case.parse(task)
     history = play.record(base, seed)
     tester = _Tester(history, base, seed)
-    count = 0
-    for case, files, floors in _states(base, history, seed):
-        count += 1
+    for count, (case, files, floors) in enumerate(_states(base, history, seed), 1):
         if count % stride == 0:
             tester.test(case, files, floors)
     return tester.tested, tester.failures
