@@ -66,6 +66,4 @@ def _exponential(backoff: Any, attempts: int) -> float:
 
 
 def _whole(delay: float) -> int:
-    if math.isnan(delay):
-        raise ValueError("not a number")
-    return math.ceil(min(max(delay, 0), LONGEST))
+    return math.ceil(min(max(delay, 0), LONGEST))  # which raises ValueError for NaN

@@ -23,11 +23,15 @@ import errno
 import fcntl
 import os
 import struct
+import threading
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+from .errors import StorageError
 from .files import open_sibling
+from .handle import identity
 
 NOTE: Final = (
     b"Locks of running jobs live on bytes of this file; its time is that of the last worker run.\n"
@@ -66,12 +70,21 @@ class Claims:
     def __init__(self, path: Path, table: Path) -> None:
         self.path = path
         self._table = table  # whose mode the file takes on
+        self._mutex = threading.RLock()
         self._fd = -1
         self._writable = False
+        self._identity = (0, 0)  # of the open file
         self._mine: set[int] = set()  # a process's own locks do not exclude its threads
 
+    def __del__(self) -> None:
+        if self._fd >= 0 and not self._mine:  # a claim lasts as long as the process
+            os.close(self._fd)
+
     def take(self, job_id: bytes) -> int | None:
-        """Claim a job; None when it is claimed already, by this process or another."""
+        """Claim a job; None when it is claimed already, by this process or another.
+
+        Raises `StorageError`.
+        """
         byte = _byte_of(job_id)
         return byte if self._lock(byte) else None
 
@@ -82,12 +95,14 @@ class Claims:
     def is_held(self, job_id: bytes) -> bool:
         """Whether any process holds a claim on this job. Needs read permission only."""
         byte = _byte_of(job_id)
-        if byte in self._mine:
-            return True
-        if not self._open(writable=False):
-            return False
-        answer = fcntl.fcntl(self._fd, _GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        with self._mutex:
+            if byte in self._mine:
+                return True
+            self._let_go_of_deleted()
+            if not self._open(writable=False):
+                return False
+            answer = fcntl.fcntl(self._fd, _GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
+            return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
     def take_slot(self, count: int) -> int | None:
         """Take one of `count` worker slots, held until `release_slot` or the process ends.
@@ -102,8 +117,15 @@ class Claims:
 
     def mark_run(self) -> None:
         """Note that a worker is at work now: the dead man's switch of the health check."""
-        self._open(writable=True)
-        os.utime(self._fd)
+        with self._mutex:
+            self._let_go_of_deleted()
+            self._open(writable=True)
+            os.utime(self._fd)
+
+    def _let_go_of_deleted(self) -> None:
+        """Close a file that was deleted or moved away, unless it holds claims: a new one counts."""
+        if self._fd >= 0 and not self._mine and not self._is_current():
+            self.close()
 
     def last_run(self) -> float | None:
         """When a worker was last at work, in Unix seconds; None when none ever was."""
@@ -113,43 +135,68 @@ class Claims:
             return None
 
     def close(self) -> None:
-        """Close the file, which drops this process's claims. Used in a forked child."""
+        """Close the file, which drops this process's claims."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
+        self._writable = False
         self._mine.clear()
 
+    def after_fork(self) -> None:
+        """Let go in a forked child of what it shares with its parent, which keeps its claims."""
+        self._mutex = threading.RLock()  # a thread of the parent may have held it
+        self.close()
+
     def _lock(self, byte: int) -> bool:
-        if byte in self._mine:
-            return False
-        self._open(writable=True)
-        try:
-            fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
+        with self._mutex:
+            if byte in self._mine:
                 return False
-            raise
-        self._mine.add(byte)
-        return True
+            self._open(writable=True)
+            try:
+                fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    return False
+                raise self._refused(error) from error
+            self._mine.add(byte)
+            return True
 
     def _unlock(self, byte: int) -> None:
-        if byte in self._mine:
-            self._mine.discard(byte)
-            fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, byte, 1, 0))
+        with self._mutex:
+            if byte in self._mine:
+                self._mine.discard(byte)
+                fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, byte, 1, 0))
 
     def _open(self, *, writable: bool) -> bool:
-        """Open the file once; False when it is not there and need not be."""
+        """See that the file is open; False when it is not there and need not be."""
         if self._fd >= 0 and (self._writable or not writable):
             return True
-        if not writable:
-            try:
-                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return False
-            return True
         self.close()
-        self._fd = open_sibling(self.path, self._table)
-        self._writable = True
-        if os.fstat(self._fd).st_size == 0:
-            os.pwrite(self._fd, NOTE, 0)
+        try:
+            if writable:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._fd = open_sibling(self.path, self._table)
+            else:
+                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not writable:
+                return False
+            raise self._refused(error) from error
+        status = os.fstat(self._fd)
+        self._identity = identity(status)
+        self._writable = writable
+        if writable and status.st_size == 0:
+            with suppress(OSError):  # a full disk
+                os.pwrite(self._fd, NOTE, 0)
         return True
+
+    def _is_current(self) -> bool:
+        try:
+            return identity(os.stat(self.path)) == self._identity
+        except OSError:
+            return False
+
+    def _refused(self, error: OSError) -> StorageError:
+        return StorageError(
+            error.errno or errno.EIO, f"cannot claim jobs in {self.path}: {error.strerror}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import json
@@ -28,7 +29,12 @@ from dbbasic_queue.install import (
     remove,
 )
 from dbbasic_queue.logrotate import LogrotateTarget
-from dbbasic_queue.manifest import double_scheduled, load_manifest, removal_command
+from dbbasic_queue.manifest import (
+    double_scheduled,
+    likely_sites,
+    load_manifest,
+    removal_command,
+)
 from dbbasic_queue.status import Status, survey
 from dbbasic_queue.systemd import SystemdTarget
 
@@ -70,7 +76,7 @@ def systemd(arguments: Sequence[str] | None = None) -> int:
     return _main(
         _Tool(
             "dbq-install-systemd",
-            "Schedule all that a dbq.toml names (worker, recurring jobs, prune, health) by systemd.",
+            "Schedule all that a dbq.toml names (worker, recurring, prune, health) by systemd.",
             SystemdTarget,
             "units for the own service manager of NAME (yours, if not given)",
         ),
@@ -281,24 +287,15 @@ def _become(site: Site) -> None:
 def _neighbours(target: Target, config: configs.Config) -> list[str]:
     """Other installations that a person should know of: double scheduling, a former name."""
     site = target.site
-    users = [site.user, config.worker.user, None if os.geteuid() == 0 else _own_name()]
-    sites = [Site(root=site.root), site]
-    sites += [Site(user, site.root) for user in users if user and _is_known(user)]
+    sites = [*likely_sites(config.worker.user, site.root), site]
     found = [] if target.kind == "logrotate" else double_scheduled(config.name, sites)
-    if not site.below(Path(config.worker.python)).exists():
-        found.append(f"there is no interpreter {config.worker.python} ([worker].python) yet")
+    with contextlib.suppress(InstallError):  # a link out of --root: nobody can tell from here
+        if not site.below(Path(config.worker.python)).exists():
+            found.append(f"there is no interpreter {config.worker.python} ([worker].python) yet")
     for name in former_names(config, target):
         undo = removal_command(site, name, target.kind)
         found.append(f"this config was installed as {name} before, and still is; remove it: {undo}")
     return found
-
-
-def _is_known(user: str) -> bool:
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        return False
-    return True
 
 
 # --- What is printed ----------------------------------------------------------------------------

@@ -115,9 +115,6 @@ def load(path: str | Path) -> Config:
 
     Raises `ConfigError`, whose message has one line for each fault of the file,
     `dbq.toml:LINE: [section].key: what is wrong`, with `path` as it was given.
-
-    >>> load("dbq.toml").queue.file
-    PosixPath('/var/lib/myapp/queue.tsv')
     """
     try:
         data = Path(path).read_bytes()
@@ -140,6 +137,11 @@ def parse(text: str, path: str | Path) -> Config:
     """Return the configuration that `text`, the content of the file `path`, says.
 
     Raises `ConfigError` as `load` does.
+
+    >>> text = '[queue]\\nfile = "data/queue.tsv"\\n[worker]\\nhandlers = "myapp.jobs:HANDLERS"'
+    >>> config = parse(text, "/srv/myapp/dbq.toml")
+    >>> config.name, config.queue.file, config.worker.schedule.describe()
+    ('myapp', PosixPath('/srv/myapp/data/queue.tsv'), 'every minute')
     """
     document = _document(text, path)
     faults: dict[KeyPath, str] = dict(_forbidden(document))
@@ -280,12 +282,10 @@ def _recurring_entry(table: Table) -> RecurringConfig:
         catch_up=table.get("catch_up", values.boolean, usual.catch_up),
     )
     table.finish()
-    path = (*table.path, "jitter")
-    gap = entry.schedule.shortest_gap() if entry.jitter and "schedule" in table.content else None
-    if gap is not None and entry.jitter >= gap:
-        table.fault(
-            path, f"must be shorter than the {format_duration(gap)} from one run to the next"
-        )
+    is_given = "schedule" in table.content and (*table.path, "schedule") not in table.faults
+    if entry.jitter and is_given and entry.jitter >= (gap := entry.schedule.shortest_gap()):
+        said = f"must be shorter than the {format_duration(gap)} from one run to the next"
+        table.fault((*table.path, "jitter"), said)
     return entry
 
 

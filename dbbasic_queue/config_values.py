@@ -5,7 +5,6 @@ All of them raise `ValueError` with a message that reads well after `[section].k
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dbbasic_queue.durations import parse_duration
+from dbbasic_queue.intake import check_payload, check_type
 from dbbasic_queue.schedule import Schedule
 
 NAME = re.compile("[a-z][a-z0-9-]{0,31}")
-PAYLOAD_LIMIT = 1 << 20  # bytes, as for any job
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 # Control characters and line separators could end a line of a crontab or a unit. A line with a
 # noncharacter systemd ignores, as no UTF-8 (utf8_is_valid in its source).
@@ -212,23 +211,12 @@ def environment_value(value: object) -> str:
 
 def job_type(value: object) -> str:
     """A job's type, as the queue takes it."""
-    text = string(value)
-    if len(text) > 64 or not text.isprintable() or re.search(r"\s", text) or text[0] in '"#':
-        raise ValueError(
-            f"{shown(text)} is no job type; take 1 to 64 printable characters, no blanks, "
-            'not beginning with " or #'
-        )
-    return text
+    return check_type(string(value))
 
 
 def payload(value: object) -> dict[str, Any]:
-    """A table that JSON can hold and a job can carry."""
+    """A table that the queue takes as a job's payload: JSON can hold it, and it is not too big."""
     if not isinstance(value, dict):
         raise ValueError(f"must be a table, not {kind(value)}")
-    try:
-        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"cannot be JSON: {error}; write dates as strings") from None
-    if size > PAYLOAD_LIMIT:
-        raise ValueError(f"has {size} bytes as JSON, more than {PAYLOAD_LIMIT}")
+    check_payload(value)
     return value

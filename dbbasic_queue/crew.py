@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
-from .worker import PutBack, Signals, Summary
+from .worker import Signals, Summary
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -42,7 +42,7 @@ class CrewSignals(Signals):
             # A function, not SIG_IGN, which the programs that a handler starts would inherit.
             signal.signal(number, _ignore)
         signal.signal(STOP, self.on_signal)
-        signal.signal(BREAK_OFF, self._break_off)
+        signal.signal(BREAK_OFF, self._on_break_off)
         self._before = {**self._own, STOP: signal.SIG_DFL, BREAK_OFF: signal.SIG_DFL}
         self.activate()
 
@@ -52,11 +52,9 @@ class CrewSignals(Signals):
     def __exit__(self, *error: object) -> None:
         pass  # installed for the life of the child
 
-    def _break_off(self, number: int, frame: FrameType | None) -> None:
+    def _on_break_off(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
-        if self.interruptible:
-            self.interruptible = False
-            raise PutBack
+        self.break_off(number, frame)
 
     def stopping(self) -> bool:
         """Whether the parent said so, or is gone."""

@@ -61,20 +61,21 @@ def lines(config: Config, inline: dict[str, str]) -> list[Line]:
     def run(verb: str, *arguments: str) -> str:
         return _command(config, commands.argv(config, verb, *arguments), inline)
 
-    schedule = config.worker.schedule
-    found = [_line("Worker: runs the jobs that are due", schedule, run(commands.WORK))]
+    work = run(commands.WORK, *(() if config.log else ("--quiet",)))
+    found = [_line("Worker: runs the jobs that are due", config.worker.schedule, work)]
     for job in config.recurring:
-        command = run(commands.ENQUEUE_RECURRING, job.name)
+        command = _unless_trouble(run(commands.ENQUEUE_RECURRING, job.name))
         found.append(_line(f"Recurring: enqueues {job.name}", job.schedule, command))
         if job.catch_up:
             note = f"Recurring: {job.name}, if a time was missed while the machine was off"
             found.append(Line(note, AT_BOOT, command))
     if config.prune:
         note = "Prune: deletes old jobs"
-        found.append(_line(note, config.prune.schedule, run(commands.PRUNE)))
+        command = _unless_trouble(run(commands.PRUNE))
+        found.append(_line(note, config.prune.schedule, command))
     if config.health:
         note = "Health check: says nothing as long as all is well"
-        command = _quiet(run(commands.HEALTH))
+        command = _if_failed(run(commands.HEALTH))
         found.append(_line(note, config.health.schedule, command))
     return found
 
@@ -99,8 +100,15 @@ def _command(config: Config, argv: Sequence[str], inline: dict[str, str]) -> str
     return f"cd {folder} && exec {' '.join(map(quote, words))}"
 
 
-def _quiet(command: str) -> str:
-    """cron mails whatever is printed: let only a check that found trouble speak."""
+# cron mails whatever an entry prints. So a worker without a log of its own tells only what went
+# wrong, and the others are heard only when there is something that a person should know.
+
+
+def _unless_trouble(command: str) -> str:
+    return f"{command} >/dev/null"
+
+
+def _if_failed(command: str) -> str:
     return f"out=$({command}) || printf '\\%s\\n' \"$out\""
 
 
@@ -266,7 +274,7 @@ class CronTarget:
         return render(
             "cron/cron.d.j2",
             name=config.name,
-            config=_path_word(config),
+            config=shlex.quote(str(config.path)),
             user=config.worker.user,
             settings=settings,
             lines=lines(config, inline),
@@ -337,7 +345,7 @@ class CrontabTarget:
         return render(
             "cron/crontab.j2",
             name=config.name,
-            config=_path_word(config),
+            config=shlex.quote(str(config.path)),
             begin=begin.decode(),
             end=end.decode(),
             lines=lines(config, commands.environment(config)),
@@ -389,9 +397,3 @@ class CrontabTarget:
         """See `Target.status`."""
         found = self.store.read(block_path(self.user, name))
         return _status(found.text, False, config) if found else []
-
-
-def _path_word(config: Config) -> str:
-    """The config's path as a person would type it in a shell."""
-    quote(str(config.path))
-    return shlex.quote(str(config.path))

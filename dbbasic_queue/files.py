@@ -9,18 +9,31 @@ from typing import Final
 
 
 def open_sibling(path: Path, table: Path) -> int:
-    """Open a file beside the table for reading and appending, made with the table's mode.
+    """Open a file beside the table for reading and appending, made with its owner and mode.
 
-    So whoever may write the table may write what belongs to it, whatever the umask of the process
-    that came first. Raises `OSError`.
+    So whoever may write the table may write what belongs to it, whoever came first (root, perhaps)
+    and with what umask. Raises `OSError`.
     """
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
     with suppress(FileNotFoundError):
         return os.open(path, flags)
     fd = os.open(path, flags | os.O_CREAT, 0o666)
-    with suppress(FileNotFoundError, PermissionError):
-        os.fchmod(fd, os.stat(table).st_mode & 0o666)
+    with suppress(FileNotFoundError):
+        status = os.stat(table)
+        with suppress(PermissionError):
+            os.fchown(fd, status.st_uid, status.st_gid)
+        with suppress(PermissionError):
+            os.fchmod(fd, status.st_mode & 0o666)
     return fd
+
+
+def sync_folder(path: Path) -> None:
+    """Return when what was made, renamed and deleted in a folder is on disk. Raises `OSError`."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 # Bytes a write. A longer one makes the kernel (Linux, ext4 with large folios) keep the file in big

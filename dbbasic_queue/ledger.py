@@ -11,13 +11,12 @@ import itertools
 import json
 import logging
 import os
-import re
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from . import intake
 from .agenda import Agenda
@@ -37,11 +36,11 @@ from .job import (
 )
 from .store import FULL
 from .table import JobTable
-from .tsv import Row, build_line, parse_line, to_job
+from .tsv import Row, build_line, to_job
 
 log = logging.getLogger("dbbasic_queue")
 
-_DONE: Final = re.compile(rb"\tcompleted\t\d+\t\d+\t")
+_new_tuple = tuple.__new__  # without the call of Attempt.__new__, which is written in Python
 
 _alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
@@ -299,51 +298,71 @@ class Ledger:
         Returns the attempt begun, which is on disk (in "full") before its handler runs; None when
         nothing is due, or when `take` is false. `types` limits what is taken.
 
-        Raises `StorageError`; a job just taken is put back before.
+        Raises `StorageError`; a job just taken is put back before. The job of `outcome` is nobody's
+        then: what could not be written is rescued by the next run, like a dead worker's.
         """
-        table = self.table
-        attempt = None
-        self._acquire(agenda)
-        try:
-            agenda.catch_up()
-            if outcome is not None:
-                self._settle(outcome, agenda)
-            if take:
-                attempt = self._take(agenda, types)
-        finally:
-            table.release()
+        attempt = self._turn(agenda, outcome, types, take)
         if outcome is not None or attempt is not None:
             try:
-                table.sync()
+                self.table.sync()
             except StorageError:
                 if attempt is not None:
                     self._put_back(attempt)
                 raise
         return attempt
 
-    def _acquire(self, agenda: Agenda) -> None:
-        self.table.acquire()
-        if agenda.is_stale():  # has to be read whole, which should not hold others up
-            self.table.release()
-            agenda.read()
-            self.table.acquire()
+    def _turn(
+        self,
+        agenda: Agenda,
+        outcome: Outcome | None,
+        types: Collection[bytes] | None,
+        take: bool,
+    ) -> Attempt | None:
+        open_claim = None if outcome is None else outcome.attempt.claim
+        table = self.table
+        try:
+            table.acquire()
+            if agenda.is_stale():  # has to be read whole, which should not hold others up
+                table.release()
+                agenda.read()
+                table.acquire()
+            try:
+                agenda.catch_up()
+                if outcome is not None:
+                    self._settle(outcome, agenda)
+                    open_claim = None
+                return self._take(agenda, types) if take else None
+            finally:
+                table.release()
+        except BaseException:
+            if open_claim is not None:
+                self.claims.release(open_claim)
+            raise
 
     def _settle(self, outcome: Outcome, agenda: Agenda) -> None:
-        job = outcome.attempt.job
-        row = self._row_of(outcome.attempt)
-        if row is None or row.status != PROCESSING or row.attempts != job.attempts:
-            log.warning(
-                "not recorded: %s %s is %s now, somebody else changed it while it ran",
-                job.type,
-                job.id,
-                row.status if row else "gone",
-                extra={"event": "fenced", "job_id": job.id, "job_type": job.type},
-            )
-        else:
+        attempt = outcome.attempt
+        row: Row | None = attempt.row
+        if attempt.generation != self.table.generation or not self.table.holds(attempt.row):
+            row = self._row_if_ours(attempt)
+        if row is not None:
             new = self._write(row, outcome)
             if outcome.status == PENDING:
                 agenda.add(outcome.run_at, new.offset)
-        self.claims.release(outcome.attempt.claim)
+        self.claims.release(attempt.claim)
+
+    def _row_if_ours(self, attempt: Attempt) -> Row | None:
+        """The row of an attempt, wherever it stands now; None when somebody else changed it."""
+        job, row = attempt.job, self.table.find(attempt.row.id)
+        if row is not None and row.status == PROCESSING and row.attempts == job.attempts:
+            return row
+        log.warning(
+            "not recorded: %s %s is %s now, somebody else changed it while it ran",
+            job.type,
+            job.id,
+            row.status if row else "gone",
+            extra={"event": "fenced", "job_id": job.id, "job_type": job.type},
+        )
+        return None
 
     def _write(self, row: Row, outcome: Outcome) -> Row:
         """Change the row; on a full disk, where only a change in place is possible, a short one."""
@@ -358,11 +377,6 @@ class Ledger:
             log.error("%s: %s is recorded without error or result", fault, row.id.decode())
             return self.table.change(row, outcome.status, outcome.run_at, attempts)
 
-    def _row_of(self, attempt: Attempt) -> Row | None:
-        if attempt.generation == self.table.generation and self.table.holds(attempt.row):
-            return attempt.row
-        return self.table.find(attempt.row.id)
-
     def _take(self, agenda: Agenda, types: Collection[bytes] | None) -> Attempt | None:
         now = int(self._clock())
         while (offset := agenda.pop_due(now)) is not None:
@@ -370,7 +384,7 @@ class Ledger:
             if row is None:
                 if not self.table.begins_line(offset):  # saved in place, without the lock
                     agenda.read()
-            elif row.status == PENDING and not self._is_outdated(row, agenda):
+            elif row.status == PENDING and not (agenda.moved and self._is_outdated(row, agenda)):
                 if row.run_at > now:
                     agenda.add(row.run_at, offset)
                 elif types is None or row.type in types:
@@ -390,7 +404,7 @@ class Ledger:
             raise
         job = to_job(taken)
         spoiled = isinstance(job.payload, str) and not row.payload.lstrip().startswith(b'"')
-        return Attempt(job, taken, self.table.generation, claim, spoiled)
+        return _new_tuple(Attempt, (job, taken, self.table.generation, claim, spoiled))
 
     def _is_outdated(self, row: Row, agenda: Agenda) -> bool:
         """Whether a later line of this job is alive; if so, finish what a crash interrupted."""
@@ -401,8 +415,8 @@ class Ledger:
 
     def _put_back(self, attempt: Attempt) -> None:
         with self.table.writing():
-            row = self._row_of(attempt)
-            if row is not None and row.status == PROCESSING:
+            row = self._row_if_ours(attempt)
+            if row is not None:
                 job = attempt.job
                 self.table.change(row, PENDING, job.run_at, job.attempts - 1, row.error)
             self.claims.release(attempt.claim)
@@ -519,20 +533,16 @@ class Ledger:
         Raises `ValueError` for a negative age or another status, `StorageError` when the table
         cannot be written anew (which takes as much free space as the table is long).
         """
-        age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        if not age >= 0:
-            raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds")
         wanted = _finished(statuses)
-        limit = self._clock() - age
+        return self.prune_by_age(dict.fromkeys(wanted, older_than), dry_run=dry_run)
+
+    def prune_by_age(self, ages: Mapping[str, float | timedelta], *, dry_run: bool = False) -> int:
+        """`prune_jobs` with an age for each state: `{"completed": 86400, "failed": 2592000}`."""
+        wanted = _finished(ages)
+        limits = {status: self._clock() - _age(age) for status, age in ages.items()}
 
         def is_old(row: Row) -> bool:
-            return row.status in wanted and row.run_at <= limit
-
-        def is_still_old(line: bytes) -> bool:
-            if _DONE.search(line):
-                return True  # for good
-            row = parse_line(line)
-            return row is not None and is_old(row)
+            return row.run_at <= limits.get(row.status, -1)
 
         table = self.table
         with table.reading():
@@ -543,7 +553,7 @@ class Ledger:
         with table.writing():
             if table.generation != generation:
                 old = [row.offset for row in table.rows(wanted) if is_old(row)]
-            pruned = table.rewrite(old, is_still_old)
+            pruned = table.rewrite(old, is_old)
         log.info("pruned %d jobs", pruned, extra={"event": "pruned", "count": pruned})
         return pruned
 
@@ -599,14 +609,12 @@ class Ledger:
 
     def stats(self) -> Stats:
         """The state of the queue in numbers. Takes no more than read permission."""
-        agenda = Agenda(self.table)
-        agenda.read()
         now = self.now()
-        ready, since = agenda.due(now)
+        due = [row.run_at for row in self.table.rows([PENDING]) if row.run_at <= now]
         return Stats(
             jobs=self.count_jobs(),
-            ready=ready,
-            latency=max(0, now - since) if since is not None else 0,
+            ready=len(due),
+            latency=now - min(due, default=now),
             last_run=self.claims.last_run(),
             size=self.table.size,
         )
@@ -652,7 +660,10 @@ def _require_same(job_id: str, there: tuple[str, str], order: _Order) -> None:
 
 def _same_json(one: str, other: str) -> bool:
     try:
-        return bool(json.loads(one) == json.loads(other))
+        # By their texts, as in Python True equals 1.
+        return json.dumps(json.loads(one), sort_keys=True) == json.dumps(
+            json.loads(other), sort_keys=True
+        )
     except ValueError:
         return False
 
@@ -663,6 +674,13 @@ def _key(job_id: Any) -> bytes | None:
         return intake.check_id(job_id).encode()
     except InvalidJob:
         return None
+
+
+def _age(older_than: float | timedelta) -> float:
+    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if isinstance(age, bool) or not isinstance(age, int | float) or not age >= 0:
+        raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds, or a timedelta")
+    return age
 
 
 def _finished(statuses: Collection[str]) -> frozenset[str]:
@@ -677,7 +695,7 @@ def _finished(statuses: Collection[str]) -> frozenset[str]:
 def _after_fork() -> None:
     for ledger in list(_alive):
         ledger.table.after_fork()
-        ledger.claims.close()
+        ledger.claims.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from typing import Final
+
+from .tsv import escape_control
 
 FIELDS: Final = (
     "event",
@@ -21,6 +24,10 @@ FIELDS: Final = (
     "run_at",
     "count",
 )
+
+
+# What json leaves as it is, but steers a terminal, ends a line, or cannot be written as UTF-8.
+_UNSAFE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class JsonFormatter(logging.Formatter):
@@ -43,15 +50,20 @@ class JsonFormatter(logging.Formatter):
         line.update((name, getattr(record, name)) for name in FIELDS if hasattr(record, name))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        text = json.dumps(line, ensure_ascii=False, default=str)
+        return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people: time, level, process, message; a traceback follows indented."""
+    """A line for people: time, level, process, message; a traceback follows indented.
+
+    What steers a terminal, or cannot be written as UTF-8, is escaped.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s [%(process)d] %(message)s")
 
     def formatException(self, ei: logging._SysExcInfoType) -> str:
         """The traceback, indented, so that a line that begins with a time is an event."""
-        return "\n".join("    " + line for line in super().formatException(ei).splitlines())
+        lines = super().formatException(ei).splitlines()
+        return "\n".join("    " + escape_control(line) for line in lines)

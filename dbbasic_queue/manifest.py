@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pwd
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -154,6 +155,21 @@ def double_scheduled(name: str, sites: Iterable[Site]) -> list[str]:
         f"{name} is scheduled {len(places)} times: {by}. Each starts every run; "
         f"remove all but one: {undo}"
     ]
+
+
+def likely_sites(user: str | None = None, root: Path = Path("/")) -> list[Site]:
+    """Where a name may be installed: by the system, by the caller, by the worker's user.
+
+    Args:
+        user: `[worker].user`; one that this machine does not know is left out.
+        root: "/" for the running system.
+
+    Example:
+        double_scheduled(config.name, likely_sites(config.worker.user))
+    """
+    caller = pwd.getpwuid(os.geteuid()).pw_name
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return [Site(root=root), *(Site(name, root) for name in (caller, user) if name in known)]
 
 
 def removal_command(site: Site, name: str, kind: str) -> str:

@@ -125,8 +125,9 @@ def enqueue(config: Config, name: str, queue: EnqueuesJobs, now: int) -> Outcome
     Raises `ConfigError` for a name that the config does not know, `StorageError` if the disk
     refuses, `TableError` for a damaged file of marks, and what `queue.enqueue` raises.
 
-    >>> enqueue(config, "nightly-report", queue, int(time.time())).verdict
-    <Verdict.ENQUEUED: 'enqueued'>
+    Example:
+        enqueue(config, "nightly-report", Queue(config.queue.file), int(time.time())).verdict
+        # <Verdict.ENQUEUED: 'enqueued'>
     """
     jobs = {job.name: job for job in config.recurring}
     if name not in jobs:

@@ -27,9 +27,9 @@ all year, but for this:
 * A fixed time that is skipped (02:30 in most of Europe) is run late by cron, and by systemd not
   until the next day.
 * A wildcard schedule pauses under systemd while the hour is repeated (its issue 8647). That would
-  stop a worker for an hour, so what fires at the same minutes of every hour of every day, and at
-  the same minutes of each quarter of an hour (every 1, 3, 5 or 15 minutes), is written in UTC:
-  every time zone in use is a multiple of 15 minutes from it.
+  stop a worker for an hour, so a wildcard schedule that fires in every hour of every day, at the
+  same minutes of each quarter (such as every 1, 3, 5 or 15 minutes), is written in UTC, from which
+  every time zone in use is a multiple of 15 minutes away.
 * In a few zones systemd 252 loses some times more, between a skip and the end of that day, of
   schedules that would have fired in the skip: where the skip is no single full hour (Chatham,
   Troll) and in Morocco, whose winter time is the one with the daylight saving flag.
@@ -38,6 +38,7 @@ all year, but for this:
 from __future__ import annotations
 
 import bisect
+import calendar
 import itertools
 import re
 from collections.abc import Iterator
@@ -184,11 +185,11 @@ class Schedule:
 
     def shortest_gap(self) -> int:
         """Return the shortest time between two runs, in seconds, daylight saving left aside."""
-        times = [hour * 60 + minute for hour in self.hour.values for minute in self.minute.values]
-        times.sort()
-        within = [after - before for before, after in itertools.pairwise(times)]
-        over_night = self._shortest_days() * 1440 - times[-1] + times[0]
-        return 60 * min([*within, over_night])
+        return min(self._gaps())
+
+    def longest_gap(self) -> int:
+        """Return the longest time between two runs, in seconds, daylight saving left aside."""
+        return max(self._gaps())
 
     def describe(self) -> str:
         """Return the schedule in words, such as `at 02:00 on Monday to Friday`."""
@@ -213,9 +214,17 @@ class Schedule:
         """Whether the local times are those of UTC, for offsets of multiples of 15 minutes."""
         every_hour = len(self.hour.values) == 24
         every_day = len(self.day.values) == 31 and len(self.weekday.values) == 7
-        shifted = frozenset((minute + 15) % 60 for minute in self.minute.values)
-        every_quarter = shifted == self.minute.values
-        return every_hour and every_day and len(self.month.values) == 12 and every_quarter
+        shifted = {(minute + 15) % 60 for minute in self.minute.values}
+        return (
+            self._is_wildcard()
+            and every_hour
+            and every_day
+            and len(self.month.values) == 12
+            and shifted == self.minute.values
+        )
+
+    def _is_wildcard(self) -> bool:
+        return self.minute.star or self.hour.star
 
     def _on(self, day: date) -> bool:
         """Whether it runs on that day; both day fields must match, see `_refuse_either_day`."""
@@ -225,27 +234,48 @@ class Schedule:
             and day.isoweekday() % 7 in self.weekday.values
         )
 
-    def _shortest_days(self) -> int:
-        """The smallest number of days from one day it runs on to the next."""
-        shortest, last, day = 366 * 8, None, date(2000, 1, 1)
-        for _ in range(366 * 28):  # after 28 years the calendar repeats
-            if self._on(day):
-                shortest = min(shortest, (day - last).days) if last else shortest
-                last = day
-            if shortest == 1:
-                break
-            day += DAY
-        return shortest
+    def _gaps(self) -> set[int]:
+        """The times between one run and the next, in seconds."""
+        times = [hour * 60 + minute for hour in self.hour.values for minute in self.minute.values]
+        times.sort()
+        within = {after - before for before, after in itertools.pairwise(times)}
+        over_night = {days * 1440 - times[-1] + times[0] for days in self._day_gaps()}
+        return {60 * minutes for minutes in within | over_night}
+
+    def _day_gaps(self) -> set[int]:
+        """The numbers of days from one day it runs on to the next."""
+        if len(self.day.values) == 31 and len(self.month.values) == 12:
+            days = sorted(self.weekday.values)
+            circle = itertools.pairwise([*days, days[0]])
+            return {(after - before - 1) % 7 + 1 for before, after in circle}
+        return {(after - before).days for before, after in itertools.pairwise(self._some_days())}
+
+    def _some_days(self) -> Iterator[date]:
+        """The days it runs on in 57 years, in order: the calendar repeats after 28."""
+        for year in range(2000, 2057):
+            for month in sorted(self.month.values):
+                last = calendar.monthrange(year, month)[1]
+                days = (date(year, month, day) for day in sorted(self.day.values) if day <= last)
+                yield from (day for day in days if self._on(day))
 
     def _runs_on(self, day: date, zone: tzinfo | None) -> Iterator[int]:
         """The runs of one day of the calendar, in seconds since the epoch."""
         if not self._on(day):
             return
-        wildcard = self.minute.star or self.hour.star
-        for hour in self.hour.values:
-            for minute in self.minute.values:
-                wall = datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone)
-                yield from _instants(wall, wildcard)
+        midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+        begin, end = (_only_instant(wall) for wall in (midnight, midnight + DAY))
+        wildcard = self._is_wildcard()
+        for hour, minute in itertools.product(self.hour.values, self.minute.values):
+            if begin is not None and end == begin + 86_400:  # the clock is not changed on that day
+                yield begin + 3600 * hour + 60 * minute
+            else:
+                yield from _instants(midnight.replace(hour=hour, minute=minute), wildcard)
+
+
+def _only_instant(wall: datetime) -> int | None:
+    """When it is the local time `wall`, unless that is skipped or comes twice."""
+    first, second = wall.timestamp(), wall.replace(fold=1).timestamp()
+    return int(first) if first == second else None
 
 
 def _instants(wall: datetime, wildcard: bool) -> list[int]:

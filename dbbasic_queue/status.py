@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dbbasic_queue.claims import Claims
 from dbbasic_queue.install import Entry, Target
 from dbbasic_queue.manifest import digest, load_manifest
 
@@ -58,7 +59,10 @@ def survey(target: Target, name: str, config: Config | None) -> Status | None:
         state = "missing" if found is None else "changed by hand"
         files[str(path)] = "as installed" if found and digest(found.text) in hashes else state
     entries = tuple(target.status(name, config))
-    running = tuple(holders(target.site.below(config.queue.file))) if config else None
+    running = None
+    if config is not None:
+        queue = target.site.below(config.queue.file)
+        running = tuple(holders(queue, _claimed(queue)))
     return Status(name, target.kind, manifest.config, files, entries, running)
 
 
@@ -78,6 +82,19 @@ def holders(queue_file: Path, held: Callable[[str], bool] | None = None) -> list
         else:
             found.append(f"{job} {kind} since {datetime.fromtimestamp(started):%F %T}{by}")
     return found
+
+
+def _claimed(queue_file: Path) -> Callable[[str], bool]:
+    """Whether a job's claim is held; yes if the caller may not read the claims."""
+    claims = Claims(queue_file.with_suffix(".claims"), queue_file)
+
+    def held(job: str) -> bool:
+        try:
+            return claims.is_held(job.encode())
+        except PermissionError:
+            return True
+
+    return held
 
 
 def _processing(queue_file: Path) -> Iterator[tuple[str, str, int]]:

@@ -29,17 +29,21 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
+import re
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import FrameType
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from .errors import StorageError, TableError
-from .files import SLICE, open_sibling, write_all
+from .files import SLICE, open_sibling, sync_folder, write_all
 from .handle import Handle, identity
 from .job import COMPLETED
 from .scan import (
@@ -70,9 +74,13 @@ from .tsv import (
     row_status,
 )
 
+log = logging.getLogger("dbbasic_queue")
+T = TypeVar("T")
+
 FULL: Final = "full"
 NORMAL: Final = "normal"
 UNKNOWN: Final = -1
+TICK: Final = 20_000_000  # nanoseconds; a clock tick, by which Linux dates files, is 10 ms at most
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
 
 LONG_STRETCH: Final = 1 << 16  # bytes of a table that is copied as it is
@@ -84,11 +92,11 @@ MARKED: Final = 2  # the new version of a moved row, which loses its mark
 
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
-_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".idx", ".meta")
+_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".recurring", ".idx", ".meta")
 
 
 class Hint(NamedTuple):
-    """Where a search without the lock has looked, and what it found: see `JobTable.find`."""
+    """Where a search without the lock has looked, and what it found: see `Store.find`."""
 
     generation: int
     size: int  # of the part that was searched
@@ -123,6 +131,12 @@ class Store:
         self._path = str(self.data_file)  # os.stat takes a str faster than a Path
         self._forget()
 
+    _lock_fd = -1
+
+    def __del__(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+
     def sibling(self, suffix: str) -> Path:
         """The path of the file beside the table that ends in `.suffix`."""
         return self.data_file.with_name(f"{self.table_name}.{suffix}")
@@ -133,10 +147,12 @@ class Store:
             os.close(self._lock_fd)
         self._forget()
         self.generation += 1
+        _held.tables = 0
 
     def _forget(self) -> None:
         self._mutex = threading.RLock()  # flock does not exclude the threads of a process
         self._depth = 0  # how often this thread holds the lock
+        self._exclusive = False
         self._lock_fd = -1
         self._file: Handle | None = None
         self._clean_to = UNKNOWN  # the file is known to end in a newline here
@@ -159,8 +175,9 @@ class Store:
         self._depth += 1
         try:
             if self._depth == 1:
-                self._lock_shared()
-                self._look_for_reading()
+                self._exclusive = False
+                _held.tables += 1
+                self._look_for_reading(self._lock_shared())
             yield
         finally:
             self.release()
@@ -168,13 +185,16 @@ class Store:
     def acquire(self) -> None:
         """`writing` without the context manager, for the paths where a microsecond counts."""
         self._mutex.acquire()
-        self._depth += 1
-        if self._depth > 1:
+        if self._depth > 0:
+            self._enter_again()
             return
+        self._depth = 1
+        self._exclusive = True
+        _held.tables += 1
         try:
             if self._lock_fd < 0:
                 self._lock_fd = self._open_lock_for_writing()
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            self._flock(fcntl.LOCK_EX)
             status = os.fstat(self._lock_fd)
             file = self._file
             if not status.st_nlink or file is None or not file.writable or not file.is_current():
@@ -189,6 +209,12 @@ class Store:
         except BaseException:
             self.release()
             raise
+
+    def _enter_again(self) -> None:
+        if not self._exclusive:
+            self._mutex.release()
+            raise RuntimeError("a table that is being read cannot be written under the same lock")
+        self._depth += 1
 
     def _mend(self, note: int) -> None:
         """See to what others have left: a lost header, half a batch, a torn line.
@@ -205,16 +231,20 @@ class Store:
     def release(self) -> None:
         """Let go of the table."""
         self._depth -= 1
-        if self._depth == 0 and self._lock_fd >= 0:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-        self._mutex.release()
+        try:
+            if self._depth == 0 and self._lock_fd >= 0:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        finally:
+            if self._depth == 0:
+                _held.tables -= 1
+            self._mutex.release()
 
     def _lock_again(self) -> os.stat_result:
         """Lock the file that the path leads to: somebody may have deleted ours, or the folder."""
         while not self._is_lock_current():
             self._close_lock()
             self._lock_fd = self._open_lock_for_writing()
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            self._flock(fcntl.LOCK_EX)
         return os.fstat(self._lock_fd)
 
     def _is_lock_current(self) -> bool:
@@ -223,16 +253,24 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def _lock_shared(self) -> None:
+    def _lock_shared(self) -> int:
+        """The same for readers; 0 when nobody has written yet, or we may not lock."""
         while True:
             if self._lock_fd < 0:
                 self._lock_fd = self._open_lock_for_reading()
             if self._lock_fd < 0:
-                return  # nobody has written yet, or we may not lock: read without
-            fcntl.flock(self._lock_fd, fcntl.LOCK_SH)
-            if os.fstat(self._lock_fd).st_nlink:
-                return
+                return 0
+            self._flock(fcntl.LOCK_SH)
+            status = os.fstat(self._lock_fd)
+            if status.st_nlink:
+                return status.st_size
             self._close_lock()
+
+    def _flock(self, operation: int) -> None:
+        try:
+            fcntl.flock(self._lock_fd, operation)
+        except OSError as error:
+            raise _refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
 
     def _open_lock_for_writing(self) -> int:
         try:
@@ -253,7 +291,7 @@ class Store:
 
     # -- looking at the file -------------------------------------------------------------------
 
-    def _look_for_reading(self) -> None:
+    def _look_for_reading(self, note: int = 0) -> None:
         file = self._file
         if file is None or not file.is_current():
             if not self._exists():
@@ -262,6 +300,8 @@ class Store:
             file = self._open(writable=False)
             self._check_header(mend=False)
         size = file.size()
+        if note:
+            size = self._start_of_half_batch(size) or size
         if size < self.size:
             self._new_generation()
         self.size = size
@@ -307,7 +347,8 @@ class Store:
                 os.close(fd)
             with suppress(FileExistsError):  # made by a program that takes no lock
                 os.link(temporary, self.data_file)
-            self._sync_folder()
+            sync_folder(self.data_dir)
+            self._sync_folders_above()
         except OSError as error:
             raise _refused(error, f"cannot make the queue {self.data_file}") from error
         finally:
@@ -318,9 +359,11 @@ class Store:
         first = os.pread(self._fd, 4096, 0)
         if first.startswith(_HEADERS):
             return
-        if HEADER.startswith(first):  # empty, as 1.0.0 leaves it behind when two processes meet
+        # Empty, as 1.0.0 leaves it behind when two processes meet, or as a power cut does then.
+        if len(first) <= len(HEADER) and HEADER.startswith(first.rstrip(b"\0")):
             if mend:
                 self._pwrite(HEADER, 0)
+                self._fdatasync()  # a table that lacks it is none, whatever else is on disk
                 self.size = len(HEADER)
             return
         self._file = None  # looked at again next time, also by a reader
@@ -337,11 +380,16 @@ class Store:
         return self._file.fd
 
     def state(self) -> object:
-        """Something that differs when the file has changed since; takes no lock."""
+        """Something that differs when the file has changed since; takes no lock.
+
+        Nothing equals it while the file is so young that another change may get the same time.
+        """
         try:
             status = os.stat(self._path)
         except FileNotFoundError:
             return None
+        if 0 <= time.time_ns() - status.st_mtime_ns < TICK:
+            return object()
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     # -- the end of the file ---------------------------------------------------------------------
@@ -381,7 +429,7 @@ class Store:
         """Move what stands from `start` to the end into `queue.torn`: out of the way, not lost."""
         torn = os.pread(self._fd, self.size - start, start)
         self._write_aside(torn if torn.endswith(b"\n") else torn + b"\n")
-        os.ftruncate(self._fd, start)
+        self._shorten(start)
         self.size = self._clean_to = start
 
     def _write_aside(self, lines: bytes) -> None:
@@ -430,7 +478,12 @@ class Store:
         try:
             return self.append(data)
         finally:
-            os.ftruncate(self._lock_fd, 0)
+            # What is whole or cut off needs no note: it would be taken to speak of what a program
+            # without a lock appends next. Else it stays for the next to look into.
+            assert self._file is not None
+            if not self._start_of_half_batch(self._file.size()):
+                with suppress(OSError):
+                    os.ftruncate(self._lock_fd, 0)
 
     def _append(self, data: bytes) -> None:
         # Where the kernel can (Linux), at the end as it is at this very moment: a person's
@@ -447,21 +500,43 @@ class Store:
         assert self._file is not None
         size = self._file.size()
         if offset < size <= offset + length:
-            try:
-                os.ftruncate(self._fd, offset)
-            except OSError as error:
-                raise _refused(error, f"cannot shorten the queue {self.data_file}") from error
+            self._shorten(offset)
             size = offset
         self.size, self._clean_to = size, UNKNOWN
 
+    def _shorten(self, size: int) -> None:
+        """Cut the table off at `size`.
+
+        Synced before anything else is written there: of what was cut off and what comes after,
+        a power cut could leave some sectors each, which might make one line.
+        """
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise _refused(error, f"cannot shorten the queue {self.data_file}") from error
+        self._fdatasync()
+
     def _end_batch(self) -> None:
         """Set aside what a process that died in `append_batch` has written of its batch."""
+        start = self._start_of_half_batch(self.size)
+        if start:
+            self._set_aside(start)
+        try:
+            os.ftruncate(self._lock_fd, 0)
+        except OSError as error:
+            raise _refused(error, f"cannot write to {self.lock_file}") from error
+
+    def _start_of_half_batch(self, size: int) -> int:
+        """Where in the table, `size` bytes long, the batch begins of which a part is missing.
+
+        0 when there is none. Call it under the lock, which whoever writes a batch holds.
+        """
         note = os.pread(self._lock_fd, 4096, 0).split()
         if len(note) == 5 and note[0] == b"append" and note[4] == _boot_id():
             inode, start, length = (int(word) for word in note[1:4])
-            if inode == self._file_id() and start < self.size < start + length:
-                self._set_aside(start)
-        os.ftruncate(self._lock_fd, 0)
+            if inode == self._file_id() and start < size < start + length:
+                return start
+        return 0
 
     def _file_id(self) -> int:
         assert self._file is not None
@@ -525,7 +600,7 @@ class Store:
     def _strike(self, row: Row) -> None:
         """Blank a line's beginning, as far as one sector goes: by this one write it is dead."""
         self._killed = True
-        end = min(_end_of(row), _sector_end(row))
+        end = _strike_end(row)
         self._pwrite(b" " * (end - row.offset), row.offset)
 
     def _blank(self, row: Row) -> None:
@@ -533,7 +608,7 @@ class Store:
 
         Blanks there alone would be a malformed line after a power cut.
         """
-        start, end = _sector_end(row), _end_of(row)
+        start, end = _strike_end(row), _end_of(row)
         if start < end:
             self._fdatasync()
             self._pwrite(b" " * (end - start), start)
@@ -562,18 +637,17 @@ class Store:
         if file is None:
             return
         try:
-            os.fdatasync(file.fd)
+            file.sync()
         except OSError as error:
             raise _refused(
                 error, f"the queue {self.data_file} may not be on disk: sync failed"
             ) from error
 
-    def _sync_folder(self) -> None:
-        fd = os.open(self.data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    def _sync_folders_above(self) -> None:
+        """They may be new as well, and a new folder is on disk when the one above it is synced."""
+        for folder in self.data_dir.parents:
+            with suppress(OSError):  # we may not read it, so we have not made anything in it
+                sync_folder(folder)
 
     # -- finding a job -----------------------------------------------------------------------------
 
@@ -622,7 +696,7 @@ class Store:
         at = start
         while file is not None:
             with self.reading():
-                size = file.size() if end is None else end
+                size = (self.size if file is self._file else file.size()) if end is None else end
                 piece = os.pread(file.fd, min(PIECE, max(0, size - at)), at)
             at += len(piece)
             if not piece:
@@ -667,17 +741,24 @@ class Store:
 
     def count_by_status(self) -> Counter[str]:
         """How many rows there are in each state, without building rows."""
-        for _ in range(3):  # again when a row moved from where we had been to where we had not
-            file, size = self.snapshot()
-            moved = self.moved(0, size, file)
-            counts: Counter[bytes] = Counter()
-            for offset, piece in self.pieces(0, size, file):
-                counts.update(row_status().findall(piece))
-                if moved:
-                    counts.subtract(outdated_in(piece, offset, moved))
-            if not self.moved(size, None, file):
-                break
-        return Counter({status.decode(): count for status, count in counts.items()})
+        for _ in range(3):
+            counts, settled = self._count()
+            if settled:
+                return counts
+        with self.reading():  # rows move faster than they are counted: hold them
+            return self._count()[0]
+
+    def _count(self) -> tuple[Counter[str], bool]:
+        """The counts; false when a row has moved meanwhile from where we had not been yet."""
+        file, size = self.snapshot()
+        moved = self.moved(0, size, file)
+        counts: Counter[bytes] = Counter()
+        for offset, piece in self.pieces(0, size, file):
+            counts.update(row_status().findall(piece))
+            if moved:
+                counts.subtract(outdated_in(piece, offset, moved))
+        by_name = Counter({status.decode(): count for status, count in counts.items()})
+        return by_name, not self.moved(size, None, file)
 
     # -- writing it all anew -----------------------------------------------------------------------
 
@@ -696,41 +777,50 @@ class Store:
             line += piece[: piece.find(b"\n") + 1 or len(piece)]
         return line
 
-    def rewrite(
-        self, drop: Sequence[int] = (), still: Callable[[bytes], bool] = lambda line: True
-    ) -> int:
+    def rewrite(self, drop: Sequence[int] = (), still: Callable[[Row], bool] | None = None) -> int:
         """Write the table anew, without dead lines and without some others; returns how many.
 
-        The others are the lines at the offsets `drop` (ascending) of which `still` says so now
-        that nobody can change them. Out of date lines of moved rows go, too, and then the marks
-        of these. All else stays, malformed lines byte for byte. So do owner, mode and extended
-        attributes. Call it under the exclusive lock.
+        The others are the lines at the offsets `drop` (ascending); with `still`, those of them that
+        are rows of which it says so now that nobody can change them. Out of date lines of moved
+        rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
+        So do owner, mode and extended attributes. Call it under the exclusive lock.
         """
+        return self._replace(lambda fd: self._write_kept(fd, drop, still))
+
+    def replace_with(self, table: bytes) -> None:
+        """Put a whole other table in the place of this one. Call it under the exclusive lock."""
+        if not table.startswith(_HEADERS):
+            raise TableError(f"not a queue table: it begins with {table[:80]!r}, not the header")
+        self._replace(lambda fd: write_all(fd, table))
+
+    def _replace(self, write: Callable[[int], T]) -> T:
+        """Let `write` fill a new file, and put it, synced, in the place of the table."""
+        self._remove_leftovers()
         temporary = self._temporary()
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 self._keep_owner(fd, temporary)
-                dropped = self._write_kept(fd, drop, still)
+                answer = write(fd)
                 os.fsync(fd)
             finally:
                 os.close(fd)
             os.rename(temporary, self.data_file)
-            self._sync_folder()
+            sync_folder(self.data_dir)
         except OSError as error:
             raise _refused(error, f"cannot write the queue {self.data_file} anew") from error
         finally:
             with suppress(OSError):
                 os.unlink(temporary)
         self.size = self._clean_to = self._open(writable=True).size()
-        return dropped
+        return answer
 
-    def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[bytes], bool]) -> int:
+    def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[Row], bool] | None) -> int:
         """Copy all lines but those that go; returns how many of `drop` went."""
         dropped = 0
         done = new = 0  # up to where the old file is done, and how long the new one is
         for start, end, why in self._special(drop):
-            if start < done or (why == DROP and not still(self._line_from(start))):
+            if start < done or (why == DROP and not self._may_go(start, still)):
                 continue
             new += self._copy(fd, done, start, new)
             if why == MARKED:
@@ -739,6 +829,12 @@ class Store:
             dropped += why == DROP
         self._copy(fd, done, self.size, new)
         return dropped
+
+    def _may_go(self, offset: int, still: Callable[[Row], bool] | None) -> bool:
+        if still is None:
+            return True
+        row = self.read_row(offset)
+        return row is not None and still(row)
 
     def _special(self, drop: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         """Start and end of each line that is not just copied, and why not, in order."""
@@ -795,11 +891,21 @@ class Store:
     def _temporary(self) -> Path:
         return self.data_file.with_name(f".{self.data_file.name}.{os.urandom(6).hex()}.tmp")
 
+    def _remove_leftovers(self) -> None:
+        """Remove what a process that was killed has left of a new file; under the lock."""
+        pattern = re.compile(rf"\.{re.escape(self.data_file.name)}\.[0-9a-f]{{12}}\.tmp")
+        for name in filter(pattern.fullmatch, os.listdir(self.data_dir)):
+            with suppress(OSError):
+                os.unlink(self.data_dir / name)
+
     def compact_if_moved(self) -> None:
         """`compact`, when this process has moved rows since the last time."""
         if self._killed:
             self._killed = False
-            self.compact()
+            try:
+                self.compact()
+            except StorageError as error:  # no space for a second file: the first is good, too
+                log.warning("not compacted: %s", error, extra={"event": "not compacted"})
 
     def compact(self) -> bool:
         """Rewrite the table when dead lines make up a quarter of it and 1 MiB; says whether."""
@@ -818,9 +924,46 @@ def _end_of(row: Row) -> int:
     return row.offset + len(row.line) - 1
 
 
-def _sector_end(row: Row) -> int:
-    """Where the sector ends in which a row begins."""
-    return (row.offset // SECTOR + 1) * SECTOR
+def _strike_end(row: Row) -> int:
+    """Where the sector ends in which a row begins, or the row itself.
+
+    Or before a character that goes on in the next sector: the half of one that would be left, were
+    the process killed then, makes the file no UTF-8, which 1.0.0 reads not at all.
+    """
+    end = min(_end_of(row), (row.offset // SECTOR + 1) * SECTOR)
+    while row.line[end - row.offset] & 0xC0 == 0x80:
+        end -= 1
+    return end
+
+
+class _Held(threading.local):
+    """What this thread holds: an exception that a signal raises must not break into that.
+
+    One that came between taking a lock and noting it would leave it taken for good.
+    """
+
+    tables = 0
+
+
+_held: Final = _Held()
+_LOCKING: Final = frozenset(
+    cast(Any, function).__code__
+    for function in (
+        Store.acquire,
+        Store.release,
+        cast(Any, Store.reading).__wrapped__,
+        cast(Any, Store.writing).__wrapped__,
+    )
+)
+
+
+def holds_a_lock(frame: FrameType | None) -> bool:
+    """Whether this thread, interrupted by a signal in `frame`, holds or is taking a table."""
+    if _held.tables:
+        return True
+    while frame is not None and frame.f_code not in _LOCKING:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _line_at(offset: int, line: bytes, row: Row) -> bytes:

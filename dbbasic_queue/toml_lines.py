@@ -56,17 +56,23 @@ def unread_line(text: str) -> int:
     with contextlib.suppress(ValueError, RecursionError):  # such as a number of 5,000 digits
         for number, statement, _ in _statements(text):
             line = number + statement.count("\n") + 1
-    for rest in text.split("\n")[line - 1 :]:
+    lines = _lines(text)
+    for rest in lines[line - 1 :]:
         if rest.strip() and not rest.lstrip().startswith("#"):
             break
         line += 1
-    return line
+    return min(line, len(lines))
+
+
+def _lines(text: str) -> list[str]:
+    """TOML's lines; no other character ends one."""
+    return text.replace("\r\n", "\n").split("\n")
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """Each statement: its first line's number, its text, what it means by itself."""
     begun: list[str] = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         begun.append(line)
         try:
             parsed = tomllib.loads("\n".join(begun))

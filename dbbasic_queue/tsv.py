@@ -124,7 +124,7 @@ def error_text(error: BaseException) -> str:
     """
     try:
         message = str(error)
-    except Exception as broken:  # a __str__ that raises must not take the worker down
+    except BaseException as broken:  # a __str__ that raises must not take the worker down
         message = f"(its message cannot be read: {type(broken).__name__})"
     name = type(error).__name__
     return safe_error(f"{name}: {message}" if message else name)
@@ -357,8 +357,8 @@ def to_job(row: Row) -> Job:
         row.created_at,
         row.run_at,
         row.attempts,
-        row.error.decode(errors="replace").strip() or None,
-        _read_json(row.result, None),
+        (row.error.decode(errors="replace").strip() or None) if row.error else None,
+        _read_json(row.result, None) if row.result else None,
     )
 
 

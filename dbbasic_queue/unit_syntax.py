@@ -63,12 +63,12 @@ def file_pattern(path: str) -> str:
     return line(_GLOB.sub(r"[\1]", path.replace("\\", "\\\\")))
 
 
-def command(argv: Sequence[str], specifiers: Sequence[str] = ()) -> str:
+def command(argv: Sequence[str], verbatim: Sequence[str] = ()) -> str:
     """A command line for `ExecStart=` whose process gets exactly `argv`.
 
     Args:
         argv: an absolute path and its arguments.
-        specifiers: arguments such as `%i` that systemd shall replace.
+        verbatim: arguments such as `%i` in which systemd shall replace something.
 
     Raises `ValueError` for a program whose path systemd refuses, as well as for a forbidden
     character.
@@ -82,8 +82,8 @@ def command(argv: Sequence[str], specifiers: Sequence[str] = ()) -> str:
             "a backslash; rename it"
         )
     # The colon switches the replacement of $VARIABLES off.
-    colon = ":" if any("$" in argument for argument in argv) else ""
-    arguments = [each if each in specifiers else word(each) for each in argv[1:]]
+    colon = ":" if any("$" in each for each in argv if each not in verbatim) else ""
+    arguments = [each if each in verbatim else word(each) for each in argv[1:]]
     return " ".join([word(colon + argv[0]), *arguments])
 
 

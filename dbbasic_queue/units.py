@@ -107,7 +107,8 @@ class _Writer:
             stop_seconds=timeout + GRACE_SECONDS if timeout else None,
             rewake=f"{self.prefix}-rewake.service",
         )
-        again = ["/usr/bin/find", wake, "!", "-neweram", wake, "-exec", "touch", "-c", "{}", "+"]
+        touch = ["/usr/bin/touch", "-c", "{}", "+"]
+        again = ["/usr/bin/find", wake, "!", "-neweram", wake, "-exec", *touch]
         self._service(
             "rewake",
             "rewake.service",
@@ -131,7 +132,7 @@ class _Writer:
             "task.service",
             "Enqueues one recurring job, the one that the unit's name tells behind the @.",
             self._profile(),
-            command=command(argv, specifiers=["%i"]),
+            command=command(argv, verbatim=["%i"]),
             description="enqueue the recurring job %i",
             manual="dbq",
         )
@@ -180,10 +181,11 @@ class _Writer:
 
     def failed(self) -> None:
         """Reports a unit that failed; started by systemd with that unit's name."""
-        scope = ["--user"] if self.for_user else []
-        said = f"dbq {self.config.name}: %i failed. What it said, and the state it is in:"
-        look = ["--full", "--no-pager", "--lines=20", "%i.service"]
-        status = ["/usr/bin/systemctl", *scope, "status", *look]
+        # OnFailure= passes these on: systemd.exec(5), Environment Variables Set on Triggered Units
+        result = "${MONITOR_SERVICE_RESULT}, ${MONITOR_EXIT_CODE} ${MONITOR_EXIT_STATUS}"
+        said = f"dbq {self.config.name}: %i failed ({result}). The last it said:"
+        run = "_SYSTEMD_INVOCATION_ID=${MONITOR_INVOCATION_ID}"
+        last = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=20", run]
         self._write(
             "failed@.service",
             "failed@.service",
@@ -192,8 +194,8 @@ class _Writer:
             profile="isolated",
             writable="",
             commands=[
-                command(["/bin/echo", said], specifiers=[said]),
-                command(status, specifiers=["%i.service"]),
+                command(["/bin/echo", said], verbatim=[said]),
+                command(last, verbatim=[run]),
             ],
         )
 

@@ -16,17 +16,18 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from .agenda import Agenda
-from .backoff import Backoff, BackoffLike, seconds
+from .backoff import LONGEST, Backoff, BackoffLike, seconds
 from .errors import InvalidJob, JobTimeout
 from .intake import PAYLOAD_LIMIT
 from .job import COMPLETED, FAILED, PENDING, Job
 from .ledger import Attempt, Ledger, Outcome
+from .store import holds_a_lock
 from .tsv import error_text, result_text
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ class Options(NamedTuple):
         timeouts = self.timeout.values() if isinstance(self.timeout, Mapping) else [self.timeout]
         for value in timeouts:
             _require_seconds("timeout", value)
-            if value == 0:
-                raise ValueError("timeout 0: must be more than 0 seconds, or None")
+            if value is not None and not 0 < value <= LONGEST:
+                raise ValueError(f"timeout {value}: must be 0 to ten years in seconds, or None")
         if self.unknown not in ("fail", "skip"):
             raise ValueError(f'unknown {self.unknown!r}: must be "fail" or "skip"')
         if isinstance(self.types, str):
@@ -171,6 +172,20 @@ class PutBack(BaseException):
     """Raised inside a handler by the second signal: break off, the job goes back."""
 
 
+TRY_AGAIN: Final = 0.001  # seconds until the next attempt to break into a handler
+
+
+def _may_break(frame: FrameType | None) -> bool:
+    """Whether an exception may be raised in the code that a signal has interrupted."""
+    if holds_a_lock(frame):
+        return False  # the handler is enqueueing just now
+    while frame is not None:
+        if frame.f_code in _UNBREAKABLE:
+            return False
+        frame = frame.f_back
+    return True
+
+
 class Signals:
     """SIGTERM and SIGINT while a worker works, in the main thread; elsewhere none are caught.
 
@@ -181,55 +196,69 @@ class Signals:
     def __init__(self) -> None:
         self.received = 0
         self.interruptible = False  # a handler is running, which the second signal breaks off
+        self.outer: Signals | None = None  # of the worker whose handler runs this one
         self._before: dict[int, Any] = {}
-        self._mask: Iterable[int] = ()
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             self.activate()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before = signal.getsignal(number)
-                if before not in (signal.SIG_IGN, None):
-                    self._before[number] = before
-                    signal.signal(number, self.on_signal)
+            self.install()
         return self
 
     def activate(self) -> None:
         """Let a child that a handler forks know what to restore."""
         global _active
-        _active = self
+        self.outer, _active = _active, self
+
+    def install(self) -> None:
+        """Catch the signals that the program does not ignore."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before = signal.getsignal(number)
+            if before not in (signal.SIG_IGN, None):
+                self._before[number] = before
+                signal.signal(number, self.on_signal)
 
     def on_signal(self, number: int, frame: FrameType | None = None) -> None:
         """Stop taking jobs; the second time, break off the one in hand."""
+        # Logs nothing: the locks of logging's handlers may be taken by whom this interrupts.
         if not self.received:
             self.received = number
-            log.info("signal %d: takes no more jobs", number, extra={"event": "stopping"})
-        elif self.interruptible:
+        else:
+            self.break_off(number, frame)
+
+    def break_off(self, number: int, frame: FrameType | None) -> None:
+        """Break off the job in hand, if there is one; in a moment, if this one is no good."""
+        if not self.interruptible:
+            return
+        if _may_break(frame):
             self.interruptible = False
             raise PutBack
+        again = threading.Timer(TRY_AGAIN, self._send, (number,))
+        again.daemon = True
+        again.start()
+
+    def _send(self, number: int) -> None:
+        if self.interruptible:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def stopping(self) -> bool:
         """Whether no more jobs are to be taken."""
         return self.received != 0
+
+    def caught(self) -> list[int]:
+        """The numbers of the signals that are caught."""
+        return list(self._before)
 
     def restore(self) -> None:
         """Put back the program's own handlers; also in a child that a handler forks."""
         for number, before in self._before.items():
             signal.signal(number, before)
 
-    def hold(self) -> None:
-        """Hold signals back while a handler forks, so that the child meets none as a worker."""
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._before)
-
-    def let_go(self) -> None:
-        """Let the signals come that were held back."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-
     def __exit__(self, *error: object) -> None:
         global _active
         self.restore()
         if _active is self:
-            _active = None
+            _active = self.outer
 
     def pass_on(self) -> None:
         """End the program as the signal asked, with exit code 0, or call its own handler."""
@@ -244,34 +273,42 @@ class Signals:
 _active: Signals | None = None
 
 
-def _before_fork() -> None:
-    if _active is not None:
-        _active.hold()
+class _Fork(threading.local):
+    """A fork by a handler, whose child is no worker: it dies of a signal like any process.
+
+    Also of one that comes before the child could say so: it is held back until then.
+    """
+
+    mask: set[int] | None = None
+
+    def before(self) -> None:
+        if _active is not None:
+            self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _active.caught())
+
+    def in_parent(self) -> None:
+        if self.mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+            self.mask = None
+
+    def in_child(self) -> None:
+        signals = _active
+        while signals is not None:
+            signals.restore()
+            signals = signals.outer
+        self.in_parent()
 
 
-def _after_fork_in_child() -> None:
-    """A child of a handler is no worker: it dies of a signal like any process."""
-    if _active is not None:
-        _active.restore()
-        _active.let_go()
-
-
-def _after_fork_in_parent() -> None:
-    if _active is not None:
-        _active.let_go()
-
-
+_fork = _Fork()
 os.register_at_fork(
-    before=_before_fork,
-    after_in_child=_after_fork_in_child,
-    after_in_parent=_after_fork_in_parent,
+    before=_fork.before, after_in_parent=_fork.in_parent, after_in_child=_fork.in_child
 )
 
 
 class _Alarm:
     """Raises `JobTimeout` in the main thread after some seconds, and again every second.
 
-    Again, as a handler may catch the first one and go on.
+    Again, as a handler may catch the first one and go on. There is one such timer in a process;
+    what the program itself has set on it is put off until the handler is done.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -280,14 +317,19 @@ class _Alarm:
         self._rang = False
 
     def __enter__(self) -> None:
+        self._began = time.monotonic()
         self._before = signal.signal(signal.SIGALRM, self._ring)
         self._armed = True
-        signal.setitimer(signal.ITIMER_REAL, self._seconds, 1)
+        self._own_timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, 1)
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
-        if self._armed:
-            self._rang = True
-            raise self._error()
+        if not self._armed:
+            return
+        if not _may_break(frame):
+            signal.setitimer(signal.ITIMER_REAL, TRY_AGAIN, 1)
+            return
+        self._rang = True
+        raise self._error()
 
     def _error(self) -> JobTimeout:
         return JobTimeout(f"ran for longer than {self._seconds:g} s")
@@ -300,9 +342,30 @@ class _Alarm:
     ) -> None:
         self._armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
+        if self._before is not None:  # it was not set from Python
+            signal.signal(signal.SIGALRM, self._before)
+        left, interval = self._own_timer
+        if left:
+            left = max(left - (time.monotonic() - self._began), TRY_AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
         if self._rang and not isinstance(error, JobTimeout | PutBack):
             raise self._error() from error  # the handler has caught it
+
+
+# Nor may one signal's exception break into what is done about another.
+_UNBREAKABLE: Final = frozenset(
+    function.__code__
+    for function in (
+        _Alarm.__enter__,
+        _Alarm.__exit__,
+        _Alarm._ring,
+        Signals.on_signal,
+        Signals.break_off,
+        _Fork.before,
+        _Fork.in_parent,
+        _Fork.in_child,
+    )
+)
 
 
 class Runner:
@@ -331,9 +394,9 @@ class Runner:
 
     def close(self) -> None:
         """Close the event loop, if a coroutine has needed one."""
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.close()
 
     def run(self, attempt: Attempt) -> Outcome:
         """Run the handler of a job; never raises what the handler raised."""
@@ -341,16 +404,17 @@ class Runner:
         token = _current.set(job)
         began = time.monotonic()
         try:
-            result = self._call(attempt)
+            text = _text_of(job, self._call(attempt))
         except PutBack:
-            return Outcome(attempt, PENDING, self._now(), refund=True)
+            return Outcome(attempt, PENDING, self._now(), error=job.error or "", refund=True)
         except BaseException as error:  # SystemExit, too, is a failure of the job only
+            if os.getpid() != self._pid:
+                _end_child(error)
             return self._failed(attempt, error, time.monotonic() - began)
         finally:
             _current.reset(token)
-            if os.getpid() != self._pid:
-                os._exit(0)  # a child that the handler forked and let return: it is no worker
-        text = _text_of(job, result)
+        if os.getpid() != self._pid:
+            os._exit(0)
         return Outcome(
             attempt, COMPLETED, self._now(), result=text, seconds=time.monotonic() - began
         )
@@ -401,13 +465,24 @@ class Runner:
         )
 
 
+def _end_child(error: BaseException) -> NoReturn:
+    """End a child that a handler forked, which is no worker, as Python would have ended it."""
+    code = error.code if isinstance(error, SystemExit) else error
+    if code is None:
+        os._exit(0)
+    if isinstance(code, int):
+        os._exit(code & 0xFF)
+    log.error("process %d, which a handler forked, failed: %s", os.getpid(), error, exc_info=error)
+    os._exit(1)
+
+
 def _text_of(job: Job, result: Any) -> str:
     """The result as JSON text. What JSON cannot hold does not undo the work that is done."""
     if result is None:
         return ""
     try:
         text = result_text(result)
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # whatever its methods raise
         log.warning(
             "the result of %s %s is no JSON (%s): its repr is stored",
             job.type,
@@ -431,7 +506,7 @@ def _text_of(job: Job, result: Any) -> str:
 def _repr(value: Any) -> str:
     try:
         return repr(value)
-    except Exception as error:  # a __repr__ that raises does not undo the work either
+    except BaseException as error:  # a __repr__ that raises does not undo the work either
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
@@ -448,6 +523,8 @@ class Worker:
         self._types = _types_to_take(handlers, options)
         self._agenda = Agenda(ledger.table)
         self._summary = Summary()
+        self._in_hand: Attempt | None = None
+        self._taken = 0
         self._began = time.monotonic()
         self._marked = -math.inf
         self._looked = 0.0  # time.monotonic() of the last look at the whole table
@@ -463,39 +540,53 @@ class Worker:
         try:
             while True:
                 self._seen_state = self._ledger.table.state() if self._options.linger else None
-                attempt = self._ledger.turn(
-                    self._agenda, outcome, take=self._may_take(outcome), types=self._types
-                )
-                if outcome is not None:
-                    self._count(outcome)
-                    outcome = None
-                if attempt is not None:
-                    _log_start(attempt.job)
-                    outcome = self._runner.run(attempt)
+                self._turn(outcome)
+                outcome = None
+                if self._in_hand is not None:
+                    if log.isEnabledFor(logging.INFO):
+                        _log_start(self._in_hand.job)
+                    outcome = self._runner.run(self._in_hand)
                     self._mark()
                 elif not self._wait():
                     break
         finally:
+            self._let_go()
             self._runner.close()
+        if self._signals.received:
+            number = self._signals.received
+            log.info("signal %d: took no more jobs", number, extra={"event": "stopped"})
         self._ledger.table.compact_if_moved()
         self._summary.stopped = self._signals.received
         return self._summary
 
-    def _may_take(self, outcome: Outcome | None = None) -> bool:
-        options = self._options
+    def _turn(self, outcome: Outcome | None) -> None:
+        take = self._may_take()
+        self._in_hand = None  # it is the ledger's now
+        self._in_hand = self._ledger.turn(self._agenda, outcome, take=take, types=self._types)
+        self._taken += self._in_hand is not None
+        if outcome is not None:
+            self._count(outcome)
+
+    def _let_go(self) -> None:
+        """Give up the job in hand when an error ends the run, for the next run to rescue."""
+        if self._in_hand is not None:
+            self._ledger.claims.release(self._in_hand.claim)
+
+    def _may_take(self) -> bool:
         if self._signals.stopping():
             return False
-        done = self._summary.attempts + (outcome is not None)
-        if options.limit is not None and done >= options.limit:
+        limit, most = self._options.limit, self._options.max_seconds
+        if limit is not None and self._taken >= limit:
             return False
-        return options.max_seconds is None or self._elapsed() < options.max_seconds
+        return most is None or self._elapsed() < most
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
 
     def _mark(self) -> None:
-        if time.monotonic() - self._marked >= MARK_EVERY:
-            self._marked = time.monotonic()
+        now = time.monotonic()
+        if now - self._marked >= MARK_EVERY:
+            self._marked = now
             self._ledger.claims.mark_run()
 
     def _look_at_all(self) -> None:
@@ -515,7 +606,7 @@ class Worker:
         """Wait for something to do, as long as this run may; whether to try again."""
         if not self._may_take():
             return False
-        if self._look_again():
+        if self._agenda.is_stale() or self._look_again():
             return True
         while self._elapsed() < self._options.linger and self._may_take():
             time.sleep(POLL)
@@ -549,7 +640,8 @@ class Worker:
             self._summary.failed += 1
         elif not outcome.refund:
             self._summary.retried += 1
-        _log_end(outcome, self._options.max_attempts)
+        if outcome.status != COMPLETED or log.isEnabledFor(logging.INFO):
+            _log_end(outcome, self._options.max_attempts)
 
 
 def _types_to_take(handlers: Handlers, options: Options) -> frozenset[bytes] | None:
@@ -561,19 +653,16 @@ def _types_to_take(handlers: Handlers, options: Options) -> frozenset[bytes] | N
 
 
 def _log_start(job: Job) -> None:
-    if log.isEnabledFor(logging.INFO):
-        log.info(
-            "started %s %s, attempt %d",
-            job.type,
-            job.id,
-            job.attempts,
-            extra={**_fields(job), "event": "started"},
-        )
+    log.info(
+        "started %s %s, attempt %d",
+        job.type,
+        job.id,
+        job.attempts,
+        extra={**_fields(job), "event": "started"},
+    )
 
 
 def _log_end(outcome: Outcome, max_attempts: int) -> None:
-    if outcome.status == COMPLETED and not log.isEnabledFor(logging.INFO):
-        return
     job = outcome.attempt.job
     fields = {**_fields(job), "seconds": round(outcome.seconds, 6)}
     if outcome.status == COMPLETED:

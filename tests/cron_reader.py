@@ -143,8 +143,10 @@ def run(job: Job, home: Path) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-RECORDER = f"""\
-#!{sys.executable} -ISu
+def recorder_text(python: str) -> str:
+    """A program that writes its arguments, environment and folder to the file $RECORD."""
+    return f"""\
+#!{python} -ISu
 import os, sys
 with open(os.environb[b"RECORD"], "ab") as record:
     words = [os.fsencode(word) for word in sys.argv[1:]]
@@ -153,8 +155,8 @@ with open(os.environb[b"RECORD"], "ab") as record:
 
 
 def recorder(path: Path) -> Path:
-    """An executable that writes its arguments, environment and folder to the file $RECORD."""
-    path.write_text(RECORDER)
+    """The recorder as an executable at this path."""
+    path.write_text(recorder_text(sys.executable))
     path.chmod(0o755)
     return path
 

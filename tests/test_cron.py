@@ -55,18 +55,18 @@ PATH=/srv/myapp/venv/bin:/usr/local/bin:/usr/bin:/bin
 DJANGO_SETTINGS_MODULE=myapp.settings
 
 # Worker: runs the jobs that are due; every minute.
-* * * * * nobody cd /srv/myapp && exec RUN work --config /etc/myapp/dbq.toml
+* * * * * nobody cd /srv/myapp && exec RUN work --quiet --config /etc/myapp/dbq.toml
 
 # Recurring: enqueues nightly-report; at 02:00 every day.
 0 2 * * * nobody cd /srv/myapp && exec RUN enqueue-recurring nightly-report --config \
-/etc/myapp/dbq.toml
+/etc/myapp/dbq.toml >/dev/null
 
 # Recurring: nightly-report, if a time was missed while the machine was off.
 @reboot nobody cd /srv/myapp && exec RUN enqueue-recurring nightly-report --config \
-/etc/myapp/dbq.toml
+/etc/myapp/dbq.toml >/dev/null
 
 # Prune: deletes old jobs; at 03:30 every day.
-30 3 * * * nobody cd /srv/myapp && exec RUN prune --config /etc/myapp/dbq.toml
+30 3 * * * nobody cd /srv/myapp && exec RUN prune --config /etc/myapp/dbq.toml >/dev/null
 
 # Health check: says nothing as long as all is well; every 5 minutes.
 */5 * * * * nobody out=$(cd /srv/myapp && exec RUN_health --config /etc/myapp/dbq.toml) \
@@ -125,6 +125,13 @@ def test_both_targets_have_the_same_entries(folder: CronTarget, user: CrontabTar
     assert b"@reboot" in [job.when for job in ours]
 
 
+def test_a_worker_with_a_log_is_not_told_to_be_quiet(folder: CronTarget) -> None:
+    """Without [log] its log goes to standard error, which cron mails: only trouble, then."""
+    assert b" work --quiet --config " in jobs(folder, load())[0].command
+    text = CONFIG + '[log]\nfile = "/var/log/myapp/dbq.log"\n'
+    assert b" work --config " in jobs(folder, load(text))[0].command
+
+
 def test_only_what_the_config_has_is_scheduled(folder: CronTarget) -> None:
     """Without recurring, prune and health there is the worker alone."""
     text = CONFIG[: CONFIG.index("[[recurring]]")]
@@ -172,7 +179,7 @@ def test_hostile_strings_arrive_as_they_are(
         assert (done.returncode, done.stderr) == (0, b""), word
         ((arguments, environment, where),) = cron_reader.recorded(base / "record")
         launcher = ["-m", "dbbasic_queue.cli_env", str(base / "env"), str(program)]
-        worker = ["-m", "dbbasic_queue.cli", "work", "--config", str(base / "dbq.toml")]
+        worker = ["-m", "dbbasic_queue.cli", "work", "--quiet", "--config", str(base / "dbq.toml")]
         assert arguments == [os.fsencode(word) for word in launcher + worker]
         assert where == os.fsencode(base)
         values = {"WORD": word, "QUOTED": f"'{word}'", "SPACED": f" {word} "}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dbbasic_queue import config as configs
+from dbbasic_queue.claims import Claims
 from dbbasic_queue.cron import CronTarget
 from dbbasic_queue.install import Site, apply
 from dbbasic_queue.status import holders, survey
@@ -81,3 +83,21 @@ def test_the_queue_of_an_image_is_the_one_below_it(tmp_path: Path) -> None:
     assert status is not None
     assert status.running is not None
     assert [sentence[:2] for sentence in status.running] == ["b2"]
+
+
+def test_the_kernel_is_asked_who_holds_a_job(tmp_path: Path) -> None:
+    """A row that says processing, but whose claim nobody holds, is told as orphaned."""
+    target = CronTarget(Site(root=tmp_path))
+    text = 'name = "a"\nqueue.file = "/q.tsv"\nworker = { handlers = "a:H", user = "nobody" }\n'
+    config = configs.parse(text, "/etc/dbq.toml")
+    apply(target, config)
+    (tmp_path / "q.tsv").write_text(HEADER + row("b2", "processing"))
+    claims = Claims(tmp_path / "q.claims", tmp_path / "q.tsv")
+    claim = claims.take(b"b2")
+    assert claim is not None
+    said = [survey(target, "a", config)]
+    claims.release(claim)
+    said.append(survey(target, "a", config))
+    claims.close()
+    assert ["orphaned" in str(status and status.running) for status in said] == [False, True]
+    assert f"by process {os.getpid()}" in str(said[0] and said[0].running)

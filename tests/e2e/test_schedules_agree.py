@@ -34,8 +34,8 @@ ZONES = [
     "Pacific/Chatham",  # 45 minutes off the hour, with changes
     "Antarctica/Troll",  # by two hours
 ]
-# Where a skip is no single full hour, or winter time has the daylight saving flag, systemd 252 loses
-# times of the rest of that day too.
+# Where a skip is no single full hour, or it is winter time that has the daylight saving flag,
+# systemd 252 loses times of the rest of that day too.
 LOSSY = {"Africa/Casablanca", "Antarctica/Troll", "Pacific/Chatham"}
 SCHEDULES = [
     "* * * * *",
@@ -56,6 +56,8 @@ SCHEDULES = [
     "15 */3 * * *",
     "*/20 2 * * *",
     "* 2-3 * * *",
+    "0-59/15 0-23 * * *",
+    "3-59/5 * * * *",
     "*/15 9-17 * * mon-fri",
     "0 2 * * *",
     "30 2 * * *",

@@ -1,0 +1,149 @@
+"""Who plays in the tests of the upper layers: a clock to turn, and processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from dbbasic_queue import Queue
+
+fork = multiprocessing.get_context("fork")
+AT_ONCE = lambda attempts: 0  # noqa: E731  # a backoff for tests that have no minute to wait
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self, now: float = 1_700_000_000) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Script:
+    """A program of its own, run by this Python: `say` and `hear` a line, then `end`."""
+
+    def __init__(self, code: str, *args: object, **options: Any) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, args)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        self.pid = self.process.pid
+        self.out = self.err = ""
+
+    def hear(self, expected: str) -> str:
+        """The next line of its standard output, which has to begin like that."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().rstrip("\n")
+        if not line.startswith(expected):
+            self.process.kill()
+            raise AssertionError(f"{line!r}, not {expected!r}: {self.process.communicate()[1]}")
+        return line
+
+    def say(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for its end; its exit code. What it wrote is in `out` and `err` then."""
+        self.out, self.err = self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+@contextmanager
+def script(code: str, *args: object, **options: Any) -> Iterator[Script]:
+    """A `Script` that is killed in any case."""
+    actor = Script(code, *args, **options)
+    try:
+        yield actor
+    finally:
+        if actor.process.poll() is None:
+            actor.process.kill()
+            actor.process.communicate()
+
+
+def start(function: Callable[..., Any], *args: Any) -> BaseProcess:
+    """Run a function in a forked process."""
+    process = fork.Process(target=function, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def join(*processes: BaseProcess, code: int = 0) -> None:
+    """Wait for processes, which have to end with this code."""
+    for process in processes:
+        process.join(60)
+        if process.exitcode is None:
+            process.kill()
+        assert process.exitcode == code, f"{process.name} ended with {process.exitcode}"
+
+
+def in_child(function: Callable[[], Any]) -> int:
+    """Run a function in a bare forked process; its exit code, negative for a signal."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            function()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def die(*args: object) -> None:
+    """Die as by `kill -9`."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Diary:
+    """A file to which every process adds whole lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def add(self, *words: object) -> None:
+        """Add one line, in one write."""
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        os.write(fd, " ".join(map(str, words)).encode() + b"\n")
+        os.close(fd)
+
+    def lines(self) -> list[str]:
+        """All lines so far."""
+        return self.path.read_text().splitlines()
+
+    def count(self) -> Counter[str]:
+        """How often each line was written."""
+        return Counter(self.lines())
+
+
+def columns(queue: Queue) -> list[list[str]]:
+    """The live rows of the file, as a naive reader splits them."""
+    lines = queue.path.read_text().split("\n")
+    assert lines[-1] == "", "the file does not end in a newline"
+    rows = [line.rstrip(" ").split("\t") for line in lines[1:-1] if line and line[0] != " "]
+    return [row + [""] * (9 - len(row)) for row in rows]

@@ -1,0 +1,597 @@
+"""dbq-install-systemd on a booted Debian: units that run, wake, refuse, survive a boot and go away.
+
+Run by `make e2e`; `DEBIAN=13` takes another release. The tests share one machine and go from top to
+bottom: what one installs, later ones use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from machine import VENV, Machine, say
+
+HANDLERS = """
+import json, os, socket, sys, time
+from pathlib import Path
+
+OUT = Path(os.environ["OUT"])
+
+
+def note(payload):
+    OUT.joinpath(payload["name"]).write_text(repr(time.time()))
+
+
+def describe(payload):
+    words = Path("/proc/self/cmdline").read_bytes().split(b"\\0")[:-1]
+    variables = {os.fsdecode(k): os.fsdecode(v) for k, v in os.environb.items()}
+    said = {"argv": list(map(os.fsdecode, words)), "cwd": os.getcwd(), "environment": variables}
+    OUT.joinpath(payload["name"]).write_text(json.dumps(said))
+
+
+def slow(payload):
+    OUT.joinpath(payload["name"] + ".begun").touch()
+    time.sleep(payload["seconds"])
+    note(payload)
+
+
+def tries(payload):
+    found = {}
+    for name, attempt in ATTEMPTS.items():
+        try:
+            attempt()
+            found[name] = "done"
+        except OSError as error:
+            found[name] = type(error).__name__
+    OUT.joinpath(payload["name"]).write_text(json.dumps(found))
+
+
+def own_file(folder):
+    path = Path(folder, "dbq-e2e-try")
+    path.touch()
+    path.unlink()
+
+
+def give_group():
+    path = OUT / "shared"
+    path.touch()
+    os.chown(path, -1, int(os.environ["SHARED_GROUP"]))
+
+
+ATTEMPTS = {
+    "write beside the queue": lambda: own_file(OUT),
+    "write below srv": lambda: own_file("/srv/app"),
+    "write in tmp": lambda: own_file("/tmp"),
+    "look into home": lambda: os.listdir("/home/zoe"),
+    "give a file a shared group": give_group,
+    "open an internet socket": lambda: socket.socket(socket.AF_INET),
+    "open a packet socket": lambda: socket.socket(socket.AF_PACKET),
+    "become more important": lambda: os.nice(-5),
+}
+HANDLERS = {"note": note, "describe": describe, "slow": slow, "tries": tries}
+"""
+NEWLINE = "\n"
+SETTLED = ["/etc", "/home", "/opt", "/root", "/srv", "/usr", "/var/lib"]
+
+
+@dataclasses.dataclass(frozen=True)
+class App:
+    """One application on the machine: its folders, its config, and what its jobs left behind."""
+
+    machine: Machine
+    name: str
+    user: str
+    config: str
+    folder: str
+
+    def configure(self, text: str) -> None:
+        """Write `dbq.toml`; `{out}` and `{group}` in it are filled in."""
+        out = f"{self.folder}/out"
+        self.machine.run(["install", "-d", "-m", "0750", "-o", self.user, self.folder, out])
+        group = self.machine.run("getent group shared | cut -d: -f3").stdout.strip()
+        body = text.replace("{out}", out).replace("{group}", group)
+        self.machine.write(self.config, f'name = "{self.name}"\n' + body)
+
+    def install(self, *options: str, user: str = "root", check: bool = True) -> str:
+        """Run dbq-install-systemd and return all that it said."""
+        command = [f"{VENV}/bin/dbq-install-systemd", "--config", self.config, *options]
+        done = self.machine.run(command, user=user, check=check)
+        return done.stdout + done.stderr
+
+    def check(self, user: str = "root") -> int:
+        """The exit status of `--check`."""
+        command = [f"{VENV}/bin/dbq-install-systemd", "--config", self.config, "--check"]
+        return self.machine.run(command, user=user, check=False).returncode
+
+    def enqueue(self, job_type: str, **payload: object) -> None:
+        """Enqueue one job as the application's user, by the command."""
+        dbq = [f"{VENV}/bin/python", "-m", "dbbasic_queue.cli", "enqueue", job_type]
+        self.machine.run([*dbq, json.dumps(payload), "--config", self.config], user=self.user)
+
+    def enqueue_quickly(self, name: str) -> float:
+        """Enqueue a `note` as a program does; returns the time at which that was done."""
+        code = (
+            "import sys, time; from dbbasic_queue import Queue; queue = Queue(sys.argv[1]); "
+            "queue.enqueue('note', {'name': sys.argv[2]}); print(time.time())"
+        )
+        queue = f"{self.folder}/queue.tsv"
+        command = [f"{VENV}/bin/python", "-c", code, queue, name]
+        return float(self.machine.run(command, user=self.user).stdout)
+
+    def result(self, name: str, seconds: float = 75) -> str:
+        """What the job wrote; waits for it."""
+        path = self.machine.path(f"{self.folder}/out/{name}")
+        self.machine.wait(f"{path.name} of {self.name}", lambda: _text(path), seconds)
+        return path.read_text()
+
+    def unit(self, role: str) -> str:
+        """The name of a unit."""
+        return f"dbq-{self.name}-{role}"
+
+    def state(self, role: str) -> str:
+        """systemd's word for what a unit is doing."""
+        command = ["systemctl", "is-active", self.unit(role)]
+        return self.machine.run(command, check=False).stdout.strip()
+
+    def rest(self) -> None:
+        """Wait until no worker runs."""
+        self.machine.wait(
+            "the end of the worker", lambda: self.state("worker.service") == "inactive"
+        )
+
+    def stop(self, *roles: str) -> None:
+        """Stop these units until the next `install`."""
+        self.machine.run(["systemctl", "stop", *map(self.unit, roles)])
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+BASIC = """
+[queue]
+file = "/var/lib/app/queue.tsv"
+[worker]
+handlers = "app_jobs:HANDLERS"
+directory = "/srv/app"
+user = "app"
+python = "/opt/dbq/venv/bin/python"
+environment = { OUT = "{out}", SHARED_GROUP = "{group}" }
+timeout = "20s"
+"""
+FULL = (
+    BASIC
+    + """
+[[recurring]]
+name = "worker-report"
+type = "note"
+payload = { name = "report" }
+schedule = "0 2 * * *"
+catch_up = true
+[prune]
+completed = "7d"
+[health]
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    """A booted machine with the project and two users."""
+    with Machine(os.environ.get("DBQ_E2E_DEBIAN", "12")) as machine:
+        machine.install_project()
+        machine.run("useradd --system app; useradd --create-home zoe; groupadd shared")
+        machine.run("usermod --append --groups shared app")
+        machine.write("/srv/app/app_jobs.py", HANDLERS)
+        machine.run(f"{VENV}/bin/python -m compileall -q /srv/app {VENV}", check=False)
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def before(machine: Machine) -> set[str]:
+    """All paths on the machine's disk before anything was installed."""
+    machine.run("install -d -o app /var/lib/app")
+    return _disk(machine)
+
+
+@pytest.fixture(scope="module")
+def app(machine: Machine, before: set[str]) -> App:
+    """The application, configured and not yet installed."""
+    app = App(machine, "app", "app", "/etc/app/dbq.toml", "/var/lib/app")
+    app.configure(FULL)
+    return app
+
+
+def _disk(machine: Machine) -> set[str]:
+    """Everything that is on the disk but journals, caches and the queues themselves."""
+    found = machine.run(["find", *SETTLED, "!", "-path", "*/__pycache__*"]).stdout.splitlines()
+    mine = ("/var/lib/app", "/var/lib/odd", "/etc/app", "/etc/odd", "/home/zoe/app")
+    # systemd's own, of all machines that ran for a while
+    other = ("/var/lib/systemd/timers/stamp-apt", "/var/lib/systemd/random-seed")
+    return {path for path in found if not path.startswith((*mine, *other))}
+
+
+def _tell(app: App, name: str, enqueued: float) -> None:
+    say(f"  {name}: started {float(app.result(name)) - enqueued:.2f} s after it was enqueued")
+
+
+# --- Installation --------------------------------------------------------------------------------
+
+
+def test_what_would_not_run_is_refused_before_anything_is_written(app: App) -> None:
+    """A missing folder and a user nobody knows are named, and no unit is written."""
+    app.machine.write("/etc/app/bad.toml", BASIC.replace("/var/lib/app", "/srv/none"))
+    bad = App(app.machine, "bad", "app", "/etc/app/bad.toml", "/srv/none")
+    assert "/srv/none: there is no such folder" in bad.install(check=False)
+    app.machine.write("/etc/app/bad.toml", BASIC.replace('"app"', '"nobody-knows"'))
+    assert "there is no user 'nobody-knows'" in bad.install(check=False)
+    assert app.machine.run("ls /etc/systemd/system").stdout.count("dbq-") == 0
+
+
+def test_install_starts_timers_and_no_service(app: App) -> None:
+    """After the install all timers and the path are enabled and active, and no service ran."""
+    say(app.install())
+    shown = app.machine.run("systemctl list-units --all --no-legend --plain 'dbq-*'").stdout
+    states = {line.split()[0]: line.split()[2] for line in shown.splitlines()}
+    starters = {name for name in states if not name.endswith(".service")}
+    roles = ["worker.timer", "worker.path", "prune.timer", "health.timer"]
+    assert starters == {app.unit(r) for r in [*roles, "recurring@worker-report.timer"]}
+    assert {states[name] for name in starters} == {"active"}
+    enabled = app.machine.run("systemctl is-enabled " + " ".join(starters)).stdout.split()
+    assert enabled == ["enabled"] * len(starters)
+
+
+def test_a_second_install_writes_nothing(app: App) -> None:
+    """`--check` says in sync, and a second apply leaves every file as it was."""
+    assert app.check() == 0
+    stamps = "stat -c '%n %y %i' /etc/systemd/system/dbq-* /var/lib/dbbasic-queue/installed/*"
+    first = app.machine.run(stamps).stdout
+    assert "nothing was written" in app.install()
+    assert app.machine.run(stamps).stdout == first
+
+
+def test_the_timer_runs_a_job(app: App) -> None:
+    """With the path unit stopped, a job is done at the next minute."""
+    app.stop("worker.path")
+    began = time.time()
+    app.enqueue("note", name="by-timer")
+    _tell(app, "by-timer", began)
+    assert app.check() == 1, "a stopped path unit is not as it should be"
+    app.install()
+    assert app.check() == 0
+
+
+# --- The wake file -------------------------------------------------------------------------------
+
+
+def test_enqueue_starts_a_worker_at_once(app: App) -> None:
+    """With the timer stopped and no worker process there, jobs are run when they are enqueued."""
+    app.stop("worker.timer")
+    for number in range(3):
+        app.rest()
+        enqueued = app.enqueue_quickly(f"by-wake-{number}")
+        _tell(app, f"by-wake-{number}", enqueued)
+    app.install()
+
+
+# Pairs of jobs; the second is enqueued when the worker that ran the first is about to end.
+PAIRS = """
+import random, sys, time
+from pathlib import Path
+from dbbasic_queue import Queue
+
+queue, out = Queue(Path(sys.argv[1])), Path(sys.argv[2])
+
+
+def run(name):
+    queue.enqueue("note", {"name": name})
+    end = time.monotonic() + 10
+    while not (out / name).exists() and time.monotonic() < end:
+        time.sleep(0.002)
+    return (out / name).exists()
+
+
+for number in range(80):
+    if not run(f"first-{number}"):
+        print("late: first", number)
+    pause = random.Random(number).uniform(0, 0.12)
+    time.sleep(pause)
+    if not run(f"second-{number}"):
+        print("late:", number, pause)
+    time.sleep(0.5)
+"""
+
+
+def test_no_wake_is_lost_while_a_worker_ends(app: App) -> None:
+    """With the timer stopped, a job enqueued at any moment of a worker's end is run."""
+    app.stop("worker.timer")
+    python = [f"{VENV}/bin/python", "-c", PAIRS]
+    files = ["/var/lib/app/queue.tsv", f"{app.folder}/out"]
+    late = app.machine.run([*python, *files], user="app", seconds=400).stdout
+    assert late == "", "these waited for a timer"
+    app.install()
+
+
+def test_a_worker_does_not_wake_itself(app: App) -> None:
+    """A run of the worker on an empty queue is one run, not the first of many."""
+    app.rest()
+    app.stop("worker.timer")
+    runs = f"journalctl --unit={app.unit('worker.service')} --output=cat | grep -c ^Start[ei][nd]"
+    first = int(app.machine.run(runs).stdout)
+    app.machine.run(["systemctl", "start", app.unit("worker.service")])
+    app.rest()
+    one = int(app.machine.run(runs).stdout) - first
+    time.sleep(3)
+    assert int(app.machine.run(runs).stdout) - first == one
+    app.install()
+
+
+def test_nothing_runs_while_idle(app: App) -> None:
+    """Between two runs the application's user has no process at all."""
+    app.rest()
+    app.machine.wait("the end of all processes", lambda: not _processes(app))
+
+
+def _processes(app: App) -> str:
+    """The processes of the application's user."""
+    uid = app.machine.uid(app.user)
+    return app.machine.run(f"find /proc -maxdepth 1 -name '[0-9]*' -uid {uid}", check=False).stdout
+
+
+def test_every_service_scores_as_its_profile_promises(app: App) -> None:
+    """systemd's own rating of the installed units, on this release of it."""
+    limits = {"worker": 1.5, "health": 0.5, "prune": 0.5, "recurring@x": 0.5, "rewake": 0.5}
+    for role, limit in {**limits, "failed@x": 0.5}.items():
+        command = ["systemd-analyze", "security", "--no-pager", app.unit(f"{role}.service")]
+        rating = re.search(r"level for .*: ([0-9.]+)", app.machine.run(command).stdout)
+        assert rating is not None
+        say(f"  {role}: {rating[1]}")
+        assert float(rating[1]) <= limit
+
+
+# --- What a job gets and may do ------------------------------------------------------------------
+
+
+def test_a_stop_waits_for_the_job_in_hand(app: App) -> None:
+    """`systemctl stop` returns when the job is done; the job is not killed."""
+    app.enqueue("slow", name="stopped", seconds=4)
+    app.machine.wait("the job", app.machine.path(f"{app.folder}/out/stopped.begun").exists)
+    app.stop("worker.service")
+    assert app.machine.path(f"{app.folder}/out/stopped").exists()
+
+
+@pytest.mark.parametrize(
+    ("profile", "refused"),
+    [
+        (
+            "isolated",
+            {"write below srv", "look into home", "open an internet socket"},
+        ),
+        ("network", {"write below srv", "look into home"}),
+        ("compat", set()),
+    ],
+)
+def test_a_profile_refuses_what_it_says(app: App, profile: str, refused: set[str]) -> None:
+    """Handlers are refused exactly what their profile forbids, and still may share their files."""
+    app.machine.run("chmod 0755 /home/zoe; chown app /srv/app")
+    app.configure(
+        f"{FULL.replace('[[recurring]]', f'hardening = {profile!r}{NEWLINE}[[recurring]]')}"
+    )
+    app.install()
+    app.enqueue("tries", name=f"tries-{profile}")
+    found = json.loads(app.result(f"tries-{profile}"))
+    say(f"  {profile}: {found}")
+    always = {"open a packet socket", "become more important"}
+    assert {name for name, outcome in found.items() if outcome != "done"} == refused | always
+    app.configure(FULL)
+    app.install()
+
+
+ODD = "odd %n $HOME ${HOME} \\\\x41 \"q\" 'r' ; # é [x]*?"
+
+
+def test_a_process_gets_every_byte_of_hostile_values(machine: Machine, before: set[str]) -> None:
+    """Paths and variables full of `%`, `$`, quotes, blanks and backslashes arrive unchanged."""
+    folder = f"/var/lib/odd/{ODD}"
+    value = ODD + "\\\\ $$ %% %h $(id) `id` \\ " + "long" * 2500
+    python = "/opt/odd %n $HOME ${HOME} ; #/bin/python"
+    machine.run(["install", "-d", "-o", "app", "/var/lib/odd", folder, f"{folder}/out"])
+    machine.run(["ln", "-s", str(VENV), python.removesuffix("/bin/python")])
+    machine.write(f"{folder}/env", 'FROM_FILE="50% of $HOME"\n')
+    machine.write(f"{folder}/odd_jobs.py", HANDLERS)
+    machine.write(f"{folder}/dbq.toml", _odd_config(folder, value, python))
+    odd = App(machine, "odd", "app", f"{folder}/dbq.toml", folder)
+    odd.install()
+    odd.enqueue("describe", name="described")
+    said = json.loads(odd.result("described", seconds=30))
+    assert said["argv"][0] == python
+    assert said["argv"][-2:] == ["--config", odd.config]
+    assert said["cwd"] == folder
+    assert said["environment"]["ODD"] == value
+    assert said["environment"]["FROM_FILE"] == "50% of $HOME"
+    assert odd.check() == 0
+    odd.install("--remove")
+    machine.run(["rm", "-r", "/var/lib/odd", python.removesuffix("/bin/python")])
+
+
+def _odd_config(folder: str, value: str, python: str) -> str:
+    """JSON strings are TOML strings too, for what is in these."""
+    keys = {"handlers": "odd_jobs:HANDLERS", "directory": folder, "user": "app", "python": python}
+    keys["environment_file"] = f"{folder}/env"
+    lines = [f"{key} = {json.dumps(text)}" for key, text in keys.items()]
+    variables = {"OUT": f"{folder}/out", "ODD": value}
+    given = ", ".join(f"{key} = {json.dumps(text)}" for key, text in variables.items())
+    queue = f"[queue]\nfile = {json.dumps(f'{folder}/queue.tsv')}\n[worker]\n"
+    return 'name = "odd"\n' + queue + "\n".join([*lines, f"environment = {{ {given} }}"])
+
+
+def test_a_failure_is_reported(app: App) -> None:
+    """A worker that cannot run its handlers fails, and the journal says so at priority err."""
+    app.rest()
+    app.machine.run(["mv", "/srv/app/app_jobs.py", "/srv/app/away"])
+    app.machine.run(["systemctl", "start", app.unit("worker.service")], check=False)
+    report = f"journalctl --priority=err --identifier={app.unit('failed')} --output=cat"
+    wanted = re.compile(rf"{app.unit('worker')} failed \(exit-code, exited \d\).*\n.*app_jobs")
+    found: list[str] = []
+
+    def reported() -> bool:
+        found[:] = wanted.findall(app.machine.run(report).stdout)
+        return bool(found)
+
+    app.machine.wait("the report", reported, seconds=20)
+    say(f"  {found[0]}")
+    app.machine.run(["mv", "/srv/app/away", "/srv/app/app_jobs.py"])
+    app.machine.run(["systemctl", "start", app.unit("worker.service")])
+
+
+# --- Later ---------------------------------------------------------------------------------------
+
+
+def test_two_instances_live_side_by_side(app: App) -> None:
+    """A second config whose name begins like the first comes and goes and the first stays."""
+    other = App(app.machine, "app-worker", "app", "/etc/app/other.toml", "/var/lib/app/other")
+    other.configure(BASIC.replace("/var/lib/app/", "/var/lib/app/other/"))
+    other.install()
+    other.enqueue("note", name="mine")
+    other.result("mine", seconds=30)
+    other.install("--remove")
+    assert app.check() == 0
+    assert app.state("worker.path") == "active"
+
+
+def test_a_change_of_the_config_is_taken_over(app: App) -> None:
+    """What the config no longer names goes, with its stamp and a moved queue's wake file."""
+    stamp = app.machine.path("/var/lib/systemd/timers/stamp-dbq-app-recurring@worker-report.timer")
+    assert stamp.exists()
+    moved = dataclasses.replace(app, folder="/var/lib/app/moved")
+    moved.configure(BASIC.replace("/var/lib/app/queue", "/var/lib/app/moved/queue"))
+    said = moved.install()
+    assert "deleted /etc/systemd/system/dbq-app-recurring@worker-report.timer" in said
+    assert not stamp.exists()
+    assert not app.machine.path("/var/lib/app/queue.wake").exists()
+    moved.enqueue("note", name="moved")
+    moved.result("moved", seconds=30)
+    app.configure(FULL)
+    app.install()
+    assert app.check() == 0
+
+
+def test_all_is_up_again_after_a_boot(app: App) -> None:
+    """Timers and path come back by themselves, and a slot missed meanwhile is made up for once."""
+    app.machine.run(["systemctl", "start", app.unit("recurring@worker-report.service")])
+    app.machine.run("touch -d '3 days ago' /var/lib/systemd/timers/stamp-dbq-app-recurring@*.timer")
+    marks = app.machine.path("/var/lib/app/queue.recurring")
+    marks.write_text(
+        re.sub("^[0-9]+", lambda m: f"{int(m[0]) - 86400}", marks.read_text(), flags=re.M)
+    )
+    app.machine.power_off()
+    app.machine.boot()
+    app.result("report")
+    assert app.check() == 0
+    app.enqueue("note", name="after-boot")
+    app.result("after-boot", seconds=20)
+
+
+def test_status_tells_runs(app: App) -> None:
+    """`--status` names every entry with its next run."""
+    said = app.install("--status")
+    say(said)
+    for label in ("worker", "worker (wake)", "worker-report", "prune", "health"):
+        assert label in said
+    assert time.strftime("%Y-%m-%d") in said
+
+
+def test_an_edited_unit_is_not_overwritten(app: App) -> None:
+    """A unit changed by hand stops the install, which shows the change, until --force."""
+    unit = f"/etc/systemd/system/{app.unit('worker.timer')}"
+    app.machine.run(f"echo '# mine' >> {unit}")
+    assert "# mine" in app.install(check=False)
+    app.install("--force")
+    assert app.check() == 0
+    backups = app.machine.path("/var/lib/dbbasic-queue/backups")
+    assert "# mine" in next(backups.iterdir()).read_text()
+    app.machine.run("rm -r /var/lib/dbbasic-queue/backups")
+
+
+def test_remove_leaves_nothing(app: App, before: set[str]) -> None:
+    """After `--remove` the disk and systemd are as they were; the queue stays."""
+    app.enqueue("slow", name="last", seconds=3)
+    app.machine.wait("the job", app.machine.path(f"{app.folder}/out/last.begun").exists)
+    app.install("--remove")
+    assert app.machine.path(f"{app.folder}/out/last").exists(), "the job in hand was killed"
+    assert _disk(app.machine) - before == set()
+    assert before - _disk(app.machine) == set()
+    assert not app.machine.path("/var/lib/app/queue.wake").exists()
+    assert app.machine.path("/var/lib/app/queue.tsv").exists()
+    app.machine.wait("silence", lambda: not _loaded(app.machine, ""), seconds=20)
+
+
+def _loaded(machine: Machine, scope: str, user: str = "root") -> str:
+    """The units of ours that a service manager knows."""
+    environment = {"XDG_RUNTIME_DIR": f"/run/user/{machine.uid(user)}"}
+    command = f"systemctl {scope} list-units --all --no-legend --plain 'dbq-*'"
+    return machine.run(command, user=user, environment=environment).stdout
+
+
+# --- A user's own units --------------------------------------------------------------------------
+
+USERS = """
+[queue]
+file = "queue.tsv"
+[worker]
+handlers = "app_jobs:HANDLERS"
+directory = "/srv/app"
+python = "/opt/dbq/venv/bin/python"
+environment = { OUT = "{out}", SHARED_GROUP = "{group}" }
+[[recurring]]
+name = "daily"
+type = "note"
+payload = { name = "daily" }
+schedule = "@daily"
+catch_up = true
+[prune]
+completed = "7d"
+"""
+
+
+def test_a_user_without_a_manager_is_told_so(machine: Machine) -> None:
+    """Where no service manager of the user runs, nothing is written and the way out is named."""
+    zoe = App(machine, "zoe", "zoe", "/home/zoe/app/dbq.toml", "/home/zoe/app")
+    zoe.configure(USERS)
+    said = zoe.install("--user", user="zoe", check=False)
+    assert "loginctl enable-linger zoe" in said
+    assert not machine.path("/home/zoe/.config/systemd").exists()
+
+
+def test_user_units_work_and_leave_nothing(machine: Machine) -> None:
+    """The same for a user's own service manager: installed, woken, and gone without a trace."""
+    machine.run("loginctl enable-linger zoe")
+    machine.run(
+        "install -d -o zoe -g zoe /home/zoe/.config /home/zoe/.local /home/zoe/.local/state"
+    )
+    ready = f"systemctl is-active user@{machine.uid('zoe')}.service"
+    machine.wait("zoe's manager", lambda: "inactive" not in machine.run(ready, check=False).stdout)
+    first = _disk(machine)
+    zoe = App(machine, "zoe", "zoe", "/home/zoe/app/dbq.toml", "/home/zoe/app")
+    say(zoe.install("--user", user="zoe"))
+    assert zoe.check(user="zoe") == 0
+    enqueued = zoe.enqueue_quickly("woken")
+    _tell(zoe, "woken", enqueued)
+    zoe.enqueue("tries", name="tried")
+    found = json.loads(zoe.result("tried"))
+    assert found["open a packet socket"] != "done"
+    zoe.install("--remove", "--user", "zoe")
+    # The folder of its stamps is the user manager's own.
+    left = {
+        path for path in _disk(machine) - first if not path.startswith("/home/zoe/.local/share")
+    }
+    assert left == set()
+    assert not machine.run("find /home/zoe -name 'stamp-*'").stdout
+    assert not machine.path("/home/zoe/app/queue.wake").exists()
+    machine.wait("silence", lambda: not _loaded(machine, "--user", "zoe"), seconds=20)
