@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test lint build clean
+.PHONY: help demo test e2e lint build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -24,6 +24,20 @@ demo: $(BIN)/.ready ## run the example application: real jobs, from enqueue to t
 
 test: $(BIN)/.ready ## the tests (about two minutes)
 	$(BIN)/python -m pytest
+
+# What boots the machines; debian-archive-keyring lets debootstrap check what it fetches.
+E2E_TOOLS    := debootstrap systemd-nspawn systemd-analyze nsenter setpriv
+E2E_PACKAGES := debootstrap systemd-container systemd util-linux debian-archive-keyring
+DEBIAN       ?= 12
+
+e2e: $(BIN)/.ready ## the installers on a booted Debian, as root (DEBIAN=13 for that release)
+	@test "$$(id -u)" = 0 || { echo "make e2e boots machines and takes root: sudo make e2e" >&2; exit 1; }
+	@for tool in $(E2E_TOOLS); do command -v $$tool >/dev/null && continue; \
+	  echo "e2e: $$tool is missing; installing $(E2E_PACKAGES)"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -q -y --no-install-recommends $(E2E_PACKAGES) && break || exit 1; \
+	done
+	DBQ_E2E_DEBIAN=$(DEBIAN) $(BIN)/python -m pytest -vv --capture=no tests/e2e
 
 lint: $(BIN)/.ready ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -274,7 +274,7 @@ class CronTarget:
         return render(
             "cron/cron.d.j2",
             name=config.name,
-            config=_path_word(config),
+            config=shlex.quote(str(config.path)),
             user=config.worker.user,
             settings=settings,
             lines=lines(config, inline),
@@ -345,7 +345,7 @@ class CrontabTarget:
         return render(
             "cron/crontab.j2",
             name=config.name,
-            config=_path_word(config),
+            config=shlex.quote(str(config.path)),
             begin=begin.decode(),
             end=end.decode(),
             lines=lines(config, commands.environment(config)),
@@ -397,9 +397,3 @@ class CrontabTarget:
         """See `Target.status`."""
         found = self.store.read(block_path(self.user, name))
         return _status(found.text, False, config) if found else []
-
-
-def _path_word(config: Config) -> str:
-    """The config's path as a person would type it in a shell."""
-    quote(str(config.path))
-    return shlex.quote(str(config.path))

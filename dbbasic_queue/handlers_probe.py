@@ -31,7 +31,7 @@ try:
 except BaseException as error:
     found["library_error"] = "%s: %s" % (type(error).__name__, error)
 module, _, attribute = sys.argv[1].partition(":")
-sys.path[0] = os.getcwd()
+sys.path.insert(0, os.getcwd())
 try:
     value = importlib.import_module(module)
     for part in attribute.split("."):

@@ -30,8 +30,12 @@ STARTERS = (".timer", ".path")
 
 _NO_NETWORK = "[worker].hardening = isolated: handlers have no network"
 _NO_WRITING = (
-    "[worker].hardening = {profile}: handlers may write in {folders} only; /home is hidden, /tmp "
-    "their own, and programs that make machine code as they run (PyPy, numba, node, java) fail"
+    "[worker].hardening = {profile}: handlers may write in {folders} only (ReadWritePaths= in a "
+    "drop-in adds to it), see nothing in /home, and have a /tmp of their own"
+)
+_NO_CODE = (
+    "[worker].hardening = {profile}: programs that make machine code as they run fail "
+    "(PyPy, numba, node, java)"
 )
 _NO_SUDO = "handlers cannot become another user: sudo, su and setuid programs do not work"
 _OPEN_FILES = (
@@ -46,6 +50,8 @@ _NO_TIMEOUT = (
     "[worker].timeout is not set: a stop waits for the job in hand however long it takes, "
     "at shutdown for half an hour at most"
 )
+_ROOT = "[worker].user is root: give the jobs a user of their own"
+_OTHER_USER = "the units run as {user}, whose manager this is, not as [worker].user {other}"
 _IDLE = "[worker].linger is not needed: an enqueued job starts the worker at once"
 
 
@@ -65,6 +71,8 @@ class SystemdTarget:
         self.store = Folders(site)
         self.kind = "systemd" if site.user is None else "systemd-user"
         self._manager = Manager(site.user)
+        # One apply plans several times, and to verify takes a while.
+        self._sound: list[Sequence[File]] = []
 
     @property
     def folder(self) -> Path:
@@ -87,18 +95,31 @@ class SystemdTarget:
         """See `Target.verify`."""
         if self.site.live and (why := self._manager.unreachable()):
             return [why]
+        if files in self._sound:
+            return []
         texts = {file.path.name: file.text.decode() for file in files}
-        return unit_faults(texts, for_user=self.site.user is not None, live=self.site.live)
+        faults = unit_faults(texts, for_user=self.site.user is not None, live=self.site.live)
+        self._sound += [] if faults else [files]
+        return faults
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
-        found = self._sandbox_notes(config)
+        found = [*self._user_notes(config), *self._sandbox_notes(config)]
         if config.worker.timeout is None:
             found.append(_NO_TIMEOUT)
         if config.worker.linger:
             found.append(_IDLE)
+        return found
+
+    def _user_notes(self, config: Config) -> list[str]:
+        user, other = self.site.user, config.worker.user
+        if user is None:
+            return [_ROOT] if other == "root" else []
+        found = []
+        if other not in (None, user):
+            found.append(_OTHER_USER.format(user=user, other=other))
         if self.site.live and not self._manager.lingers():
-            found.append(_LINGER.format(user=self.site.user))
+            found.append(_LINGER.format(user=user))
         return found
 
     def _sandbox_notes(self, config: Config) -> list[str]:
@@ -110,6 +131,8 @@ class SystemdTarget:
             log = [config.log.file] if config.log else []
             paths = dict.fromkeys(str(file.parent) for file in [config.queue.file, *log])
             found.append(_NO_WRITING.format(profile=profile, folders=" and ".join(paths)))
+        if profile != "compat":
+            found.append(_NO_CODE.format(profile=profile))
         return [*found, _NO_SUDO]
 
     # --- In force or not
@@ -184,16 +207,24 @@ class SystemdTarget:
                 self._manager.run("clean", "--what=state", "--", change.path.name)
 
     def _wake_files(self, plan: Plan, files: Sequence[File]) -> None:
-        """Make the wake file, take away one that is no longer looked at."""
+        """Make the wake file, take away one that no path unit looks at any more."""
         wanted = [wake for file in files if (wake := _wake_of(file.text))]
         before = [change.before.text for change in plan.changes if change.before]
         for wake in (wake for text in before if (wake := _wake_of(text))):
-            if wake not in wanted:
+            if wake not in self._wakes():
                 drop_wake(wake)
         for wake in wanted:
             user = self._worker_user(files)
             if wake_fault(wake, _queue_of(wake), user):
                 make_wake(wake, _queue_of(wake), user)
+
+    def _wakes(self) -> set[Path]:
+        """All wake files that installed path units look at: two configs may share a queue."""
+        found = set()
+        for path in self.site.below(self.folder).glob("dbq-*-worker.path"):
+            if path.is_file() and (wake := _wake_of(path.read_bytes())):
+                found.add(wake)
+        return found
 
     def _worker_user(self, files: Sequence[File]) -> str:
         if self.site.user is not None:

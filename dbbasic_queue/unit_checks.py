@@ -162,12 +162,20 @@ def _all(units: Units) -> Iterator[tuple[str, Setting]]:
 
 def _schedules(units: Units) -> Iterator[str]:
     """Schedules that systemd does not understand, or that never come."""
-    for name, setting in _all(units):
-        if setting.key == "OnCalendar":
-            done = _analyze("calendar", "--", setting.value)
-            if done and (done.returncode or "Next elapse: never" in done.stdout):
-                said = " ".join((done.stderr or done.stdout).split())
-                yield f"{name}: OnCalendar={setting.value}: {said}"
+    schedules = [(name, each.value) for name, each in _all(units) if each.key == "OnCalendar"]
+    if not schedules or _calendar_fault(*(value for _, value in schedules)) is None:
+        return
+    for name, value in schedules:
+        if said := _calendar_fault(value):
+            yield f"{name}: OnCalendar={value}: {said}"
+
+
+def _calendar_fault(*expressions: str) -> str | None:
+    """What systemd-analyze has against one of these calendar expressions, or None."""
+    done = _analyze("calendar", "--", *expressions)
+    if done and (done.returncode or "Next elapse: never" in done.stdout):
+        return " ".join((done.stderr or done.stdout).split())
+    return None
 
 
 def _verified(texts: Mapping[str, str], *, for_user: bool, live: bool) -> list[str]:
@@ -188,10 +196,10 @@ def _verified(texts: Mapping[str, str], *, for_user: bool, live: bool) -> list[s
             raise InstallError("systemd-analyze is missing, so the units cannot be verified")
         return []
     _refuse_old(done.stderr)
-    lines = [line.removeprefix(f"{folder}/") for line in done.stderr.splitlines()]
-    if not live:  # what another machine has installed is not to be seen here
-        lines = [line for line in lines if not line.endswith(": No such file or directory")]
-    if done.returncode == 0 or (not live and not lines):
+    said = [line.removeprefix(f"{folder}/") for line in done.stderr.splitlines()]
+    # What programs another machine has is not to be seen from here.
+    lines = [line for line in said if live or not line.endswith(": No such file or directory")]
+    if done.returncode == 0 or (said and not lines):
         return []
     ours = [line for line in lines if line.startswith("dbq-") or " dbq-" in line] or lines
     return list(dict.fromkeys(ours)) or [f"systemd-analyze verify: exit {done.returncode}"]

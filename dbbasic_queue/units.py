@@ -107,7 +107,8 @@ class _Writer:
             stop_seconds=timeout + GRACE_SECONDS if timeout else None,
             rewake=f"{self.prefix}-rewake.service",
         )
-        again = ["/usr/bin/find", wake, "!", "-neweram", wake, "-exec", "touch", "-c", "{}", "+"]
+        touch = ["/usr/bin/touch", "-c", "{}", "+"]
+        again = ["/usr/bin/find", wake, "!", "-neweram", wake, "-exec", *touch]
         self._service(
             "rewake",
             "rewake.service",

@@ -165,6 +165,20 @@ def test_removal_when_the_config_is_gone_or_renamed(
     assert "the config cannot be read" in capsys.readouterr().out
 
 
+def test_a_lost_manifest_is_a_difference(
+    run: Callable[..., int], root: Path, config: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files are right, but removal would not know them: --check and --diff say so."""
+    run(*config)
+    (root / "var/lib/dbbasic-queue/installed/myapp.cron.json").unlink()
+    assert run(*config, "--check") == 1
+    capsys.readouterr()
+    assert run(*config, "--diff") == 1
+    assert "the manifest is not" in capsys.readouterr().out
+    assert run(*config) == 0
+    assert run(*config, "--check") == 0
+
+
 def test_two_configs_side_by_side(run: Callable[..., int], root: Path, tmp_path: Path) -> None:
     """Each has its own file and manifest; removing one leaves the other."""
     for name in ("one", "two"):

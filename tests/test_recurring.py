@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import dbbasic_queue
 from dbbasic_queue import machine_time, recurring, slot_marks
 from dbbasic_queue.config import Config, parse
 from dbbasic_queue.errors import ConfigError, JobExists, StorageError, TableError
@@ -259,6 +260,26 @@ def test_job_ids() -> None:
     }
     assert len(ids) == 8
     assert all(re.fullmatch("[A-Za-z0-9_-]{1,64}", each) for each in ids)
+
+
+def test_with_a_real_queue(tmp_path: Path) -> None:
+    """A slot's job, run and pruned from the table, is not enqueued again; the next slot's is."""
+    configured = config(tmp_path, CATCH_UP)
+    queue = dbbasic_queue.Queue(configured.queue.file, "normal")
+    first = enqueue(configured, "report", queue, NIGHT)
+    assert queue.get_job(first.job_id) is not None
+    assert queue.process_jobs({"generate": lambda payload: payload["of"]}).completed == 1
+    assert queue.prune_jobs(0) == 1
+    assert queue.get_job(first.job_id) is None
+    for ask in range(3):
+        assert run_real(configured, queue, NIGHT + ask) is Verdict.KNOWN
+        assert catch_up(configured, queue, NIGHT + HOUR) == []
+    assert run_real(configured, queue, NIGHT + DAY) is Verdict.ENQUEUED
+    assert [job["id"] for job in queue.list_jobs()] == ["myapp_report_20240503T0200Z"]
+
+
+def run_real(configured: Config, queue: dbbasic_queue.Queue, now: int) -> Verdict:
+    return enqueue(configured, "report", queue, now).verdict
 
 
 def test_unknown_name(tmp_path: Path) -> None:

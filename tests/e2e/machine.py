@@ -16,6 +16,7 @@ Needs root, debootstrap, systemd-container and util-linux. `make e2e` sees to th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,7 +35,11 @@ T = TypeVar("T")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".cache" / "e2e"
-PACKAGES = ("systemd-sysv", "dbus", "libpam-systemd", "dbus-user-session", "python3-venv")
+# For all tests, so that they share one root.
+PACKAGES = (
+    *("systemd-sysv", "dbus", "libpam-systemd", "dbus-user-session"),
+    *("cron", "logrotate", "python3-venv", "strace"),
+)
 VENV = Path("/opt/dbq/venv")
 BOOT_SECONDS = 120
 COMMAND_SECONDS = 120
@@ -64,8 +70,8 @@ class CommandFailed(AssertionError):
 
 def base_root(release: Release, packages: Sequence[str] = PACKAGES) -> Path:
     """The folder of a fresh Debian root with these packages; made if it is not cached yet."""
-    wanted = " ".join([release.codename, *sorted(packages)])
-    digest = hashlib.sha256(wanted.encode()).hexdigest()[:8]
+    packages = sorted(set(packages))
+    digest = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
     root = CACHE / f"debian-{release.codename}-{digest}"
     if root.is_dir():
         say(f"Debian root from the cache: {root.relative_to(CHECKOUT)}")
@@ -98,6 +104,7 @@ def debian_mirror() -> str | None:
     return next((uri for label, _, uri in mirrors if label == "Debian"), None)
 
 
+@cache
 def wheelhouse(release: Release) -> Path:
     """A folder with the checkout's wheel, built now, and with all it depends on."""
     folder = CACHE / f"wheels-{release.python}"
@@ -281,7 +288,7 @@ class Machine:
         return ["nsenter", "--target", str(self._leader), "--all"]
 
     def _join_cgroup(self) -> None:
-        """Become a process of the machine for its systemd too; logind refuses those from outside."""
+        """Be a process of the machine for its systemd too; logind refuses those from outside."""
         for line in Path(f"/proc/{self._leader}/cgroup").read_text().splitlines():
             number, _, path = line.split(":", 2)
             if number == "0":
@@ -354,15 +361,16 @@ def _enter_own_cgroups() -> None:
         (folder / "cgroup.procs").write_text(str(os.getpid()))
 
 
-def _drop_cgroups(pid: int) -> None:
+def _drop_cgroups(pid: int | str) -> None:
     for folder in _cgroups(pid):
-        if folder.is_dir():
-            for path, _, _ in os.walk(folder, topdown=False):
-                os.rmdir(path)
+        for top in folder.parent.glob(folder.name):
+            for path, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):  # of a machine that still runs
+                    os.rmdir(path)
 
 
-def _cgroups(pid: int) -> list[Path]:
-    """Our folder in each hierarchy that systemd counts processes in."""
+def _cgroups(pid: int | str) -> list[Path]:
+    """Our folder in each hierarchy that systemd counts processes in; `*` stands for any."""
     roots = {_cgroup_root(), Path("/sys/fs/cgroup/systemd")}
     return [root / f"dbq-e2e-{pid}" for root in sorted(roots) if root.is_dir()]
 
@@ -374,7 +382,8 @@ def _cgroup_root() -> Path:
 
 
 def _remove_abandoned() -> None:
-    """Take away the disks of test runs that were killed."""
+    """Take away what test runs that were killed left behind."""
+    _drop_cgroups("*")
     for disk in CACHE.glob("machine-*-*"):
         pid = int(disk.stem.rsplit("-", 1)[1])
         if Path(f"/proc/{pid}").exists():

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machine import PACKAGES, VENV, Machine, say
+from machine import VENV, Machine, say
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import cron_reader
@@ -77,8 +77,7 @@ REAL = f"""
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A booted machine with cron, the project and its users."""
-    packages = (*PACKAGES, "cron", "logrotate", "strace")
-    with Machine(os.environ.get("DBQ_E2E_DEBIAN", "12"), packages) as machine:
+    with Machine(os.environ.get("DBQ_E2E_DEBIAN", "12")) as machine:
         machine.install_project()
         machine.run("useradd --system app; useradd --create-home zoe; useradd --create-home max")
         machine.run("install -d -o app /var/lib/app /srv/app")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machine import PACKAGES, VENV, Machine, say
+from machine import VENV, Machine, say
 
 CONFIG = f"""
     name = "app"
@@ -49,8 +49,7 @@ Path("/var/lib/app/written").write_text(str(number))
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A booted machine with logrotate, the project, a queue and a log beside it."""
-    packages = (*PACKAGES, "cron", "logrotate", "strace")
-    with Machine(os.environ.get("DBQ_E2E_DEBIAN", "12"), packages) as machine:
+    with Machine(os.environ.get("DBQ_E2E_DEBIAN", "12")) as machine:
         machine.install_project()
         machine.run("useradd --system app; install -d -o app /var/lib/app")
         machine.write("/srv/app/dbq.toml", CONFIG)

@@ -1,0 +1,149 @@
+"""`dbq check` for another user, as root; and as a user who may not ask for others.
+
+Needs root and the users `nobody` and `daemon`, which every Debian has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dbbasic_queue
+
+USER, OTHER = "nobody", "daemon"
+PROGRAM = """
+import json, os, sys
+sys.path.insert(0, sys.argv[3])
+from dbbasic_queue.check import check
+if sys.argv[2]:
+    import pwd
+    account = pwd.getpwnam(sys.argv[2])
+    os.setgroups([]); os.setgid(account.pw_gid); os.setuid(account.pw_uid)
+print(json.dumps(check(sys.argv[1]).as_dict()))
+"""
+
+
+@pytest.fixture
+def app() -> Iterator[Path]:
+    """An application that belongs to the user, in a folder that all may enter."""
+    assert os.geteuid() == 0, "run these tests as root: make e2e"
+    folder = Path("/var/tmp/dbq-check-as-user")
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "data").mkdir(parents=True)
+    account = pwd.getpwnam(USER)
+    os.chown(folder / "data", account.pw_uid, account.pw_gid)
+    (folder / "jobs.py").write_text("import os\nHANDLERS = {f'{os.getuid()}': print}\n")
+    write(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def write(folder: Path, worker: str = "", more: str = "") -> None:
+    """The config, by Debian's own interpreter, which every user may run."""
+    (folder / "dbq.toml").write_text(
+        f'name = "a"\n[queue]\nfile = "data/queue.tsv"\n[worker]\nhandlers = "jobs:HANDLERS"\n'
+        f'python = "/usr/bin/python3"\nuser = "{USER}"\n'
+        f'environment = {{ PYTHONPATH = "{library(folder)}" }}\n{worker}\n{more}'
+    )
+
+
+def library(folder: Path) -> Path:
+    """A copy of the library and what it needs that the user may read, wherever ours is."""
+    target = folder / "library"
+    if not target.exists():
+        shutil.copytree(Path(dbbasic_queue.__file__).parent, target / "dbbasic_queue")
+        from dbbasic import tsv
+
+        shutil.copytree(Path(tsv.__file__).parent, target / "dbbasic")
+    return target
+
+
+def check(folder: Path, user: str = "") -> dict[str, Any]:
+    """The report, asked for by root or by another user."""
+    config, own = str(folder / "dbq.toml"), str(library(folder))
+    command = ["/usr/bin/python3", "-B", "-c", PROGRAM, config, user, own]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def told(report: dict[str, Any]) -> list[str]:
+    return [f"{each['level']}: {each['where']}: {each['what']}" for each in report["findings"]]
+
+
+def test_handlers_are_imported_as_the_user(app: Path) -> None:
+    """Root's check imports the handlers as the worker's user, and finds nothing wrong."""
+    report = check(app)
+    assert told(report) == []
+    assert report["types"] == [str(pwd.getpwnam(USER).pw_uid)]
+
+
+@pytest.mark.parametrize(
+    ("command", "where", "said"),
+    [
+        ("chown root data", "[queue].file", "nobody may not write in {app}/data: chown nobody"),
+        (
+            "chmod 700 . && chown root .",
+            "",
+            "nobody cannot read {app}/dbq.toml: may not enter {app}",
+        ),
+        ("chmod 600 dbq.toml", "", "nobody cannot read {app}/dbq.toml: permission denied"),
+        ("touch data/queue.lock", "[queue].file", "nobody may not read and write {app}/data/queue"),
+        ("rmdir data", "[queue].file", "{app}/data is not there, and nobody may not make it"),
+        ("chmod 600 jobs.py", "[worker].handlers", "PermissionError"),
+    ],
+)
+def test_what_the_user_may_not_do(app: Path, command: str, where: str, said: str) -> None:
+    """What root may but the worker's user may not is told."""
+    subprocess.run(["sh", "-ec", command], cwd=app, check=True)
+    found = [each for each in check(app)["findings"] if each["where"] == where]
+    assert found
+    assert found[0]["level"] == "fault"
+    assert said.format(app=app) in found[0]["what"]
+
+
+def test_folders_of_log_and_textfile(app: Path) -> None:
+    """The folders of the log and of the textfile are the user's to write, too."""
+    write(app, more='[log]\nfile = "/etc/a.log"\n[health]\ntextfile = "/etc/a.prom"\n')
+    found = [line for line in told(check(app)) if "may not write in /etc" in line]
+    assert len(found) == 1, "the same folder once"
+
+
+def test_environment_file_that_only_root_may_read(app: Path) -> None:
+    """It is fine under systemd and not under cron: a warning; its variables are there."""
+    (app / "env").write_text("A=1\n")
+    (app / "env").chmod(0o600)
+    (app / "jobs.py").write_text("import os\nHANDLERS = {os.environ['A']: print}\n")
+    write(app, worker='environment_file = "env"')
+    report = check(app)
+    assert report["ok"]
+    assert report["types"] == ["1"]
+    (found,) = told(report)
+    assert found.startswith("warning: [worker].environment_file: nobody cannot read")
+    assert "systemd reads it as root, cron cannot" in found
+
+
+def test_who_is_not_root_cannot_ask_for_others(app: Path) -> None:
+    """Another user is told whom to ask, and what is found as that user are warnings."""
+    report = check(app, user=OTHER)
+    assert report["ok"]
+    assert report["types"] == [str(pwd.getpwnam(OTHER).pw_uid)]
+    lines = told(report)
+    assert lines[0].startswith(f"warning: [worker].user: checked as {OTHER}, who is not {USER}")
+    assert any(f"{OTHER} may not write in {app}/data" in line for line in lines)
+
+
+def test_nothing_is_written(app: Path) -> None:
+    """A check as root leaves no file behind that the user could stumble over."""
+    library(app)
+    before = sorted(app.rglob("*"))
+    check(app)
+    assert sorted(app.rglob("*")) == before
