@@ -22,7 +22,12 @@ $(BIN)/.ready: pyproject.toml
 demo: $(BIN)/.ready ## run the example application: real jobs, from enqueue to the finished file
 	@$(BIN)/python examples/demo.py
 
-test: $(BIN)/.ready ## the tests (about two minutes)
+# The released 1.0.0 and the dbbasic-tsv of its time, whose files we read and which read ours.
+.cache/v1/.ready: | $(BIN)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .cache/v1 dbbasic-queue==1.0.0 dbbasic-tsv==1.0.2
+	@touch $@
+
+test: $(BIN)/.ready .cache/v1/.ready ## the tests (about two minutes)
 	$(BIN)/python -m pytest
 
 # What boots the machines; debian-archive-keyring lets debootstrap check what it fetches.

@@ -1,13 +1,16 @@
 """dbbasic-queue: background jobs for one server, in one plain-text TSV file.
 
->>> import os, tempfile
->>> os.environ["DBQ_FILE"] = tempfile.mkdtemp() + "/queue.tsv"
->>> from dbbasic_queue import enqueue, process_jobs, get_job
->>> job_id = enqueue("greet", {"name": "Zoë"})
->>> process_jobs({"greet": lambda payload: "Hello " + payload["name"]}).completed
+>>> import tempfile
+>>> from dbbasic_queue import Queue
+>>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+>>> job_id = queue.enqueue("greet", {"name": "Zoë"})
+>>> queue.process_jobs({"greet": lambda payload: "Hello " + payload["name"]}).completed
 1
->>> get_job(job_id)["result"]
+>>> queue.get_job(job_id)["result"]
 'Hello Zoë'
+
+`enqueue`, `process_jobs` and the others are the same on the default queue: `$DBQ_FILE`, or
+`data/queue.tsv` below the working directory.
 """
 
 from .backoff import Backoff

@@ -86,12 +86,6 @@ class Agenda:
             return None
         return (heapq.heappop(heap) if from_heap else read.pop()) & _MASK
 
-    def due(self, now: int) -> tuple[int, int | None]:
-        """How many jobs are due at `now`, and since when the first of them is."""
-        limit = (now + 1) << _SHIFT
-        entries = [entry for entry in (*self._read, *self._heap) if entry < limit]
-        return len(entries), min(entries) >> _SHIFT if entries else None
-
     def next_time(self) -> int | None:
         """When the next job is due, in Unix seconds; None when none is pending."""
         first = self._heap[:1] + self._read[-1:]

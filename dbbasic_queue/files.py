@@ -27,6 +27,15 @@ def open_sibling(path: Path, table: Path) -> int:
     return fd
 
 
+def sync_folder(path: Path) -> None:
+    """Return when what was made, renamed and deleted in a folder is on disk. Raises `OSError`."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 # Bytes a write. A longer one makes the kernel (Linux, ext4 with large folios) keep the file in big
 # pieces of memory, in which each small write afterwards costs 4 microseconds instead of 1.
 SLICE: Final = 1 << 16

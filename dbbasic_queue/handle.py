@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 
 
 class Handle:
@@ -17,7 +18,17 @@ class Handle:
     that syncs in 100 (Linux since 6.13, multigrain timestamps).
     """
 
-    __slots__ = ("_descriptors", "_name", "_number", "_path", "fd", "identity", "writable")
+    __slots__ = (
+        "_descriptors",
+        "_failed",
+        "_name",
+        "_number",
+        "_path",
+        "_syncing",
+        "fd",
+        "identity",
+        "writable",
+    )
 
     def __init__(self, path: str, *, writable: bool) -> None:
         self.fd = -1
@@ -32,6 +43,8 @@ class Handle:
         self._name = os.fsencode(path)
         self._number = b"%d" % self.fd
         self._descriptors = _own_descriptors()
+        self._syncing = threading.Lock()
+        self._failed: OSError | None = None
 
     def is_current(self) -> bool:
         """Whether this is the file that the path leads to now."""
@@ -48,6 +61,22 @@ class Handle:
     def size(self) -> int:
         """Its length in bytes."""
         return os.lseek(self.fd, 0, os.SEEK_END)
+
+    def sync(self) -> None:
+        """fdatasync(2); once it has failed, it fails for all who wrote through this descriptor.
+
+        The kernel reports an error once to each open file, and marks what it could not write as
+        written. So another thread, whose sync would succeed now, has perhaps lost its write. Who
+        writes next opens the file again. Raises `OSError`.
+        """
+        with self._syncing:
+            if self._failed is None:
+                try:
+                    os.fdatasync(self.fd)
+                except OSError as error:
+                    self._failed, self.writable = error, False
+            if self._failed is not None:
+                raise OSError(self._failed.errno, self._failed.strerror)
 
     def __del__(self) -> None:
         if self.fd >= 0:

@@ -606,14 +606,12 @@ class Ledger:
 
     def stats(self) -> Stats:
         """The state of the queue in numbers. Takes no more than read permission."""
-        agenda = Agenda(self.table)
-        agenda.read()
         now = self.now()
-        ready, since = agenda.due(now)
+        due = [row.run_at for row in self.table.rows([PENDING]) if row.run_at <= now]
         return Stats(
             jobs=self.count_jobs(),
-            ready=ready,
-            latency=max(0, now - since) if since is not None else 0,
+            ready=len(due),
+            latency=now - min(due, default=now),
             last_run=self.claims.last_run(),
             size=self.table.size,
         )

@@ -29,7 +29,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
+import re
 import shutil
 import threading
 import time
@@ -38,10 +40,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from .errors import StorageError, TableError
-from .files import SLICE, open_sibling, write_all
+from .files import SLICE, open_sibling, sync_folder, write_all
 from .handle import Handle, identity
 from .job import COMPLETED
 from .scan import (
@@ -71,6 +73,9 @@ from .tsv import (
     parse_line,
     row_status,
 )
+
+log = logging.getLogger("dbbasic_queue")
+T = TypeVar("T")
 
 FULL: Final = "full"
 NORMAL: Final = "normal"
@@ -138,7 +143,6 @@ class Store:
 
     def after_fork(self) -> None:
         """Start afresh in a forked child, which would share the parent's locks otherwise."""
-        _held.tables = 0
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._forget()
@@ -148,6 +152,7 @@ class Store:
     def _forget(self) -> None:
         self._mutex = threading.RLock()  # flock does not exclude the threads of a process
         self._depth = 0  # how often this thread holds the lock
+        self._exclusive = False
         self._lock_fd = -1
         self._file: Handle | None = None
         self._clean_to = UNKNOWN  # the file is known to end in a newline here
@@ -170,6 +175,7 @@ class Store:
         self._depth += 1
         try:
             if self._depth == 1:
+                self._exclusive = False
                 _held.tables += 1
                 self._look_for_reading(self._lock_shared())
             yield
@@ -179,9 +185,11 @@ class Store:
     def acquire(self) -> None:
         """`writing` without the context manager, for the paths where a microsecond counts."""
         self._mutex.acquire()
-        self._depth += 1
-        if self._depth > 1:
+        if self._depth > 0:
+            self._enter_again()
             return
+        self._depth = 1
+        self._exclusive = True
         _held.tables += 1
         try:
             if self._lock_fd < 0:
@@ -201,6 +209,12 @@ class Store:
         except BaseException:
             self.release()
             raise
+
+    def _enter_again(self) -> None:
+        if not self._exclusive:
+            self._mutex.release()
+            raise RuntimeError("a table that is being read cannot be written under the same lock")
+        self._depth += 1
 
     def _mend(self, note: int) -> None:
         """See to what others have left: a lost header, half a batch, a torn line.
@@ -333,7 +347,8 @@ class Store:
                 os.close(fd)
             with suppress(FileExistsError):  # made by a program that takes no lock
                 os.link(temporary, self.data_file)
-            self._sync_folder()
+            sync_folder(self.data_dir)
+            self._sync_folders_above()
         except OSError as error:
             raise _refused(error, f"cannot make the queue {self.data_file}") from error
         finally:
@@ -344,9 +359,11 @@ class Store:
         first = os.pread(self._fd, 4096, 0)
         if first.startswith(_HEADERS):
             return
-        if HEADER.startswith(first):  # empty, as 1.0.0 leaves it behind when two processes meet
+        # Empty, as 1.0.0 leaves it behind when two processes meet, or as a power cut does then.
+        if len(first) <= len(HEADER) and HEADER.startswith(first.rstrip(b"\0")):
             if mend:
                 self._pwrite(HEADER, 0)
+                self._fdatasync()  # a table that lacks it is none, whatever else is on disk
                 self.size = len(HEADER)
             return
         self._file = None  # looked at again next time, also by a reader
@@ -412,7 +429,7 @@ class Store:
         """Move what stands from `start` to the end into `queue.torn`: out of the way, not lost."""
         torn = os.pread(self._fd, self.size - start, start)
         self._write_aside(torn if torn.endswith(b"\n") else torn + b"\n")
-        os.ftruncate(self._fd, start)
+        self._shorten(start)
         self.size = self._clean_to = start
 
     def _write_aside(self, lines: bytes) -> None:
@@ -458,10 +475,10 @@ class Store:
             os.pwrite(self._lock_fd, note, 0)
         except OSError as error:
             raise _refused(error, f"cannot write to {self.lock_file}") from error
-        try:
-            return self.append(data)
-        finally:
+        offset = self.append(data)  # when it fails, the note stays for the next to look into
+        with suppress(OSError):  # then the next who takes the lock sees that the batch is whole
             os.ftruncate(self._lock_fd, 0)
+        return offset
 
     def _append(self, data: bytes) -> None:
         # Where the kernel can (Linux), at the end as it is at this very moment: a person's
@@ -478,19 +495,31 @@ class Store:
         assert self._file is not None
         size = self._file.size()
         if offset < size <= offset + length:
-            try:
-                os.ftruncate(self._fd, offset)
-            except OSError as error:
-                raise _refused(error, f"cannot shorten the queue {self.data_file}") from error
+            self._shorten(offset)
             size = offset
         self.size, self._clean_to = size, UNKNOWN
+
+    def _shorten(self, size: int) -> None:
+        """Cut the table off at `size`.
+
+        Synced before anything else is written there: of what was cut off and what comes after,
+        a power cut could leave some sectors each, which might make one line.
+        """
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise _refused(error, f"cannot shorten the queue {self.data_file}") from error
+        self._fdatasync()
 
     def _end_batch(self) -> None:
         """Set aside what a process that died in `append_batch` has written of its batch."""
         start = self._start_of_half_batch(self.size)
         if start:
             self._set_aside(start)
-        os.ftruncate(self._lock_fd, 0)
+        try:
+            os.ftruncate(self._lock_fd, 0)
+        except OSError as error:
+            raise _refused(error, f"cannot write to {self.lock_file}") from error
 
     def _start_of_half_batch(self, size: int) -> int:
         """Where in the table, `size` bytes long, the batch begins of which a part is missing.
@@ -566,7 +595,7 @@ class Store:
     def _strike(self, row: Row) -> None:
         """Blank a line's beginning, as far as one sector goes: by this one write it is dead."""
         self._killed = True
-        end = min(_end_of(row), _sector_end(row))
+        end = _strike_end(row)
         self._pwrite(b" " * (end - row.offset), row.offset)
 
     def _blank(self, row: Row) -> None:
@@ -574,7 +603,7 @@ class Store:
 
         Blanks there alone would be a malformed line after a power cut.
         """
-        start, end = _sector_end(row), _end_of(row)
+        start, end = _strike_end(row), _end_of(row)
         if start < end:
             self._fdatasync()
             self._pwrite(b" " * (end - start), start)
@@ -603,18 +632,17 @@ class Store:
         if file is None:
             return
         try:
-            os.fdatasync(file.fd)
+            file.sync()
         except OSError as error:
             raise _refused(
                 error, f"the queue {self.data_file} may not be on disk: sync failed"
             ) from error
 
-    def _sync_folder(self) -> None:
-        fd = os.open(self.data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    def _sync_folders_above(self) -> None:
+        """They may be new as well, and a new folder is on disk when the one above it is synced."""
+        for folder in self.data_dir.parents:
+            with suppress(OSError):  # we may not read it, so we have not made anything in it
+                sync_folder(folder)
 
     # -- finding a job -----------------------------------------------------------------------------
 
@@ -708,17 +736,24 @@ class Store:
 
     def count_by_status(self) -> Counter[str]:
         """How many rows there are in each state, without building rows."""
-        for _ in range(3):  # again when a row moved from where we had been to where we had not
-            file, size = self.snapshot()
-            moved = self.moved(0, size, file)
-            counts: Counter[bytes] = Counter()
-            for offset, piece in self.pieces(0, size, file):
-                counts.update(row_status().findall(piece))
-                if moved:
-                    counts.subtract(outdated_in(piece, offset, moved))
-            if not self.moved(size, None, file):
-                break
-        return Counter({status.decode(): count for status, count in counts.items()})
+        for _ in range(3):
+            counts, settled = self._count()
+            if settled:
+                return counts
+        with self.reading():  # rows move faster than they are counted: hold them
+            return self._count()[0]
+
+    def _count(self) -> tuple[Counter[str], bool]:
+        """The counts; false when a row has moved meanwhile from where we had not been yet."""
+        file, size = self.snapshot()
+        moved = self.moved(0, size, file)
+        counts: Counter[bytes] = Counter()
+        for offset, piece in self.pieces(0, size, file):
+            counts.update(row_status().findall(piece))
+            if moved:
+                counts.subtract(outdated_in(piece, offset, moved))
+        by_name = Counter({status.decode(): count for status, count in counts.items()})
+        return by_name, not self.moved(size, None, file)
 
     # -- writing it all anew -----------------------------------------------------------------------
 
@@ -745,24 +780,35 @@ class Store:
         rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
         So do owner, mode and extended attributes. Call it under the exclusive lock.
         """
+        return self._replace(lambda fd: self._write_kept(fd, drop, still))
+
+    def replace_with(self, table: bytes) -> None:
+        """Put a whole other table in the place of this one. Call it under the exclusive lock."""
+        if not table.startswith(_HEADERS):
+            raise TableError(f"not a queue table: it begins with {table[:80]!r}, not the header")
+        self._replace(lambda fd: write_all(fd, table))
+
+    def _replace(self, write: Callable[[int], T]) -> T:
+        """Let `write` fill a new file, and put it, synced, in the place of the table."""
+        self._remove_leftovers()
         temporary = self._temporary()
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 self._keep_owner(fd, temporary)
-                dropped = self._write_kept(fd, drop, still)
+                answer = write(fd)
                 os.fsync(fd)
             finally:
                 os.close(fd)
             os.rename(temporary, self.data_file)
-            self._sync_folder()
+            sync_folder(self.data_dir)
         except OSError as error:
             raise _refused(error, f"cannot write the queue {self.data_file} anew") from error
         finally:
             with suppress(OSError):
                 os.unlink(temporary)
         self.size = self._clean_to = self._open(writable=True).size()
-        return dropped
+        return answer
 
     def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[Row], bool] | None) -> int:
         """Copy all lines but those that go; returns how many of `drop` went."""
@@ -840,11 +886,21 @@ class Store:
     def _temporary(self) -> Path:
         return self.data_file.with_name(f".{self.data_file.name}.{os.urandom(6).hex()}.tmp")
 
+    def _remove_leftovers(self) -> None:
+        """Remove what a process that was killed has left of a new file; under the lock."""
+        pattern = re.compile(rf"\.{re.escape(self.data_file.name)}\.[0-9a-f]{{12}}\.tmp")
+        for name in filter(pattern.fullmatch, os.listdir(self.data_dir)):
+            with suppress(OSError):
+                os.unlink(self.data_dir / name)
+
     def compact_if_moved(self) -> None:
         """`compact`, when this process has moved rows since the last time."""
         if self._killed:
             self._killed = False
-            self.compact()
+            try:
+                self.compact()
+            except StorageError as error:  # no space for a second file: the first is good, too
+                log.warning("not compacted: %s", error, extra={"event": "not compacted"})
 
     def compact(self) -> bool:
         """Rewrite the table when dead lines make up a quarter of it and 1 MiB; says whether."""
@@ -863,9 +919,16 @@ def _end_of(row: Row) -> int:
     return row.offset + len(row.line) - 1
 
 
-def _sector_end(row: Row) -> int:
-    """Where the sector ends in which a row begins."""
-    return (row.offset // SECTOR + 1) * SECTOR
+def _strike_end(row: Row) -> int:
+    """Where the sector ends in which a row begins, or the row itself.
+
+    Or before a character that goes on in the next sector: the half of one that would be left, were
+    the process killed then, makes the file no UTF-8, which 1.0.0 reads not at all.
+    """
+    end = min(_end_of(row), (row.offset // SECTOR + 1) * SECTOR)
+    while row.line[end - row.offset] & 0xC0 == 0x80:
+        end -= 1
+    return end
 
 
 class _Held(threading.local):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,17 +143,9 @@ class JobTable(Store, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hin
     def restore(self, backup_path: Path) -> None:
         """Put the table that `backup` made in the place of this one."""
         # Plain: copies over the file that others are reading.
-        source = Path(backup_path) / self.data_file.name
-        temporary = self._temporary()
+        data = (Path(backup_path) / self.data_file.name).read_bytes()
         with self.writing():
-            try:
-                shutil.copy2(source, temporary)
-                JobTable(temporary)._look_for_reading()
-                os.rename(temporary, self.data_file)
-                self._sync_folder()
-            finally:
-                with suppress(OSError):
-                    os.unlink(temporary)
+            self.replace_with(data)
 
     def stats(self) -> dict[str, Any]:
         """Name, columns, rows and size of the table."""

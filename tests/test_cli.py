@@ -62,6 +62,7 @@ def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "dbbasic_queue.cli", *args],
         cwd=cwd,
+        env={k: v for k, v in os.environ.items() if not k.startswith("DBQ_")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

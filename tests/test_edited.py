@@ -156,6 +156,16 @@ def test_malformed_lines_are_kept_byte_for_byte(path: Path) -> None:
     assert len(fsck.check(queue)) == len(MALFORMED)
 
 
+def test_only_jobs_count_as_ready(path: Path) -> None:
+    """A malformed line that looks pending, or the old line of a moved job, keeps nobody waiting."""
+    content = write(path, text("x9", run_at=7, result="a\tb"), b" " + text("y8")[1:], text("a1"))
+    content += text("b2", run_at=8) + text("c3", run_at=4_000_000_000)
+    overwrite(path, content + own(len(content), "a1", run_at=9, moved=True))
+    stats = Queue(path, clock=lambda: 10.9).stats()
+    assert (stats.ready, stats.latency, stats.jobs["pending"]) == (2, 2, 3)
+    assert Queue(path, clock=lambda: 7).stats()[1:3] == (0, 0)
+
+
 def test_of_two_lines_with_one_id_the_later_is_the_job(path: Path) -> None:
     """When a person has copied a line, a job's id means the later one, and fsck tells."""
     write(path, text("a1", attempts=1), text("b2"), text("a1", attempts=2), text("c3"))

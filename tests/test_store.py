@@ -389,6 +389,17 @@ def test_an_error_under_the_lock_lets_go_of_it(table: JobTable, path: Path) -> N
     add(table, "c3")
 
 
+def test_a_reader_cannot_turn_writer(table: JobTable, path: Path) -> None:
+    """To write while only the readers' lock is held is a mistake of the program, and refused."""
+    add(table, "a1")
+    with table.reading(), pytest.raises(RuntimeError, match="cannot be written"), table.writing():
+        pass
+    assert not holds_lock(path)
+    with table.writing(), table.reading(), table.writing():
+        assert states(table) == {"a1": "pending"}
+    add(table, "b2")
+
+
 def test_threads_take_turns(table: JobTable, path: Path) -> None:
     """Threads that share one table object lose no row."""
 
@@ -428,11 +439,10 @@ def test_a_child_waits_for_its_parents_lock(queue: Queue, monkeypatch: pytest.Mo
             with queue.table.writing():
                 return "entered"
         except StorageError as error:
-            assert error.errno == errno.EAGAIN
-            return "has to wait"
+            return errno.errorcode[error.errno or 0]
 
     with queue.table.writing():
-        assert in_child(enter) == "has to wait"
+        assert in_child(enter) == "EAGAIN"
     assert in_child(enter) == "entered"
 
 
@@ -1073,6 +1083,26 @@ def test_a_prune_takes_only_what_is_old_when_it_holds_the_lock(
     assert before.keys() - after <= gone
     assert pruned == len(before) - len(after)
     assert [found.kind for found in fsck.check(queue)] == ["malformed"]  # the line more
+
+
+def test_what_a_killed_rewrite_has_left_is_removed(queue: Queue, path: Path) -> None:
+    """`kill -9` in a prune leaves the table as it was; the next prune removes the half new file."""
+    fill(queue)
+    content = path.read_bytes()
+    pid = os.fork()
+    if pid == 0:
+        os.rename = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+        queue.prune_jobs(0)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    assert path.read_bytes() == content
+    litter = names(path.parent) - {"queue.tsv", "queue.lock", "queue.claims"}
+    assert len(litter) == 1
+    others = {".queue.tsv.swp", ".queue2.tsv.0123456789ab.tmp", "queue.tmp"}
+    for name in others:
+        (path.parent / name).touch()
+    assert queue.prune_jobs(0) == 4
+    assert names(path.parent) == {"queue.tsv", "queue.lock", "queue.claims"} | others
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "write", "fchown", "open"])

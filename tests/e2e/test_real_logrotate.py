@@ -19,7 +19,7 @@ from machine import VENV, Machine, say
 CONFIG = f"""
     name = "app"
     queue.file = "/var/lib/app/queue.tsv"
-    log = {{ file = "/var/lib/app/dbq log.log", frequency = "daily", rotate = 20 }}
+    log = {{ file = "/var/lib/app/dbq log.log", frequency = "daily", rotate = 40 }}
     [worker]
     handlers = "app_jobs:HANDLERS"
     python = "{VENV}/bin/python"
@@ -108,6 +108,39 @@ def test_no_line_is_lost_while_a_worker_writes(machine: Machine) -> None:
     assert found == list(range(int(written.read_text())))
     say(f"{len(found)} lines, all there")
     assert state(queue) == before
+
+
+def test_no_line_of_the_real_worker_is_lost(machine: Machine) -> None:
+    """One worker after the other, rotations in between and meanwhile: each job is logged once."""
+    queue = "from pathlib import Path; from dbbasic_queue import Queue; q = Queue(Path({!r}))"
+    code = queue.format("/var/lib/app/real.tsv") + "; [q.enqueue('nap', {}) for _ in range(400)]"
+    machine.write(
+        "/srv/app/app_jobs.py", "import time\nHANDLERS = {'nap': lambda _: time.sleep(0.01)}\n"
+    )
+    machine.write("/srv/app/real.toml", CONFIG.replace("queue.tsv", "real.tsv"))
+    machine.run([f"{VENV}/bin/python", "-c", code], user="app")
+    work = f"{VENV}/bin/python -m dbbasic_queue.cli work --config /srv/app/real.toml --limit 10"
+    loop = f"cd /srv/app; for run in $(seq 40); do {work}; echo $run >/var/lib/app/run; done"
+    machine.run(f"({loop}) >/var/lib/app/output 2>&1 &", user="app")
+
+    def run() -> int:
+        path = machine.path("/var/lib/app/run")
+        return int(path.read_text() or 0) if path.exists() else 0
+
+    rotations, seen = 0, 0
+    while seen < 40:
+        # Whoever had the log open at one rotation has ended before the next: see delaycompress.
+        enough = min(seen + 2, 40)
+        machine.wait("the end of two workers", lambda enough=enough: run() >= enough)
+        seen = run()
+        machine.run("logrotate --force /etc/logrotate.d/dbq-app")
+        rotations += 1
+    text = b"".join(logs(machine).values())
+    done = re.findall(rb" completed nap (\w+) in ", text)
+    assert (len(done), len(set(done))) == (400, 400)
+    assert sorted(done) == sorted(re.findall(rb" started nap (\w+), ", text))
+    assert machine.path("/var/lib/app/output").read_text() == ""
+    say(f"400 jobs, 40 workers, {rotations} rotations: each job is in the log once")
 
 
 def test_the_rotated_files_are_the_users(machine: Machine) -> None:

@@ -1,0 +1,117 @@
+"""The invariants: asked by a fresh process of what a run that was cut short has left.
+
+* Each acknowledged job is there, exactly once, in a state it may be in; each other job is wholly
+  there or not at all (history.py says which).
+* The engine's readers see what the independent reader sees.
+* Nobody is blocked, nothing is malformed that was not so before; a batch is there whole or not.
+* Work goes on: whatever is unfinished runs exactly once more and ends; nothing finished runs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dbbasic_queue import Queue, current_job, store
+
+from . import child
+from .history import History
+from .reader import FINISHED, Seen, View, read
+from .scenarios import NOW, TABLE
+
+LATER = NOW + 1_000_000
+
+
+def check(
+    root: Path, history: History, floors: dict[str, int], *, power_cut: bool = False
+) -> list[str]:
+    """What is wrong with the table below `root`, found by a fresh process; [] if nothing."""
+
+    def look(tell: Callable[[Any], None]) -> None:
+        for problem in _look(root / TABLE, history, floors, power_cut):
+            tell(problem)
+
+    end = child.run(look)
+    if end.blocked:
+        return [*end.told, f"blocked: a fresh process did not end in {child.PATIENCE} s"]
+    return [*end.told, *([f"a fresh process died of signal {end.signal}"] if end.signal else [])]
+
+
+def _look(
+    path: Path, history: History, floors: dict[str, int], power_cut: bool
+) -> Iterator[str]:
+    if power_cut:
+        store._boot = b"the kernel after the power cut"
+    found = read(path)
+    yield from history.problems(found, floors)
+    queue = Queue(path, clock=lambda: LATER)
+    yield from _readers_agree(queue, found)
+    with queue.table.writing():  # sees to what was left
+        pass
+    mended = read(path)
+    yield from history.problems(mended, floors)
+    if mended.torn or not mended.header:
+        yield f"not mended: torn {mended.torn!r}, header {mended.header}"
+    if not power_cut:
+        if mended.malformed != history.malformed:
+            yield f"malformed lines: {mended.malformed}"
+        for group in history.groups:
+            there = [name for name in group if name in mended.jobs]
+            if there and len(there) < len(group):
+                yield f"of a batch of {len(group)} jobs there are {len(there)}"
+    yield from _work_goes_on(queue, mended)
+
+
+def _readers_agree(queue: Queue, found: View) -> Iterator[str]:
+    """What the engine's readers say is what stands in the file, before a writer has mended it."""
+    jobs = list(queue.list_jobs())
+    listed = {job["id"]: job["status"] for job in jobs}
+    expected = {name: seen.status for name, seen in found.jobs.items()}
+    if listed != expected or len(listed) != len(jobs):
+        yield f"list_jobs says {listed}, the file {expected}"
+    counts = {status: n for status, n in queue.count_jobs().items() if n}
+    if counts != dict(Counter(expected.values())):
+        yield f"count_jobs says {counts}, the file {dict(Counter(expected.values()))}"
+    for name, seen in found.jobs.items():
+        job = queue.get_job(name)
+        if job is None or (job["status"], job["attempts"]) != (seen.status, seen.attempts):
+            yield f"get_job says {job}, the file {seen}"
+
+
+def _work_goes_on(queue: Queue, before: View) -> Iterator[str]:
+    runs: Counter[str] = Counter()
+
+    def handler(payload: Any) -> str:
+        runs[current_job().id] += 1
+        return "drained"
+
+    new = queue.enqueue("work", {"new": True})
+    types = {seen.type for seen in before.jobs.values()} | {"work"}
+    queue.process_jobs(dict.fromkeys(types, handler), 1000, backoff=lambda attempts: 0)
+    after = read(queue.path)
+    unfinished = {name for name, seen in before.jobs.items() if seen.status not in FINISHED}
+    if runs != Counter(dict.fromkeys(unfinished | {new}, 1)):
+        yield f"unfinished were {sorted(unfinished)}, run were {dict(runs)}"
+    for name, seen in before.jobs.items():
+        expected = _drained(seen) if name in unfinished else seen
+        if after.jobs.get(name) != expected:
+            yield f"{name} was {seen}, and after the work is {after.jobs.get(name)}"
+    if after.jobs.keys() != before.jobs.keys() | {new}:
+        yield f"jobs after the work: {sorted(after.jobs)}, before: {sorted(before.jobs)}, {new}"
+    if Counter(after.malformed) != Counter(before.malformed):
+        yield f"malformed lines were {before.malformed}, and are {after.malformed}"
+    if set(after.twice) & unfinished or after.torn or not after.header:
+        yield f"after the work: two lines of {after.twice}, torn {after.torn!r}"
+
+
+def _drained(seen: Seen) -> Seen:
+    """The state of an unfinished job after its next attempt."""
+    return seen._replace(
+        status="completed",
+        attempts=seen.attempts + 1,
+        run_at=LATER,
+        error="",
+        result='"drained"',
+    )

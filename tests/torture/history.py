@@ -1,0 +1,130 @@
+"""What each job may be after a run was cut short.
+
+One undisturbed run of a scenario is recorded, and the table read after each change: that gives the
+states that each job passes through, and where among them the engine promised something. A run cut
+short may leave any state of that list, but none before the last promise.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .reader import FINISHED, Seen, View, parse
+from .scenarios import TABLE
+from .shim import Change, Step
+
+
+class Moment(NamedTuple):
+    """From which change on a job was in a state."""
+
+    change: int  # its number; -1: before the first
+    state: Seen | None  # None: not in the table
+
+
+class Disk:
+    """The files as the processes see them, while the recorded changes are played again."""
+
+    def __init__(self, files: dict[str, bytes], inodes: dict[str, int]) -> None:
+        self.content = {inodes[path]: data for path, data in files.items()}
+        self.names = {path: inodes[path] for path in files}
+
+    def play(self, change: Change) -> None:
+        """Do what one change did."""
+        kind, path = change.kind, change.path
+        if kind == "write":
+            old = self.content[change.inode].ljust(change.offset, b"\0")
+            end = change.offset + len(change.data)
+            self.content[change.inode] = old[: change.offset] + change.data + old[end:]
+        elif kind == "truncate":
+            old = self.content[change.inode].ljust(change.offset, b"\0")
+            self.content[change.inode] = old[: change.offset]
+        elif kind == "create":
+            self.names[path] = change.inode
+            self.content[change.inode] = b""
+        elif kind == "link":
+            self.names[change.other] = self.names[path]
+        elif kind == "rename":
+            self.names[change.other] = self.names.pop(path)
+        elif kind == "unlink":
+            del self.names[path]
+
+    def table(self) -> bytes:
+        """The table's bytes."""
+        return self.content[self.names[TABLE]] if TABLE in self.names else b""
+
+
+class History:
+    """The recorded run of one scenario."""
+
+    def __init__(
+        self,
+        files: dict[str, bytes],
+        inodes: dict[str, int],
+        folders: list[str],
+        changes: list[Change],
+        steps: list[Step],
+        groups: list[list[str]],
+    ) -> None:
+        self.files = files
+        self.inodes = inodes
+        self.folders = folders
+        self.changes = changes
+        self.steps = steps
+        self.groups = groups
+        self.states: dict[str, list[Moment]] = {}
+        self.acks: list[int] = []  # numbers of the changes that are promises
+        disk = Disk(files, inodes)
+        self.malformed = parse(disk.table()).malformed
+        self._look(-1, parse(disk.table()))
+        for number, change in enumerate(changes):
+            if change.kind == "ack":
+                self.acks.append(number)
+                self._require_kept(change, parse(disk.table()))
+            else:
+                disk.play(change)
+                self._look(number, parse(disk.table()))
+
+    def _look(self, number: int, view: View) -> None:
+        for name in view.jobs:
+            if name not in self.states:
+                self.states[name] = [Moment(-1, None)] if number >= 0 else []
+        for name, moments in self.states.items():
+            state = view.jobs.get(name)
+            if not moments or moments[-1].state != state:
+                moments.append(Moment(number, state))
+
+    def _require_kept(self, change: Change, view: View) -> None:
+        """A promise has to be true already in the undisturbed run."""
+        for name, promised in change.promised:
+            seen = view.jobs.get(name)
+            status = seen.status if seen else "absent"
+            ok = status == promised or (
+                promised == "finished" and status in (*FINISHED, "pending", "processing")
+            )
+            if not ok:
+                raise AssertionError(f"{name} was said to be {promised}, and is {status}")
+
+    def floors(self, acks: int) -> dict[str, int]:
+        """For each job the change up to which its state was promised, after so many promises."""
+        floors: dict[str, int] = {}
+        for number in self.acks[:acks]:
+            for name, _ in self.changes[number].promised:
+                floors[name] = number
+        return floors
+
+    def problems(
+        self, view: View, floors: dict[str, int], *, without_result: bool = False
+    ) -> list[str]:
+        """What in a table contradicts this history; a state may lack its error and result."""
+        found = []
+        for name in view.jobs.keys() | self.states.keys():
+            seen = view.jobs.get(name)
+            moments = self.states.get(name, [])
+            floor = floors.get(name, -1)
+            first = max((i for i, m in enumerate(moments) if m.change <= floor), default=0)
+            allowed = [moment.state for moment in moments[first:]]
+            if without_result:
+                allowed += [state._replace(error="", result="") for state in allowed if state]
+            if seen not in (allowed or [None]):
+                found.append(f"{name} is {seen}, and may be {allowed}")
+        return found

@@ -1,0 +1,370 @@
+"""The operations that are tortured, each on a table made for it.
+
+A scenario has two halves: `prepare` makes the table, undisturbed; `act` is what is cut short. All
+that is random in it comes from the seed, and its clock stands still, so that step 17 of one run is
+step 17 of the next. `act` says aloud what the engine has promised: from then on it has to be true.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dbbasic_queue import Queue, current_job, store
+from dbbasic_queue.agenda import Agenda
+from dbbasic_queue.tsv import HEADER
+from dbbasic_queue.worker import PutBack
+
+NOW = 1_700_000_000
+TABLE = "data/queue.tsv"  # below the root of a case
+Say = Callable[[dict[str, str]], None]
+
+
+class Stage:
+    """Where a scenario plays: the queue, and the ear for what is promised."""
+
+    def __init__(self, root: Path, seed: int, durability: str, say: Say) -> None:
+        self.root = root
+        self.random = random.Random(seed)
+        os.urandom = self.random.randbytes  # ids and temporary names as the seed has them
+        self.durability = durability
+        self.say = say
+        self.groups: list[list[str]] = []  # ids that are there all or none
+        self.clock = NOW
+        self._queue: Queue | None = None
+
+    @property
+    def path(self) -> Path:
+        """The table file."""
+        return self.root / TABLE
+
+    @property
+    def queue(self) -> Queue:
+        """The one queue object of the process."""
+        if self._queue is None:
+            self._queue = Queue(self.path, self.durability, clock=lambda: self.clock)
+        return self._queue
+
+    def payload(self, longest: int = 300) -> dict[str, Any]:
+        """A payload of any length, so that rows fall on sectors in every way."""
+        return {"text": "ä" + "x" * self.random.randint(0, longest)}
+
+    def fill(self, count: int = 6) -> list[str]:
+        """Add pending jobs; returns their ids."""
+        return self.queue.enqueue_many([("work", self.payload()) for _ in range(count)])
+
+    def line(
+        self, name: str, status: str, attempts: int = 0, error: str = "", moved: str = ""
+    ) -> bytes:
+        """A row without reserve, as dbbasic-queue 1.0.0 or a person writes it."""
+        text = f'{name}\twork\t{moved}{{"n": 1}}\t{status}\t{NOW}\t{NOW}\t{attempts}\t{error}\t'
+        return text.encode() + (b" \n" if moved else b"\n")
+
+    def append(self, *lines: bytes) -> None:
+        """Append to the table as a program without any lock does."""
+        with self.path.open("ab") as file:
+            file.writelines(lines)
+
+    def work(
+        self,
+        handler: Callable[[Any], Any],
+        max_attempts: int = 3,
+    ) -> None:
+        """Drain the queue; what is promised about each job is said as soon as it is."""
+        before: list[str] = []
+
+        def handle(payload: Any) -> Any:
+            job = current_job()
+            self.say({job.id: "processing"})
+            if before:
+                self.say({before[-1]: "finished"})
+            before.append(job.id)
+            return handler(payload)
+
+        self.queue.process_jobs({"work": handle}, max_attempts, backoff=lambda attempts: 0)
+        self.say(dict.fromkeys(before, "finished"))
+
+
+class Scenario(NamedTuple):
+    """An operation, and the table that it is done to."""
+
+    name: str
+    prepare: Callable[[Stage], Any]
+    act: Callable[[Stage], Any]
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(prepare: Callable[[Stage], Any]) -> Callable[[Callable[[Stage], Any]], Scenario]:
+    """Register an act, under its name, with what prepares it."""
+
+    def register(act: Callable[[Stage], Any]) -> Scenario:
+        made = Scenario(act.__name__.replace("_", "-"), prepare, act)
+        SCENARIOS[made.name] = made
+        return made
+
+    return register
+
+
+def _say_all(stage: Stage, ids: Iterable[str], status: str) -> None:
+    stage.say(dict.fromkeys(ids, status))
+
+
+# -- adding ----------------------------------------------------------------------------------
+
+
+def _nothing(stage: Stage) -> None:
+    """No table, no folder."""
+
+
+def _some(stage: Stage) -> None:
+    stage.fill()
+
+
+@scenario(_nothing)
+def create(stage: Stage) -> None:
+    """The first job makes the table and its folder."""
+    _say_all(stage, [stage.queue.enqueue("work", stage.payload())], "pending")
+
+
+@scenario(_some)
+def enqueue(stage: Stage) -> None:
+    """Jobs short and long, with and without a key, and one a second time."""
+    for longest, key in ((300, None), (300, "key-1"), (4000, None), (0, "key-2"), (300, None)):
+        name = stage.queue.enqueue("work", stage.payload(longest), job_id=key)
+        _say_all(stage, [name], "pending")
+    payload = {"n": 1}
+    for _ in range(2):
+        _say_all(stage, [stage.queue.enqueue("work", payload, job_id="key-3")], "pending")
+
+
+@scenario(_some)
+def enqueue_many(stage: Stage) -> None:
+    """Two batches, all or none each; the second is longer than one write."""
+    for count, longest in ((5, 200), (60, 4000)):
+        jobs = [("work", stage.payload(longest)) for _ in range(count)]
+        names = stage.queue.enqueue_many(jobs)
+        stage.groups.append(names)
+        _say_all(stage, names, "pending")
+
+
+def _torn(stage: Stage) -> None:
+    stage.fill(2)
+    stage.append(b'0123456789abcdef\twork\t{"text": "' + b"y" * stage.random.randint(1, 900))
+
+
+@scenario(_torn)
+def torn_line(stage: Stage) -> None:
+    """A last line that a crash has cut off is set aside before anything is added."""
+    for _ in range(3):
+        _say_all(stage, [stage.queue.enqueue("work", stage.payload(900))], "pending")
+
+
+def _half_batch(stage: Stage) -> None:
+    stage.fill(2)
+    table = stage.queue.table
+    size = stage.path.stat().st_size
+    stage.append(stage.line("half-1", "pending"), stage.line("half-2", "pending"), b"half-3\two")
+    with table.lock_file.open("wb") as file:
+        note = (stage.path.stat().st_ino, size, 5000, store._boot_id())
+        file.write(b"append %d %d %d %s\n" % note)
+
+
+@scenario(_half_batch)
+def half_batch(stage: Stage) -> None:
+    """What a process that died in enqueue_many has written of its batch is set aside."""
+    stage.groups.append(["half-1", "half-2", "half-3"])
+    for _ in range(2):
+        _say_all(stage, [stage.queue.enqueue("work", stage.payload())], "pending")
+
+
+def _empty(stage: Stage) -> None:
+    stage.path.parent.mkdir(parents=True)
+    stage.path.write_bytes(b"")
+
+
+@scenario(_empty)
+def empty_file(stage: Stage) -> None:
+    """An empty file, as 1.0.0 leaves it behind, becomes a table."""
+    for _ in range(3):
+        _say_all(stage, [stage.queue.enqueue("work", stage.payload(900))], "pending")
+
+
+# -- working ---------------------------------------------------------------------------------
+
+
+@scenario(_some)
+def claim_and_finish(stage: Stage) -> None:
+    """Jobs are claimed and finished one after the other."""
+    stage.work(lambda payload: {"done": True})
+
+
+@scenario(lambda stage: stage.fill(3))
+def retry_later(stage: Stage) -> None:
+    """Jobs fail, are put back, and fail for good with their last attempt."""
+
+    def fail(payload: Any) -> None:
+        raise ValueError("no such user")
+
+    stage.work(fail)
+
+
+@scenario(lambda stage: stage.fill(3))
+def put_back(stage: Stage) -> None:
+    """A job that is broken off goes back with its attempt refunded."""
+    broken_off: set[str] = set()
+
+    def handler(payload: Any) -> str:
+        name = current_job().id
+        if name not in broken_off:
+            broken_off.add(name)
+            raise PutBack
+        return "ok"
+
+    stage.work(handler)
+
+
+def _old_rows(stage: Stage) -> None:
+    stage.fill(2)
+    stage.append(*(stage.line(f"old-{n}", "pending") for n in range(3)))
+    stage.fill(1)
+
+
+@scenario(_old_rows)
+def relocate(stage: Stage) -> None:
+    """Rows of 1.0.0, which have no reserve, and long results have to move."""
+    stage.work(lambda payload: "r" * stage.random.randint(0, 400))
+
+
+@scenario(lambda stage: stage.queue.enqueue_many([("work", {"t": "x" * 2000})] * 2))
+def tombstone(stage: Stage) -> None:
+    """A line that spans several sectors is killed after its successor is written."""
+    stage.work(lambda payload: "r" * 700)
+
+
+def _two_lines(stage: Stage) -> None:
+    stage.fill(1)
+    stage.append(stage.line("twin", "processing", 1))
+    stage.fill(1)
+    stage.append(stage.line("twin", "pending", 1, moved=" "))
+    stage.append(stage.line("done", "processing", 1))
+    stage.append(stage.line("done", "completed", 1, moved=" "))
+
+
+@scenario(_two_lines)
+def two_lines(stage: Stage) -> None:
+    """A move that a crash has interrupted: two lines of one job, of which the later one counts."""
+    stage.work(lambda payload: None)
+
+
+def _orphans(stage: Stage) -> None:
+    names = stage.fill(4)
+    agenda = Agenda(stage.queue.table)
+    for _ in names[:2]:
+        stage.queue.turn(agenda)  # this process ends without finishing them
+    stage.append(stage.line("orphan-1", "processing", 1), stage.line("orphan-3", "processing", 3))
+
+
+@scenario(_orphans)
+def rescue(stage: Stage) -> None:
+    """Jobs of a dead worker are taken back; the one that has used up its attempts fails."""
+    stage.work(lambda payload: None)
+
+
+# -- by hand ---------------------------------------------------------------------------------
+
+
+def _for_hands(stage: Stage) -> None:
+    stage.fill(3)
+    stage.append(stage.line("failed-1", "failed", 3, "ValueError: no"), stage.line("old", "pending"))
+    stage.queue.enqueue("work", {"n": 2}, job_id="last")
+
+
+@scenario(_for_hands)
+def cancel_and_retry(stage: Stage) -> None:
+    """Jobs are cancelled and put back by a person."""
+    queue = stage.queue
+    for name in ("last", "old"):
+        if queue.cancel_job(name):
+            stage.say({name: "cancelled"})
+    for name in ("failed-1", "last"):
+        if queue.retry_job(name):
+            stage.say({name: "pending"})
+
+
+def _finished(stage: Stage) -> None:
+    stage.fill(4)
+    results = iter(["short", "r" * 600, "r" * 100])
+    stage.queue.process_jobs({"work": lambda payload: next(results)}, limit=3)
+    stage.append(b"somebody's note\n", stage.line("old-1", "completed", 1))
+    stage.append(stage.line("old-2", "pending"), b"\n")
+    stage.fill(3)
+
+
+@scenario(_finished)
+def prune(stage: Stage) -> None:
+    """Finished jobs are removed; a malformed line stays."""
+    old = [job["id"] for job in stage.queue.list_jobs("completed")]
+    stage.queue.prune_jobs(0)
+    _say_all(stage, old, "absent")
+    _say_all(stage, [stage.queue.enqueue("work", stage.payload())], "pending")
+
+
+@scenario(_finished)
+def compact(stage: Stage) -> None:
+    """A table that is full of dead lines is written anew, between two changes."""
+    store.WORTH_COMPACTING = 0  # type: ignore[misc]
+    stage.work(lambda payload: "r" * 900)
+    stage.queue.table.compact()
+    _say_all(stage, [stage.queue.enqueue("work", stage.payload())], "pending")
+
+
+def _twins(stage: Stage) -> None:
+    _two_lines(stage)
+    stage.append(stage.line("old-1", "completed", 1))
+
+
+@scenario(_twins)
+def rewrite_twins(stage: Stage) -> None:
+    """A table with an interrupted move in it is pruned and compacted."""
+    store.WORTH_COMPACTING = 0  # type: ignore[misc]
+    stage.queue.prune_jobs(0)
+    stage.say({"old-1": "absent", "done": "absent"})
+    stage.queue.table.compact()
+    stage.say({"twin": "pending"})
+
+
+# -- the interface of dbbasic-tsv --------------------------------------------------------------
+
+
+@scenario(_for_hands)
+def table_update(stage: Stage) -> None:
+    """Rows are updated through the methods of the plain table."""
+    table = stage.queue.table
+    table.update({"id": "last"}, {"status": "cancelled"})
+    stage.say({"last": "cancelled"})
+    table.delete(id="last")
+    stage.say({"last": "absent"})
+
+
+def _backed_up(stage: Stage) -> None:
+    stage.fill(2)
+    stage.queue.table.backup(stage.root / "backup")
+    stage.fill(2)
+
+
+@scenario(_backed_up)
+def table_restore(stage: Stage) -> None:
+    """A backup is put in the place of the table."""
+    table = stage.queue.table
+    before = {row["id"] for row in table.all()}
+    table.restore(stage.root / "backup")
+    after = {row["id"] for row in table.all()}
+    stage.say({**dict.fromkeys(before, "absent"), **dict.fromkeys(after, "pending")})
+
+
+assert HEADER.count(b"\t") == 8
