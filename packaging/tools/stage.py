@@ -149,7 +149,8 @@ def files(root: Path) -> None:
             copy_tree(packaging / folder, below(root, DOC) / "examples" / folder)
     copy_tree(SOURCE / "examples", below(root, DOC) / "examples")
     copy_tree(SOURCE / "docs", below(root, DOC))
-    copy(SOURCE / "README.md", below(root, DOC) / "README.md")
+    for name in ("README.md", "CHANGELOG.md"):
+        copy(SOURCE / name, below(root, DOC) / name)
 
 
 def rendered(root: Path) -> None:
