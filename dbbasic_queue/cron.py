@@ -88,8 +88,8 @@ def _command(config: Config, argv: Sequence[str], inline: dict[str, str]) -> str
     """`cd FOLDER && exec [env NAME=VALUE ...] PROGRAM ...`, fit for cron and any POSIX shell."""
     words = list(argv)
     if config.worker.environment_file:
-        launcher = [words[0], "-m", "dbbasic_queue.cli_env", str(config.worker.environment_file)]
-        words = launcher + words
+        launcher = commands.module(words[0], "dbbasic_queue.cli_env")
+        words = [*launcher, str(config.worker.environment_file), *words]
     if inline:
         if "=" in words[0]:
             raise ValueError(
