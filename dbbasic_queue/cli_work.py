@@ -71,7 +71,9 @@ def add_work(commands: Any) -> None:
         "--skip-unknown", action="store_true", help="leave jobs without a handler to others"
     )
     parser.add_argument("--log-file", metavar="PATH", help="log there, not on standard error")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of the log (text)"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="log only what goes wrong")
 
 
