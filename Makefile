@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test e2e lint build clean
+.PHONY: help demo test e2e torture bench lint build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -43,6 +43,19 @@ e2e: $(BIN)/.ready ## the installers on a booted Debian, as root (DEBIAN=13 for 
 	    apt-get install -q -y --no-install-recommends $(E2E_PACKAGES) && break || exit 1; \
 	done
 	DBQ_E2E_DEBIAN=$(DEBIAN) $(BIN)/python -m pytest -vv --capture=no tests/e2e
+
+torture: $(BIN)/.ready ## kills, power cuts and disk errors at every step; a soak (20 minutes)
+	$(BIN)/python -m tests.torture $(ARGS)
+
+# The peers, and 1.0.0 in a folder of its own, as it has our name.
+$(BIN)/.bench: $(BIN)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target $(VENV)/dbbasic-queue-1.0.0 dbbasic-queue==1.0.0
+	@touch $@
+
+bench: $(BIN)/.bench ## this queue beside its peers; writes the table and the curve of the README
+	BENCH_OLD=$(CURDIR)/$(VENV)/dbbasic-queue-1.0.0 $(BIN)/python -m tests.bench $(ARGS)
 
 lint: $(BIN)/.ready ## ruff and mypy --strict
 	$(BIN)/ruff check .
