@@ -27,7 +27,7 @@ from .errors import InvalidJob, JobTimeout
 from .intake import PAYLOAD_LIMIT
 from .job import COMPLETED, FAILED, PENDING, Job
 from .ledger import Attempt, Ledger, Outcome
-from .store import holds_a_lock
+from .store import may_hold_a_lock
 from .tsv import error_text, result_text
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ TRY_AGAIN: Final = 0.001  # seconds until the next attempt to break into a handl
 
 def _may_break(frame: FrameType | None) -> bool:
     """Whether an exception may be raised in the code that a signal has interrupted."""
-    if holds_a_lock(frame):
+    if may_hold_a_lock(frame):
         return False  # the handler is enqueueing just now
     while frame is not None:
         if frame.f_code in _UNBREAKABLE:
