@@ -414,11 +414,13 @@ class Ledger:
         return False
 
     def _put_back(self, attempt: Attempt) -> None:
-        with self.table.writing():
-            row = self._row_if_ours(attempt)
-            if row is not None:
-                job = attempt.job
-                self.table.change(row, PENDING, job.run_at, job.attempts - 1, row.error)
+        try:
+            with self.table.writing():
+                row = self._row_if_ours(attempt)
+                if row is not None:
+                    job = attempt.job
+                    self.table.change(row, PENDING, job.run_at, job.attempts - 1, row.error)
+        finally:
             self.claims.release(attempt.claim)
 
     def rescue(self, agenda: Agenda, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:

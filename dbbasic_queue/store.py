@@ -643,7 +643,7 @@ class Store:
     def _sync_folders_above(self) -> None:
         """They may be new as well, and a new folder is on disk when the one above it is synced."""
         for folder in self.data_dir.parents:
-            with suppress(OSError):  # we may not read it, so we have not made anything in it
+            with suppress(PermissionError):  # so we have not made anything in it
                 sync_folder(folder)
 
     # -- finding a job -----------------------------------------------------------------------------
