@@ -297,14 +297,11 @@ def run(name):
     return (out / name).exists()
 
 
-for number in range(80):
-    if not run(f"first-{number}"):
-        print("late: first", number)
-    pause = random.Random(number).uniform(0, 0.12)
-    time.sleep(pause)
-    if not run(f"second-{number}"):
-        print("late:", number, pause)
-    time.sleep(0.5)
+for number in range(50):
+    for name in (f"first-{number}", f"second-{number}"):
+        if not run(name):
+            print("late:", name)
+        time.sleep(random.uniform(0, 0.1))
 """
 
 
