@@ -71,7 +71,9 @@ def add_work(commands: Any) -> None:
         "--skip-unknown", action="store_true", help="leave jobs without a handler to others"
     )
     parser.add_argument("--log-file", metavar="PATH", help="log there, not on standard error")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of the log (text)"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="log only what goes wrong")
 
 
@@ -171,8 +173,10 @@ def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:
         path = config.log.file
     handler: logging.Handler = logging.StreamHandler()
     if path is not None:
-        # Opened by name at each run, so that logrotate needs to tell nobody.
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        from logging.handlers import WatchedFileHandler  # slow to import, and not always needed
+
+        # Opens the file anew when logrotate has renamed it, which then needs to tell nobody.
+        handler = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(JsonFormatter() if args.log_format == "json" else TextFormatter())
     log.addHandler(handler)
     log.setLevel(logging.WARNING if args.quiet else logging.INFO)

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING
 
 from crontab import CronTab
 
-from dbbasic_queue import commands
-from dbbasic_queue.cron_log import last_runs
-from dbbasic_queue.cron_words import MAX_COMMAND, env_line, quote
-from dbbasic_queue.crontab_block import markers, text_above
-from dbbasic_queue.errors import InstallError, ScheduleError
-from dbbasic_queue.install import Entry, File, Folders, Plan, Site
-from dbbasic_queue.render import render
-from dbbasic_queue.schedule import Schedule
-from dbbasic_queue.user_crontab import BlockStore, UserCrontab, block_path
+from . import commands
+from .cron_log import last_runs
+from .cron_words import MAX_COMMAND, env_line, quote
+from .crontab_block import markers, text_above
+from .errors import InstallError, ScheduleError
+from .install import Entry, File, Folders, Plan, Site
+from .render import render
+from .schedule import Schedule
+from .user_crontab import BlockStore, UserCrontab, block_path
 
 if TYPE_CHECKING:
-    from dbbasic_queue.config import Config
+    from .config import Config
 
 CRON_D = Path("/etc/cron.d")
 AT_BOOT = "@reboot"
@@ -88,8 +88,8 @@ def _command(config: Config, argv: Sequence[str], inline: dict[str, str]) -> str
     """`cd FOLDER && exec [env NAME=VALUE ...] PROGRAM ...`, fit for cron and any POSIX shell."""
     words = list(argv)
     if config.worker.environment_file:
-        launcher = [words[0], "-m", "dbbasic_queue.cli_env", str(config.worker.environment_file)]
-        words = launcher + words
+        launcher = commands.module(words[0], "dbbasic_queue.cli_env")
+        words = [*launcher, str(config.worker.environment_file), *words]
     if inline:
         if "=" in words[0]:
             raise ValueError(

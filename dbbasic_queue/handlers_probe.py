@@ -10,12 +10,12 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from dbbasic_queue import __version__, commands
-from dbbasic_queue.account import Account
-from dbbasic_queue.config import Config
-from dbbasic_queue.durations import format_duration
-from dbbasic_queue.environment import parse_environment_file
-from dbbasic_queue.findings import Finding, fault, warning
+from . import __version__, commands
+from .account import Account
+from .config import Config
+from .durations import format_duration
+from .environment import parse_environment_file
+from .findings import Finding, fault, warning
 
 WHERE = "[worker].handlers"
 # Runs under the configured interpreter, whose version and packages are not known beforehand. What
@@ -25,6 +25,7 @@ import importlib, json, os, sys, traceback
 answer = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 found = {"python": sys.version.split()[0]}
+sys.path[:0] = sys.argv[2:]
 try:
     import dbbasic_queue
     found["library"] = getattr(dbbasic_queue, "__version__", "without a version")
@@ -71,7 +72,7 @@ def probe(
     environment, findings = _environment(config, account)
     try:
         process = subprocess.Popen(
-            [config.worker.python, "-B", "-c", PROGRAM, config.worker.handlers],
+            [config.worker.python, "-B", "-c", PROGRAM, config.worker.handlers, *_library()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -137,6 +138,12 @@ def _environment(config: Config, account: Account) -> tuple[dict[str, str], list
         return given, []  # `access` tells who cannot read it
     except ValueError as error:
         return given, [fault("[worker].environment_file", f"{file}: {error}")]
+
+
+def _library() -> list[str]:
+    """Where the entries have the library from, if the interpreter does not find it by itself."""
+    folder = commands.private_folder()
+    return [str(folder)] if folder else []
 
 
 def _identity(account: Account) -> dict[str, Any]:

@@ -93,7 +93,7 @@ MARKED: Final = 2  # the new version of a moved row, which loses its mark
 
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
-_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".idx", ".meta")
+_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".recurring", ".idx", ".meta")
 
 
 class Hint(NamedTuple):
@@ -472,10 +472,15 @@ class Store:
             os.pwrite(self._lock_fd, note, 0)
         except OSError as error:
             raise _refused(error, f"cannot write to {self.lock_file}") from error
-        offset = self.append(data)  # when it fails, the note stays for the next to look into
-        with suppress(OSError):  # then the next who takes the lock sees that the batch is whole
-            os.ftruncate(self._lock_fd, 0)
-        return offset
+        try:
+            return self.append(data)
+        finally:
+            # What is whole or cut off needs no note: it would be taken to speak of what a program
+            # without a lock appends next. Else it stays for the next to look into.
+            assert self._file is not None
+            if not self._start_of_half_batch(self._file.size()):
+                with suppress(OSError):
+                    os.ftruncate(self._lock_fd, 0)
 
     def _append(self, data: bytes) -> None:
         # Where the kernel can (Linux), at the end as it is at this very moment: a person's
@@ -638,7 +643,7 @@ class Store:
     def _sync_folders_above(self) -> None:
         """They may be new as well, and a new folder is on disk when the one above it is synced."""
         for folder in self.data_dir.parents:
-            with suppress(OSError):  # we may not read it, so we have not made anything in it
+            with suppress(PermissionError):  # so we have not made anything in it
                 sync_folder(folder)
 
     # -- finding a job -----------------------------------------------------------------------------

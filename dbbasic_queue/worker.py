@@ -554,7 +554,8 @@ class Worker:
                 self._turn(outcome)
                 outcome = None
                 if self._in_hand is not None:
-                    _log_start(self._in_hand.job)
+                    if log.isEnabledFor(logging.INFO):
+                        _log_start(self._in_hand.job)
                     outcome = self._runner.run(self._in_hand)
                     self._mark()
                 elif not self._wait():
@@ -583,19 +584,20 @@ class Worker:
             self._ledger.claims.release(self._in_hand.claim)
 
     def _may_take(self) -> bool:
-        options = self._options
         if self._signals.stopping():
             return False
-        if options.limit is not None and self._taken >= options.limit:
+        limit, most = self._options.limit, self._options.max_seconds
+        if limit is not None and self._taken >= limit:
             return False
-        return options.max_seconds is None or self._elapsed() < options.max_seconds
+        return most is None or self._elapsed() < most
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
 
     def _mark(self) -> None:
-        if time.monotonic() - self._marked >= MARK_EVERY:
-            self._marked = time.monotonic()
+        now = time.monotonic()
+        if now - self._marked >= MARK_EVERY:
+            self._marked = now
             self._ledger.claims.mark_run()
 
     def _look_at_all(self) -> None:
@@ -649,7 +651,8 @@ class Worker:
             self._summary.failed += 1
         elif not outcome.refund:
             self._summary.retried += 1
-        _log_end(outcome, self._options.max_attempts)
+        if outcome.status != COMPLETED or log.isEnabledFor(logging.INFO):
+            _log_end(outcome, self._options.max_attempts)
 
 
 def _types_to_take(handlers: Handlers, options: Options) -> frozenset[bytes] | None:
@@ -661,19 +664,16 @@ def _types_to_take(handlers: Handlers, options: Options) -> frozenset[bytes] | N
 
 
 def _log_start(job: Job) -> None:
-    if log.isEnabledFor(logging.INFO):
-        log.info(
-            "started %s %s, attempt %d",
-            job.type,
-            job.id,
-            job.attempts,
-            extra={**_fields(job), "event": "started"},
-        )
+    log.info(
+        "started %s %s, attempt %d",
+        job.type,
+        job.id,
+        job.attempts,
+        extra={**_fields(job), "event": "started"},
+    )
 
 
 def _log_end(outcome: Outcome, max_attempts: int) -> None:
-    if outcome.status == COMPLETED and not log.isEnabledFor(logging.INFO):
-        return
     job = outcome.attempt.job
     fields = {**_fields(job), "seconds": round(outcome.seconds, 6)}
     if outcome.status == COMPLETED:

@@ -374,8 +374,9 @@ class Disk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps, self.fail_at = 0, 0
-        for module, name in ((Path, "replace"), (Path, "unlink"), (os, "fsync"), (os, "fchmod")):
+        for module, name in ((Path, "replace"), (Path, "unlink"), (os, "fchmod")):
             monkeypatch.setattr(module, name, self._step(getattr(module, name)))
+        monkeypatch.setattr(os, "fsync", self._step(lambda handle: None))  # a step, but a slow one
         monkeypatch.setattr(folders.tempfile, "mkstemp", self._step(folders.tempfile.mkstemp))
 
     def _step(self, real):

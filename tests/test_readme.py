@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from crontab import CronTab
 
-from dbbasic_queue import cli
+from dbbasic_queue import cli, config
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -35,7 +35,9 @@ def test_blocks_of_the_readme_run(tmp_path: Path) -> None:
     """A reader who types what the README says gets no error."""
     where = tmp_path
     for language, text in blocks():
-        if language in ("text", "crontab"):
+        if language == "toml":
+            config.parse(text, where / "dbq.toml")
+        if language in ("text", "crontab", "toml"):
             continue
         if "make " in text:
             command, folder = ["bash", "-ec", text.replace("make ", "make --dry-run ")], ROOT

@@ -71,15 +71,45 @@ class CommandFailed(AssertionError):
 def base_root(release: Release, packages: Sequence[str] = PACKAGES) -> Path:
     """The folder of a fresh Debian root with these packages; made if it is not cached yet."""
     packages = sorted(set(packages))
-    digest = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
-    root = CACHE / f"debian-{release.codename}-{digest}"
+
+    def make(root: Path) -> None:
+        say(f"debootstrap of Debian {release.codename} with {', '.join(packages)} (a minute)")
+        _debootstrap(release, packages, root)
+
+    return _cached(f"debian-{release.codename}-{_digest(packages)}", make)
+
+
+def offering_root(release: Release, offered: Sequence[str]) -> Path:
+    """The base root, in which apt-get can install these packages without a network."""
+    base = base_root(release)
+
+    def make(root: Path) -> None:
+        say(f"downloading for the apt-get in it: {', '.join(offered)}")
+        _host(["cp", "-a", "--reflink=auto", str(base), str(root)])
+        resolver = root / "etc/resolv.conf"
+        resolver.unlink(missing_ok=True)
+        shutil.copyfile("/etc/resolv.conf", resolver)
+        _host(["chroot", str(root), "apt-get", "update"])
+        fetch = ["apt-get", "install", "--yes", "--no-install-recommends", "--download-only"]
+        _host(["chroot", str(root), *fetch, *offered])
+        resolver.unlink()
+
+    return _cached(f"{base.name}-{_digest(offered)}", make)
+
+
+def _digest(words: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
+
+
+def _cached(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of this name in the cache, made if it is not there; whole or not at all."""
+    root = CACHE / name
     if root.is_dir():
         say(f"Debian root from the cache: {root.relative_to(CHECKOUT)}")
         return root
-    say(f"debootstrap of Debian {release.codename} with {', '.join(packages)} (about a minute)")
     partial = root.with_suffix(f".partial-{os.getpid()}")
     try:
-        _debootstrap(release, packages, partial)
+        make(partial)
         partial.rename(root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -152,6 +182,7 @@ class Machine:
     Args:
         number: the Debian release, "12" or "13".
         packages: what is installed on top of a minimal Debian.
+        offered: what its apt-get can install, though it has no network.
 
     Example:
         with Machine("12") as machine:
@@ -159,10 +190,13 @@ class Machine:
             machine.run("systemctl --failed")
     """
 
-    def __init__(self, number: str = "12", packages: Sequence[str] = PACKAGES) -> None:
+    def __init__(
+        self, number: str = "12", packages: Sequence[str] = PACKAGES, offered: Sequence[str] = ()
+    ) -> None:
         self.release = RELEASES[number]
         self.number = number
         self._packages = packages
+        self._offered = offered
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
         self.root = CACHE / f"machine-{number}-{os.getpid()}"
@@ -172,6 +206,8 @@ class Machine:
             raise CommandFailed("booting a machine takes root: sudo make e2e")
         _remove_abandoned()
         base = base_root(self.release, self._packages)
+        if self._offered:
+            base = offering_root(self.release, self._offered)
         _host(["cp", "-a", "--reflink=auto", str(base), str(self.root)])
         try:
             self.boot()
