@@ -449,10 +449,21 @@ class Runner:
             return await result
 
         try:
-            return self._loop.run(wait(), context=copy_context())
-        except (PutBack, JobTimeout):
-            self.close()  # the coroutine may still be waiting in it
+            value = self._loop.run(wait(), context=copy_context())
+        except BaseException:
+            self._end_tasks(broken=True)
             raise
+        self._end_tasks()
+        return value
+
+    def _end_tasks(self, *, broken: bool = False) -> None:
+        """See that nothing of this job runs on in the loop of the next, as asyncio.run does."""
+        import asyncio
+
+        if self._loop is None or os.getpid() != self._pid:
+            return  # a child that the handler forked must not close what it shares
+        if broken or asyncio.all_tasks(self._loop.get_loop()):
+            self.close()
 
     def _failed(self, attempt: Attempt, error: BaseException, duration: float) -> Outcome:
         job, now = attempt.job, self._now()
