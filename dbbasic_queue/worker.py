@@ -27,7 +27,7 @@ from .errors import InvalidJob, JobTimeout
 from .intake import PAYLOAD_LIMIT
 from .job import COMPLETED, FAILED, PENDING, Job
 from .ledger import Attempt, Ledger, Outcome
-from .store import holds_a_lock
+from .store import may_hold_a_lock
 from .tsv import error_text, result_text
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ TRY_AGAIN: Final = 0.001  # seconds until the next attempt to break into a handl
 
 def _may_break(frame: FrameType | None) -> bool:
     """Whether an exception may be raised in the code that a signal has interrupted."""
-    if holds_a_lock(frame):
+    if may_hold_a_lock(frame):
         return False  # the handler is enqueueing just now
     while frame is not None:
         if frame.f_code in _UNBREAKABLE:
@@ -449,10 +449,21 @@ class Runner:
             return await result
 
         try:
-            return self._loop.run(wait(), context=copy_context())
-        except (PutBack, JobTimeout):
-            self.close()  # the coroutine may still be waiting in it
+            value = self._loop.run(wait(), context=copy_context())
+        except BaseException:
+            self._end_tasks(broken=True)
             raise
+        self._end_tasks()
+        return value
+
+    def _end_tasks(self, *, broken: bool = False) -> None:
+        """See that nothing of this job runs on in the loop of the next, as asyncio.run does."""
+        import asyncio
+
+        if self._loop is None or os.getpid() != self._pid:
+            return  # a child that the handler forked must not close what it shares
+        if broken or asyncio.all_tasks(self._loop.get_loop()):
+            self.close()
 
     def _failed(self, attempt: Attempt, error: BaseException, duration: float) -> Outcome:
         job, now = attempt.job, self._now()
