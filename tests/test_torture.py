@@ -15,6 +15,7 @@ from dbbasic_queue.handle import Handle
 from dbbasic_queue.store import Store
 
 SEED = int(os.environ.get("TORTURE_SEED", "1"))
+CUT = ("create", "torn-line", "empty-file", "tombstone", "table-restore")
 SOME = ("create", "enqueue", "enqueue-many", "relocate", "tombstone", "rescue", "rewrite-twins")
 
 
@@ -34,8 +35,8 @@ def test_killed_at_any_step(name: str) -> None:
     assert not failures, explain(failures)
 
 
-@pytest.mark.parametrize("name", ("create", "torn-line", "empty-file", "tombstone", "table-restore"))
-@pytest.mark.parametrize("durability", ("full", "normal"))
+@pytest.mark.parametrize("name", CUT)
+@pytest.mark.parametrize("durability", ["full", "normal"])
 def test_power_cut(name: str, durability: str) -> None:
     """Whatever sectors and names a power cut leaves, what was acknowledged or synced is there."""
     count, failures = cuts.run(f"{name}/{durability}", SEED, stride=3)
