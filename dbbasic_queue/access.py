@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from dbbasic_queue import commands
-from dbbasic_queue.account import Account, as_user
-from dbbasic_queue.config import QUEUE_FAMILY, Config
-from dbbasic_queue.findings import Finding, Level, fault, warning
+from . import commands
+from .account import Account, as_user
+from .config import QUEUE_FAMILY, Config
+from .findings import Finding, Level, fault, warning
 
 
 def access_findings(config: Config, account: Account) -> list[Finding]:

@@ -60,7 +60,7 @@ class Agenda:
         table = self._table
         if self._generation != table.generation:
             self.read()
-        if table.size > self._read_to:
+        if table.size != self._read_to:
             for offset, piece in table.pieces(self._read_to, table.size):
                 for entry in _pending_in(piece, offset):
                     heapq.heappush(self._heap, entry)
@@ -81,10 +81,11 @@ class Agenda:
     def pop_due(self, now: int) -> int | None:
         """Take out the first job that is due at `now` (Unix seconds): its offset, or None."""
         read, heap = self._read, self._heap
-        from_heap = heap and (not read or heap[0] < read[-1])
-        if not (read or heap) or (heap[0] if from_heap else read[-1]) >> _SHIFT > now:
-            return None
-        return (heapq.heappop(heap) if from_heap else read.pop()) & _MASK
+        if read and not (heap and heap[0] < read[-1]):
+            return read.pop() & _MASK if read[-1] >> _SHIFT <= now else None
+        if heap and heap[0] >> _SHIFT <= now:
+            return heapq.heappop(heap) & _MASK
+        return None
 
     def next_time(self) -> int | None:
         """When the next job is due, in Unix seconds; None when none is pending."""

@@ -60,9 +60,11 @@ def _exponential(backoff: Any, attempts: int) -> float:
         delay = float(backoff.base) * float(backoff.factor) ** attempts
     except OverflowError:
         delay = LONGEST
-    if backoff.cap is not None:
-        delay = min(delay, backoff.cap)
-    return delay * (1 + backoff.jitter * random.uniform(-1, 1)) if backoff.jitter else delay
+    cap = backoff.cap if backoff.cap is not None else math.inf
+    delay = min(delay, cap)
+    if backoff.jitter:
+        delay *= 1 + backoff.jitter * random.uniform(-1, 1)
+    return min(delay, cap)
 
 
 def _whole(delay: float) -> int:

@@ -20,15 +20,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dbbasic_queue.access import access_findings
-from dbbasic_queue.account import Account
-from dbbasic_queue.config import Config, load
-from dbbasic_queue.durations import format_duration
-from dbbasic_queue.errors import ConfigError
-from dbbasic_queue.findings import Finding, Level, fault, warning
-from dbbasic_queue.handlers_probe import Handlers, probe
-from dbbasic_queue.machine_time import machine_zone
-from dbbasic_queue.schedule import Schedule
+from .access import access_findings
+from .account import Account
+from .config import Config, load
+from .durations import format_duration
+from .errors import ConfigError
+from .findings import Finding, Level, fault, warning
+from .handlers_probe import Handlers, probe
+from .machine_time import machine_zone
+from .schedule import Schedule
 
 RUNS = 5  # so many next runs of each schedule are told
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from dbbasic_queue.environment import parse_environment_file
+from .environment import parse_environment_file
 
 USAGE = """\
 usage: python -m dbbasic_queue.cli_env FILE COMMAND [ARGUMENT ...]

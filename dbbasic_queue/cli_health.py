@@ -15,6 +15,7 @@ from typing import Final, NoReturn, TypeVar
 from . import __version__
 from . import config as configs
 from . import report as formats
+from .cli_common import DEFAULT_CONFIG
 from .deadline import ChildDied, TimeIsUp, call
 from .durations import format_duration, parse_duration
 from .errors import QueueError
@@ -151,7 +152,9 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         help="the config, for the queue and its [health] ($DBQ_CONFIG; ./dbq.toml if it is there)",
     )
     parser.add_argument(
-        "--file", metavar="PATH", help=f"the queue ($DBQ_FILE; {DEFAULT_FILE} if there is neither)"
+        "--file",
+        metavar="PATH",
+        help=f"the queue ($DBQ_FILE; the config's; {DEFAULT_FILE} if none of these)",
     )
     parser.add_argument(
         "--format",
@@ -297,36 +300,43 @@ def _settings(options: argparse.Namespace) -> Settings:
     config = configs.load(config_path) if config_path else None
     ages = (config and config.health) or configs.HealthConfig()
     given = {name: value for name in AGES if (value := getattr(options, name)) is not None}
-    textfile = Path(options.textfile) if options.textfile else None
-    named = config if file is None else None  # a queue named by itself is no config's
-    if file is None:
-        file = str(config.queue.file) if config else DEFAULT_FILE
+    if file is None and config_path and config:
+        file, where = str(config.queue.file), ["--config", config_path]
+    else:
+        file, where = file or DEFAULT_FILE, ["--file", file or DEFAULT_FILE]
+    own = config if config and _is_same(file, config.queue.file) else None  # whose queue it is
+    told = ages if own and not options.no_report else configs.HealthConfig()
     return Settings(
         file=Path(file),
-        queue=named.name if named else os.path.abspath(file),
+        queue=own.name if own else os.path.abspath(file),
         thresholds=Thresholds(
             replace(ages, **given),
             {**WARN, **_ranges(options, "warning")},
             {**CRIT, **_ranges(options, "critical")},
         ),
-        expected=_expectation(named) if named else None,
-        commands=Commands(["--config", str(config_path)] if named else ["--file", file]),
-        textfile=textfile or (None if options.no_report else ages.textfile),
-        ping_url=None if options.no_report else ages.ping_url,
+        expected=_expectation(own) if own else None,
+        commands=Commands(where),
+        textfile=Path(options.textfile) if options.textfile else told.textfile,
+        ping_url=told.ping_url,
     )
 
 
 def _where(options: argparse.Namespace) -> tuple[str | None, str | None]:
-    """The queue and the config that are named: by arguments, else by the environment, as for dbq.
+    """The queue and the config that are named, by arguments or the environment, as for dbq.
 
-    Without any, `./dbq.toml` is the config if it is there.
+    A queue that is named by --file needs no config, so only one that is named beside it counts.
     """
-    file, config = options.file, options.config
-    if not (file or config):
-        file, config = os.environ.get("DBQ_FILE"), os.environ.get("DBQ_CONFIG")
-    if not (file or config) and os.path.exists("dbq.toml"):
-        config = "dbq.toml"
-    return file or None, config or None
+    config = options.config
+    if not (config or options.file):
+        config = os.environ.get("DBQ_CONFIG") or None
+        if config is None and os.path.exists(DEFAULT_CONFIG):
+            config = DEFAULT_CONFIG
+    file = options.file or (None if options.config else os.environ.get("DBQ_FILE"))
+    return file or None, config
+
+
+def _is_same(file: str, other: Path) -> bool:
+    return os.path.realpath(file) == os.path.realpath(other)
 
 
 def _expectation(config: configs.Config) -> Expectation:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from dbbasic_queue import config as configs
-from dbbasic_queue.cron import CrontabTarget, CronTarget
-from dbbasic_queue.errors import InstallError, QueueError
-from dbbasic_queue.install import (
+from . import config as configs
+from .cron import CrontabTarget, CronTarget
+from .errors import InstallError, QueueError
+from .install import (
     Plan,
     Site,
     Target,
@@ -28,15 +28,15 @@ from dbbasic_queue.install import (
     plan_apply,
     remove,
 )
-from dbbasic_queue.logrotate import LogrotateTarget
-from dbbasic_queue.manifest import (
+from .logrotate import LogrotateTarget
+from .manifest import (
     double_scheduled,
     likely_sites,
     load_manifest,
     removal_command,
 )
-from dbbasic_queue.status import Status, survey
-from dbbasic_queue.systemd import SystemdTarget
+from .status import Status, survey
+from .systemd import SystemdTarget
 
 OK, DIFFERS, TROUBLE = 0, 1, 2
 _VERBS = {

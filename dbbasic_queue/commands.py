@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dbbasic_queue.config import Config
+    from .config import Config
 
 WORK = "work"
 PRUNE = "prune"

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dbbasic_queue import config_values as values
-from dbbasic_queue.durations import format_duration
-from dbbasic_queue.errors import ConfigError
-from dbbasic_queue.schedule import Schedule
-from dbbasic_queue.toml_lines import KeyPath, key_lines, line_of, unread_line
-from dbbasic_queue.toml_table import Table, where
+from . import config_values as values
+from .durations import format_duration
+from .errors import ConfigError
+from .schedule import Schedule
+from .toml_lines import KeyPath, key_lines, line_of, unread_line
+from .toml_table import Table, where
 
 EVERY_MINUTE = Schedule.parse("* * * * *")
 EVERY_FIVE_MINUTES = Schedule.parse("*/5 * * * *")

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dbbasic_queue.durations import parse_duration
-from dbbasic_queue.intake import check_payload, check_type
-from dbbasic_queue.schedule import Schedule
+from .durations import parse_duration
+from .intake import check_payload, check_type
+from .schedule import Schedule
 
 NAME = re.compile("[a-z][a-z0-9-]{0,31}")
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")

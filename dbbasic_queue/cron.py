@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING
 
 from crontab import CronTab
 
-from dbbasic_queue import commands
-from dbbasic_queue.cron_log import last_runs
-from dbbasic_queue.cron_words import MAX_COMMAND, env_line, quote
-from dbbasic_queue.crontab_block import markers, text_above
-from dbbasic_queue.errors import InstallError, ScheduleError
-from dbbasic_queue.install import Entry, File, Folders, Plan, Site
-from dbbasic_queue.render import render
-from dbbasic_queue.schedule import Schedule
-from dbbasic_queue.user_crontab import BlockStore, UserCrontab, block_path
+from . import commands
+from .cron_log import last_runs
+from .cron_words import MAX_COMMAND, env_line, quote
+from .crontab_block import markers, text_above
+from .errors import InstallError, ScheduleError
+from .install import Entry, File, Folders, Plan, Site
+from .render import render
+from .schedule import Schedule
+from .user_crontab import BlockStore, UserCrontab, block_path
 
 if TYPE_CHECKING:
-    from dbbasic_queue.config import Config
+    from .config import Config
 
 CRON_D = Path("/etc/cron.d")
 AT_BOOT = "@reboot"

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from dbbasic_queue.cron_words import as_logged, as_run
+from .cron_words import as_logged, as_run
 
 _SECONDS = 20
 _JOURNAL = (

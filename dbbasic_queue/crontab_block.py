@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import re
 
-from dbbasic_queue.errors import InstallError
+from .errors import InstallError
 
 _BEGIN = b"# BEGIN dbbasic-queue "
 _END = b"# END dbbasic-queue "

@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from dbbasic_queue.config import name_from_folder, parse
-from dbbasic_queue.errors import ConfigError
+from .config import name_from_folder, parse
+from .errors import ConfigError
 
 TEXT = """\
 # What dbbasic-queue does for this application, and when.

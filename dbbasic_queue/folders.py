@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbbasic_queue.errors import InstallError
+from .errors import InstallError
 
 SYSTEM_STATE = Path("/var/lib/dbbasic-queue")
 USER_STATE = Path(".local/state/dbbasic-queue")

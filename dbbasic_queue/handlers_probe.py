@@ -10,12 +10,12 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from dbbasic_queue import __version__, commands
-from dbbasic_queue.account import Account
-from dbbasic_queue.config import Config
-from dbbasic_queue.durations import format_duration
-from dbbasic_queue.environment import parse_environment_file
-from dbbasic_queue.findings import Finding, fault, warning
+from . import __version__, commands
+from .account import Account
+from .config import Config
+from .durations import format_duration
+from .environment import parse_environment_file
+from .findings import Finding, fault, warning
 
 WHERE = "[worker].handlers"
 # Runs under the configured interpreter, whose version and packages are not known beforehand. What

@@ -163,6 +163,11 @@ class Report:
         return None if self.last_run is None else max(0, self.at - self.last_run)
 
     @property
+    def silent(self) -> bool:
+        """Whether no worker has run for too long, where one should have."""
+        return any(finding.kind == "silent" for finding in self.findings)
+
+    @property
     def clock_behind(self) -> int | None:
         """By how many seconds the clock is behind the latest time that is recorded; 0 if it isn't.
 

@@ -58,9 +58,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from dbbasic_queue.errors import InstallError
-from dbbasic_queue.folders import File, Folders, Found, Site, put_files, refusing
-from dbbasic_queue.manifest import (
+from .errors import InstallError
+from .folders import File, Folders, Found, Site, put_files, refusing
+from .manifest import (
     Manifest,
     delete_manifest,
     digest,
@@ -70,7 +70,7 @@ from dbbasic_queue.manifest import (
 )
 
 if TYPE_CHECKING:
-    from dbbasic_queue.config import Config
+    from .config import Config
 
 # The targets find all they need here.
 __all__ = [

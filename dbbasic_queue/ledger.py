@@ -40,6 +40,8 @@ from .tsv import Row, build_line, to_job
 
 log = logging.getLogger("dbbasic_queue")
 
+_new_tuple = tuple.__new__  # without the call of Attempt.__new__, which is written in Python
+
 _alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 
@@ -317,8 +319,13 @@ class Ledger:
         take: bool,
     ) -> Attempt | None:
         open_claim = None if outcome is None else outcome.attempt.claim
+        table = self.table
         try:
-            self._acquire(agenda)
+            table.acquire()
+            if agenda.is_stale():  # has to be read whole, which should not hold others up
+                table.release()
+                agenda.read()
+                table.acquire()
             try:
                 agenda.catch_up()
                 if outcome is not None:
@@ -326,35 +333,36 @@ class Ledger:
                     open_claim = None
                 return self._take(agenda, types) if take else None
             finally:
-                self.table.release()
+                table.release()
         except BaseException:
             if open_claim is not None:
                 self.claims.release(open_claim)
             raise
 
-    def _acquire(self, agenda: Agenda) -> None:
-        self.table.acquire()
-        if agenda.is_stale():  # has to be read whole, which should not hold others up
-            self.table.release()
-            agenda.read()
-            self.table.acquire()
-
     def _settle(self, outcome: Outcome, agenda: Agenda) -> None:
-        job = outcome.attempt.job
-        row = self._row_of(outcome.attempt)
-        if row is None or row.status != PROCESSING or row.attempts != job.attempts:
-            log.warning(
-                "not recorded: %s %s is %s now, somebody else changed it while it ran",
-                job.type,
-                job.id,
-                row.status if row else "gone",
-                extra={"event": "fenced", "job_id": job.id, "job_type": job.type},
-            )
-        else:
+        attempt = outcome.attempt
+        row: Row | None = attempt.row
+        if attempt.generation != self.table.generation or not self.table.holds(attempt.row):
+            row = self._row_if_ours(attempt)
+        if row is not None:
             new = self._write(row, outcome)
             if outcome.status == PENDING:
                 agenda.add(outcome.run_at, new.offset)
-        self.claims.release(outcome.attempt.claim)
+        self.claims.release(attempt.claim)
+
+    def _row_if_ours(self, attempt: Attempt) -> Row | None:
+        """The row of an attempt, wherever it stands now; None when somebody else changed it."""
+        job, row = attempt.job, self.table.find(attempt.row.id)
+        if row is not None and row.status == PROCESSING and row.attempts == job.attempts:
+            return row
+        log.warning(
+            "not recorded: %s %s is %s now, somebody else changed it while it ran",
+            job.type,
+            job.id,
+            row.status if row else "gone",
+            extra={"event": "fenced", "job_id": job.id, "job_type": job.type},
+        )
+        return None
 
     def _write(self, row: Row, outcome: Outcome) -> Row:
         """Change the row; on a full disk, where only a change in place is possible, a short one."""
@@ -369,11 +377,6 @@ class Ledger:
             log.error("%s: %s is recorded without error or result", fault, row.id.decode())
             return self.table.change(row, outcome.status, outcome.run_at, attempts)
 
-    def _row_of(self, attempt: Attempt) -> Row | None:
-        if attempt.generation == self.table.generation and self.table.holds(attempt.row):
-            return attempt.row
-        return self.table.find(attempt.row.id)
-
     def _take(self, agenda: Agenda, types: Collection[bytes] | None) -> Attempt | None:
         now = int(self._clock())
         while (offset := agenda.pop_due(now)) is not None:
@@ -381,7 +384,7 @@ class Ledger:
             if row is None:
                 if not self.table.begins_line(offset):  # saved in place, without the lock
                     agenda.read()
-            elif row.status == PENDING and not self._is_outdated(row, agenda):
+            elif row.status == PENDING and not (agenda.moved and self._is_outdated(row, agenda)):
                 if row.run_at > now:
                     agenda.add(row.run_at, offset)
                 elif types is None or row.type in types:
@@ -401,7 +404,7 @@ class Ledger:
             raise
         job = to_job(taken)
         spoiled = isinstance(job.payload, str) and not row.payload.lstrip().startswith(b'"')
-        return Attempt(job, taken, self.table.generation, claim, spoiled)
+        return _new_tuple(Attempt, (job, taken, self.table.generation, claim, spoiled))
 
     def _is_outdated(self, row: Row, agenda: Agenda) -> bool:
         """Whether a later line of this job is alive; if so, finish what a crash interrupted."""
@@ -411,11 +414,13 @@ class Ledger:
         return False
 
     def _put_back(self, attempt: Attempt) -> None:
-        with self.table.writing():
-            row = self._row_of(attempt)
-            if row is not None and row.status == PROCESSING:
-                job = attempt.job
-                self.table.change(row, PENDING, job.run_at, job.attempts - 1, row.error)
+        try:
+            with self.table.writing():
+                row = self._row_if_ours(attempt)
+                if row is not None:
+                    job = attempt.job
+                    self.table.change(row, PENDING, job.run_at, job.attempts - 1, row.error)
+        finally:
             self.claims.release(attempt.claim)
 
     def rescue(self, agenda: Agenda, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:

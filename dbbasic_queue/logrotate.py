@@ -13,12 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbbasic_queue.errors import InstallError
-from dbbasic_queue.install import Entry, File, Folders, Plan, Site
-from dbbasic_queue.render import render
+from .errors import InstallError
+from .install import Entry, File, Folders, Plan, Site
+from .render import render
 
 if TYPE_CHECKING:
-    from dbbasic_queue.config import Config
+    from .config import Config
 
 LOGROTATE_D = Path("/etc/logrotate.d")
 STATE = Path("/var/lib/logrotate/status")

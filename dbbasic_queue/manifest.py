@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dbbasic_queue.errors import InstallError
-from dbbasic_queue.folders import Site, put_files, refusing
+from .errors import InstallError
+from .folders import Site, put_files, refusing
 
 _LARGEST = 1 << 20
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")

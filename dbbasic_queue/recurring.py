@@ -39,11 +39,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from dbbasic_queue.config import Config, RecurringConfig
-from dbbasic_queue.errors import ConfigError, JobExists
-from dbbasic_queue.machine_time import machine_zone
-from dbbasic_queue.schedule import Schedule
-from dbbasic_queue.slot_marks import AllMarks, Mark, Marks, locked, marks_file, read
+from .config import Config, RecurringConfig
+from .errors import ConfigError, JobExists
+from .machine_time import machine_zone
+from .schedule import Schedule
+from .slot_marks import AllMarks, Mark, Marks, locked, marks_file, read
 
 log = logging.getLogger("dbbasic_queue")
 

@@ -73,6 +73,7 @@ _NUMBERS: Final[Mapping[str, Callable[[Report, Any], int | None]]] = {
     "failed": lambda report, snapshot: snapshot.failed,
     "overdue": lambda report, snapshot: snapshot.overdue,
     "malformed": lambda report, snapshot: snapshot.malformed,
+    "silent": lambda report, snapshot: int(report.silent),
     "ready": lambda report, snapshot: snapshot.ready,
     "oldest_ready": lambda report, snapshot: snapshot.oldest_ready,
     "latency": lambda report, snapshot: report.latency,
@@ -171,6 +172,7 @@ _IN_DATA: Final = (
     "failed",
     "overdue",
     "malformed",
+    "silent",
     "running",
     "ready",
     "latency",
@@ -262,6 +264,11 @@ METRICS: Final[tuple[tuple[str, str, Callable[[Report], Any]], ...]] = (
         "dbq_malformed_lines",
         "Lines of the queue file that are no rows.",
         lambda report: numbers(report)["malformed"],
+    ),
+    (
+        "dbq_workers_silent",
+        "Whether no worker has run for longer than silent_after (1) or not (0).",
+        lambda report: numbers(report)["silent"],
     ),
     (
         "dbq_last_worker_run_timestamp_seconds",

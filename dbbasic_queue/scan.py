@@ -90,11 +90,13 @@ def ids_in(piece: bytes, wanted: Container[bytes]) -> Iterator[tuple[int, bytes]
 def search_back(fd: int, job_id: bytes, start: int, end: int) -> int:
     """Offset of the last line of a job between two offsets, or -1: backwards, piece by piece."""
     needle = b"\n%b\t" % job_id
+    limit = end
     start = max(0, start - 1)  # the newline before a row belongs to the search
     while end > start:
         at = max(start, end - PIECE)
         # Reads on past the end of the piece, for a needle that begins in it.
-        found = os.pread(fd, end - at + len(needle) - 1, at).rfind(needle)
+        stop = min(end + len(needle) - 1, limit)
+        found = os.pread(fd, stop - at, at).rfind(needle)
         if found >= 0:
             return at + found + 1
         end = at

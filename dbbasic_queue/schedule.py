@@ -45,8 +45,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 
-from dbbasic_queue.errors import ScheduleError
-from dbbasic_queue.schedule_words import MONTHS, WEEKDAYS, in_words, spans
+from .errors import ScheduleError
+from .schedule_words import MONTHS, WEEKDAYS, in_words, spans
 
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbbasic_queue.errors import StorageError, TableError
+from .errors import StorageError, TableError
 
 HEADING = "# The last slot of each recurring job; kept by: dbq enqueue-recurring\n"
 _LINE = re.compile(r"([0-9]{1,11})\t([a-z0-9-]+)\t([a-z0-9-]+)\t([^\t]+)")

@@ -11,12 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbbasic_queue.claims import Claims
-from dbbasic_queue.install import Entry, Target
-from dbbasic_queue.manifest import digest, load_manifest
+from .claims import Claims
+from .install import Entry, Target
+from .manifest import digest, load_manifest
 
 if TYPE_CHECKING:
-    from dbbasic_queue.config import Config
+    from .config import Config
 
 
 @dataclass(frozen=True)

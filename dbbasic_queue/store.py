@@ -35,6 +35,7 @@ import re
 import shutil
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -92,7 +93,7 @@ MARKED: Final = 2  # the new version of a moved row, which loses its mark
 
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
-_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".idx", ".meta")
+_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".recurring", ".idx", ".meta")
 
 
 class Hint(NamedTuple):
@@ -130,6 +131,7 @@ class Store:
         self._killed = False  # lines, since the last look at whether to compact
         self._path = str(self.data_file)  # os.stat takes a str faster than a Path
         self._forget()
+        _stores.add(self)
 
     _lock_fd = -1
 
@@ -147,7 +149,6 @@ class Store:
             os.close(self._lock_fd)
         self._forget()
         self.generation += 1
-        _held.tables = 0
 
     def _forget(self) -> None:
         self._mutex = threading.RLock()  # flock does not exclude the threads of a process
@@ -176,7 +177,6 @@ class Store:
         try:
             if self._depth == 1:
                 self._exclusive = False
-                _held.tables += 1
                 self._look_for_reading(self._lock_shared())
             yield
         finally:
@@ -190,7 +190,6 @@ class Store:
             return
         self._depth = 1
         self._exclusive = True
-        _held.tables += 1
         try:
             if self._lock_fd < 0:
                 self._lock_fd = self._open_lock_for_writing()
@@ -235,8 +234,6 @@ class Store:
             if self._depth == 0 and self._lock_fd >= 0:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
         finally:
-            if self._depth == 0:
-                _held.tables -= 1
             self._mutex.release()
 
     def _lock_again(self) -> os.stat_result:
@@ -475,10 +472,15 @@ class Store:
             os.pwrite(self._lock_fd, note, 0)
         except OSError as error:
             raise _refused(error, f"cannot write to {self.lock_file}") from error
-        offset = self.append(data)  # when it fails, the note stays for the next to look into
-        with suppress(OSError):  # then the next who takes the lock sees that the batch is whole
-            os.ftruncate(self._lock_fd, 0)
-        return offset
+        try:
+            return self.append(data)
+        finally:
+            # What is whole or cut off needs no note: it would be taken to speak of what a program
+            # without a lock appends next. Else it stays for the next to look into.
+            assert self._file is not None
+            if not self._start_of_half_batch(self._file.size()):
+                with suppress(OSError):
+                    os.ftruncate(self._lock_fd, 0)
 
     def _append(self, data: bytes) -> None:
         # Where the kernel can (Linux), at the end as it is at this very moment: a person's
@@ -641,7 +643,7 @@ class Store:
     def _sync_folders_above(self) -> None:
         """They may be new as well, and a new folder is on disk when the one above it is synced."""
         for folder in self.data_dir.parents:
-            with suppress(OSError):  # we may not read it, so we have not made anything in it
+            with suppress(PermissionError):  # so we have not made anything in it
                 sync_folder(folder)
 
     # -- finding a job -----------------------------------------------------------------------------
@@ -931,16 +933,7 @@ def _strike_end(row: Row) -> int:
     return end
 
 
-class _Held(threading.local):
-    """What this thread holds: an exception that a signal raises must not break into that.
-
-    One that came between taking a lock and noting it would leave it taken for good.
-    """
-
-    tables = 0
-
-
-_held: Final = _Held()
+_stores: Final[weakref.WeakSet[Store]] = weakref.WeakSet()
 _LOCKING: Final = frozenset(
     cast(Any, function).__code__
     for function in (
@@ -952,9 +945,20 @@ _LOCKING: Final = frozenset(
 )
 
 
-def holds_a_lock(frame: FrameType | None) -> bool:
-    """Whether this thread, interrupted by a signal in `frame`, holds or is taking a table."""
-    return _held.tables > 0 or (frame is not None and frame.f_code in _LOCKING)
+def may_hold_a_lock(frame: FrameType | None) -> bool:
+    """Whether this thread, interrupted by a signal in `frame`, holds or is taking a table.
+
+    An exception that the signal raises must not break into that: one that came between taking a
+    lock and noting it would leave it taken for good. True also when it is another thread.
+    """
+    try:
+        if any(store._depth for store in _stores):
+            return True
+    except RuntimeError:  # another thread makes one just now
+        return True
+    while frame is not None and frame.f_code not in _LOCKING:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _line_at(offset: int, line: bytes, row: Row) -> bytes:

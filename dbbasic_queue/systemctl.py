@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dbbasic_queue.errors import InstallError
+from .errors import InstallError
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbbasic_queue.install import Action, Entry, File, Folders, InstallError, Plan, Site
-from dbbasic_queue.systemctl import Manager
-from dbbasic_queue.unit_checks import unit_faults
-from dbbasic_queue.unit_syntax import literal, parse
-from dbbasic_queue.units import unit_pattern, units
-from dbbasic_queue.wake import drop_wake, make_wake, wake_fault
+from .install import Action, Entry, File, Folders, InstallError, Plan, Site
+from .systemctl import Manager
+from .unit_checks import unit_faults
+from .unit_syntax import literal, parse
+from .units import unit_pattern, units
+from .wake import drop_wake, make_wake, wake_fault
 
 if TYPE_CHECKING:
-    from dbbasic_queue.config import Config
+    from .config import Config
 
 SYSTEM_UNITS = Path("/etc/systemd/system")
 USER_UNITS = Path(".config/systemd/user")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from dbbasic_queue.config_values import kind, shown
-from dbbasic_queue.toml_lines import KeyPath
+from .config_values import kind, shown
+from .toml_lines import KeyPath
 
 T = TypeVar("T")
 

@@ -357,8 +357,8 @@ def to_job(row: Row) -> Job:
         row.created_at,
         row.run_at,
         row.attempts,
-        row.error.decode(errors="replace").strip() or None,
-        _read_json(row.result, None),
+        (row.error.decode(errors="replace").strip() or None) if row.error else None,
+        _read_json(row.result, None) if row.result else None,
     )
 
 

@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dbbasic_queue.errors import InstallError
-from dbbasic_queue.unit_syntax import Setting, literal, parse, words
+from .errors import InstallError
+from .unit_syntax import Setting, literal, parse, words
 
 OLDEST = 250  # systemd's version: the first with `verify --recursive-errors=` (its NEWS file)
 _SPECIFIER = re.compile(r"%(?:%|(?P<letter>.?))")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dbbasic_queue.config_values import forbidden, shown
+from .config_values import forbidden, shown
 
 _BARE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 _GLOB = re.compile(r"([*?[])")

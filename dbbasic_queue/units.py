@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbbasic_queue import commands
-from dbbasic_queue.render import render
-from dbbasic_queue.unit_syntax import command, file_pattern, line, word
+from . import commands
+from .render import render
+from .unit_syntax import command, file_pattern, line, word
 
 if TYPE_CHECKING:
-    from dbbasic_queue.config import Config
-    from dbbasic_queue.schedule import Schedule
+    from .config import Config
+    from .schedule import Schedule
 
 # Between the time-out of a job and the kill: to write down its end.
 GRACE_SECONDS = 30

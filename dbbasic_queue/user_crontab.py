@@ -24,9 +24,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbbasic_queue.crontab_block import block_names, cut_block, find_block, put_block
-from dbbasic_queue.errors import InstallError
-from dbbasic_queue.install import File, Found, Site, keep_backup
+from .crontab_block import block_names, cut_block, find_block, put_block
+from .errors import InstallError
+from .install import File, Found, Site, keep_backup
 
 SPOOL = Path("/var/spool/cron/crontabs")
 _HEADER = re.compile(

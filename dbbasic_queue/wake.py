@@ -11,8 +11,8 @@ import pwd
 import stat
 from pathlib import Path
 
-from dbbasic_queue.errors import InstallError
-from dbbasic_queue.folders import refusing
+from .errors import InstallError
+from .folders import refusing
 
 _WRITE = 0o222
 _NEW = 0o660

@@ -27,7 +27,7 @@ from .errors import InvalidJob, JobTimeout
 from .intake import PAYLOAD_LIMIT
 from .job import COMPLETED, FAILED, PENDING, Job
 from .ledger import Attempt, Ledger, Outcome
-from .store import holds_a_lock
+from .store import may_hold_a_lock
 from .tsv import error_text, result_text
 
 if TYPE_CHECKING:
@@ -177,9 +177,13 @@ TRY_AGAIN: Final = 0.001  # seconds until the next attempt to break into a handl
 
 def _may_break(frame: FrameType | None) -> bool:
     """Whether an exception may be raised in the code that a signal has interrupted."""
-    if frame is not None and frame.f_code in _SETTING_THE_ALARM:
-        return False
-    return not holds_a_lock(frame)  # a handler may be enqueueing just now
+    if may_hold_a_lock(frame):
+        return False  # the handler is enqueueing just now
+    while frame is not None:
+        if frame.f_code in _UNBREAKABLE:
+            return False
+        frame = frame.f_back
+    return True
 
 
 class Signals:
@@ -348,7 +352,20 @@ class _Alarm:
             raise self._error() from error  # the handler has caught it
 
 
-_SETTING_THE_ALARM: Final = frozenset({_Alarm.__enter__.__code__, _Alarm.__exit__.__code__})
+# Nor may one signal's exception break into what is done about another.
+_UNBREAKABLE: Final = frozenset(
+    function.__code__
+    for function in (
+        _Alarm.__enter__,
+        _Alarm.__exit__,
+        _Alarm._ring,
+        Signals.on_signal,
+        Signals.break_off,
+        _Fork.before,
+        _Fork.in_parent,
+        _Fork.in_child,
+    )
+)
 
 
 class Runner:
@@ -526,7 +543,8 @@ class Worker:
                 self._turn(outcome)
                 outcome = None
                 if self._in_hand is not None:
-                    _log_start(self._in_hand.job)
+                    if log.isEnabledFor(logging.INFO):
+                        _log_start(self._in_hand.job)
                     outcome = self._runner.run(self._in_hand)
                     self._mark()
                 elif not self._wait():
@@ -555,19 +573,20 @@ class Worker:
             self._ledger.claims.release(self._in_hand.claim)
 
     def _may_take(self) -> bool:
-        options = self._options
         if self._signals.stopping():
             return False
-        if options.limit is not None and self._taken >= options.limit:
+        limit, most = self._options.limit, self._options.max_seconds
+        if limit is not None and self._taken >= limit:
             return False
-        return options.max_seconds is None or self._elapsed() < options.max_seconds
+        return most is None or self._elapsed() < most
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
 
     def _mark(self) -> None:
-        if time.monotonic() - self._marked >= MARK_EVERY:
-            self._marked = time.monotonic()
+        now = time.monotonic()
+        if now - self._marked >= MARK_EVERY:
+            self._marked = now
             self._ledger.claims.mark_run()
 
     def _look_at_all(self) -> None:
@@ -621,7 +640,8 @@ class Worker:
             self._summary.failed += 1
         elif not outcome.refund:
             self._summary.retried += 1
-        _log_end(outcome, self._options.max_attempts)
+        if outcome.status != COMPLETED or log.isEnabledFor(logging.INFO):
+            _log_end(outcome, self._options.max_attempts)
 
 
 def _types_to_take(handlers: Handlers, options: Options) -> frozenset[bytes] | None:
@@ -633,19 +653,16 @@ def _types_to_take(handlers: Handlers, options: Options) -> frozenset[bytes] | N
 
 
 def _log_start(job: Job) -> None:
-    if log.isEnabledFor(logging.INFO):
-        log.info(
-            "started %s %s, attempt %d",
-            job.type,
-            job.id,
-            job.attempts,
-            extra={**_fields(job), "event": "started"},
-        )
+    log.info(
+        "started %s %s, attempt %d",
+        job.type,
+        job.id,
+        job.attempts,
+        extra={**_fields(job), "event": "started"},
+    )
 
 
 def _log_end(outcome: Outcome, max_attempts: int) -> None:
-    if outcome.status == COMPLETED and not log.isEnabledFor(logging.INFO):
-        return
     job = outcome.attempt.job
     fields = {**_fields(job), "seconds": round(outcome.seconds, 6)}
     if outcome.status == COMPLETED:

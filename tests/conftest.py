@@ -12,7 +12,7 @@ from dbbasic_queue.table import JobTable
 
 # The same examples on every run: a red run is red again. `--hypothesis-profile=search` looks for
 # new ones.
-settings.register_profile("quick", deadline=None, derandomize=True, max_examples=100)
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("quick")
 

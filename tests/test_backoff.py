@@ -125,3 +125,9 @@ def test_jitter_spreads_around_the_wait(backoff: Backoff, attempts: int) -> None
 def test_jitter_differs() -> None:
     """Jobs that failed together do not all come back together."""
     assert len({seconds(Backoff(base=1e6, jitter=0.5), 1) for _ in range(50)}) > 40
+
+
+def test_jitter_does_not_exceed_the_cap() -> None:
+    """The cap bounds the wait whatever the jitter draws."""
+    backoff = Backoff(base=100, factor=1, cap=100, jitter=1)
+    assert max(backoff(1) for _ in range(200)) <= 100

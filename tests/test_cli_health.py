@@ -313,11 +313,39 @@ def test_which_queue_is_checked(
     assert told_queue(capsys) == "other"
 
 
-def test_a_file_beside_a_config_has_its_thresholds(path: Path, tmp_path: Path) -> None:
-    """With both, the config says what is a fault, and the file is the queue."""
+def test_a_file_beside_a_config_has_its_thresholds_only(
+    path: Path, tmp_path: Path, service: Service
+) -> None:
+    """With both, the config says what is a fault; its textfile and pings are its own queue's."""
     write(path, text("f1", "failed", run_at=now() - 100))
-    config = make_config(tmp_path, tmp_path / "other.tsv", failed_within="1min")
+    config = make_config(
+        tmp_path,
+        tmp_path / "other.tsv",
+        failed_within="1min",
+        textfile=str(tmp_path / "a.prom"),
+        ping_url=service.url,
+    )
     assert main(["--config", str(config), "--file", str(path)]) == OK
+    assert (service.requests, (tmp_path / "a.prom").exists()) == ([], False)
+
+
+def test_the_queue_of_the_config_may_be_named_as_well(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """$DBQ_FILE and $DBQ_CONFIG of one queue, side by side, are that queue."""
+    write(path)
+    config = make_config(tmp_path, path, textfile=str(tmp_path / "a.prom"))
+    monkeypatch.setenv("DBQ_FILE", str(path))
+    monkeypatch.setenv("DBQ_CONFIG", str(config))
+    assert told_queue(capsys) == "myapp"
+    assert (tmp_path / "a.prom").exists()
+
+
+def test_a_file_alone_needs_no_config(path: Path) -> None:
+    """A config in the working directory, and its faults, have nothing to do with --file."""
+    write(path)
+    Path("dbq.toml").write_text("nonsense")
+    assert main(["--file", str(path)]) == OK
 
 
 def test_the_advice_names_the_queue_as_it_was_named(

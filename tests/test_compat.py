@@ -246,6 +246,26 @@ def test_plain_dbbasic_tsv_changes_ours_while_it_is_open(folder: Path, path: Pat
     assert {name for name in again if name.strip()} == set(states(queue.table))
 
 
+def test_plain_dbbasic_tsv_rewrites_the_file_while_a_job_runs(folder: Path, path: Path) -> None:
+    """The job in hand is recorded in the new file, and the others are run once."""
+    queue = Queue(path, "normal")
+    for number in range(4):
+        queue.enqueue("mail", {"n": number, "text": 'say "hi"'}, job_id=f"j{number}")
+    update = "answer = table.update({'id': 'j3'}, {'payload': json.dumps({'n': n})})"
+    ran: list[int] = []
+
+    def handler(payload: dict[str, Any]) -> str:
+        ran.append(payload["n"])
+        if len(ran) < 4:
+            assert run(PLAIN + update, folder, columns=COLUMNS, n=100 + len(ran)) == 1
+        return 'a "quoted" result'
+
+    assert queue.process_jobs({"mail": handler}).completed == 4
+    assert ran == [0, 1, 2, 103]
+    assert [job["result"] for job in queue.list_jobs()] == ['a "quoted" result'] * 4
+    assert not torn(path)
+
+
 def test_plain_dbbasic_tsv_locks_what_we_lock(folder: Path, path: Path) -> None:
     """What keeps plain dbbasic-tsv out is held while we write or read, and readers share it."""
     fill(Queue(path, "normal"))

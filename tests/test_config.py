@@ -457,7 +457,7 @@ def test_other_hostile_strings_are_kept_or_refused(kept: str) -> None:
             continue
         config = parse(text, "/srv/app/dbq.toml")
         taken.add(key)
-        part = getattr(config, section) if section else config
+        part: Any = getattr(config, section) if section else config
         arrived = getattr(part[0] if section == "recurring" else part, key)
         absolute = value if value.startswith("/") else f"/srv/app/{value}"
         wanted = {"environment": {"A": value}, "payload": {"a": [value]}}.get(key, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,27 @@ def test_a_job_edited_by_hand_is_what_was_saved(
         "time": "completed",
         "state": "cancelled",
     }
+
+
+def test_the_tools_of_every_day(queue: Queue, path: Path) -> None:
+    """`sed -i`, `echo >>` and `sort` on the file that is open are edits like any other."""
+    for number in range(4):
+        queue.enqueue("mail", {"n": number}, job_id=f"j{number}")
+    shell = r"""
+        sed -i 's/"n": 2/"n": 222/' queue.tsv
+        printf 'e5\tmail\t{"n": 5}\tpending\t5\t5\t0\t\t\n' >> queue.tsv
+        (head -1 queue.tsv; tail -n +2 queue.tsv | sort -r) > sorted && cp sorted queue.tsv
+        printf 'e6\tmail\t{"n": 6}\tpending\t6\t6\t0' >> queue.tsv
+        awk -F'\t' '$4 == "pending"' queue.tsv | wc -l
+    """
+    done = subprocess.run(
+        ["sh", "-euc", shell], cwd=path.parent, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == 6
+    ran: list[int] = []
+    assert queue.process_jobs({"mail": lambda payload: ran.append(payload["n"])}).completed == 6
+    assert ran == [5, 6, 3, 222, 1, 0]
+    assert set(states(look(path)).values()) == {"completed"}
 
 
 def test_malformed_lines_are_kept_byte_for_byte(path: Path) -> None:

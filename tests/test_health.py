@@ -324,16 +324,18 @@ def test_one_failed_job_is_retried_by_its_id(path: Path) -> None:
     assert "dbq retry f1 --file" in advice(checked(path), "failed")
 
 
-def test_every_command_that_it_tells_is_one_that_dbq_knows(path: Path) -> None:
+@pytest.mark.parametrize("option", ["--file", "--config"])
+def test_every_command_that_it_tells_is_one_that_dbq_knows(path: Path, option: str) -> None:
     """`dbq` takes the commands as they are told."""
     full(path)
-    texts = [line for finding in checked(path).findings for line in finding.advice]
+    commands = Commands([option, "x y"])
+    texts = [line for it in checked(path, commands=commands).findings for line in it.advice]
     path.unlink()
-    texts += checked(path).findings[0].advice
-    commands = [line[line.index("dbq ") :] for line in texts if "dbq " in line]
-    assert len(commands) == 9
-    for command in commands:
-        assert cli._parser().parse_args(shlex.split(command)[1:]).file == str(path)
+    texts += checked(path, commands=commands).findings[0].advice
+    told = [line[line.index("dbq ") :] for line in texts if "dbq " in line]
+    assert len(told) == 9
+    for command in told:
+        assert vars(cli._parser().parse_args(shlex.split(command)[1:]))[option[2:]] == "x y"
 
 
 def test_a_silent_queue_with_a_config_tells_how_to_see_the_schedule(path: Path) -> None:

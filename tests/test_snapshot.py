@@ -113,6 +113,14 @@ def test_rows_named_come_from_all_pieces(path: Path, monkeypatch: pytest.MonkeyP
     assert ids(found.overdue_rows) == ["j299", "j298", "j297", "j296"]
 
 
+def test_rows_that_are_alike_are_told_apart(path: Path) -> None:
+    """Of jobs with the same times, each is named once."""
+    write(path, *(text(f"f{i}", "failed", run_at=NOW) for i in range(9)), text("p"), text("q"))
+    found = seen(path, names=20)
+    assert ids(found.failed_rows) == [f"f{i}" for i in range(9)]
+    assert ids(found.overdue_rows) == ["p", "q"]
+
+
 def test_malformed_lines_are_numbered_as_an_editor_does(path: Path) -> None:
     """What is no row is counted and named by its line; dead and empty lines are nothing."""
     write(

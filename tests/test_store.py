@@ -735,6 +735,47 @@ def test_a_process_killed_in_a_batch_leaves_none_of_it(
     assert states(look(path)) == {"a1": "pending", "b2": "pending"}
 
 
+def test_a_batch_that_failed_says_nothing_about_what_comes_then(
+    queue: Queue, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that a person appends after a batch was refused is no part of it."""
+    queue.enqueue("mail", {}, job_id="a1")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwritev", refuse)
+        with pytest.raises(StorageError):
+            queue.enqueue_many([("mail", {"text": "x" * 500})] * 500)
+    with path.open("ab") as file:
+        file.write(text("b2"))
+    queue.enqueue("mail", {}, job_id="c3")
+    assert states(look(path)) == dict.fromkeys(["a1", "b2", "c3"], "pending")
+    assert not torn(path)
+
+
+def test_a_batch_that_cannot_be_taken_back_is_none(
+    queue: Queue, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When what was written of a refused batch cannot be cut off, it is no job all the same."""
+    queue.enqueue("mail", {}, job_id="a1")
+    pwritev, written = os.pwritev, []
+
+    def half(fd: int, parts: Any, *args: int) -> int:
+        if written:
+            refuse()
+        written.append(pwritev(fd, parts, *args))
+        return written[0]
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwritev", half)
+        broken.setattr(os, "ftruncate", refuse)
+        with pytest.raises(StorageError, match="cannot shorten"):
+            queue.enqueue_many([("mail", {"text": "x" * 500})] * 500)
+    assert path.stat().st_size > 60_000
+    assert states(look(path)) == {"a1": "pending"}
+    queue.enqueue("mail", {}, job_id="b2")
+    assert states(look(path)) == {"a1": "pending", "b2": "pending"}
+    assert torn(path).count(b"\n") > 50
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.EIO, "broken")], ids=repr)
 def test_a_batch_broken_off_leaves_none_of_it(
     queue: Queue, path: Path, monkeypatch: pytest.MonkeyPatch, error: Any
@@ -1155,10 +1196,10 @@ def test_compaction_runs_when_it_is_worth_it(
 
 def test_a_worker_compacts_what_it_has_moved(queue: Queue, path: Path) -> None:
     """Long results leave dead lines behind, which the worker that made them clears away."""
-    queue.enqueue_many([("mail", {"text": "x" * 5000})] * 300)
+    queue.enqueue_many([("mail", {"text": "x" * 20_000})] * 60)
     queue.process_jobs({"mail": lambda payload: payload})
-    assert path.stat().st_size < 300 * 10_200
-    assert Counter(states(look(path)).values()) == {"completed": 300}
+    assert path.stat().st_size < 60 * 40_500
+    assert Counter(states(look(path)).values()) == {"completed": 60}
 
 
 # -- anything, in any order ------------------------------------------------------------------------

@@ -155,7 +155,9 @@ NOISE = st.sampled_from(["", "\n", "# [a]\n", "  # b = 1\n\n"])
        st.lists(st.tuples(NOISE, KEYS, st.booleans()), max_size=4))  # fmt: skip
 def test_made_up_texts(statements: list[Any], tables: list[Any]) -> None:
     """Every key of a random text is found on the line that it was put on."""
-    text, expected, arrays = "", {}, dict[str, int]()
+    text = ""
+    expected: dict[KeyPath, int] = {}
+    arrays: dict[str, int] = {}
     prefix: KeyPath = ()
     for noise, table, is_array in [("", None, False), *tables]:
         if table is not None:
@@ -188,7 +190,7 @@ def _is_valid(text: str) -> bool:
 
 
 def _paths(value: Any, path: KeyPath = ()) -> list[KeyPath]:
-    children = value.items() if isinstance(value, dict) else []
+    children: Any = value.items() if isinstance(value, dict) else []
     children = enumerate(value) if isinstance(value, list) else children
     found = [path] if path else []
     for key, child in children:

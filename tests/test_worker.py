@@ -180,6 +180,15 @@ def test_only_the_types_asked_for_are_taken(queue: Queue) -> None:
     assert [job["status"] for job in queue.list_jobs()] == ["pending", "completed", "failed"]
 
 
+def test_a_type_may_be_of_any_alphabet(queue: Queue) -> None:
+    """What `enqueue` takes as a type is found again as a handler, and by `types`."""
+    for job_type in ("naïve-jöb", "邮件", "a:b/c.d", "x" * 64, "\U0001f4e7"):
+        queue.enqueue(job_type, {})
+        handlers = {job_type: lambda payload: current_job().type}
+        assert queue.process_jobs(handlers, types=[job_type], unknown="skip").completed == 1
+        assert next(queue.list_jobs("completed", job_type))["result"] == job_type
+
+
 def test_limit_bounds_the_jobs_taken(queue: Queue) -> None:
     """`limit` jobs are taken and no more; the rest is as it was."""
     queue.enqueue_many([("x", {})] * 5)
@@ -1286,6 +1295,33 @@ def test_a_child_that_comes_back_from_the_handler_is_no_second_worker(
     assert queue.process_jobs({"x": handler}, timeout=timeout).completed == 2
     assert [job["result"] for job in queue.list_jobs()] == [code, code]
     assert diary.lines() == ["start"] * 2
+
+
+def test_a_second_signal_at_a_fork_is_not_lost(queue: Queue, own_handler: list[int]) -> None:
+    """Python drops what is raised in a hook of os.fork: the job is broken off right after it."""
+    real = signal.pthread_sigmask
+    calls: list[int] = []
+
+    def interrupted(how: int, mask: Any) -> Any:
+        calls.append(how)
+        if how == signal.SIG_SETMASK:
+            signal.pthread_sigmask = real
+            result = real(how, mask)
+            twice()
+            return result
+        return real(how, mask)
+
+    def handler(payload: Any) -> None:
+        signal.pthread_sigmask = interrupted
+        in_child(lambda: None)
+        time.sleep(30)
+
+    try:
+        job = run_one(queue, handler)
+    finally:
+        signal.pthread_sigmask = real
+    assert (job["status"], job["attempts"]) == ("pending", 0)
+    assert calls == [signal.SIG_BLOCK, signal.SIG_SETMASK]
 
 
 # -- trouble with the storage --------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 * Each acknowledged job is there, exactly once, in a state it may be in; each other job is wholly
   there or not at all (history.py says which).
-* The engine's readers see what the independent reader sees.
+* The engine's readers see, before anybody has mended anything, what the independent reader sees
+  when the first writer has.
 * Nobody is blocked, nothing is malformed that was not so before; a batch is there whole or not.
 * Work goes on: whatever is unfinished runs exactly once more and ends; nothing finished runs.
 """
@@ -39,18 +40,17 @@ def check(
     return [*end.told, *([f"a fresh process died of signal {end.signal}"] if end.signal else [])]
 
 
-def _look(
-    path: Path, history: History, floors: dict[str, int], power_cut: bool
-) -> Iterator[str]:
+def _look(path: Path, history: History, floors: dict[str, int], power_cut: bool) -> Iterator[str]:
     if power_cut:
         store._boot = b"the kernel after the power cut"
     found = read(path)
     yield from history.problems(found, floors)
     queue = Queue(path, clock=lambda: LATER)
-    yield from _readers_agree(queue, found)
+    seen = _Readers(queue, [*found.jobs])
     with queue.table.writing():  # sees to what was left
         pass
     mended = read(path)
+    yield from seen.compare(mended)
     yield from history.problems(mended, floors)
     if mended.torn or not mended.header:
         yield f"not mended: torn {mended.torn!r}, header {mended.header}"
@@ -64,20 +64,26 @@ def _look(
     yield from _work_goes_on(queue, mended)
 
 
-def _readers_agree(queue: Queue, found: View) -> Iterator[str]:
-    """What the engine's readers say is what stands in the file, before a writer has mended it."""
-    jobs = list(queue.list_jobs())
-    listed = {job["id"]: job["status"] for job in jobs}
-    expected = {name: seen.status for name, seen in found.jobs.items()}
-    if listed != expected or len(listed) != len(jobs):
-        yield f"list_jobs says {listed}, the file {expected}"
-    counts = {status: n for status, n in queue.count_jobs().items() if n}
-    if counts != dict(Counter(expected.values())):
-        yield f"count_jobs says {counts}, the file {dict(Counter(expected.values()))}"
-    for name, seen in found.jobs.items():
-        job = queue.get_job(name)
-        if job is None or (job["status"], job["attempts"]) != (seen.status, seen.attempts):
-            yield f"get_job says {job}, the file {seen}"
+class _Readers:
+    """What the engine's readers say."""
+
+    def __init__(self, queue: Queue, names: list[str]) -> None:
+        self._listed = [(job["id"], job["status"]) for job in queue.list_jobs()]
+        self._counts = {status: count for status, count in queue.count_jobs().items() if count}
+        self._jobs = {name: queue.get_job(name) for name in names}
+
+    def compare(self, view: View) -> Iterator[str]:
+        """Where that is not what stands in the file."""
+        expected = {name: seen.status for name, seen in view.jobs.items()}
+        if dict(self._listed) != expected or len(self._listed) != len(expected):
+            yield f"list_jobs says {self._listed}, the file {expected}"
+        if self._counts != dict(Counter(expected.values())):
+            yield f"count_jobs says {self._counts}, the file {dict(Counter(expected.values()))}"
+        for name, job in self._jobs.items():
+            seen = view.jobs.get(name)
+            told = job and (job["status"], job["attempts"])
+            if told != (seen and (seen.status, seen.attempts)):
+                yield f"get_job says {job}, the file {seen}"
 
 
 def _work_goes_on(queue: Queue, before: View) -> Iterator[str]:

@@ -172,7 +172,9 @@ def _turns(wheels: Sequence[int], chance: random.Random) -> Iterator[tuple[int, 
         # Few or many new ones, as an even choice would hardly ever leave long runs.
         share = chance.random()
         yield tuple(
-            chance.randrange(ways) if chance.random() < 0.2 else (ways - 1) * (chance.random() < share)
+            chance.randrange(ways)
+            if chance.random() < 0.2
+            else (ways - 1) * (chance.random() < share)
             for ways in wheels
         )
 
@@ -200,9 +202,7 @@ def run(task: str, seed: int, stride: int = 1) -> tuple[int, list[Failure]]:
     base = Case.parse(task)
     history = play.record(base, seed)
     tester = _Tester(history, base, seed)
-    count = 0
-    for case, files, floors in _states(base, history, seed):
-        count += 1
+    for count, (case, files, floors) in enumerate(_states(base, history, seed), 1):
         if count % stride == 0:
             tester.test(case, files, floors)
     return tester.tested, tester.failures
@@ -230,7 +230,8 @@ def _states(
         synced = max(synced, platter.table_synced())
         floors = history.floors(promised if base.durability == "full" else 0)
         floors = {
-            name: max(floors.get(name, -1), synced) for name in floors.keys() | history.states.keys()
+            name: max(floors.get(name, -1), synced)
+            for name in floors.keys() | history.states.keys()
         }
         for choice, files in enumerate(platter.states(chance)):
             yield base._replace(step=number + 1, how=f"state-{choice}"), files, floors

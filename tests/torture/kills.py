@@ -6,6 +6,7 @@ time but after a kill of the process that ran it; a batch is there whole or not 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import shutil
@@ -110,9 +111,7 @@ class _Play:
             notes.note("end", job.id, str(job.attempts))
             return "r" * chance.choice((0, 5, 200))
 
-        queue.process_jobs(
-            {"work": handler}, 10**6, backoff=lambda attempts: 0, linger=10**6
-        )
+        queue.process_jobs({"work": handler}, 10**6, backoff=lambda attempts: 0, linger=10**6)
 
 
 def run(seed: int, kills: int = KILLS) -> Report:
@@ -182,7 +181,9 @@ def _judge(folder: Path, troupe: Troupe, kills: int, seconds: float) -> Report:
 
 
 def _table_problems(view: View) -> list[str]:
-    found = [f"{job} is {seen.status}" for job, seen in view.jobs.items() if seen.status != "completed"]
+    found = [
+        f"{job} is {seen.status}" for job, seen in view.jobs.items() if seen.status != "completed"
+    ]
     if view.malformed or view.torn or not view.header:
         found.append(f"malformed: {view.malformed[:3]}, torn: {view.torn!r}, header: {view.header}")
     if view.twice:
@@ -192,7 +193,9 @@ def _table_problems(view: View) -> list[str]:
 
 def _batch_problems(view: View, noted: list[Event]) -> list[str]:
     sizes = Counter(
-        seen.payload.split('"')[3] for seen in view.jobs.values() if seen.payload.startswith('{"batch"')
+        seen.payload.split('"')[3]
+        for seen in view.jobs.values()
+        if seen.payload.startswith('{"batch"')
     )
     begun = {event.job for event in noted if event.kind == "batch"}
     return [
@@ -212,11 +215,13 @@ def explain_repeats(
             starts[event.job].append(event)
     repeats, unexplained, waits = 0, [], []
     for job, runs in starts.items():
-        for before, after in zip(runs, runs[1:], strict=False):
+        for before, after in itertools.pairwise(runs):
             repeats += 1
             when = killed.get(before.process)
             if when is None or before.process == after.process or after.time < when:
-                unexplained.append(f"{job} ran in process {before.process}, then in {after.process}")
+                unexplained.append(
+                    f"{job} ran in process {before.process}, then in {after.process}"
+                )
             else:
                 waits.append(after.time - when)
     return repeats, unexplained, waits

@@ -280,7 +280,9 @@ def rescue(stage: Stage) -> None:
 
 def _for_hands(stage: Stage) -> None:
     stage.fill(3)
-    stage.append(stage.line("failed-1", "failed", 3, "ValueError: no"), stage.line("old", "pending"))
+    stage.append(
+        stage.line("failed-1", "failed", 3, "ValueError: no"), stage.line("old", "pending")
+    )
     stage.queue.enqueue("work", {"n": 2}, job_id="last")
 
 

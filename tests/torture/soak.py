@@ -136,7 +136,15 @@ class _Play:
             "list": ["--limit", "5", "--json"],
         }.get(word, [])
         done = subprocess.run(
-            [sys.executable, "-m", "dbbasic_queue.cli", word, "--file", str(self._path), *arguments],
+            [
+                sys.executable,
+                "-m",
+                "dbbasic_queue.cli",
+                word,
+                "--file",
+                str(self._path),
+                *arguments,
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -233,7 +241,16 @@ def run(seed: int, seconds: float = SECONDS) -> Report:
     chance = random.Random(seed)
     troupe = Troupe(folder, _Play(folder, seed).roles())
     Queue(folder / "queue.tsv").enqueue("quick", {})
-    for role in ("worker", "worker", "worker", "producer", "producer", "person", "janitor", "editor"):
+    for role in (
+        "worker",
+        "worker",
+        "worker",
+        "producer",
+        "producer",
+        "person",
+        "janitor",
+        "editor",
+    ):
         troupe.start(role)
     rotations = 0
     while time.monotonic() - began < seconds:
@@ -373,5 +390,9 @@ def numbers_allow(noted: Counter[str], status: str) -> bool:
 
 def _fits(kind: str, seen: Seen) -> bool:
     if seen.status == "failed":  # only these fail, or whatever was killed too often
-        return kind == "hopeless" or seen.error.startswith("WorkerDied") or seen.attempts >= MAX_ATTEMPTS
+        return (
+            kind == "hopeless"
+            or seen.error.startswith("WorkerDied")
+            or seen.attempts >= MAX_ATTEMPTS
+        )
     return not (kind == "hopeless" and seen.status == "completed")

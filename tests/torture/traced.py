@@ -86,9 +86,9 @@ class Traced(NamedTuple):
 def require() -> list[str]:
     """What is missing on this machine, in words; [] when nothing is."""
     missing = [name for name in ("strace", "unshare", "mount") if shutil.which(name) is None]
-    return [f"{', '.join(missing)}: not installed (apt-get install strace util-linux mount)"] * bool(
-        missing
-    )
+    return [
+        f"{', '.join(missing)}: not installed (apt-get install strace util-linux mount)"
+    ] * bool(missing)
 
 
 def scenarios() -> list[str]:
@@ -107,7 +107,9 @@ def run(task: str, seed: int, stride: int = 1) -> tuple[int, list[Failure]]:
     base = Case.parse(task)
     history = play.record(base, seed)
     calls = trace(base, seed)
-    failures = [Failure(PART, task, problems)] if (problems := _compare(calls, history.steps)) else []
+    failures = (
+        [Failure(PART, task, problems)] if (problems := _compare(calls, history.steps)) else []
+    )
     cases = list(_cases(base, calls))[::stride]
     failures += [failure for case in cases if (failure := run_case(case, seed, history))]
     return len(cases) + 1, failures
@@ -146,13 +148,17 @@ def run_case(case: Case, seed: int, history: History | None = None) -> Failure |
 
 
 def _after_error(
-    words: list[Any], root: Path, history: History, call: str, done: subprocess.CompletedProcess[str]
+    words: list[Any],
+    root: Path,
+    history: History,
+    call: str,
+    done: subprocess.CompletedProcess[str],
 ) -> list[str]:
     if not words or not isinstance(words[-1], faults.Suffered):
         return [f"exit code {done.returncode}: {done.stderr[-1000:]}"]
     name = CALLS[call]
     suffered = words[-1]._replace(hit=Step(0, name, "", 0, 0, False))
-    problems = list(faults.problems(suffered, history, len(words) - 1))
+    problems = list(faults.problems(suffered, history, len(words) - 1, "full"))
     at_once, final = parse(suffered.at_once), read(root / TABLE)
     return problems + faults.final_problems(at_once, final, suffered, history)
 
@@ -218,7 +224,10 @@ def _compare(calls: list[Traced], steps: list[Step]) -> list[str]:
     ]
     if seen == known:
         return []
-    at = next((i for i, (a, b) in enumerate(zip(seen, known, strict=False)) if a != b), min(len(seen), len(known)))
+    at = next(
+        (i for i, (a, b) in enumerate(zip(seen, known, strict=False)) if a != b),
+        min(len(seen), len(known)),
+    )
     return [f"call {at}: strace saw {seen[at : at + 3]}, the shim {known[at : at + 3]}"]
 
 
@@ -230,7 +239,14 @@ def fill_a_disk(durability: str) -> list[str]:
     with play.folder() as root:
         script = 'mount -t tmpfs -o size=256k none "$1" && shift && exec "$@"'
         command = ["unshare", "--mount", "sh", "-c", script, "sh", str(root)]
-        command += [sys.executable, "-m", "tests.torture.victim", str(root), f"full-tmpfs/{durability}", "0"]
+        command += [
+            sys.executable,
+            "-m",
+            "tests.torture.victim",
+            str(root),
+            f"full-tmpfs/{durability}",
+            "0",
+        ]
         done = subprocess.run(
             command, capture_output=True, text=True, cwd=CHECKOUT, check=False, timeout=120
         )

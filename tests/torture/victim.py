@@ -1,6 +1,6 @@
 """A process of its own for strace to watch: one scenario, told on standard output.
 
-    python -m tests.torture.victim ROOT CASE SEED
+python -m tests.torture.victim ROOT CASE SEED
 """
 
 from __future__ import annotations
