@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "packaging/tools"))
 import completions
 import parsers
+import pytest
 
 FILES = completions.files()
 COMMANDS = parsers.parsers()

@@ -10,15 +10,13 @@ import sys
 import tomllib
 from pathlib import Path
 
+import manpages
+import parsers
 import pytest
 
 from dbbasic_queue import config as configs
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "packaging/tools"))
-import manpages
-import parsers
-
 PAGES = manpages.pages(0)
 COMMANDS = parsers.parsers()
 # Not by packaging/tools: what an option looks like in the text of --help.
@@ -145,7 +143,9 @@ def test_no_page_depends_on_the_terminal(tmp_path: Path) -> None:
         subprocess.run(
             [sys.executable, "-c", program], cwd=folder, env={**variables, "PATH": ""}, check=True
         )
-    one, other = ({p.name: p.read_text() for p in (tmp_path / c).rglob("*.*")} for c in ("40", "200"))
+    one, other = (
+        {p.name: p.read_text() for p in (tmp_path / c).rglob("*.*")} for c in ("40", "200")
+    )
     assert one == other
     assert one.keys() == PAGES.keys()
     assert '2026-11-24 "' in one["dbq.1"]
