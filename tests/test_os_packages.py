@@ -14,6 +14,8 @@ import dbbasic
 import pytest
 
 from dbbasic_queue import commands, config
+from dbbasic_queue.folders import Site
+from dbbasic_queue.manifest import Manifest, double_scheduled, save_manifest
 from dbbasic_queue.units import units
 
 ROOT = Path(__file__).parent.parent
@@ -170,6 +172,24 @@ def test_entries_of_a_private_library_name_its_folder(
     work = ["/usr/bin/python3", str(tmp_path), "dbbasic_queue.cli", "work", "--config", CONFIG]
     assert commands.argv(shipped, commands.WORK) == work
     assert commands.argv(shipped, commands.HEALTH)[2] == "dbbasic_queue.cli_health"
+
+
+def test_packaged_units_beside_cron_are_told(tmp_path: Path) -> None:
+    """A timer that the package brought and somebody enabled counts as a schedule of that name."""
+    site = Site(root=tmp_path)
+    wants = tmp_path / "etc/systemd/system/timers.target.wants"
+    wants.mkdir(parents=True)
+    site.installed.mkdir(parents=True)
+    save_manifest(site, Manifest("main", "cron", CONFIG))
+    assert double_scheduled("main", [site]) == []
+    (wants / "dbq-main-worker.timer").symlink_to("/usr/lib/systemd/system/dbq-main-worker.timer")
+    (said,) = double_scheduled("main", [site])
+    assert "by cron, by systemd (units of a package)" in said
+    assert "systemctl disable --now dbq-main-worker.path dbq-main-worker.timer" in said
+    assert double_scheduled("other", [site]) == []
+    save_manifest(site, Manifest("main", "systemd", CONFIG))
+    (said,) = double_scheduled("main", [site])
+    assert "units of a package" not in said
 
 
 def test_the_layout(staged: Path, shipped: config.Config) -> None:

@@ -19,6 +19,7 @@ import packages
 import pytest
 from machine import CHECKOUT, say
 
+PATH = {"PATH": os.environ["PATH"]}
 KINDS = ("deb", "rpm", "dist")
 COMMANDS = {
     *("dbq", "dbq-health", "check_dbq"),
@@ -86,6 +87,24 @@ def test_rpmlint_finds_nothing(rpm: str) -> None:
     """No error and no warning but the three that rpmlint.toml gives reasons for."""
     config = CHECKOUT / "packaging/rpm/rpmlint.toml"
     assert "0 errors, 0 warnings" in _out(["rpmlint", "--config", str(config), rpm])
+
+
+def test_completions_are_understood_by_their_shells(built: list[Path], tmp_path: Path) -> None:
+    """zsh and fish read each file without a complaint, and fish completes as it should."""
+    packages.need(("fish", "zsh"))
+    _out(["dpkg-deb", "-x", str(_one(built[0], "*.deb")), str(tmp_path)])
+    share = tmp_path / "usr/share"
+    for path in (share / "zsh/vendor-completions").iterdir():
+        _out(["zsh", "-n", str(path)])
+    folder = share / "fish/vendor_completions.d"
+    for name, words, wanted in (
+        ("dbq", "dbq prune --status f", "failed"),
+        ("dbq", "dbq enq", "enqueue"),
+        ("dbq-health", "dbq-health --format j", "json"),
+    ):
+        ask = f"source {folder}/{name}.fish; complete -C '{words}'"
+        said = _out(["fish", "--no-config", "-c", ask], env={"HOME": str(tmp_path), **PATH})
+        assert [line.split("\t")[0] for line in said.splitlines()][0] == wanted
 
 
 def test_the_wheel_holds_nothing_but_the_library(built: list[Path]) -> None:

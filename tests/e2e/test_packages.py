@@ -304,6 +304,24 @@ def test_three_commands_lead_to_jobs_that_run(machine: Machine) -> None:
     _check_rights(machine)
 
 
+ENQUEUE = f"""
+from dbbasic_queue import Queue
+print(Queue("{QUEUE}").enqueue("tell", {{"say": "from the application"}}))
+"""
+
+
+def test_an_application_enqueues_from_its_own_environment(machine: Machine) -> None:
+    """With the library's folder in a .pth file, its interpreter adds jobs as the web's user."""
+    (site,) = machine.path("/srv/shop/venv/lib").glob("python3.*/site-packages")
+    (site / "dbbasic-queue.pth").write_text("/usr/lib/dbbasic-queue\n")
+    done = machine.run(["/srv/shop/venv/bin/python", "-c", ENQUEUE], user="web")
+    job = _wait_for(machine, done.stdout.strip(), "completed", seconds=20)
+    result = job["result"]
+    assert isinstance(result, dict)
+    assert result["said"] == "from the application"
+    (site / "dbbasic-queue.pth").unlink()
+
+
 def test_health_is_told_to_monitoring(machine: Machine) -> None:
     """The monitoring's user gets OK and the numbers, also from where Nagios looks."""
     for plugin in ("check_dbq", "/usr/lib/nagios/plugins/check_dbq"):
@@ -400,6 +418,21 @@ def test_units_that_were_enabled_come_back(machine: Machine, packages: Packages)
     assert set(_units(machine, "is-enabled").values()) == {"enabled"}
     assert set(_units(machine, "is-active").values()) == {"active"}
     _wait_for(machine, _enqueue(machine, "tell", '{"say": "secret"}'), "completed", seconds=20)
+
+
+def test_cron_runs_the_private_library_too(machine: Machine, packages: Packages) -> None:
+    """An entry of dbq-install-cron does a job; the enabled units are told; a removal takes it."""
+    said = machine.run(["dbq-install-cron", "--config", CONFIG])
+    assert "units of a package" in said.stderr
+    machine.run(["systemctl", "disable", "--now", *(f"dbq-main-{each}" for each in STARTERS)])
+    job_id = _enqueue(machine, "tell", '{"say": "secret"}')
+    entry = machine.path("/etc/cron.d/dbq-main").read_text()
+    worker = next(line for line in entry.splitlines() if " work " in line)
+    assert "/usr/bin/python3 /usr/lib/dbbasic-queue dbbasic_queue.cli work" in worker
+    _wait_for(machine, job_id, "completed", seconds=75)
+    assert "dbq-install-cron --config" in _apt(machine, "remove", "dbbasic-queue")
+    assert not machine.path("/etc/cron.d/dbq-main").exists()
+    _apt(machine, "install", packages.this)
 
 
 # Purges at a terminal, and types the answer when the question is there.
