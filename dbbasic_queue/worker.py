@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from types import FrameType, TracebackType
+from types import AsyncGeneratorType, FrameType, GeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from .agenda import Agenda
@@ -439,6 +439,8 @@ class Runner:
     def _finish(self, result: Any) -> Any:
         """The result of a handler; when it is a coroutine, what that returns."""
         if not hasattr(result, "__await__"):
+            if isinstance(result, GeneratorType | AsyncGeneratorType):
+                raise TypeError("the handler is a generator function, so nothing of it has run")
             return result
         import asyncio  # slow to import, and most handlers are plain
 

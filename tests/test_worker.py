@@ -1574,3 +1574,21 @@ def test_the_summary_tells_what_became_of_the_jobs(queue: Queue) -> None:
     assert summary == Summary(completed=4, retried=2, failed=2, rescued=2, stopped=15)
     assert json.loads(json.dumps(summary.as_dict()))["completed"] == 4
     assert re.fullmatch(r"Summary\(.*completed=4.*\)", repr(summary))
+
+
+def test_a_generator_function_is_no_handler(queue: Queue) -> None:
+    """Calling one runs nothing of it, so the job fails instead of looking done."""
+
+    def plain(payload: Any) -> Any:
+        yield payload
+
+    async def coroutine(payload: Any) -> Any:
+        yield payload
+
+    for handler in (plain, coroutine):
+        job_id = queue.enqueue("mail", {})
+        queue.process_jobs({"mail": handler}, max_attempts=1)
+        job = queue.get_job(job_id)
+        assert job is not None
+        assert job["status"] == "failed"
+        assert "generator function" in job["error"]

@@ -34,7 +34,7 @@ OFFERED = ["python3-crontab", "python3-jinja2", "man-db"]
 # All that the disk is compared by; the rest is caches, journals and the package manager's own.
 SETTLED = ["/etc", "/home", "/opt", "/srv", "/usr", "/var/lib", "/var/log", "/run/systemd/system"]
 
-JOBS = '''
+JOBS = """
 import os, pwd, sys, time
 import dbbasic_queue
 import only_in_the_venv
@@ -56,7 +56,7 @@ def slow(payload):
 
 
 HANDLERS = {"tell": tell, "slow": slow}
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def packages(machine: Machine) -> Packages:
 
 def _build(folder: Path, *options: str) -> Path:
     say(f"building the package {' '.join(options)}")
-    command = [sys.executable, "packaging/tools/build.py", "deb", "--into", str(folder)]
+    command = [sys.executable, "packaging/tools/packages.py", "deb", "--into", str(folder)]
     done = subprocess.run([*command, *options], cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return Path(done.stdout.split()[-1])
@@ -448,10 +448,12 @@ def test_an_image_is_installed_into_from_outside(machine: Machine, packages: Pac
     """dpkg --root, which sets DPKG_ROOT: the scripts touch that root, and nothing of this one."""
     image = "/opt/image"
     machine.run(
-        f"cd /opt && mkdir -p image/etc image/var/lib/dpkg image/var/cache/debconf &&"
-        f"touch image/var/lib/dpkg/status && cp /etc/passwd /etc/group /etc/debconf.conf image/etc"
+        "cd /opt && mkdir -p image/etc image/var/lib/dpkg image/var/cache/debconf && "
+        "touch image/var/lib/dpkg/status && cp /etc/passwd /etc/group /etc/debconf.conf image/etc"
     )
-    machine.run(f"cd {image} && mkdir -p usr/bin usr/sbin usr/lib && ln -s usr/bin usr/sbin usr/lib .")
+    machine.run(
+        f"cd {image} && mkdir -p usr/bin usr/sbin usr/lib && ln -s usr/bin usr/sbin usr/lib ."
+    )
     was = _disk(machine)
     force = "--force-depends --force-script-chrootless"
     machine.run(f"dpkg --root={image} {force} -i {packages.this}")
