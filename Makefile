@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test e2e lint build clean
+.PHONY: help demo test bench e2e lint build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -43,6 +43,14 @@ e2e: $(BIN)/.ready ## the installers on a booted Debian, as root (DEBIAN=13 for 
 	    apt-get install -q -y --no-install-recommends $(E2E_PACKAGES) && break || exit 1; \
 	done
 	DBQ_E2E_DEBIAN=$(DEBIAN) $(BIN)/python -m pytest -vv --capture=no tests/e2e
+
+# The peers and the drawing of the curve, in the same environment, made again with it.
+$(BIN)/.bench-ready: $(BIN)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+bench: $(BIN)/.bench-ready .cache/v1/.ready ## beside the peers, under 10 minutes (QUICK=1: under one)
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
 lint: $(BIN)/.ready ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -1,0 +1,103 @@
+"""The benchmark: measure, keep what was seen as JSON, write it into the README."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import curve, machine, peers, report, targets
+from .actors import ROOT, V1
+
+CACHE = ROOT / ".cache" / "bench"
+RESULTS = CACHE / "results.json"
+EXAMPLES = """examples:
+  python -m tests.bench            all of it
+  python -m tests.bench --quick    fewer rounds, smaller tables; leaves the README as it is
+  python -m tests.bench --report   the README from the last run, without a new one"""
+
+WHOLE = peers.Plan(rounds=5, backlogs=(0, 10_000, 100_000), curve=(1_000, 1_000_000))
+QUICK = peers.Plan(
+    rounds=1,
+    backlogs=(0, 10_000),
+    curve=(1_000,),
+    synced_jobs=100,
+    jobs=400,
+    limit=0.5,
+    picked=8,
+    pick_seconds=1,
+)
+
+
+def main() -> int:
+    """Run what was asked for; 2 when something is missing."""
+    arguments = _parser().parse_args()
+    if not (V1 / "dbbasic_queue" / "queue.py").exists():
+        print(f"{V1} holds no dbbasic-queue 1.0.0: use `make bench`", file=sys.stderr)
+        return 2
+    if not arguments.report:
+        results = measure(QUICK if arguments.quick else WHOLE, quick=arguments.quick)
+        CACHE.mkdir(parents=True, exist_ok=True)
+        place = CACHE / "quick.json" if arguments.quick else RESULTS
+        place.write_text(json.dumps(results, indent=1, ensure_ascii=False))
+        say(f"kept in {place.relative_to(ROOT)}")
+    elif RESULTS.exists():
+        results = json.loads(RESULTS.read_text())
+    else:
+        print(f"{RESULTS} does not exist: run without --report first", file=sys.stderr)
+        return 2
+    print(report.text(results))
+    if not arguments.quick:
+        report.write(ROOT / "README.md", results)
+        curve.draw(ROOT / "docs" / "cost-curve.svg", results)
+        say("written: README.md, docs/cost-curve.svg")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description="What the queue costs, beside what people use instead.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--quick", action="store_true", help="under a minute, to see that it works")
+    either.add_argument("--report", action="store_true", help="write the README anew, no new run")
+    return parser
+
+
+def measure(plan: peers.Plan, *, quick: bool) -> dict[str, Any]:
+    """All that is measured, in one run."""
+    began = time.monotonic()
+    folder = CACHE / "work"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rows = 100_000 if quick else 1_000_000
+    parts: dict[str, Callable[[], Any]] = {
+        "targets": lambda: targets.measure(folder / "own", plan.rounds, rows),
+        "small": lambda: peers.measure_small(folder / "small", plan, max(plan.backlogs)),
+        "pick_up": lambda: peers.measure_pick_up(folder / "pick", plan),
+        "backlogs": lambda: peers.measure_backlogs(folder / "backlogs", plan, say),
+    }
+    results: dict[str, Any] = {"machine": machine.describe(folder), "rounds": plan.rounds}
+    for name, part in parts.items():
+        start = time.monotonic()
+        results[name] = part()
+        say(f"{name}: {time.monotonic() - start:.0f} s")
+    results["seconds"] = time.monotonic() - began
+    shutil.rmtree(folder)
+    return results
+
+
+def say(line: str) -> None:
+    """How far it is, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
