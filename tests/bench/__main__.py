@@ -24,7 +24,7 @@ WHOLE = peers.Plan(rounds=5, backlogs=(0, 10_000, 100_000), curve=(1_000, 1_000_
 QUICK = peers.Plan(
     rounds=1,
     backlogs=(0, 10_000),
-    curve=(1_000,),
+    curve=(),
     synced_jobs=100,
     jobs=400,
     limit=0.5,
@@ -40,7 +40,9 @@ def main() -> int:
         print(f"{V1} holds no dbbasic-queue 1.0.0: use `make bench`", file=sys.stderr)
         return 2
     if not arguments.report:
-        results = measure(QUICK if arguments.quick else WHOLE, quick=arguments.quick)
+        plan = QUICK if arguments.quick else WHOLE
+        plan.rounds = arguments.rounds or plan.rounds
+        results = measure(plan, quick=arguments.quick)
         CACHE.mkdir(parents=True, exist_ok=True)
         place = CACHE / "quick.json" if arguments.quick else RESULTS
         place.write_text(json.dumps(results, indent=1, ensure_ascii=False))
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--quick", action="store_true", help="under a minute, to see that it works")
     either.add_argument("--report", action="store_true", help="write the README anew, no new run")
+    parser.add_argument("--rounds", type=int, metavar="N", help="so many (5; quick: 1)")
     return parser
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 V1 = ROOT / ".cache" / "v1"
 ACTOR = Path(__file__).parent / "actor.py"
+HEAD_START = 0.02  # seconds from the word to the moment it names
 PATIENCE = 60  # seconds beyond what a process was given
 
 
@@ -59,9 +61,10 @@ class Actor:
         if self.process.stdout.readline() != "ready\n":
             raise self.failure(self.process.communicate()[1])
 
-    def go(self) -> None:
+    def go(self, moment: float) -> None:
+        """Let it begin at a moment of the clock that all processes share (CLOCK_MONOTONIC)."""
         assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
+        self.process.stdin.write(f"{moment}\n")
         self.process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
@@ -86,8 +89,9 @@ def run_together(actors: list[Actor]) -> list[dict[str, Any]]:
     try:
         for actor in actors:
             actor.wait_until_ready()
+        moment = time.perf_counter() + HEAD_START
         for actor in actors:
-            actor.go()
+            actor.go(moment)
         return [actor.answer() for actor in actors]
     finally:
         for actor in actors:
@@ -101,20 +105,18 @@ def cost(
 ) -> Cost:
     """Have so many processes put or work on `count` jobs together; what a job cost.
 
-    Counted are the jobs from the word until the first process has done its share: after that not
-    all are at work.
+    From the moment that all begin until the last has done its share.
     """
     share = max(count // processes, 1)
     answers = run_together(
         [Actor(engine, operation, folder, share, seconds) for _ in range(processes)]
     )
-    start = max(answer["start"] for answer in answers)
-    active = [answer["moments"] for answer in answers if answer["moments"]]
-    end = min((moments[-1] for moments in active), default=start)
-    jobs = sum(start < moment <= end for moments in active for moment in moments)
+    moments = [moment for answer in answers for moment in answer["moments"]]
+    jobs = len(moments)
+    took = max(moments, default=0) - answers[0]["start"]
     numbers = Counter(number for answer in answers for number in answer.get("numbers", ()))
     return Cost(
-        seconds=(end - start) / jobs if jobs else None,
+        seconds=took / jobs if jobs else None,
         jobs=jobs,
         repeats=sum(times - 1 for times in numbers.values()),
         peak=max(answer["peak"] for answer in answers),

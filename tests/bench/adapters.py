@@ -1,4 +1,4 @@
-"""Each engine behind the same methods: seed, put, work, find, listen.
+"""Each engine behind the same methods: seed, put, work, and where it can, find and listen.
 
 Every adapter uses its library as that library's own documentation does. Only `seed`, which is
 not measured, takes short cuts. Libraries are imported when an engine is opened, so that a process
@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,53 +43,60 @@ def peak_memory() -> int:
     raise RuntimeError("/proc/self/status has no VmHWM")
 
 
-class Engine:
-    """A queue in a folder. `work` runs up to `count` jobs, for no more than `seconds`."""
+class Engine(ABC):
+    """A queue in a folder.
+
+    Those that say `finds` have `find(key)`, which returns a job by what `put` has returned; those
+    that say `listens` have `listen(handler, seconds)`, which waits for jobs and runs them with
+    the library's own worker.
+    """
 
     name: ClassVar[str]
     package: ClassVar[str]
     synced: ClassVar[bool]
-    listens: ClassVar[bool] = False  # has a worker that waits for work
-    finds: ClassVar[bool] = False  # looks a job up by its id
+    listens: ClassVar[bool] = False
+    finds: ClassVar[bool] = False
     one_worker: ClassVar[str] = ""  # why not more than one
-    stored_as: ClassVar[str] = ""  # engines of the same word read each other's files
 
-    def __init__(self, folder: Path) -> None:
-        raise NotImplementedError(f"{type(self).__name__} cannot be opened")
+    @abstractmethod
+    def __init__(self, folder: Path) -> None: ...
 
     def seed(self, count: int) -> None:
         """Add a backlog."""
         for item in payloads(count):
             self.put(item)
 
+    @abstractmethod
     def put(self, item: dict[str, Any]) -> Any:
         """Add one job, and return what names it."""
-        raise NotImplementedError(f"{type(self).__name__} cannot put")
+
+    @abstractmethod
+    def work(self, handler: Handler, count: int, seconds: float) -> None:
+        """Take, run and finish up to `count` jobs; no more once so many seconds have passed.
+
+        The time counts from the end of the first handler, which waits for the others.
+        """
+
+
+class Stepping(Engine):
+    """An engine whose worker is a loop in the application."""
 
     def work(self, handler: Handler, count: int, seconds: float) -> None:
-        """Take, run and finish jobs one by one; this one is for engines with a `step`."""
-        end = time.monotonic() + seconds
-        for _ in range(count):
+        end = math.inf
+        for number in range(count):
             if time.monotonic() > end or not self.step(handler):
                 return
+            if number == 0:
+                end = time.monotonic() + seconds
 
+    @abstractmethod
     def step(self, handler: Handler) -> bool:
         """Take, run and finish a job; whether there was one."""
-        raise NotImplementedError(f"{type(self).__name__} cannot take a step")
-
-    def find(self, key: Any) -> Any:
-        """A job by what `put` returned."""
-        raise NotImplementedError(f"{type(self).__name__} cannot find")
-
-    def listen(self, handler: Handler, seconds: float) -> None:
-        """Wait for jobs and run them, that long, with the library's own worker."""
-        raise NotImplementedError(f"{type(self).__name__} cannot listen")
 
 
 class Ours(Engine):
     package = "dbbasic-queue"
     listens = finds = True
-    stored_as = "ours"
 
     def __init__(self, folder: Path) -> None:
         from dbbasic_queue import Queue
@@ -102,7 +111,7 @@ class Ours(Engine):
         return self.queue.enqueue(TYPE, item)
 
     def work(self, handler: Handler, count: int, seconds: float) -> None:
-        self.queue.process_jobs({TYPE: handler}, limit=count, max_seconds=seconds)
+        self.queue.process_jobs({TYPE: handler}, limit=count)  # at once, or as the disk lets it
 
     def find(self, key: Any) -> Any:
         return self.queue.get_job(key)
@@ -143,14 +152,16 @@ class Released(Engine):
         return self.queue.enqueue(TYPE, item)
 
     def work(self, handler: Handler, count: int, seconds: float) -> None:
-        end, done = time.monotonic() + seconds, 0
+        end, done = math.inf, 0
 
         def limited(item: Any) -> None:
-            nonlocal done
+            nonlocal done, end
             if done == count or time.monotonic() > end:
                 raise Enough
-            done += 1
             handler(item)
+            done += 1
+            if done == 1:
+                end = time.monotonic() + seconds
 
         with contextlib.suppress(Enough):
             self.queue.process_jobs({TYPE: limited})
@@ -159,7 +170,7 @@ class Released(Engine):
         return self.queue.get_job(key)
 
 
-class Huey(Engine):
+class Huey(Stepping):
     package = "huey"
 
     def open(self, huey: Any) -> None:
@@ -193,7 +204,6 @@ class Huey(Engine):
 class SqliteHuey(Huey):
     fsync: ClassVar[bool | None]
     listens = True
-    stored_as = "huey"
 
     def __init__(self, folder: Path) -> None:
         import huey
@@ -233,7 +243,7 @@ class FileHuey(Huey):
         self.open(huey.FileHuey(path=str(folder / "huey")))
 
 
-class Lite(Engine):
+class Lite(Stepping):
     name = "litequeue"
     package = "litequeue"
     synced = False
@@ -263,7 +273,7 @@ class Lite(Engine):
         return self.queue.get(key)
 
 
-class Persist(Engine):
+class Persist(Stepping):
     name = "persist-queue (SQLiteAckQueue)"
     package = "persist-queue"
     synced = True

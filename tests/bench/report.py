@@ -52,8 +52,8 @@ def _preface(results: dict[str, Any]) -> str:
         f"Measured on {machine['date']} by `make bench` in {results['seconds'] / 60:.0f} minutes:"
         f" {machine['cores']} cores ({machine['processor']}), {machine['kernel']},"
         f" {machine['file system']}, Python {machine['Python']}, SQLite {machine['SQLite']};"
-        f" {machine['packages']}. Load before: {machine['load']}. {results['rounds']} rounds, the"
-        " engines taking turns; median (least–most)."
+        f" {machine['packages']}. Load before: {machine['load']}. The engines take"
+        f" turns; median (least–most) of {results['rounds']} rounds."
     )
 
 
@@ -147,7 +147,8 @@ def _matrix(results: dict[str, Any], synced: bool, title: str) -> str:
         ]
         parts.append(table(head, rows))
     sync = results["targets"]["take_full/1000"]["alone"]
-    parts.append(f"`fdatasync` alone in the same run: {_us(sync)}.")
+    if synced:
+        parts.append(f"`fdatasync` alone in the same run: {_us(sync)}.")
     return "\n\n".join(parts)
 
 
@@ -222,27 +223,57 @@ def _others(results: dict[str, Any]) -> str:
 
 
 def _verdict(results: dict[str, Any]) -> str:
-    """Against the best peer of the class, cell by cell: where we are ahead, and where not."""
+    """Against the best peer, cell by cell: where we are ahead, and where not."""
     lines = []
     for synced, title in CLASSES:
         ours = "ours-full" if synced else "ours-normal"
-        rivals = [n for n, e in ENGINES.items() if e.synced == synced and n != ours]
         for operation, words in OPERATIONS.items():
-            ratios = list(_ratios(results, ours, rivals, operation))
-            if not ratios:
-                continue
-            worst, best = min(ratios), max(ratios)
-            line = f"{worst[0]:.1f} to {best[0]:.1f} × as fast as the best peer"
-            behind = [where for ratio, where in ratios if ratio < 1]
-            if behind:
-                line += "; **behind** " + ", ".join(behind)
-            lines.append(f"- {title}, {words}: {line}.")
-    return "\n".join(lines)
+            rivals = [n for n in PEERS if ENGINES[n].synced == synced]
+            against = list(_ratios(results, ours, rivals, operation))
+            lines.append(_line(f"{title}, {words}", against, "the best peer"))
+    for operation, words in OPERATIONS.items():
+        against = list(_ratios(results, "ours-normal", ["released"], operation))
+        lines.append(_line(f"Not synced, {words}", against, "1.0.0"))
+    lines += _behind_elsewhere(results)
+    return "Where we stand, by the medians above:\n\n" + "\n".join(lines)
+
+
+PEERS = [name for name in ENGINES if not name.startswith("ours") and name != "released"]
+
+
+def _line(what: str, ratios: list[tuple[float, str]], whom: str) -> str:
+    if not ratios:
+        return f"- {what}: nothing to compare with {whom}."
+    line = f"- {what}: {short(min(ratios)[0])} to {short(max(ratios)[0])} × as fast as {whom}"
+    behind = [f"{where} ({ratio:.2f} ×)" for ratio, where in ratios if ratio < 1]
+    return line + ("; **behind** " + ", ".join(behind) if behind else "") + "."
+
+
+def _behind_elsewhere(results: dict[str, Any]) -> Iterator[str]:
+    """What else a peer does faster: each kind of figure, with theirs and ours."""
+    small, sizes = results["small"], results["backlogs"]["sizes"][str(results["small"]["rows"])]
+    medians = {
+        "looking a job up": ({n: f["median"] * 1e3 for n, f in small["find"].items()}, "ms"),
+        "a worker's cold start": ({n: f["median"] * 1e3 for n, f in small["cold"].items()}, "ms"),
+        "pick-up (p50)": ({n: f["p50"] * 1e3 for n, f in results["pick_up"].items()}, "ms"),
+        "bytes on disk a job": (sizes, ""),
+    }
+    for what, (found, unit) in medians.items():
+        mine = min(value for name, value in found.items() if name.startswith("ours"))
+        ahead = [
+            f"{ENGINES[name].name} ({short(found[name])} {unit}".rstrip() + ")"
+            for name in PEERS
+            if name in found and found[name] < mine
+        ]
+        if ahead:
+            ours = f"{short(mine)} {unit}".rstrip()
+            yield f"- Of {what}, **ahead of us** (we: {ours}): {', '.join(ahead)}."
 
 
 def _ratios(
     results: dict[str, Any], ours: str, rivals: list[str], operation: str
 ) -> Iterator[tuple[float, str]]:
+    """How many times as fast as the best of the rivals, at each backlog that one of them bore."""
     for row in _rows(results):
         if (row["engine"], row["operation"]) != (ours, operation) or not row["seconds"]:
             continue

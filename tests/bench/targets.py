@@ -30,11 +30,12 @@ ROUND = (  # operation, rows of the table
 
 def measure(folder: Path, rounds: int, rows_of_memory: int) -> dict[str, Any]:
     """All of our figures: {"enqueue_normal/0": {"seconds": Figure, …}, …}."""
-    for rows in (1_000, 100_000):
-        own.run("seed", folder / str(rows), rows)
+    own.run("seed", folder / "100000", 100_000)
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for _ in range(rounds):
-        shutil.rmtree(folder / "0", ignore_errors=True)
+        for rows in (0, 1_000):  # which what is added would make larger
+            shutil.rmtree(folder / str(rows), ignore_errors=True)
+            own.run("seed", folder / str(rows), rows)
         for operation, rows in ROUND:
             for key, value in own.run(operation, folder / str(rows), rows).items():
                 found[f"{operation}/{rows}"][key].append(value)
