@@ -252,7 +252,7 @@ class Lite(Stepping):
     def __init__(self, folder: Path) -> None:
         from litequeue import LiteQueue
 
-        self.queue = LiteQueue(folder / "lite.db")
+        self.queue: Any = LiteQueue(folder / "lite.db")
 
     def seed(self, count: int) -> None:
         with self.queue.transaction():

@@ -30,7 +30,7 @@ class Plan:
     jobs: int = 1600
     limit: float = 0.6  # seconds that a measurement may take
     seeding: float = 30  # seconds that a backlog may take to build
-    too_slow: float = 0.02  # seconds a job, beyond which no larger backlog is tried
+    too_slow: float = 0.25  # seconds a job, beyond which no larger backlog is tried
     picked: int = 20  # jobs of a round of pick-up
     pick_seconds: float = 2
 
