@@ -282,7 +282,7 @@ class Persist(Stepping):
         import persistqueue
 
         # Otherwise a second worker puts back what the first one is running.
-        self.queue = persistqueue.SQLiteAckQueue(str(folder / "persist"), auto_resume=False)
+        self.queue: Any = persistqueue.SQLiteAckQueue(str(folder / "persist"), auto_resume=False)
 
     def seed(self, count: int) -> None:
         dump, now = self.queue._serializer.dumps, time.time()
