@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test bench e2e lint build clean
+.PHONY: help demo test test-all e2e torture bench lint deb rpm dist build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,11 @@ e2e: $(BIN)/.ready ## the installers on a booted Debian, as root (DEBIAN=13 for 
 	done
 	DBQ_E2E_DEBIAN=$(DEBIAN) $(BIN)/python -m pytest -vv --capture=no tests/e2e
 
+torture: $(BIN)/.ready ## kills, power cuts and disk errors at every step; a soak (20 minutes)
+	@command -v strace >/dev/null || { echo "torture: strace is missing; installing it"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y strace; }
+	$(BIN)/python -m tests.torture $(ARGS)
+
 # The peers and the drawing of the curve, in the same environment, made again with it.
 $(BIN)/.bench-ready: $(BIN)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
@@ -57,9 +62,23 @@ lint: $(BIN)/.ready ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-build: $(BIN)/.ready ## wheel and sdist into dist/
-	rm -rf build dist *.egg-info
-	$(BIN)/python -m build
+# Each from a clean checkout, into dist/, the same bytes each time; root installs what it lacks.
+deb: $(BIN)/.ready ## the Debian package, checked by lintian if that is there
+	$(BIN)/python packaging/tools/packages.py deb
+	@! command -v lintian >/dev/null || lintian --pedantic --display-info --allow-root --fail-on error,warning,info,pedantic dist/dbbasic-queue_*_all.deb
+
+rpm: $(BIN)/.ready ## the RPM package, checked by rpmlint if that is there
+	$(BIN)/python packaging/tools/packages.py rpm
+	@! command -v rpmlint >/dev/null || rpmlint --config packaging/rpm/rpmlint.toml dist/dbbasic-queue-*.noarch.rpm
+
+dist: $(BIN)/.ready ## wheel and sdist, checked by twine
+	$(BIN)/pip install --quiet --disable-pip-version-check build twine
+	$(BIN)/python packaging/tools/packages.py dist
+
+build: dist
+
+test-all: dist .cache/v1/.ready ## the tests on each Python from 3.11 to 3.13 found, against the wheel
+	$(BIN)/python packaging/tools/test_all.py dist/dbbasic_queue-*-py3-none-any.whl
 
 clean: ## remove everything the targets made
 	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -22,6 +22,7 @@ log = logging.getLogger("dbbasic_queue")
 
 STOP: Final = signal.SIGUSR1
 BREAK_OFF: Final = signal.SIGUSR2
+REPORT: Final = 4096  # bytes, which is more than a summary has and less than a pipe takes at once
 _HEARD: Final = (signal.SIGTERM, signal.SIGINT)
 _ALL: Final = (*_HEARD, STOP, BREAK_OFF)
 
@@ -131,9 +132,11 @@ class Crew:
     def _wait(self) -> tuple[Summary, int]:
         total, failed = Summary(), 0
         for child, pipe in list(self._children.items()):
-            with open(pipe, "rb") as report:
-                text = report.read()
             _, status = os.waitpid(child, 0)
+            # Now, not until the end of the pipe: what a handler forked may hold it open for ever.
+            os.set_blocking(pipe, False)
+            with open(pipe, "rb", buffering=0) as report:
+                text = report.read(REPORT) or b""
             del self._children[child]
             if text:
                 total.add(Summary(**json.loads(text)))

@@ -20,6 +20,8 @@ from .errors import InstallError
 from .folders import Site, put_files, refusing
 
 _LARGEST = 1 << 20
+PACKAGED = "systemd (units of a package)"
+ENABLED_TIMERS = Path("/etc/systemd/system/timers.target.wants")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
@@ -146,6 +148,8 @@ def double_scheduled(name: str, sites: Iterable[Site]) -> list[str]:
     places = []
     for site in dict.fromkeys(sites):
         kinds = [m.kind for m in manifests(site) if m.name == name and m.kind != "logrotate"]
+        if "systemd" not in kinds and _packaged_units_enabled(site, name):
+            kinds.append(PACKAGED)
         places += [(site, kind) for kind in kinds]
     if len(places) < 2:
         return []
@@ -155,6 +159,12 @@ def double_scheduled(name: str, sites: Iterable[Site]) -> list[str]:
         f"{name} is scheduled {len(places)} times: {by}. Each starts every run; "
         f"remove all but one: {undo}"
     ]
+
+
+def _packaged_units_enabled(site: Site, name: str) -> bool:
+    """Whether the timer is enabled that a package of the system brings: no manifest lists it."""
+    timer = ENABLED_TIMERS / f"dbq-{name}-worker.timer"
+    return site.user is None and site.below(timer).is_symlink()
 
 
 def likely_sites(user: str | None = None, root: Path = Path("/")) -> list[Site]:
@@ -174,6 +184,9 @@ def likely_sites(user: str | None = None, root: Path = Path("/")) -> list[Site]:
 
 def removal_command(site: Site, name: str, kind: str) -> str:
     """The command line that removes one installation."""
+    if kind == PACKAGED:
+        starters = " ".join(f"dbq-{name}-{each}" for each in ("worker.path", "worker.timer"))
+        return f"systemctl disable --now {starters} dbq-{name}-prune.timer dbq-{name}-health.timer"
     tool = "dbq-install-" + kind.removesuffix("-user")
     whose = f"--user {site.user}" if site.user else "--system"
     root = "" if site.live else f" --root {site.root}"

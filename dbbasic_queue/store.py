@@ -156,6 +156,7 @@ class Store:
         self._exclusive = False
         self._lock_fd = -1
         self._file: Handle | None = None
+        self._mine = threading.local()  # file: the one that this thread last wrote
         self._clean_to = UNKNOWN  # the file is known to end in a newline here
 
     # -- the lock ----------------------------------------------------------------------------
@@ -199,6 +200,7 @@ class Store:
             if not status.st_nlink or file is None or not file.writable or not file.is_current():
                 status = self._lock_again()
                 file = self._open(writable=True)
+            self._mine.file = file
             size = os.lseek(file.fd, 0, os.SEEK_END)
             if size < self.size:
                 self._new_generation()  # another program cut it in place
@@ -627,10 +629,13 @@ class Store:
         would not tell (fsync(2): the kernel reports an error once).
         """
         if self.durability == FULL:
-            self._fdatasync()
+            # The file that this thread wrote, as another may have opened it again meanwhile.
+            self._sync_file(getattr(self._mine, "file", None))
 
     def _fdatasync(self) -> None:
-        file = self._file  # held here, as another thread may replace it meanwhile
+        self._sync_file(self._file)
+
+    def _sync_file(self, file: Handle | None) -> None:
         if file is None:
             return
         try:
@@ -809,7 +814,8 @@ class Store:
         finally:
             with suppress(OSError):
                 os.unlink(temporary)
-        self.size = self._clean_to = self._open(writable=True).size()
+        self._mine.file = self._open(writable=True)
+        self.size = self._clean_to = self._mine.file.size()
         return answer
 
     def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[Row], bool] | None) -> int:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from types import FrameType, TracebackType
+from types import AsyncGeneratorType, FrameType, GeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from .agenda import Agenda
@@ -439,6 +439,8 @@ class Runner:
     def _finish(self, result: Any) -> Any:
         """The result of a handler; when it is a coroutine, what that returns."""
         if not hasattr(result, "__await__"):
+            if isinstance(result, GeneratorType | AsyncGeneratorType):
+                raise TypeError("the handler is a generator function, so nothing of it has run")
             return result
         import asyncio  # slow to import, and most handlers are plain
 
@@ -449,10 +451,21 @@ class Runner:
             return await result
 
         try:
-            return self._loop.run(wait(), context=copy_context())
-        except (PutBack, JobTimeout):
-            self.close()  # the coroutine may still be waiting in it
+            value = self._loop.run(wait(), context=copy_context())
+        except BaseException:
+            self._end_tasks(broken=True)
             raise
+        self._end_tasks()
+        return value
+
+    def _end_tasks(self, *, broken: bool = False) -> None:
+        """See that nothing of this job runs on in the loop of the next, as asyncio.run does."""
+        import asyncio
+
+        if self._loop is None or os.getpid() != self._pid:
+            return  # a child that the handler forked must not close what it shares
+        if broken or asyncio.all_tasks(self._loop.get_loop()):
+            self.close()
 
     def _failed(self, attempt: Attempt, error: BaseException, duration: float) -> Outcome:
         job, now = attempt.job, self._now()

@@ -412,13 +412,14 @@ def test_work_fails_what_takes_too_long(app: Path) -> None:
 def test_a_signal_lets_the_job_in_hand_finish(app: Path, number: int, crew: list[str]) -> None:
     """SIGTERM and SIGINT: the job in hand ends, no more are taken, exit 0."""
     queue = queue_of(app)
-    queue.enqueue("slow", {"seconds": 0.5}, job_id="s")
+    busy = [queue.enqueue("slow", {"seconds": 1}) for _ in range(2 if crew else 1)]
     worker = start("work", "jobs:HANDLERS", "--linger", "60s", *crew, cwd=app)
+    wait_for(lambda: queue.count_jobs()["processing"] == len(busy))
     wait_for((app / "running").exists)
     worker.send_signal(number)
     queue.enqueue("ok", {}, job_id="next")
     assert worker.wait(20) == 0
-    assert queue.get_job("s")["status"] == "completed"
+    assert {queue.get_job(job_id)["status"] for job_id in busy} == {"completed"}
     assert queue.get_job("next")["status"] == "pending"
 
 

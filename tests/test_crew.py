@@ -63,3 +63,20 @@ def test_programs_of_a_handler_die_of_sigterm() -> None:
 
     summary, _ = Crew(1, work).run()
     assert summary.completed == signal.SIGTERM
+
+
+def test_what_a_handler_forks_does_not_hold_the_crew_up() -> None:
+    """A daemon of a handler inherits the pipe of the child; the crew ends all the same."""
+    daemons, out = os.pipe()
+
+    def work(number: int, signals: Signals) -> Summary:
+        daemon = os.fork()
+        if daemon == 0:
+            signal.pause()
+        os.write(out, b"%d\n" % daemon)
+        return Summary(completed=1)
+
+    try:
+        assert Crew(1, work).run() == (Summary(completed=1), 0)
+    finally:
+        os.kill(int(os.read(daemons, 100)), signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,24 @@ def test_next_writer_opens_the_file_again(tmp_path: Path, monkeypatch: pytest.Mo
         queue.enqueue("work", {})
     monkeypatch.undo()
     assert queue.get_job(queue.enqueue("work", {"again": True})) is not None
+
+
+def test_thread_is_not_told_of_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread whose write went through a failed descriptor is told, whoever opened it again."""
+    queue = Queue(tmp_path / "queue.tsv")
+    queue.enqueue("work", {})
+    with queue.table.writing():
+        pass  # as a thread that has written, and not synced yet
+    with ThreadPoolExecutor(1) as other:
+        monkeypatch.setattr(os, "fdatasync", _refuse)
+        with pytest.raises(StorageError):
+            other.submit(queue.enqueue, "work", {}).result()
+        monkeypatch.undo()
+        assert other.submit(queue.enqueue, "work", {}).result()
+    with pytest.raises(StorageError, match="sync failed"):
+        queue.table.sync()
 
 
 def _refuse(fd: int) -> None:

@@ -629,6 +629,61 @@ def test_handlers_may_be_coroutine_functions(queue: Queue) -> None:
     assert [job["result"] for job in queue.list_jobs()] == [2, 2, 7]
 
 
+@pytest.mark.parametrize("ending", ["return", "raise", "exit"])
+def test_tasks_that_nobody_waits_for_end_with_their_job(queue: Queue, ending: str) -> None:
+    """As with asyncio.run: nothing of a job runs on while the next one does."""
+    ticks: list[str] = []
+    cancelled: list[str] = []
+
+    async def tick() -> None:
+        try:
+            while True:
+                ticks.append(current_job().id)
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            cancelled.append(current_job().id)
+            raise
+
+    async def leave(payload: Any) -> None:
+        task = asyncio.create_task(tick())
+        await asyncio.sleep(0)
+        assert not task.done()
+        if ending == "raise":
+            raise ValueError
+        if ending == "exit":
+            sys.exit(1)
+
+    async def clean(payload: Any) -> int:
+        before = len(ticks)
+        await asyncio.sleep(0.01)
+        return len(ticks) - before
+
+    first = queue.enqueue("leave", {})
+    second = queue.enqueue("clean", {})
+    queue.process_jobs({"leave": leave, "clean": clean})
+    assert queue.get_job(second)["result"] == 0
+    assert set(ticks) == set(cancelled) == {first}
+
+
+def test_a_child_that_comes_back_from_a_coroutine_leaves_its_parents_loop_alone(
+    queue: Queue, diary: Diary
+) -> None:
+    """The event loop's descriptors are shared: the parent goes on waiting for its threads."""
+
+    async def handler(payload: Any) -> int:
+        pid = os.fork()
+        if pid == 0:
+            diary.add("child")
+            return -1
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return await asyncio.to_thread(lambda: code)
+
+    queue.enqueue_many([("x", {})] * 2)
+    assert queue.process_jobs({"x": handler}, 1, timeout=20).completed == 2
+    assert [job["result"] for job in queue.list_jobs()] == [0, 0]
+    assert diary.lines() == ["child"] * 2
+
+
 def test_coroutines_work_off_the_main_thread(queue: Queue) -> None:
     """A worker in a thread runs coroutine functions, too."""
 
@@ -1519,3 +1574,21 @@ def test_the_summary_tells_what_became_of_the_jobs(queue: Queue) -> None:
     assert summary == Summary(completed=4, retried=2, failed=2, rescued=2, stopped=15)
     assert json.loads(json.dumps(summary.as_dict()))["completed"] == 4
     assert re.fullmatch(r"Summary\(.*completed=4.*\)", repr(summary))
+
+
+def test_a_generator_function_is_no_handler(queue: Queue) -> None:
+    """Calling one runs nothing of it, so the job fails instead of looking done."""
+
+    def plain(payload: Any) -> Any:
+        yield payload
+
+    async def coroutine(payload: Any) -> Any:
+        yield payload
+
+    for handler in (plain, coroutine):
+        job_id = queue.enqueue("mail", {})
+        queue.process_jobs({"mail": handler}, max_attempts=1)
+        job = queue.get_job(job_id)
+        assert job is not None
+        assert job["status"] == "failed"
+        assert "generator function" in job["error"]

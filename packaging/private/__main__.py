@@ -1,4 +1,4 @@
-"""Run a module of the library in this folder: `PYTHON /usr/lib/dbbasic-queue MODULE [ARGUMENT ...]`.
+"""`PYTHON /usr/lib/dbbasic-queue MODULE [ARGUMENT ...]` runs a module of the library beside this.
 
 For the interpreters of applications, which do not find the library by themselves: Python puts the
 folder that it runs on its path, and the application's own packages stay where they are.

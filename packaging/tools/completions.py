@@ -76,7 +76,7 @@ def _bash_case(found: list[Option], indent: str, more: list[str] | None = None) 
     """What may come after `$prev`: the value of an option, else whatever the command takes."""
     lines = ["case $prev in"]
     for option in found:
-        if option.flags and option.value:
+        if option.flags and option.value and not option.optional:
             what = "paths=y"
             if option.choices:
                 what = _bash_words(list(option.choices))

@@ -88,7 +88,7 @@ def _synopsis(parser: argparse.ArgumentParser) -> Iterable[str]:
     for each in subcommands(parser).values() or [parser]:
         program, _, rest = usage(each).partition(" [")
         words = _WORD.sub(_fonts, escape(f"[{rest}").replace("\\-", "-")) if rest else ""
-        yield f".SY \"{escape(program)}\""
+        yield f'.SY "{escape(program)}"'
         yield from (line.replace("-", "\\-") for line in _broken(words))
         yield ".YS"
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -86,7 +85,10 @@ def below(root: Path, path: Path) -> Path:
 
 
 def library(root: Path, wheel: Path) -> None:
-    """The library, its templates and dbbasic-tsv, in the private folder."""
+    """The library, its templates and dbbasic-tsv, in the private folder.
+
+    Modules of dbbasic-tsv that can also be run lose the line that says by which interpreter.
+    """
     private = below(root, PRIVATE)
     copy_tree(SOURCE / "dbbasic_queue", private / "dbbasic_queue")
     templates = private / "dbbasic_queue" / "templates"
@@ -97,7 +99,7 @@ def library(root: Path, wheel: Path) -> None:
         for name in archive.namelist():
             # Its licence stands in debian/copyright and in the folder of the RPM's licences.
             if name.startswith("dbbasic/") and name.endswith(".py"):
-                put(private / name, archive.read(name))
+                put(private / name, re.sub(rb"\A#!.*\n", b"", archive.read(name)))
 
 
 def copy_tree(source: Path, target: Path) -> None:

@@ -34,7 +34,7 @@ OFFERED = ["python3-crontab", "python3-jinja2", "man-db"]
 # All that the disk is compared by; the rest is caches, journals and the package manager's own.
 SETTLED = ["/etc", "/home", "/opt", "/srv", "/usr", "/var/lib", "/var/log", "/run/systemd/system"]
 
-JOBS = '''
+JOBS = """
 import os, pwd, sys, time
 import dbbasic_queue
 import only_in_the_venv
@@ -56,7 +56,7 @@ def slow(payload):
 
 
 HANDLERS = {"tell": tell, "slow": slow}
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def packages(machine: Machine) -> Packages:
 
 def _build(folder: Path, *options: str) -> Path:
     say(f"building the package {' '.join(options)}")
-    command = [sys.executable, "packaging/tools/build.py", "deb", "--into", str(folder)]
+    command = [sys.executable, "packaging/tools/packages.py", "deb", "--into", str(folder)]
     done = subprocess.run([*command, *options], cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return Path(done.stdout.split()[-1])
@@ -304,6 +304,24 @@ def test_three_commands_lead_to_jobs_that_run(machine: Machine) -> None:
     _check_rights(machine)
 
 
+ENQUEUE = f"""
+from dbbasic_queue import Queue
+print(Queue("{QUEUE}").enqueue("tell", {{"say": "from the application"}}))
+"""
+
+
+def test_an_application_enqueues_from_its_own_environment(machine: Machine) -> None:
+    """With the library's folder in a .pth file, its interpreter adds jobs as the web's user."""
+    (site,) = machine.path("/srv/shop/venv/lib").glob("python3.*/site-packages")
+    (site / "dbbasic-queue.pth").write_text("/usr/lib/dbbasic-queue\n")
+    done = machine.run(["/srv/shop/venv/bin/python", "-c", ENQUEUE], user="web")
+    job = _wait_for(machine, done.stdout.strip(), "completed", seconds=20)
+    result = job["result"]
+    assert isinstance(result, dict)
+    assert result["said"] == "from the application"
+    (site / "dbbasic-queue.pth").unlink()
+
+
 def test_health_is_told_to_monitoring(machine: Machine) -> None:
     """The monitoring's user gets OK and the numbers, also from where Nagios looks."""
     for plugin in ("check_dbq", "/usr/lib/nagios/plugins/check_dbq"):
@@ -402,6 +420,21 @@ def test_units_that_were_enabled_come_back(machine: Machine, packages: Packages)
     _wait_for(machine, _enqueue(machine, "tell", '{"say": "secret"}'), "completed", seconds=20)
 
 
+def test_cron_runs_the_private_library_too(machine: Machine, packages: Packages) -> None:
+    """An entry of dbq-install-cron does a job; the enabled units are told; a removal takes it."""
+    said = machine.run(["dbq-install-cron", "--config", CONFIG])
+    assert "units of a package" in said.stderr
+    machine.run(["systemctl", "disable", "--now", *(f"dbq-main-{each}" for each in STARTERS)])
+    job_id = _enqueue(machine, "tell", '{"say": "secret"}')
+    entry = machine.path("/etc/cron.d/dbq-main").read_text()
+    worker = next(line for line in entry.splitlines() if " work " in line)
+    assert "/usr/bin/python3 /usr/lib/dbbasic-queue dbbasic_queue.cli work" in worker
+    _wait_for(machine, job_id, "completed", seconds=75)
+    assert "dbq-install-cron --config" in _apt(machine, "remove", "dbbasic-queue")
+    assert not machine.path("/etc/cron.d/dbq-main").exists()
+    _apt(machine, "install", packages.this)
+
+
 # Purges at a terminal, and types the answer when the question is there.
 ANSWERED = """
 import os, pty, sys
@@ -448,10 +481,12 @@ def test_an_image_is_installed_into_from_outside(machine: Machine, packages: Pac
     """dpkg --root, which sets DPKG_ROOT: the scripts touch that root, and nothing of this one."""
     image = "/opt/image"
     machine.run(
-        f"cd /opt && mkdir -p image/etc image/var/lib/dpkg image/var/cache/debconf &&"
-        f"touch image/var/lib/dpkg/status && cp /etc/passwd /etc/group /etc/debconf.conf image/etc"
+        "cd /opt && mkdir -p image/etc image/var/lib/dpkg image/var/cache/debconf && "
+        "touch image/var/lib/dpkg/status && cp /etc/passwd /etc/group /etc/debconf.conf image/etc"
     )
-    machine.run(f"cd {image} && mkdir -p usr/bin usr/sbin usr/lib && ln -s usr/bin usr/sbin usr/lib .")
+    machine.run(
+        f"cd {image} && mkdir -p usr/bin usr/sbin usr/lib && ln -s usr/bin usr/sbin usr/lib ."
+    )
     was = _disk(machine)
     force = "--force-depends --force-script-chrootless"
     machine.run(f"dpkg --root={image} {force} -i {packages.this}")

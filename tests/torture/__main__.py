@@ -22,6 +22,7 @@ EXAMPLES = """examples:
                                                 one case again, as a failure has printed it"""
 SHOWN = 20  # failures
 STEPWISE = {"steps": steps, "cuts": cuts, "faults": faults, "traced": traced}
+PARTS = [*STEPWISE, "kills", "soak"]
 ABOUT = {
     "steps": "kills before, in and after each system call",
     "cuts": "states of the disk after a power cut",
@@ -32,11 +33,14 @@ ABOUT = {
 
 def main() -> int:
     """Run what was asked for; 1 when something was wrong."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(unknown)}: it may be {', '.join(PARTS)}")
     seed = arguments.seed if arguments.seed is not None else random.randrange(10**6)
     if arguments.case:
         return _run_one(arguments.parts[0] if arguments.parts else "", arguments.case, seed)
-    parts = arguments.parts or [*STEPWISE, "kills", "soak"]
+    parts = arguments.parts or PARTS
     print(f"seed {seed}, {os.cpu_count()} cores, Python {sys.version.split()[0]}", flush=True)
     began = time.monotonic()
     bad = 0
@@ -60,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*STEPWISE, "kills", "soak"])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
     parser.add_argument("--seed", type=int, help="for payloads, places and moments")
     parser.add_argument("--case", help="only this one")
     parser.add_argument("--stride", type=int, default=1, help="only every so many-th case")

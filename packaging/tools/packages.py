@@ -25,6 +25,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).resolve().parents[2]
 DIST = SOURCE / "dist"
@@ -49,7 +50,7 @@ def main() -> None:
     os.environ["LC_ALL"] = "C.UTF-8"
     arguments.into.mkdir(parents=True, exist_ok=True)
     try:
-        made = makers[arguments.what](arguments.version or version())
+        made = makers[arguments.what](arguments.version or project()["version"])
     except subprocess.CalledProcessError as error:
         sys.exit(f"{' '.join(map(str, error.cmd))}: exit {error.returncode}")
     for path in made:
@@ -58,10 +59,10 @@ def main() -> None:
         print(target.relative_to(SOURCE) if target.is_relative_to(SOURCE) else target)
 
 
-def version() -> str:
-    """The project's version."""
-    table = tomllib.loads((SOURCE / "pyproject.toml").read_text())
-    return str(table["project"]["version"])
+def project() -> dict[str, Any]:
+    """The table [project] of pyproject.toml."""
+    table: dict[str, Any] = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
+    return table
 
 
 def source_date() -> int:
