@@ -14,21 +14,30 @@ from matplotlib import pyplot  # after the choice of what draws
 
 CLASSES = ((True, "synced each step"), (False, "not synced"))
 OURS = {"color": "#c0392b", "linewidth": 2.6, "zorder": 5}
+COLOURS = {
+    "huey-full": "#1f77b4",
+    "huey-off": "#1f77b4",
+    "persist": "#2ca02c",
+    "file-huey": "#9467bd",
+    "lite": "#ff7f0e",
+    "released": "#7f7f7f",
+}
 
 
 def draw(path: Path, results: dict[str, Any]) -> None:
     """Write the curve of enqueue + take + finish over the backlog to `path`."""
     matplotlib.rcParams["svg.hashsalt"] = "dbbasic-queue"  # the same results, the same file
     points = points_of(results)
-    picture, axes = pyplot.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    picture, axes = pyplot.subplots(1, 2, figsize=(10, 4.8), sharey=True)
     for axis, (synced, title) in zip(axes, CLASSES, strict=True):
         for engine, line in points.items():
             if ENGINES[engine].synced == synced:
-                style: dict[str, Any] = OURS if engine.startswith("ours") else {"linewidth": 1.4}
+                colour = COLOURS.get(engine)
+                style: dict[str, Any] = {"color": colour} if colour else OURS
                 axis.plot(*zip(*line, strict=True), marker="o", label=ENGINES[engine].name, **style)
         axis.set(xscale="log", yscale="log", title=title, xlabel="jobs in the queue")
         axis.grid(visible=True, which="major", alpha=0.3)
-        axis.legend(fontsize=8, loc="upper left")
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
     axes[0].set_ylabel("µs a job: enqueue + take + finish")
     picture.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -196,7 +196,7 @@ def _others(results: dict[str, Any]) -> str:
     head = (
         "",
         "pick-up, ms (p50, p99)",
-        f"look a job up among {small['rows']:,}, ms",
+        f"look the youngest job up among {small['rows']:,}, ms",
         "worker's cold start, ms",
         f"worker's memory, MB (empty, {small['rows']:,} waiting)",
         "bytes on disk a job",
@@ -253,7 +253,10 @@ def _behind_elsewhere(results: dict[str, Any]) -> Iterator[str]:
     """What else a peer does faster: each kind of figure, with theirs and ours."""
     small, sizes = results["small"], results["backlogs"]["sizes"][str(results["small"]["rows"])]
     medians = {
-        "looking a job up": ({n: f["median"] * 1e3 for n, f in small["find"].items()}, "ms"),
+        "looking the youngest job up": (
+            {n: f["median"] * 1e3 for n, f in small["find"].items()},
+            "ms",
+        ),
         "a worker's cold start": ({n: f["median"] * 1e3 for n, f in small["cold"].items()}, "ms"),
         "pick-up (p50)": ({n: f["p50"] * 1e3 for n, f in results["pick_up"].items()}, "ms"),
         "bytes on disk a job": (sizes, ""),
