@@ -65,7 +65,7 @@ lint: $(BIN)/.ready ## ruff and mypy --strict
 # Each from a clean checkout, into dist/, the same bytes each time; root installs what it lacks.
 deb: $(BIN)/.ready ## the Debian package, checked by lintian if that is there
 	$(BIN)/python packaging/tools/packages.py deb
-	@! command -v lintian >/dev/null || lintian --pedantic --display-info --allow-root --fail-on error,warning,info,pedantic dist/dbbasic-queue_*_all.deb
+	@! command -v lintian >/dev/null || lintian --pedantic --allow-root --fail-on error,warning,pedantic dist/dbbasic-queue_*_all.deb
 
 rpm: $(BIN)/.ready ## the RPM package, checked by rpmlint if that is there
 	$(BIN)/python packaging/tools/packages.py rpm

@@ -226,7 +226,7 @@ class Machine:
         say(f"booting Debian {self.number} ({self.release.codename})")
         self._process = _nspawn(self.root)
         self._leader = _wait("the machine's init", self._find_leader)
-        _wait("the end of the machine's start", lambda: self._state() in ("running", "degraded"))
+        _wait("the end of the machine's start", self._is_up)
         if self._state() != "running":
             raise CommandFailed("it did not start well:\n" + self.run("systemctl --failed").stdout)
 
@@ -316,6 +316,12 @@ class Machine:
         except CommandFailed as error:
             journal = self.run("journalctl --no-pager --lines=60", check=False).stdout
             raise CommandFailed(f"{error}\n{journal}") from None
+
+    def _is_up(self) -> bool:
+        try:
+            return self._state() in ("running", "degraded")
+        except subprocess.SubprocessError:  # its init is not yet in the cgroup where it will stay
+            return False
 
     def _state(self) -> str:
         return self.run("systemctl is-system-running", check=False).stdout.strip()

@@ -72,15 +72,16 @@ def test_two_builds_have_the_same_bytes(built: list[Path]) -> None:
 
 
 def test_lintian_finds_nothing(built: list[Path]) -> None:
-    """Not even what is pedantic, with one tag overridden, which is no daemon's missing script."""
-    options = ["--pedantic", "--display-info", "--allow-root"]
+    """Not even what is pedantic, and nothing is overridden.
+
+    Of what is only told with --display-info, one thing: Debian 12's lintian takes the oneshot that
+    ends each worker for a daemon and misses its init script; Debian 13's knows that tag no more.
+    """
+    options = ["--pedantic", "--show-overrides", "--allow-root"]
     deb = str(_one(built[0], "*.deb"))
     assert _out(["lintian", *options, deb]) == ""
-    overridden = _out(["lintian", *options, "--show-overrides", deb]).splitlines()
-    tags = [line for line in overridden if line.startswith("O:")]
-    assert len(tags) == 1
-    assert "no-init.d-script" in tags[0]
-    assert "dbq-main-rewake.service" in tags[0]
+    informed = _out(["lintian", *options, "--display-info", deb])
+    assert not [x for x in informed.splitlines() if "init.d-script [" not in x or "rewake" not in x]
 
 
 def test_rpmlint_finds_nothing(rpm: str) -> None:
