@@ -44,7 +44,7 @@ e2e: $(BIN)/.ready ## the installers on a booted Debian, as root (DEBIAN=13 for 
 	done
 	DBQ_E2E_DEBIAN=$(DEBIAN) $(BIN)/python -m pytest -vv --capture=no tests/e2e
 
-torture: $(BIN)/.ready ## kills, power cuts and disk errors at every step; a soak (20 minutes)
+torture: $(BIN)/.ready ## kills, power cuts and disk errors at every step; a soak (15 minutes)
 	@command -v strace >/dev/null || { echo "torture: strace is missing; installing it"; \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y strace; }
 	$(BIN)/python -m tests.torture $(ARGS)

@@ -40,7 +40,7 @@ def test_killed_at_any_step(name: str) -> None:
 def test_power_cut(name: str, durability: str) -> None:
     """Whatever sectors and names a power cut leaves, what was acknowledged or synced is there."""
     count, failures = cuts.run(f"{name}/{durability}", SEED, stride=3)
-    assert count > 10
+    assert count > 3
     assert not failures, explain(failures)
 
 

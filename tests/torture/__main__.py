@@ -14,7 +14,7 @@ from . import cuts, faults, kills, soak, steps, traced
 from .play import Case, Failure
 
 EXAMPLES = """examples:
-  python -m tests.torture                       everything (about 17 minutes on two cores)
+  python -m tests.torture                       everything (about 15 minutes on two cores)
   python -m tests.torture steps cuts            two parts of it
   python -m tests.torture kills --kills 200     fewer kills
   python -m tests.torture soak --seconds 60     a shorter soak

@@ -33,7 +33,7 @@ class View(NamedTuple):
     """What a table holds."""
 
     jobs: dict[str, Seen]  # of two lines of one id, the later one
-    twice: list[str]  # ids of which more than one line is alive
+    twice: list[str]  # ids of which an older line is alive that looks as if work were left
     malformed: list[bytes]
     torn: bytes  # a last line that was cut off; not yet seen to
     header: bool
@@ -62,14 +62,14 @@ def parse(data: bytes) -> View:
         if found is None:
             malformed.append(line)
             continue
-        if found[0] in jobs:
+        if found[0] in jobs and jobs[found[0]].status not in FINISHED:
             twice.append(found[0])
         jobs[found[0]] = found[1]
     last = _job(rest)
     # A line without its newline counts when it can be read, but the new version of a moved row,
     # whose end may be missing, does not while its older line is alive.
     if last is not None and not (rest.split(b"\t")[2].startswith(b" ") and last[0] in jobs):
-        if last[0] in jobs:
+        if last[0] in jobs and jobs[last[0]].status not in FINISHED:
             twice.append(last[0])
         jobs[last[0]] = last[1]
         rest = b""

@@ -159,12 +159,13 @@ class _Play:
 
     def clean(self, notes: Notes) -> None:
         """Prune what was finished a while ago; compact much more often than needed."""
-        store.WORTH_COMPACTING = 1 << 14  # type: ignore[misc]
+        store.WORTH_COMPACTING = 1 << 12  # type: ignore[misc]
         queue = Queue(self._path)
-        while True:
+        for second in range(1, 10**9):
             time.sleep(1)
-            notes.note("pruned", rest=str(queue.prune_jobs(4)))
             notes.note("compacted", rest=str(int(queue.table.compact())))
+            if second % 10 == 0:
+                notes.note("pruned", rest=str(queue.prune_jobs(4)))
 
     def edit(self, notes: Notes) -> None:
         """A person edits the file with sed, holding the lock as flock(1) does."""
