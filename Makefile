@@ -49,15 +49,13 @@ torture: $(BIN)/.ready ## kills, power cuts and disk errors at every step; a soa
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y strace; }
 	$(BIN)/python -m tests.torture $(ARGS)
 
-# The peers, and 1.0.0 in a folder of its own, as it has our name.
-$(BIN)/.bench: $(BIN)/.ready
+# The peers and the drawing of the curve, in the same environment, made again with it.
+$(BIN)/.bench-ready: $(BIN)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
-	  --target $(VENV)/dbbasic-queue-1.0.0 dbbasic-queue==1.0.0
 	@touch $@
 
-bench: $(BIN)/.bench ## this queue beside its peers; writes the table and the curve of the README
-	BENCH_OLD=$(CURDIR)/$(VENV)/dbbasic-queue-1.0.0 $(BIN)/python -m tests.bench $(ARGS)
+bench: $(BIN)/.bench-ready .cache/v1/.ready ## beside the peers, under 10 minutes (QUICK=1: under one)
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
 lint: $(BIN)/.ready ## ruff and mypy --strict
 	$(BIN)/ruff check .

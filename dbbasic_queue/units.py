@@ -81,7 +81,7 @@ class _Writer:
         file = config.worker.environment_file
         self.common = {
             "name": config.name,
-            "config": shlex.quote(line(str(config.path))),
+            "config": shlex.quote(str(config.path)),
             "whose": "--user" if for_user else "--system",
             "manager": " --user" if for_user else "",
             "for_user": for_user,

@@ -66,7 +66,7 @@ def test_programs_of_a_handler_die_of_sigterm() -> None:
 
 
 def test_what_a_handler_forks_does_not_hold_the_crew_up() -> None:
-    """A daemon that a handler leaves behind inherits the pipe of the child; the crew ends anyway."""
+    """A daemon of a handler inherits the pipe of the child; the crew ends all the same."""
     daemons, out = os.pipe()
 
     def work(number: int, signals: Signals) -> Summary:

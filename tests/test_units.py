@@ -280,6 +280,12 @@ def test_every_unit_says_where_it_came_from(for_user: bool, config: Config) -> N
         assert len(values(text, "Description")) == 1
 
 
+def test_the_command_in_the_heading_can_be_copied(config: Config) -> None:
+    """In a comment nothing is escaped for systemd, only for the shell of who copies it."""
+    for text in units(replace(config, path=Path("/etc/50% off/dbq.toml"))).values():
+        assert "dbq-install-systemd --config '/etc/50% off/dbq.toml' --system\n" in text
+
+
 @pytest.mark.parametrize("for_user", [False, True])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_text_is_tidy(profile: str, for_user: bool, config: Config) -> None:

@@ -1,11 +1,16 @@
-"""The benchmark: this queue beside its peers, in one run, interleaved.
+"""What the queue costs, beside what people use instead; run on your own machine by `make bench`.
 
-python -m tests.bench             all of it, and the table and curve in the README
-python -m tests.bench --quick     a minute, nothing written
-python -m tests.bench --help
+python -m tests.bench            all of it, under 10 minutes
+python -m tests.bench --quick    the same with fewer rounds and smaller tables, under a minute
+python -m tests.bench --report   writes the README's block and the curve anew, from the last run
 
-engines.py    the queues, behind one interface
-measure.py    one measurement in a process of its own: what it is asked for, it prints as JSON
-figures.py    what only this queue is asked: get_job, cold start, memory, latency
-report.py     the README's table, the curve
+adapters.py    each engine behind the same four methods
+actor.py       a process that puts or works, as one engine
+actors.py      starts such processes, lets them go at once, and says what a job cost
+own.py         our figures with a target, each in a process of its own
+peers.py       backlogs, workers and producers; pick-up; cold start; looking a job up
+machine.py     what it was measured on
+figures.py     median and spread
+report.py      the block of the README
+curve.py       the picture of how cost grows
 """

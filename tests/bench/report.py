@@ -1,250 +1,293 @@
-"""The README's table and the curve, from what was measured."""
+"""The block of the README: what was measured, on what, beside the targets and the peers."""
 
 from __future__ import annotations
 
-import platform
 import re
-import sqlite3
-import statistics
-import time
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from .engines import ENGINES, SYNCED, UNSYNCED, Engine
+from .adapters import ENGINES
+from .figures import Figure, micro, milli, short, spread
 
-Samples = dict[tuple[str, str, int], list[dict[str, float]]]
-
-BEGIN = "<!-- bench:begin -->"
-END = "<!-- bench:end -->"
-CURVE = "docs/cost.svg"
-SHOWN = (0, 10_000, 100_000)
-PEERS = ("huey", "litequeue", "persist-queue")
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+CLASSES = ((True, "Synced each step"), (False, "Not synced"))
+OPERATIONS = {"put": "enqueue", "work": "take + finish"}
 
 
-def write(root: Path, text: str, samples: Samples) -> None:
-    """Put the table into the README, and the curve beside it."""
-    readme = root / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    block = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    if not block.search(old):
-        raise SystemExit(f"README.md has no block {BEGIN} … {END}")
-    new = block.sub(lambda match: f"{BEGIN}\n{text}\n{END}", old)
-    readme.write_text(new, encoding="utf-8")
-    draw(root / CURVE, samples)
+def write(readme: Path, results: dict[str, Any]) -> None:
+    """Replace what stands between the two marks; raises `ValueError` when they are not there."""
+    before = readme.read_text()
+    block = f"{BEGIN}\n{text(results)}\n{END}"
+    after, count = re.subn(
+        f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda match: block, before, flags=re.DOTALL
+    )
+    if count != 1:
+        raise ValueError(f"{readme}: must have {BEGIN} and {END} once each, has {count} pairs")
+    readme.write_text(after)
 
 
-def render(samples: Samples, rounds: int) -> str:
-    """The block of the README."""
-    disk = [sample["fdatasync"] for sample in samples["disk", "disk", 0]]
+def text(results: dict[str, Any]) -> str:
+    """The whole block, in Markdown."""
     parts = [
-        f"{_machine()}. {rounds} round{'s' * (rounds != 1)}, interleaved; median, and the spread of"
-        f" the rounds in parentheses. Microseconds a job. `fdatasync` alone took"
-        f" {_spread(disk)} µs in the same run.",
-        _table(samples, "synced each step", SYNCED),
-        _table(samples, "not synced", UNSYNCED),
-        _together(samples),
-        _own(samples),
+        _preface(results),
+        _targets(results["targets"]),
+        *(_matrix(results, synced, title) for synced, title in CLASSES),
+        _notes(results),
+        _others(results),
+        _verdict(results),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _machine() -> str:
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    count = len(re.findall(r"(?m)^processor", Path("/proc/cpuinfo").read_text()))
-    peers = ", ".join(f"{name} {version(name)}" for name in PEERS)
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _preface(results: dict[str, Any]) -> str:
+    machine = results["machine"]
     return (
-        f"{time.strftime('%Y-%m-%d')}, {count} cores ({cpu[1] if cpu else platform.machine()}),"
-        f" Linux {platform.release()}, CPython {platform.python_version()},"
-        f" SQLite {sqlite3.sqlite_version}; dbbasic-queue {version('dbbasic-queue')} and 1.0.0,"
-        f" {peers}"
+        f"Measured on {machine['date']} by `make bench` in {results['seconds'] / 60:.0f} minutes:"
+        f" {machine['cores']} cores ({machine['processor']}), {machine['kernel']},"
+        f" {machine['file system']}, Python {machine['Python']}, SQLite {machine['SQLite']};"
+        f" {machine['packages']}. Load before: {machine['load']}. The engines take"
+        f" turns; median (least–most) of {results['rounds']} rounds."
     )
 
 
-def _costs(samples: Samples, engine: str, what: str, backlog: int) -> list[float]:
-    return [sample["cost"] for sample in samples.get((engine, what, backlog), [])]
+def _targets(found: dict[str, Any]) -> str:
+    head = ("ours, with the target", "target", "measured")
+    return table(head, [*_enqueue_rows(found), *_take_rows(found), *_other_rows(found)])
 
 
-def _spread(values: list[float], scale: float = 1e6) -> str:
-    """Median, and from the least to the most."""
-    if not values:
-        return "–"
-    low, middle, high = (
-        f"{value * scale:,.{0 if value * scale >= 20 else 1}f}"
-        for value in (min(values), statistics.median(values), max(values))
-    )
-    return f"{middle} ({low}–{high})" if len(values) > 1 else middle
+def _us(found: Figure) -> str:
+    return f"{spread(micro(found))} µs"
 
 
-def _engines(durability: str) -> list[tuple[str, type[Engine]]]:
-    found: list[tuple[str, type[Engine]]] = []
-    for name, engine in ENGINES.items():
-        assert isinstance(engine, type)
-        if engine.durability == durability:
-            found.append((name, engine))
-    return found
-
-
-def _table(samples: Samples, title: str, durability: str) -> str:
-    rows = [
-        f"| {title} | enqueue: empty | 10,000 waiting | 100,000 | take + finish: empty"
-        " | 10,000 waiting | 100,000 | bytes a job |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, engine in _engines(durability):
-        cells = [
-            _spread(_costs(samples, name, what, backlog))
-            for what in ("enqueue", "work")
-            for backlog in SHOWN
-        ]
-        sizes = _costs(samples, name, "bytes", SHOWN[-1]) or _costs(
-            samples, name, "bytes", SHOWN[1]
+def _enqueue_rows(found: dict[str, Any]) -> Iterator[Sequence[str]]:
+    for rows in ("0", "100000"):
+        seconds = found[f"enqueue_normal/{rows}"]["seconds"]
+        yield f"enqueue, normal, at {int(rows):,} rows", "≤ 15 µs", _us(seconds)
+    for rows in ("0", "100000"):
+        yield _full_row(
+            f"enqueue, full, at {int(rows):,} rows",
+            "≤ 1.4 × lock + append + fdatasync alone",
+            found[f"enqueue_full/{rows}"],
         )
-        cells.append(f"{statistics.median(sizes):,.0f}" if sizes else "–")
-        label = f"**{engine.name}**" if name.startswith("ours") else engine.name
-        rows.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(rows)
 
 
-def _together(samples: Samples) -> str:
-    rows = [
-        "| microseconds a job, all processes together | enqueue by 1 | by 4 | take + finish by 1"
-        " (10,000 waiting) | by 4 |",
-        "|---|---|---|---|---|",
-    ]
-    for durability in (SYNCED, UNSYNCED):
-        for name, engine in _engines(durability):
-            cells = [
-                _spread(_costs(samples, name, "enqueue", 0)),
-                _spread(_costs(samples, name, "enqueue by 4", 0)),
-                _spread(_costs(samples, name, "work", 10_000)),
-                _spread(_costs(samples, name, "work by 4", 0)),
-            ]
-            if not engine.processes:
-                cells[1] = cells[3] = "loses jobs"
-            label = f"**{engine.name}**" if name.startswith("ours") else engine.name
-            rows.append(f"| {label}, {durability} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+def _full_row(name: str, target: str, kinds: dict[str, Figure]) -> Sequence[str]:
+    ratio, took = spread(kinds["ratio"]), _us(kinds["seconds"])
+    return name, target, f"{ratio} ×; {took}, alone {_us(kinds['alone'])}"
 
 
-def _values(samples: Samples, engine: str, what: str, backlog: int, key: str) -> list[float]:
-    return [sample[key] for sample in samples.get((engine, what, backlog), [])]
+def _take_rows(found: dict[str, Any]) -> Iterator[Sequence[str]]:
+    name = "finish one and claim the next"
+    few, many = found["take_normal/1000"]["seconds"], found["take_normal/100000"]["seconds"]
+    yield f"{name}, normal, at 1,000 rows", "≤ 40 µs", _us(few)
+    growth = f"{_us(many)}, {many['median'] / few['median']:.2f} ×"
+    yield f"{name}, normal, at 100,000 rows", "≤ 1.3 × that at 1,000", growth
+    for rows in ("1000", "100000"):
+        yield _full_row(
+            f"{name}, full, at {int(rows):,} rows",
+            "≤ 1.5 × fdatasync alone",
+            found[f"take_full/{rows}"],
+        )
 
 
-def _own(samples: Samples) -> str:
-    """The figures that this queue is to reach, and what it reached."""
-    get: Callable[[str, str, int, str], list[float]] = lambda *key: _values(samples, *key)  # noqa: E731
-    floor = _spread(get("disk", "disk", 0, "floor"))
-    sync = _spread(get("disk", "disk", 0, "fdatasync"))
-    rows = [
-        ("enqueue, normal: empty", "≤ 15 µs", _cost(samples, "ours-normal", "enqueue", 0)),
-        ("… 100,000 rows", "the same", _cost(samples, "ours-normal", "enqueue", 100_000)),
-        (
-            "enqueue, full: empty",
-            f"≤ 1.4 × lock + append + fdatasync ({floor})",
-            _cost(samples, "ours-full", "enqueue", 0),
-        ),
-        ("finish and claim, normal: 1,000", "≤ 40 µs", _cost(samples, "ours-normal", "work", 1000)),
-        ("… 100,000", "≤ 1.3 × that", _cost(samples, "ours-normal", "work", 100_000)),
-        ("… 1,000,000", "flat", _cost(samples, "ours-normal", "work", 1_000_000)),
-        (
-            "finish and claim, full: 1,000",
-            f"≤ 1.5 × fdatasync ({sync})",
-            _cost(samples, "ours-full", "work", 1000),
-        ),
-        ("… 100,000", "", _cost(samples, "ours-full", "work", 100_000)),
-        (
-            "enqueue_many, jobs a second",
-            "≥ 150,000",
-            _spread(get("ours-full", "batch", 0, "rate"), 1),
-        ),
-        (
-            "get_job of 100,000, unknown id (worst)",
-            "≤ 8 ms",
-            _spread(get("ours-full", "lookup", 100_000, "unknown"), 1e3) + " ms",
-        ),
-        (
-            "get_job of 100,000, some id",
-            "",
-            _spread(get("ours-full", "lookup", 100_000, "known"), 1e3) + " ms",
-        ),
-        (
-            "cold `dbq work`, empty queue",
-            '≤ 100 ms, ≤ 2.5 × `python -c "import dbbasic.tsv"` '
-            f"({_spread(_costs(samples, 'ours-full', 'import', 0), 1e3)} ms)",
-            _spread(_costs(samples, "ours-full", "dbq work", 0), 1e3) + " ms",
-        ),
-        (
-            "first job of a cold worker: 100,000 waiting",
-            "",
-            _spread(get("ours-normal", "work", 100_000, "first"), 1e3) + " ms",
-        ),
-        ("memory of a worker", "≤ 250 bytes a waiting job", _memory(samples)),
-        *(
-            (f"pick-up by a waiting worker, {name}: p50, p99", "", _latency(samples, engine))
-            for engine, name in (
-                ("ours-full", "full"),
-                ("ours-normal", "normal"),
-                ("huey", "SqliteHuey's consumer"),
-            )
-        ),
-    ]
-    lines = ["| dbbasic-queue 2 | to be | is |", "|---|---|---|"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
-
-
-def _cost(samples: Samples, engine: str, what: str, backlog: int) -> str:
-    return _spread(_costs(samples, engine, what, backlog)) + " µs"
-
-
-def _memory(samples: Samples) -> str:
-    found = samples.get(("ours-normal", "memory", 0), [])
-    if not found:
-        return "–"
-    sample = found[0]
-    each = (sample["resident"] - sample["base"]) / sample["jobs"]
-    return f"{each:,.0f} bytes a job at {sample['jobs']:,.0f}, above {sample['base'] / 1e6:.0f} MB"
-
-
-def _latency(samples: Samples, engine: str) -> str:
-    p50 = _spread(_values(samples, engine, "latency", 0, "p50"), 1e3)
-    p99 = _spread(_values(samples, engine, "latency", 0, "p99"), 1e3)
-    return f"{p50} ms, {p99} ms"
-
-
-def draw(path: Path, samples: Samples) -> None:
-    """Cost a job over the length of the queue."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "dbbasic-queue"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    for durability, style in ((SYNCED, "-"), (UNSYNCED, "--")):
-        for name, engine in _engines(durability):
-            points = [
-                (backlog, statistics.median(costs) * 1e6)
-                for backlog in (1_000, 10_000, 100_000, 1_000_000)
-                if (costs := _costs(samples, name, "work", backlog))
-            ]
-            ours = name.startswith("ours")
-            axes.plot(
-                *zip(*points, strict=True),
-                style,
-                marker="o",
-                markersize=4,
-                linewidth=2.5 if ours else 1.2,
-                color="black" if ours else None,
-                label=f"{engine.name}, {durability}",
-            )
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="jobs waiting",
-        ylabel="microseconds to take and finish a job",
+def _other_rows(found: dict[str, Any]) -> Iterator[Sequence[str]]:
+    yield (
+        "`enqueue_many`, normal",
+        "≥ 150,000 jobs/s",
+        f"{spread(found['enqueue_many/0']['rate'])} jobs/s",
     )
-    axes.grid(which="major", alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize=8)
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    worst = found["get_unknown/100000"]["worst"]
+    usual = found["get_unknown/100000"]["seconds"]
+    yield (
+        "`get_job` of an unknown id at 100,000 rows",
+        "≤ 8 ms",
+        f"{spread(milli(usual))} ms; worst of a round {spread(milli(worst))} ms",
+    )
+    cold = found["cold"]
+    worker, alone = cold["worker"], cold["tsv"]
+    yield (
+        "cold `dbq work` on an empty queue",
+        "≤ 100 ms, ≤ 2.5 × importing dbbasic.tsv",
+        f"{spread(milli(worker))} ms, {worker['median'] / alone['median']:.2f} × (least"
+        f" {worker['low'] / alone['low']:.2f} ×); importing {spread(milli(alone))} ms,"
+        f" of which Python itself {spread(milli(cold['python']))} ms",
+    )
+    memory = found["memory"]
+    yield (
+        f"memory of a worker with {memory['rows']:,} pending",
+        "≤ 250 bytes a job above its base",
+        f"{memory['a_job']:.0f} bytes a job; base {memory['base'] / 1e6:.0f} MB",
+    )
+
+
+def _matrix(results: dict[str, Any], synced: bool, title: str) -> str:
+    """Engines by backlog and number of processes, in microseconds a job."""
+    backlogs = sorted({row["backlog"] for row in results["backlogs"]["costs"]})
+    wide = [
+        b for b in backlogs if any(r["backlog"] == b and r["processes"] > 1 for r in _rows(results))
+    ]
+    engines = [name for name, engine in ENGINES.items() if engine.synced == synced]
+    parts = []
+    for operation, words in OPERATIONS.items():
+        columns = [(backlog, count) for count in (1, 4) for backlog in wide]
+        who = "producers" if operation == "put" else "workers"
+        head = [f"{title}: {words}, µs a job"]
+        head += [f"{backlog:,} waiting, {n} {who if n > 1 else who[:-1]}" for backlog, n in columns]
+        rows = [
+            [ENGINES[engine].name]
+            + [_cell(results, engine, operation, backlog, count) for backlog, count in columns]
+            for engine in engines
+        ]
+        parts.append(table(head, rows))
+    sync = results["targets"]["take_full/1000"]["alone"]
+    if synced:
+        parts.append(f"`fdatasync` alone in the same run: {_us(sync)}.")
+    return "\n\n".join(parts)
+
+
+def _rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = results["backlogs"]["costs"]
+    return rows
+
+
+def _find(
+    results: dict[str, Any], engine: str, operation: str, backlog: int, processes: int
+) -> dict[str, Any] | None:
+    wanted = engine, operation, backlog, processes
+    for row in _rows(results):
+        if (row["engine"], row["operation"], row["backlog"], row["processes"]) == wanted:
+            return row
+    return None
+
+
+def _cell(results: dict[str, Any], engine: str, operation: str, backlog: int, count: int) -> str:
+    row = _find(results, engine, operation, backlog, count)
+    if row is None:
+        unsafe = count > 1 and operation == "work" and ENGINES[engine].one_worker
+        return "unsafe" if unsafe else "–"
+    if row["seconds"] is None:
+        return "none done"
+    repeated = f", {row['repeats']} run twice" if row["repeats"] else ""
+    return spread(micro(row["seconds"])) + repeated
+
+
+def _notes(results: dict[str, Any]) -> str:
+    """Who could not bear what, and what cannot be compared."""
+    lines = [
+        f"- {ENGINES[note['engine']].name} at {note['backlog']:,}: {note['note']}."
+        for note in results["backlogs"]["notes"]
+    ]
+    lines += [
+        f"- {engine.name}: {engine.one_worker}." for engine in ENGINES.values() if engine.one_worker
+    ]
+    return "\n".join(lines)
+
+
+def _others(results: dict[str, Any]) -> str:
+    small, pick_up = results["small"], results["pick_up"]
+    backlog = str(small["rows"])
+    head = (
+        "",
+        "pick-up, ms (p50, p99)",
+        f"look the youngest job up among {small['rows']:,}, ms",
+        "worker's cold start, ms",
+        f"worker's memory, MB (empty, {small['rows']:,} waiting)",
+        "bytes on disk a job",
+        f"opening to first handler, {small['rows']:,} waiting, ms",
+    )
+    rows = []
+    for name, engine in ENGINES.items():
+        late, found = pick_up.get(name), small["find"].get(name)
+        at_work = _find(results, name, "work", small["rows"], 1)
+        size = results["backlogs"]["sizes"].get(backlog, {}).get(name)
+        peak = small["peak"][name]["median"]
+        rows.append(
+            (
+                engine.name,
+                f"{short(late['p50'] * 1e3)}, {short(late['p99'] * 1e3)}" if late else "–",
+                spread(milli(found)) if found else "–",
+                spread(milli(small["cold"][name])),
+                f"{peak / 1e6:.0f}, " + (f"{at_work['peak'] / 1e6:.0f}" if at_work else "–"),
+                f"{size:.0f}" if size else "–",
+                short(at_work["opening"] * 1e3) if at_work else "–",
+            )
+        )
+    return table(head, rows)
+
+
+def _verdict(results: dict[str, Any]) -> str:
+    """Against the best peer, cell by cell: where we are ahead, and where not."""
+    lines = []
+    for synced, title in CLASSES:
+        ours = "ours-full" if synced else "ours-normal"
+        for operation, words in OPERATIONS.items():
+            rivals = [n for n in PEERS if ENGINES[n].synced == synced]
+            against = list(_ratios(results, ours, rivals, operation))
+            lines.append(_line(f"{title}, {words}", against, "the best peer"))
+    for operation, words in OPERATIONS.items():
+        against = list(_ratios(results, "ours-normal", ["released"], operation))
+        lines.append(_line(f"Not synced, {words}", against, "1.0.0"))
+    lines += _behind_elsewhere(results)
+    return "Where we stand, by the medians above:\n\n" + "\n".join(lines)
+
+
+PEERS = [name for name in ENGINES if not name.startswith("ours") and name != "released"]
+
+
+def _line(what: str, ratios: list[tuple[float, str]], whom: str) -> str:
+    if not ratios:
+        return f"- {what}: nothing to compare with {whom}."
+    line = f"- {what}: {short(min(ratios)[0])} to {short(max(ratios)[0])} × as fast as {whom}"
+    behind = [f"{where} ({ratio:.2f} ×)" for ratio, where in ratios if ratio < 1]
+    return line + ("; **behind** " + ", ".join(behind) if behind else "") + "."
+
+
+def _behind_elsewhere(results: dict[str, Any]) -> Iterator[str]:
+    """What else a peer does faster: each kind of figure, with theirs and ours."""
+    small, sizes = results["small"], results["backlogs"]["sizes"][str(results["small"]["rows"])]
+    medians = {
+        "looking the youngest job up": (
+            {n: f["median"] * 1e3 for n, f in small["find"].items()},
+            "ms",
+        ),
+        "a worker's cold start": ({n: f["median"] * 1e3 for n, f in small["cold"].items()}, "ms"),
+        "pick-up (p50)": ({n: f["p50"] * 1e3 for n, f in results["pick_up"].items()}, "ms"),
+        "bytes on disk a job": (sizes, ""),
+    }
+    for what, (found, unit) in medians.items():
+        mine = min(value for name, value in found.items() if name.startswith("ours"))
+        ahead = [
+            f"{ENGINES[name].name} ({short(found[name])} {unit}".rstrip() + ")"
+            for name in PEERS
+            if name in found and found[name] < mine
+        ]
+        if ahead:
+            ours = f"{short(mine)} {unit}".rstrip()
+            yield f"- Of {what}, **ahead of us** (we: {ours}): {', '.join(ahead)}."
+
+
+def _ratios(
+    results: dict[str, Any], ours: str, rivals: list[str], operation: str
+) -> Iterator[tuple[float, str]]:
+    """How many times as fast as the best of the rivals, at each backlog that one of them bore."""
+    for row in _rows(results):
+        if (row["engine"], row["operation"]) != (ours, operation) or not row["seconds"]:
+            continue
+        backlog, count = row["backlog"], row["processes"]
+        others = [_find(results, name, operation, backlog, count) for name in rivals]
+        known = [
+            (other["seconds"]["median"], ENGINES[other["engine"]].name)
+            for other in others
+            if other and other["seconds"]
+        ]
+        if known:
+            best, name = min(known)
+            where = f"{name} at {backlog:,} with {count} process{'es' if count > 1 else ''}"
+            yield best / row["seconds"]["median"], where

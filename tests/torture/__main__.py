@@ -93,7 +93,6 @@ def _run_stepwise(part: str, seed: int, stride: int) -> int:
 
 
 def _run_task(part: str, task: str, seed: int, stride: int) -> tuple[int, list[Failure]]:
-    os.nice(5)
     return STEPWISE[part].run(task, seed, stride)
 
 

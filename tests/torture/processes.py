@@ -104,8 +104,8 @@ class Troupe:
                 self.start(process.role)
 
     def _note_end(self, process: Process, status: int) -> None:
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            self.killed[process.number] = time.monotonic()  # by its own job
+        if os.WIFSIGNALED(status):  # by its own job, or before it could be asked to end
+            self.killed[process.number] = time.monotonic()
         elif status:
             self.errors.append(f"{process.role} {process.number} ended with status {status}")
 
@@ -126,8 +126,7 @@ class Troupe:
                     break
                 time.sleep(0.01)
             self._running.remove(process)
-            if os.WIFEXITED(status):
-                self._note_end(process, status)
+            self._note_end(process, status)
 
 
 def _play(role: Role, folder: Path, number: int) -> None:
