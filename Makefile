@@ -42,6 +42,7 @@ e2e: $(BIN)/.ready ## the installers on a booted Debian, as root (DEBIAN=13 for 
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -q -y --no-install-recommends $(E2E_PACKAGES) && break || exit 1; \
 	done
+	$(BIN)/pip install --quiet --disable-pip-version-check build twine
 	DBQ_E2E_DEBIAN=$(DEBIAN) $(BIN)/python -m pytest -vv --capture=no tests/e2e
 
 torture: $(BIN)/.ready ## kills, power cuts and disk errors at every step; a soak (15 minutes)
