@@ -245,7 +245,7 @@ def _range(text: str) -> Range:
 
 def _run(options: argparse.Namespace, until: float) -> Report:
     """Find out what to check, tell that it begins, check, tell how it went."""
-    for_ping = min(SECONDS, options.timeout / 5)
+    for_ping = min(SECONDS, options.timeout / 4)
     settings = _in_time(lambda: _settings(options), until)
     url = settings.ping_url
     if url:

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-GRACE: Final = 0.2  # seconds of its time in which a child may tidy up
+GRACE: Final = 0.5  # seconds of its time in which a child may tidy up
 REAP: Final = 0.1  # seconds to wait for the end of a child that was killed
 
 

@@ -246,23 +246,26 @@ def check(
     """
     thresholds = thresholds or Thresholds()
     commands = commands or Commands(["--file", str(path)])
-    ages, now = thresholds.ages, int(clock())
-    limits = Limits(
-        now=now,
-        stuck_before=now - ages.stuck_after,
-        overdue_before=now - ages.overdue_after,
-        failed_since=now - ages.failed_within,
-        names=names,
-    )
+    now = int(clock())
     queue = queue or str(path.absolute())
     try:
-        snapshot = take(path, limits)
+        snapshot = take(path, _limits(thresholds.ages, now, names))
     except QueueError as error:
         finding = _unreadable(error, path, commands)
         return Report(queue, path, now, thresholds, None, None, (finding,))
     report = Report(queue, path, now, thresholds, snapshot, _last_run(snapshot, now), ())
     judge = _Judge(report, snapshot, expected, commands)
     return replace(report, findings=tuple(judge.findings()))
+
+
+def _limits(ages: HealthConfig, now: int, names: int) -> Limits:
+    return Limits(
+        now=now,
+        stuck_before=now - ages.stuck_after,
+        overdue_before=now - ages.overdue_after,
+        failed_since=now - ages.failed_within,
+        names=names,
+    )
 
 
 def _last_run(snapshot: Snapshot, now: int) -> int | None:

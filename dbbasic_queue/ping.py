@@ -7,6 +7,7 @@ when no ping has come for longer than it was told to expect.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -39,6 +40,8 @@ def ping(url: str, kind: str, text: str = "", *, seconds: float = SECONDS) -> bo
     False
     """
     target = address(url, kind)
+    # Slow to import, and most runs ping nobody; not in the child, whose time is for the network.
+    importlib.import_module("urllib.request")
     try:
         fault = call(lambda: _send(target, text), seconds)
     except TimeIsUp:
@@ -76,7 +79,7 @@ def address(url: str, kind: str) -> str:
 
 def _send(url: str, text: str) -> str:
     """Make the request; what went wrong, or an empty text. Runs in a process of its own."""
-    from http.client import HTTPException  # slow to import, and most runs ping nobody
+    from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 

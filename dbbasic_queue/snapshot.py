@@ -20,17 +20,10 @@ rows in question are then found by their ids.
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import heapq
 import itertools
-import math
 import os
-import re
-import stat
 import time
 from array import array
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,41 +32,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from .claims import Claims
-from .errors import StorageError, TableError
-from .handle import Handle
 from .job import FAILED, PENDING, PROCESSING, STATUSES
-from .scan import PIECE, is_torn, lines_in, row_at
-from .store import NORMAL, Store
+from .onlooker import Onlooker, missing, require_readable, whole_lines
+from .pieces import CREATED, DEAD, EMPTY, PROCESSING_ROW, ROW, RUN, Found, Kind, Moved, Piece
+from .scan import PIECE, lines_in, row_at
 from .tsv import MOVED, Row, explain, is_moved
 
-PATIENCE: Final = 0.1  # seconds to wait for the table's lock, in all
 BATCH: Final = 200  # rows looked at under one lock: about a millisecond
 FEW: Final = 50  # rows searched for by their ids; a search may take 50 milliseconds
 MANY: Final = 10_000  # no machine runs more jobs at once than that
-LONGEST_LINE: Final = 64 << 20  # bytes
 AHEAD: Final = 60  # seconds a recorded time may be ahead of the clock
 QUICK: Final = 0.3  # seconds; a look that took less is repeated when rows moved meanwhile
 TRIES: Final = 3
-
-# Expressions begin with the newline in front of a line: a byte is found much faster than a place
-# where a line begins. A whole row, as tsv.py's parse_line sees it; groups: status,
-# created_at, run_at. Nothing to backtrack to, most bytes decided by the first range, runs of spaces
-# apart: three times as fast as the plain expression.
-_FIELD: Final = rb"[\x0b-\xff\x01-\x08]"  # no tab, newline, NUL
-_WORD: Final = rb"[\x21-\xff\x0b-\x1f\x01-\x08]"  # the same without space
-_HEAD: Final = rb"\n([0-9A-Za-z_-]{1,64}+)\t%b++\t%b*+\t" % (_FIELD, _FIELD)
-_ROW: Final = re.compile(
-    rb"(?m)%b(%b)\t([0-9]{1,15}+)\t([0-9]{1,15}+)\t[0-9]{1,9}+"
-    rb"(?:\t%b*+)?+(?:\t *+(?:%b++ *+)*+)?+\r?+$"
-    % (_HEAD.replace(b"(", b"(?:"), "|".join(STATUSES).encode(), _FIELD, _WORD)
-)
-_CREATED: Final = 1  # the column of what `_ROW` finds
-_RUN: Final = 2
-# Ids of rows that are not completed, and where one may be processing: the rest is yet to be parsed.
-_UNFINISHED: Final = re.compile(_HEAD + rb"(?:pending|processing|failed|cancelled)\t")
-_PROCESSING: Final = re.compile(rb"\tprocessing\t[0-9]")
-_DEAD: Final = re.compile(rb"\n ")
-_EMPTY: Final = re.compile(rb"\n(?=(?:[^\S\n ][^\S\n]*)?\n)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +107,7 @@ def take(path: Path, limits: Limits) -> Snapshot:
     Raises `StorageError` when the file is missing or cannot be read, `TableError` when it is no
     queue table.
     """
-    _require_readable(path)
+    require_readable(path)
     table = Onlooker(path)
     claims = Claims(table.sibling("claims"), table.data_file)
     tries = 0
@@ -153,241 +123,8 @@ def take(path: Path, limits: Limits) -> Snapshot:
             return snapshot
 
 
-def _require_readable(path: Path) -> None:
-    """Raise `StorageError` or `TableError` that says plainly why there is nothing to read."""
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise TableError(f"{path} is not a regular file, so not a queue")
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        for pause in (0.01, 0.02, 0.04, 0.08):  # a program without locks may be writing it anew
-            if status.st_size:
-                return
-            time.sleep(pause)
-            status = os.stat(path)
-    except FileNotFoundError as error:
-        raise _missing(path) from error
-    except OSError as error:
-        raise StorageError(error.errno, f"cannot read the queue {path}: {error.strerror}") from None
-    if not status.st_size:
-        raise TableError(
-            f"{path} is empty, without even a queue's header: if jobs were in it, they are lost"
-        )
-
-
-def _missing(path: Path) -> StorageError:
-    return StorageError(errno.ENOENT, f"there is no queue {path}")
-
-
-class Onlooker(Store):
-    """A table whose lock is waited for politely, and not for long."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, NORMAL)
-        self.locked = False  # whether the lock is held, while `reading`
-        self._patience = PATIENCE
-
-    def _lock_shared(self) -> int:
-        # Base: waits for as long as it takes.
-        self.locked = False
-        while True:
-            if self._lock_fd < 0:
-                self._lock_fd = self._open_lock_for_reading()
-            if self._lock_fd < 0 or not self._try_lock():
-                return 0
-            status = os.fstat(self._lock_fd)
-            if status.st_nlink:
-                self.locked = True
-                return status.st_size
-            self._close_lock()
-
-    def _try_lock(self) -> bool:
-        while True:
-            try:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if self._patience <= 0:
-                    return False
-            self._patience -= 0.001
-            time.sleep(0.001)
-
-
-def whole_lines(file: Handle, end: int) -> Iterator[tuple[int, bytes]]:
-    """(offset, whole lines) of an open table up to `end` (bytes), about 1 MiB at a time, no lock.
-
-    A torn last line is left out. Raises `TableError` for a line that is longer than memory should
-    hold.
-    """
-    at, length = 0, PIECE
-    while at < end:
-        piece = os.pread(file.fd, min(length, end - at), at)
-        cut = piece.rfind(b"\n") + 1
-        if cut:
-            yield at, piece[:cut]
-            at, length = at + cut, PIECE
-        elif len(piece) < length or at + length == end:
-            if piece and not is_torn(file.fd, piece, at):
-                yield at, piece
-            return
-        elif length >= LONGEST_LINE:
-            raise TableError(f"the line at byte {at} is longer than {length} bytes")
-        else:
-            length *= 2
-
-
-class _Moved:
-    """Where each row that has perhaps moved stands, in eight bytes a row.
-
-    A dictionary would need two hundred, and after a busy day many rows are such.
-    """
-
-    _BITS: Final = 22  # of an id's hash that are kept
-    _SHIFT: Final = 42  # bits of an offset: 4 TiB
-    _MASK: Final = (1 << _BITS) - 1
-
-    def __init__(self) -> None:
-        self._known = bytearray(1 << self._BITS)
-        self._places = array("Q")
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def read(self, text: bytes, offset: int) -> None:
-        """Note the rows of a piece that may be the new version of one further up."""
-        for match in MOVED.finditer(text):
-            start = text.rfind(b"\n", 0, match.start()) + 1
-            key = hash(text[start : text.find(b"\t", start)]) & self._MASK
-            self._known[key] = 1
-            self._places.append(key << self._SHIFT | offset + start)
-
-    def close(self) -> None:
-        """To be called when all are noted, before they are asked for."""
-        self._places = array("Q", sorted(self._places))
-
-    def pairs(self, text: bytes, offset: int) -> Iterator[tuple[int, int]]:
-        """Offsets of a row in a piece and of what may be its later version."""
-        known, mask = self._known, self._MASK
-        text = b"\n" + text
-        at = 0
-        # Rows that can change are those of which there may be a later version.
-        for job_id in _UNFINISHED.findall(text):
-            if known[hash(job_id) & mask]:
-                at = _line_of(job_id, text, at)
-                for later in self._after(hash(job_id) & mask, offset + at):
-                    yield offset + at, later
-                at += 1
-
-    def _after(self, key: int, offset: int) -> Iterator[int]:
-        at = bisect_right(self._places, key << self._SHIFT | offset)
-        while at < len(self._places) and self._places[at] >> self._SHIFT == key:
-            yield self._places[at] & (1 << self._SHIFT) - 1
-            at += 1
-
-
-def _line_of(job_id: bytes, text: bytes, start: int) -> int:
-    """Where the next row that `_UNFINISHED` finds and that has this id stands in a text."""
-    needle = b"\n%b\t" % job_id
-    while (at := text.find(needle, start)) >= 0:
-        if _UNFINISHED.match(text, at):
-            return at
-        start = at + 1
-    raise AssertionError("a row that was found is not there")
-
-
 class _WrittenAnew(Exception):
     """The table is another file now, and more is in question than can be searched for."""
-
-
-class _Piece(NamedTuple):
-    """Whole lines of the table, and where they stand."""
-
-    text: bytes  # with the newline in front
-    offset: int  # of the first line
-    number: int  # of lines before
-
-    def find(self, row: tuple[bytes, bytes, bytes], after: int) -> int:
-        """Offset of the first row beyond the one at `after` with these values in its columns."""
-        needle = b"\t%b\t%b\t%b\t" % row
-        at = self.text.find(b"\n", after - self.offset + 1) if after else 0
-        while (at := self.text.find(needle, at + 1)) >= 0:
-            newline = self.text.rfind(b"\n", 0, at)
-            if (match := _ROW.match(self.text, newline)) and match.groups() == row:
-                return self.offset + newline
-        raise AssertionError("a row that was found is not there")
-
-
-class _Kind:
-    """Rows of a kind that is worth a word: how many there are, and where the first few stand.
-
-    They are in one of these states, with a time from `low` to `high`: run_at, or created_at of a
-    pending row if `by_creation`.
-    """
-
-    def __init__(
-        self,
-        statuses: Sequence[str],
-        names: int,
-        *,
-        low: float = 0,
-        high: float = math.inf,
-        latest: bool = False,
-        by_creation: bool = False,
-    ) -> None:
-        self.count = 0
-        self._statuses = statuses
-        self._names = names
-        self._low = low
-        self._high = high
-        self._sign = -1 if latest else 1
-        self._by_creation = by_creation
-        self._first: list[tuple[int, int]] = []  # (sign * time, offset), in order
-
-    def read(self, times: list[int], rows: list[tuple[bytes, bytes, bytes]], piece: _Piece) -> None:
-        """Take in rows of a piece, all in one of these states, and their times."""
-        low, high, sign = self._low, self._high, self._sign
-        if max(times) < low or min(times) > high:
-            return
-        within = [time for time in times if low <= time <= high]
-        self.count += len(within)
-        if not within or not self._names:
-            return
-        first = min(within) if sign > 0 else -max(within)
-        if len(self._first) == self._names and first >= self._first[-1][0]:
-            return
-        here = ((sign * time, at) for at, time in enumerate(times) if low <= time <= high)
-        best = heapq.nsmallest(self._names, here)
-        self._first = sorted(self._first + _places(best, rows, piece))[: self._names]
-
-    def places(self) -> list[int]:
-        """Offsets of the first few."""
-        return [offset for _, offset in self._first]
-
-    def last(self) -> int | None:
-        """The time of the last of the first few."""
-        return self._sign * self._first[-1][0] if self._first else None
-
-    def holds(self, row: Row | None) -> bool:
-        """Whether a row, read once more, is of this kind."""
-        if row is None or row.status not in self._statuses:
-            return False
-        by_creation = self._by_creation and row.status == PENDING
-        return self._low <= (row.created_at if by_creation else row.run_at) <= self._high
-
-
-def _places(
-    best: list[tuple[int, int]], rows: list[tuple[bytes, bytes, bytes]], piece: _Piece
-) -> list[tuple[int, int]]:
-    """(time, offset) for (time, number among `rows`) of some rows of a piece."""
-    found = []
-    after: dict[
-        tuple[bytes, bytes, bytes], int
-    ] = {}  # where the last of rows that are alike stands
-    for time_, at in best:
-        row = rows[at]
-        after[row] = offset = piece.find(row, after.get(row, 0))
-        found.append((time_, offset))
-    return found
 
 
 class _Look:
@@ -399,15 +136,15 @@ class _Look:
         self._limits = limits
         file, self._size = table.snapshot()
         if file is None:
-            raise _missing(table.data_file)
+            raise missing(table.data_file)
         self._file = file
         self._generation = table.generation
         self._counts: Counter[bytes] = Counter()
         now, names = limits.now, limits.names
-        self._ready = _Kind([PENDING], max(1, names), high=now)
-        self._overdue = _Kind([PENDING], names, high=limits.overdue_before - 1)
-        self._failed = _Kind([FAILED], names, low=limits.failed_since, latest=True)
-        self._ahead = _Kind(STATUSES, names, low=now + AHEAD + 1, latest=True, by_creation=True)
+        self._ready = Kind([PENDING], max(1, names), high=now)
+        self._overdue = Kind([PENDING], names, high=limits.overdue_before - 1)
+        self._failed = Kind([FAILED], names, low=limits.failed_since, latest=True)
+        self._ahead = Kind(STATUSES, names, low=now + AHEAD + 1, latest=True, by_creation=True)
         self._failed_first: int | None = None
         self._last_success: int | None = None
         self._processing = array("Q")  # offsets
@@ -430,7 +167,7 @@ class _Look:
 
     def _outdated(self) -> dict[int, int]:
         """Offset and length of each line of which a later one is alive: what a crash has left."""
-        moved = _Moved()
+        moved = Moved()
         for offset, text in self._lines():
             moved.read(text, offset)
         if not moved:
@@ -455,10 +192,10 @@ class _Look:
         """Take in a piece of the table, before which there are `number` lines; returns its own."""
         header = text.find(b"\n") if offset == 0 else -1
         if header < 0:
-            piece = _Piece(b"\n" + text, offset, number)
+            piece = Piece(b"\n" + text, offset, number)
         else:
-            piece = _Piece(text[header:], header + 1, 1)
-        rows = sorted(_ROW.findall(piece.text), key=itemgetter(0))
+            piece = Piece(text[header:], header + 1, 1)
+        rows = sorted(ROW.findall(piece.text), key=itemgetter(0))
         for status, group in itertools.groupby(rows, itemgetter(0)):
             self._take_in(status, list(group), piece)
         lines = piece.text.count(b"\n", 1) + (not piece.text.endswith(b"\n"))
@@ -466,19 +203,17 @@ class _Look:
             self._look_for_bad_lines(piece, lines - len(rows))
         return lines + (header >= 0)
 
-    def _take_in(
-        self, status: bytes, rows: list[tuple[bytes, bytes, bytes]], piece: _Piece
-    ) -> None:
+    def _take_in(self, status: bytes, rows: list[Found], piece: Piece) -> None:
         self._counts[status] += len(rows)
-        times = [int(row[_RUN]) for row in rows]
+        times = [int(row[RUN]) for row in rows]
         if status == b"pending":
             self._ready.read(times, rows, piece)
             self._overdue.read(times, rows, piece)
-            self._ahead.read([int(row[_CREATED]) for row in rows], rows, piece)
+            self._ahead.read([int(row[CREATED]) for row in rows], rows, piece)
             return
         self._ahead.read(times, rows, piece)
         if status == b"processing":
-            for match in _PROCESSING.finditer(piece.text):
+            for match in PROCESSING_ROW.finditer(piece.text):
                 newline = piece.text.rfind(b"\n", 0, match.start())
                 self._processing.append(piece.offset + newline)
         elif status == b"failed":
@@ -490,12 +225,12 @@ class _Look:
             past = times if max(times) <= now else [time for time in times if time <= now]
             self._last_success = max([max(past, default=0), *_known(self._last_success)]) or None
 
-    def _look_for_bad_lines(self, piece: _Piece, others: int) -> None:
+    def _look_for_bad_lines(self, piece: Piece, others: int) -> None:
         """Of the lines of a piece that are no rows, count and note those that should be."""
         offset = piece.offset
-        bad = others - len(_DEAD.findall(piece.text))
+        bad = others - len(DEAD.findall(piece.text))
         if bad:
-            bad -= len(_EMPTY.findall(piece.text))
+            bad -= len(EMPTY.findall(piece.text))
         self._malformed += bad
         if not bad or len(self._bad) >= self._limits.names:
             return
@@ -519,10 +254,7 @@ class _Look:
         return Snapshot(
             counts={status: self._counts[status.encode()] for status in STATUSES},
             ready=self._ready.count,
-            # None of the first few is there any more: the rest is not older than they were.
-            oldest_ready=(ready[0].run_at if ready else self._ready.last())
-            if self._ready.count
-            else None,
+            oldest_ready=self._oldest_ready(ready),
             overdue=self._overdue.count,
             overdue_rows=overdue,
             stuck=stuck,
@@ -538,7 +270,7 @@ class _Look:
             bad_lines=bad,
             last_success=self._last_success,
             last_run=self._claims.last_run(),
-            written=os.stat(self._table.data_file).st_mtime,
+            written=os.fstat(self._file.fd).st_mtime,
             size=self._size,
         )
 
@@ -568,12 +300,18 @@ class _Look:
     def _is_current(self) -> bool:
         return self._table.generation == self._generation
 
-    def _again(self, kind: _Kind) -> tuple[Row, ...]:
+    def _again(self, kind: Kind) -> tuple[Row, ...]:
         """The first few of a kind, without those that are not of it any more."""
         places = kind.places()
         still = tuple(row for row in self._rows(places) if row is not None and kind.holds(row))
         kind.count -= len(places) - len(still)
         return still
+
+    def _oldest_ready(self, first: tuple[Row, ...]) -> int | None:
+        if not self._ready.count:
+            return None
+        # Where none of the first few is there any more, the rest is not older than they were.
+        return first[0].run_at if first else self._ready.last()
 
     def _look_at_running(self) -> tuple[int, int, tuple[Stuck, ...], str]:
         """How many jobs run, how many are stuck, the first of those, and what is not known."""

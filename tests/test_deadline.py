@@ -59,7 +59,7 @@ def test_its_time_is_up(tmp_path: Path) -> None:
             trace.write_text("tidy")
 
     with pytest.raises(TimeIsUp):
-        call(wait, 0.5)
+        call(wait, 1.5)
     assert trace.read_text() == "tidy"
 
 

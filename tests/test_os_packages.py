@@ -147,17 +147,22 @@ def test_the_package_runs_under_any_interpreter(staged: Path, tmp_path: Path) ->
         "print(dbbasic.tsv.__file__, c.private_folder())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(private)!r}); {program}"],
+        [
+            sys.executable,
+            "-B",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(private)!r}); {program}",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
     assert done.stdout == f"{private}/dbbasic/tsv.py {private}\n"
-    word = [sys.executable, private, "dbbasic_queue.cli_env", "--help"]
+    word = [sys.executable, "-B", private, "dbbasic_queue.cli_env", "--help"]
     said = subprocess.run(word, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert said.startswith("usage: python -m dbbasic_queue.cli_env")
-    alone = subprocess.run([sys.executable, private], capture_output=True, text=True)
+    alone = subprocess.run([sys.executable, "-B", private], capture_output=True, text=True)
     assert (alone.returncode, alone.stderr[:6]) == (1, "usage:")
 
 

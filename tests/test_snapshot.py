@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import NOBODY, in_child, look, own, text, write
 
-from dbbasic_queue import Queue, StorageError, TableError, snapshot
+from dbbasic_queue import Queue, StorageError, TableError, onlooker, pieces, snapshot
 from dbbasic_queue.claims import Claims
 from dbbasic_queue.handle import Handle
 from dbbasic_queue.job import STATUSES
-from dbbasic_queue.snapshot import Limits, Onlooker, Snapshot, take
+from dbbasic_queue.onlooker import Onlooker
+from dbbasic_queue.snapshot import Limits, Snapshot, take
 from dbbasic_queue.tsv import HEADER, parse_line
 
 NOW = 1_700_000_000
@@ -104,7 +105,7 @@ def test_only_the_first_few_are_named(path: Path) -> None:
 
 def test_rows_named_come_from_all_pieces(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the table is read in many pieces, the first few are those of all of it."""
-    monkeypatch.setattr(snapshot, "PIECE", 400)
+    monkeypatch.setattr(onlooker, "PIECE", 400)
     order = list(range(300))
     random.Random(8).shuffle(order)
     write(path, *(own(0, f"j{i}", run_at=NOW - 1000 - i) for i in order))
@@ -166,7 +167,7 @@ def test_a_line_of_several_megabytes_is_a_row(path: Path) -> None:
 
 def test_a_line_without_end_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file without line ends is not read into memory for ever."""
-    monkeypatch.setattr(snapshot, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(onlooker, "LONGEST_LINE", 1 << 20)
     write(path, b"x" * (5 << 20))
     with pytest.raises(TableError, match="the line at byte"):
         seen(path)
@@ -213,7 +214,7 @@ def test_the_engine_says_the_same(
     path = tmp_path_factory.mktemp("any") / "queue.tsv"
     path.write_bytes(HEADER + b"\n".join(found) + b"\n" * ended)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshot, "PIECE", piece)
+        patch.setattr(onlooker, "PIECE", piece)
         mine = seen(path, names=100)
     engine = list(look(path).rows())
     outdated = _outdated_completed(path)
@@ -278,7 +279,7 @@ def test_ids_that_share_a_place_in_memory_are_told_apart(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row is out of date only if the moved row further down bears its very id."""
-    monkeypatch.setattr(snapshot._Moved, "_MASK", 0)
+    monkeypatch.setattr(pieces.Moved, "_MASK", 0)
     content = write(path, text("p", run_at=NOW - 400), text("q", run_at=NOW - 400))
     content = write(path, text("p", run_at=NOW - 400), text("q", run_at=NOW - 400), own(0, "q"))
     write(path, content[len(HEADER) :], own(len(content), "q", "completed", moved=True))
@@ -476,11 +477,21 @@ def test_a_job_that_moves_while_it_looks_is_counted(
     assert (seen(path).counts["completed"], seen(path).stuck) == (1, 0)
 
 
+def test_a_table_that_is_deleted_while_it_looks_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that vanishes before the second look is a clear error."""
+    write(path, text("o1", run_at=NOW - 400))
+    Meanwhile(monkeypatch, path.unlink)
+    with pytest.raises(TableError, match="there is no such file"):
+        seen(path)
+
+
 def test_an_emptied_file_is_looked_at_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program without locks that writes the file anew at this moment does no harm."""
     content = write(path, text("a1"))
     path.write_bytes(b"")
-    monkeypatch.setattr(snapshot.time, "sleep", lambda seconds: path.write_bytes(content))
+    monkeypatch.setattr(onlooker.time, "sleep", lambda seconds: path.write_bytes(content))
     assert seen(path).counts["pending"] == 1
 
 

@@ -154,7 +154,11 @@ def dist(wanted: str) -> list[Path]:
 
 def workplace(name: str) -> Path:
     """An empty folder to build in, of the same name each time: some tools write it down."""
-    folder = SOURCE / "build" / name
+    return emptied(SOURCE / "build" / name)
+
+
+def emptied(folder: Path) -> Path:
+    """The folder, made anew."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

@@ -72,7 +72,7 @@ def _starts(path: str, version: str) -> bool:
 
 def test(version: str, python: str, wheel: Path, arguments: Sequence[str]) -> bool:
     """Run the tests on one Python; whether they passed."""
-    folder = packages.workplace(f"test-all/{version}")
+    folder = packages.emptied(packages.SOURCE / ".cache" / "test-all" / version)
     venv = folder / "venv"
     packages.run([python, "-m", "venv", str(venv)], folder)
     needs = packages.project()["optional-dependencies"]["test"]

@@ -240,7 +240,8 @@ class Machine:
             self._process.wait(60)
         except subprocess.TimeoutExpired:
             say("it does not stop; killing it")
-            self._process.kill()
+            # Its init: without that its processes would outlive systemd-nspawn.
+            os.kill(self._leader or self._process.pid, signal.SIGKILL)
             self._process.wait()
         _drop_cgroups(self._process.pid)
         self._process = None
@@ -403,18 +404,20 @@ def _enter_own_cgroups() -> None:
         (folder / "cgroup.procs").write_text(str(os.getpid()))
 
 
-def _drop_cgroups(pid: int | str) -> None:
+def _drop_cgroups(pid: int) -> None:
     for folder in _cgroups(pid):
-        for top in folder.parent.glob(folder.name):
-            for path, _, _ in os.walk(top, topdown=False):
-                with contextlib.suppress(OSError):  # of a machine that still runs
-                    os.rmdir(path)
+        for path, _, _ in os.walk(folder, topdown=False):
+            os.rmdir(path)
 
 
-def _cgroups(pid: int | str) -> list[Path]:
-    """Our folder in each hierarchy that systemd counts processes in; `*` stands for any."""
+def _cgroups(pid: int) -> list[Path]:
+    """The folders of one machine, in each hierarchy that systemd counts processes in."""
+    return [root / f"dbq-e2e-{pid}" for root in _cgroup_roots()]
+
+
+def _cgroup_roots() -> list[Path]:
     roots = {_cgroup_root(), Path("/sys/fs/cgroup/systemd")}
-    return [root / f"dbq-e2e-{pid}" for root in sorted(roots) if root.is_dir()]
+    return [root for root in sorted(roots) if root.is_dir()]
 
 
 def _cgroup_root() -> Path:
@@ -424,8 +427,12 @@ def _cgroup_root() -> Path:
 
 
 def _remove_abandoned() -> None:
-    """Take away what test runs that were killed left behind."""
-    _drop_cgroups("*")
+    """Take away what test runs that were killed left behind, and nothing of those that run."""
+    for folder in (folder for root in _cgroup_roots() for folder in root.glob("dbq-e2e-*")):
+        pid = int(folder.name.rpartition("-")[2])
+        if not Path(f"/proc/{pid}").exists():
+            with contextlib.suppress(OSError):  # processes may outlive a killed systemd-nspawn
+                _drop_cgroups(pid)
     for disk in CACHE.glob("machine-*-*"):
         pid = int(disk.stem.rsplit("-", 1)[1])
         if Path(f"/proc/{pid}").exists():
