@@ -6,6 +6,7 @@ import argparse
 import os
 import random
 import re
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -41,6 +42,7 @@ def main() -> int:
     if arguments.case:
         return _run_one(arguments.parts[0] if arguments.parts else "", arguments.case, seed)
     parts = arguments.parts or PARTS
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print(f"seed {seed}, {os.cpu_count()} cores, Python {sys.version.split()[0]}", flush=True)
     began = time.monotonic()
     bad = 0

@@ -120,17 +120,17 @@ def run(seed: int, kills: int = KILLS) -> Report:
     began = time.monotonic()
     chance = random.Random(seed)
     play = _Play(folder / "queue.tsv", seed)
-    troupe = Troupe(folder, {"producer": play.produce, "worker": play.work})
-    for role in ("producer", "worker", "worker", "producer", "worker"):
-        troupe.start(role)
-    while len(troupe.killed) < kills:
-        time.sleep(chance.expovariate(1 / PAUSE))
-        troupe.replace_ended()
-        troupe.kill(chance.choice(troupe.running()))
-    for process in troupe.running("producer"):
-        troupe.kill(process, replace=False)
-    blocked = wait_for_the_end(folder / "queue.tsv", patience=120)
-    troupe.stop("worker")
+    with Troupe(folder, {"producer": play.produce, "worker": play.work}) as troupe:
+        for role in ("producer", "worker", "worker", "producer", "worker"):
+            troupe.start(role)
+        while len(troupe.killed) < kills:
+            time.sleep(chance.expovariate(1 / PAUSE))
+            troupe.replace_ended()
+            troupe.kill(chance.choice(troupe.running()))
+        for process in troupe.running("producer"):
+            troupe.kill(process, replace=False)
+        blocked = wait_for_the_end(folder / "queue.tsv", patience=120)
+        troupe.stop("worker")
     report = _judge(folder, troupe, kills, time.monotonic() - began)
     report = report._replace(problems=blocked + report.problems)
     if report.problems:

@@ -72,6 +72,15 @@ class Troupe:
         self.killed: dict[int, float] = {}  # serial number -> when
         self.errors: list[str] = []  # of processes that ended otherwise than they should
 
+    def __enter__(self) -> Troupe:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nobody plays on when the harness ends, however it ends."""
+        for process in self.running():
+            os.kill(process.pid, signal.SIGKILL)
+            os.waitpid(process.pid, 0)
+
     def start(self, role: str) -> None:
         """Start one process."""
         self._started += 1
@@ -131,6 +140,7 @@ class Troupe:
 
 def _play(role: Role, folder: Path, number: int) -> None:
     code = 1
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         role(Notes(folder, number))
         code = 0

@@ -34,6 +34,7 @@ MAX_ATTEMPTS = 4
 TIMEOUT = 0.2
 BACKLOG = 400
 ROTATE_EVERY = 5
+CAST = (*["worker"] * 3, *["producer"] * 2, "person", "janitor", "editor")
 KINDS = ("quick", "quick", "quick", "long", "shaky", "hopeless", "sleepy", "async", "deadly")
 
 
@@ -240,31 +241,22 @@ def run(seed: int, seconds: float = SECONDS) -> Report:
     folder = Path(tempfile.mkdtemp(prefix="dbq-soak-"))
     began = time.monotonic()
     chance = random.Random(seed)
-    troupe = Troupe(folder, _Play(folder, seed).roles())
-    Queue(folder / "queue.tsv").enqueue("quick", {})
-    for role in (
-        "worker",
-        "worker",
-        "worker",
-        "producer",
-        "producer",
-        "person",
-        "janitor",
-        "editor",
-    ):
-        troupe.start(role)
-    rotations = 0
-    while time.monotonic() - began < seconds:
-        time.sleep(chance.random() * 2)
-        troupe.replace_ended()
-        troupe.kill(chance.choice(troupe.running("worker", "producer", "janitor")))
-        if time.monotonic() - began > ROTATE_EVERY * (rotations + 1):
-            rotations += 1
-            _rotate(folder / "dbq.log", rotations)
-    for process in troupe.running("producer", "person", "janitor", "editor"):
-        troupe.kill(process, replace=False)
-    blocked = wait_while(troupe, folder / "queue.tsv")
-    troupe.stop("worker")
+    with Troupe(folder, _Play(folder, seed).roles()) as troupe:
+        Queue(folder / "queue.tsv").enqueue("quick", {})
+        for role in CAST:
+            troupe.start(role)
+        rotations = 0
+        while time.monotonic() - began < seconds:
+            time.sleep(chance.random() * 2)
+            troupe.replace_ended()
+            troupe.kill(chance.choice(troupe.running("worker", "producer", "janitor")))
+            if time.monotonic() - began > ROTATE_EVERY * (rotations + 1):
+                rotations += 1
+                _rotate(folder / "dbq.log", rotations)
+        for process in troupe.running("producer", "person", "janitor", "editor"):
+            troupe.kill(process, replace=False)
+        blocked = wait_while(troupe, folder / "queue.tsv")
+        troupe.stop("worker")
     report = _Judge(folder, troupe, rotations, time.monotonic() - began).report()
     problems = blocked + report.problems
     if problems:
