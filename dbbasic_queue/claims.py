@@ -90,7 +90,10 @@ class Claims:
 
     def release(self, claim: int) -> None:
         """Give back what `take` returned. Harmless in a child that has forked since."""
-        self._unlock(claim)
+        with self._mutex:
+            if claim in self._mine:
+                self._mine.discard(claim)
+                fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, claim, 1, 0))
 
     def is_held(self, job_id: bytes) -> bool:
         """Whether any process holds a claim on this job. Needs read permission only."""
@@ -113,7 +116,7 @@ class Claims:
 
     def release_slot(self, slot: int) -> None:
         """Give a worker slot back."""
-        self._unlock(slot)
+        self.release(slot)
 
     def mark_run(self) -> None:
         """Note that a worker is at work now: the dead man's switch of the health check."""
@@ -151,7 +154,8 @@ class Claims:
         with self._mutex:
             if byte in self._mine:
                 return False
-            self._open(writable=True)
+            if not self._writable:
+                self._open(writable=True)
             try:
                 fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
             except OSError as error:
@@ -160,12 +164,6 @@ class Claims:
                 raise self._refused(error) from error
             self._mine.add(byte)
             return True
-
-    def _unlock(self, byte: int) -> None:
-        with self._mutex:
-            if byte in self._mine:
-                self._mine.discard(byte)
-                fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, byte, 1, 0))
 
     def _open(self, *, writable: bool) -> bool:
         """See that the file is open; False when it is not there and need not be."""

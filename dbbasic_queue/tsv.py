@@ -27,7 +27,8 @@ from __future__ import annotations
 
 import functools
 import re
-from json import JSONDecoder, JSONEncoder
+from collections.abc import Callable
+from json import JSONDecoder, JSONEncoder, encoder
 from typing import Any, Final, NamedTuple
 
 from .job import STATUSES, Job
@@ -70,6 +71,26 @@ _readable = JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _escaped = JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 
 
+def _fast_encoder() -> Callable[[Any, int], tuple[str, ...]] | None:
+    """What `_readable` makes anew for each value, made once; None where Python has none in C.
+
+    Looks for no circular reference: what it cannot encode is left to `_readable` to explain.
+    """
+    try:
+        return encoder.c_make_encoder(  # type: ignore[no-any-return, attr-defined]
+            None, _no_default, encoder.encode_basestring, None, ": ", ", ", False, False, False
+        )
+    except (AttributeError, TypeError):
+        return None
+
+
+def _no_default(value: Any) -> Any:
+    raise TypeError
+
+
+_encode_fast = _fast_encoder()
+
+
 class Row(NamedTuple):
     """A line that parsed, and where it stands. Payload, error and result are still text."""
 
@@ -97,7 +118,10 @@ def dump_json(value: Any) -> str:
     >>> dump_json({"name": "Zoë", "bell": "\\x07"})
     '{"name": "Zoë", "bell": "\\\\u0007"}'
     """
-    text = _readable(value)
+    try:
+        text = "".join(_encode_fast(value, 0)) if _encode_fast else _readable(value)
+    except (TypeError, ValueError, RecursionError):
+        text = _readable(value)
     if text.isascii():
         return text.replace("\x7f", "\\u007f") if "\x7f" in text else text
     try:
@@ -263,9 +287,8 @@ def parse_line(line: bytes, offset: int = 0) -> Row | None:
     match = _match_line(line)
     if match is None:
         return None
-    job_id, job_type, payload, status, created_at, run_at, attempts, error, result = match.groups(
-        b""
-    )
+    fields = match.groups(b"")
+    job_id, job_type, payload, status, created_at, run_at, attempts, error, result = fields
     if b'\t"' in line or b"\r" in line:  # another program wrote it
         job_type, payload = _unquote(job_type), _unquote(payload)
         error, result = _guarded(_unquote(error)), _guarded(_unquote(result))
@@ -349,16 +372,19 @@ def to_job(row: Row) -> Job:
     >>> to_job(parse_line(b'a1\\tmail\\t{"n": 1}\\tfailed\\t5\\t5\\t3\\tE: x\\t\\n')).payload
     {'n': 1}
     """
-    return Job(
-        row.id.decode(),
-        row.type.decode(errors="replace"),
-        _read_json(row.payload, {}),
-        row.status,
-        row.created_at,
-        row.run_at,
-        row.attempts,
-        (row.error.decode(errors="replace").strip() or None) if row.error else None,
-        _read_json(row.result, None) if row.result else None,
+    return _new_tuple(
+        Job,
+        (
+            row.id.decode(),
+            row.type.decode(errors="replace"),
+            _read_json(row.payload, {}),
+            row.status,
+            row.created_at,
+            row.run_at,
+            row.attempts,
+            (row.error.decode(errors="replace").strip() or None) if row.error else None,
+            _read_json(row.result, None) if row.result else None,
+        ),
     )
 
 

@@ -44,6 +44,8 @@ LOOK_AGAIN: Final = 0.25  # seconds at least between two readings of the whole t
 SHARE: Final = 20  # a reading is repeated after this many times what it took: 5 % at most
 MARK_EVERY: Final = 5  # seconds between two notes that a worker is at work
 
+_new_tuple = tuple.__new__  # without the call of Outcome.__new__, which is written in Python
+
 _current: ContextVar[Job] = ContextVar("dbbasic_queue_job")
 
 
@@ -404,7 +406,8 @@ class Runner:
         token = _current.set(job)
         began = time.monotonic()
         try:
-            text = _text_of(job, self._call(attempt))
+            result = self._call(attempt)
+            text = "" if result is None else _text_of(job, result)
         except PutBack:
             return Outcome(attempt, PENDING, self._now(), error=job.error or "", refund=True)
         except BaseException as error:  # SystemExit, too, is a failure of the job only
@@ -415,8 +418,9 @@ class Runner:
             _current.reset(token)
         if os.getpid() != self._pid:
             os._exit(0)
-        return Outcome(
-            attempt, COMPLETED, self._now(), result=text, seconds=time.monotonic() - began
+        duration = time.monotonic() - began
+        return _new_tuple(
+            Outcome, (attempt, COMPLETED, self._now(), "", text, False, duration, None)
         )
 
     def _call(self, attempt: Attempt) -> Any:
@@ -426,11 +430,12 @@ class Runner:
             raise LookupError(f"No handler for {job.type}")
         if attempt.spoiled:
             raise InvalidJob(f"the payload is not JSON: {job.payload:.200}")
-        timeout = self._options.timeout_of(job.type)
+        timeout = self._options.timeout_of(job.type) if self._options.timeout else None
         self._signals.interruptible = True
         try:
             if timeout is None:
-                return self._finish(handler(job.payload))
+                result = handler(job.payload)
+                return None if result is None else self._finish(result)
             with _Alarm(timeout):
                 return self._finish(handler(job.payload))
         finally:
@@ -491,8 +496,6 @@ def _end_child(error: BaseException) -> NoReturn:
 
 def _text_of(job: Job, result: Any) -> str:
     """The result as JSON text. What JSON cannot hold does not undo the work that is done."""
-    if result is None:
-        return ""
     try:
         text = result_text(result)
     except Exception as error:  # whatever its methods raise
@@ -550,15 +553,17 @@ class Worker:
             self._mark()
         self._look_at_all()
         outcome: Outcome | None = None
+        lingers = self._options.linger > 0
         try:
             while True:
-                self._seen_state = self._ledger.table.state() if self._options.linger else None
-                self._turn(outcome)
+                if lingers:
+                    self._seen_state = self._ledger.table.state()
+                attempt = self._turn(outcome)
                 outcome = None
-                if self._in_hand is not None:
+                if attempt is not None:
                     if log.isEnabledFor(logging.INFO):
-                        _log_start(self._in_hand.job)
-                    outcome = self._runner.run(self._in_hand)
+                        _log_start(attempt.job)
+                    outcome = self._runner.run(attempt)
                     self._mark()
                 elif not self._wait():
                     break
@@ -572,13 +577,16 @@ class Worker:
         self._summary.stopped = self._signals.received
         return self._summary
 
-    def _turn(self, outcome: Outcome | None) -> None:
+    def _turn(self, outcome: Outcome | None) -> Attempt | None:
         take = self._may_take()
         self._in_hand = None  # it is the ledger's now
-        self._in_hand = self._ledger.turn(self._agenda, outcome, take=take, types=self._types)
-        self._taken += self._in_hand is not None
+        attempt = self._ledger.turn(self._agenda, outcome, take=take, types=self._types)
+        self._in_hand = attempt
+        if attempt is not None:
+            self._taken += 1
         if outcome is not None:
             self._count(outcome)
+        return attempt
 
     def _let_go(self) -> None:
         """Give up the job in hand when an error ends the run, for the next run to rescue."""
