@@ -12,8 +12,8 @@ removed has to stand in the table as it was handed out, else nothing is written 
 appended or changed meanwhile is not part of the difference, and stays.
 
 The table is written anew as a whole and renamed over the old one (store.py), so that a crash leaves
-the one or the other. A removed line becomes a dead one of the same length, and after a changed one
-a dead line fills up its sector: all other rows stay in theirs without being looked at.
+the one or the other. After a line that is changed or gone a dead one fills up the sector, so that
+all other rows stay in theirs without being looked at.
 
 The copy lies beside the table, mode 0600, and not in $TMPDIR: payloads stay behind the folder's
 permissions, as do the swap and backup files that editors make. Whoever may not write there could
@@ -488,7 +488,7 @@ def _rows_of(table: Store, wanted: Container[bytes]) -> dict[bytes, list[Row]]:
     found: dict[bytes, list[Row]] = defaultdict(list)
     for offset, piece in table.pieces(end=table.size):
         for start, job_id in ids_in(piece, wanted):
-            row = table.read_row(offset + start)
+            row = parse_line(piece[start : piece.find(b"\n", start) + 1], offset + start)
             if row is not None:
                 found[job_id].append(row)
     return found
@@ -520,33 +520,31 @@ def _other_lines(table: Store, wanted: Counter[bytes]) -> tuple[list[tuple[int, 
 
 
 def _spliced(table: Store, cuts: list[tuple[int, int, Row | None]], added: list[Row]) -> bytes:
-    """The table with other lines in the place of some, and lines added at its end."""
-    data = b"".join(piece for _, piece in table.pieces(end=table.size))
-    view = memoryview(data)
+    """The table with other lines, or none, in the place of some, and lines added at its end.
+
+    After them, what stays begins as far into a sector as before: a dead line fills up the gap.
+    """
+    data = memoryview(b"".join(piece for _, piece in table.pieces(end=table.size)))
     parts: list[bytes | memoryview] = []
     done = at = 0  # how far the old table is done, and how long the new one is
-    for start, end, row in cuts:
-        parts.append(view[done:start])
-        at += start - done
-        lines = _in_place_of(at, start, end, row)
-        parts.append(lines)
-        at += len(lines)
+
+    def add(part: bytes | memoryview) -> None:
+        nonlocal at
+        parts.append(part)
+        at += len(part)
+
+    for start, end, row in [*cuts, (len(data), len(data), None)]:
+        if done < start:
+            add(_filler((done - at) % SECTOR))
+            add(data[done:start])
+        if row is not None:
+            add(new_line(at, row, moved=False))
         done = end
-    parts.append(view[done:])
-    at += len(data) - done
     for row in added:
-        parts.append(new_line(at, row, moved=False))
-        at += len(parts[-1])
+        add(new_line(at, row, moved=False))
     return b"".join(parts)
 
 
-def _in_place_of(at: int, start: int, end: int, row: Row | None) -> bytes:
-    """What stands at `at` of the new table instead of a line that stood from `start` to `end`.
-
-    It ends where, counted in sectors, the old line ended.
-    """
-    if row is None:
-        return b" " * (end - start - 1) + b"\n"
-    line = new_line(at, row, moved=False)
-    short = (end - at - len(line)) % SECTOR
-    return line + (b" " * (short - 1 or SECTOR) + b"\n" if short else b"")
+def _filler(length: int) -> bytes:
+    """A dead line of so many bytes, or of a sector more where there is no line that short."""
+    return b" " * (length - 1 or SECTOR) + b"\n" if length else b""
