@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         cli_jobs.add_prune,
         cli_jobs.add_stats,
         cli_work.add_work,
+        cli_jobs.add_edit,
         cli_jobs.add_fsck,
         cli_setup.add_init,
         cli_setup.add_check,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .cli_common import (
     DONE,
     REFUSED,
+    WRONG,
     UsageError,
     add_command,
     add_json,
@@ -24,6 +25,7 @@ from .cli_common import (
     duration,
     queue_of,
 )
+from .errors import EditRefused, QueueError
 from .job import FINISHED, STATUSES
 from .queue import Queue
 from .tsv import dump_json, escape_control
@@ -131,6 +133,17 @@ def add_stats(commands: Any) -> None:
         commands, "stats", _stats, "show the queue in numbers", "dbq stats\ndbq stats --json"
     )
     add_json(parser, "a JSON object")
+
+
+def add_edit(commands: Any) -> None:
+    add_command(
+        commands,
+        "edit",
+        _edit,
+        "edit jobs in an editor ($VISUAL, $EDITOR), while producers and workers go on",
+        "dbq edit\nEDITOR=nano dbq edit\nEDITOR='code --wait' dbq edit\n"
+        "EDITOR='sed -i s/old@example.com/new@example.com/' dbq edit",
+    )
 
 
 def add_fsck(commands: Any) -> None:
@@ -298,6 +311,27 @@ def _stats(args: argparse.Namespace) -> int:
     print(f"{'latency':11}{stats.latency:>10,} s  (since the oldest of them was due)")
     print(f"{'last run':11}{last_run:>23}  (of a worker)")
     print(f"{'size':11}{stats.size:>12,}  bytes")
+    return DONE
+
+
+def _edit(args: argparse.Namespace) -> int:
+    from . import edit  # not needed by a worker, which should start fast
+
+    try:
+        command = edit.editor(os.environ)
+    except ValueError as error:
+        raise UsageError(f"edit: {error}") from None
+    try:
+        changes = edit.edit(queue_of(args), command)
+    except QueueError as error:
+        code = complain(f"{error}", REFUSED if isinstance(error, EditRefused) else WRONG)
+        for note in getattr(error, "__notes__", ()):
+            complain(note, code)
+        return code
+    if any(changes):
+        print("changed {}, removed {}, added {} lines".format(*changes))
+    else:
+        print("nothing changed")
     return DONE
 
 

@@ -31,6 +31,10 @@ class StorageError(QueueError, OSError):
     """The operating system refused a read, write or sync of the table; `errno` says which way."""
 
 
+class EditRefused(QueueError):
+    """The edited table was not taken; the message has every reason, a line each."""
+
+
 class JobTimeout(QueueError):
     """A handler ran for longer than its timeout. Raised inside the handler."""
 

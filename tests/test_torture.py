@@ -16,7 +16,10 @@ from dbbasic_queue.store import Store
 
 SEED = int(os.environ.get("TORTURE_SEED", "1"))
 CUT = ("create", "torn-line", "empty-file", "tombstone", "table-restore")
-SOME = ("create", "enqueue", "enqueue-many", "relocate", "tombstone", "rescue", "rewrite-twins")
+SOME = (
+    *("create", "enqueue", "enqueue-many", "relocate", "tombstone", "rescue", "rewrite-twins"),
+    "edit",
+)
 
 
 def explain(failures: list[Failure]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from dbbasic_queue import Queue, current_job, store
 from dbbasic_queue.agenda import Agenda
+from dbbasic_queue.edit import hand_out, take_back
 from dbbasic_queue.tsv import HEADER
 from dbbasic_queue.worker import PutBack
 
@@ -300,6 +301,32 @@ def cancel_and_retry(stage: Stage) -> None:
     for name in ("failed-1", "last"):
         if queue.retry_job(name):
             stage.say({name: "pending"})
+
+
+def _for_an_editor(stage: Stage) -> None:
+    _for_hands(stage)
+    stage.append(b"somebody's note\n", stage.line("mended", "pending"))
+    stage.queue.enqueue("work", {"text": "x" * 700}, job_id="gone")
+    stage.fill(2)
+
+
+@scenario(_for_an_editor)
+def edit(stage: Stage) -> None:
+    """Jobs are changed, removed and added in an editor, all of it or nothing; twice."""
+    before = hand_out(stage.queue)
+    lines = [line for line in before.splitlines(True) if not line.startswith((b"old", b"gone"))]
+    added = [f"new-{number}" for number in range(3)]
+    stage.groups.append(added)
+    lines += [stage.line(name, "pending") for name in added]
+    after = b"".join(lines).replace(b"failed\t", b"cancelled\t")
+    after = after.replace(b'{"n": 2}', b'{"n": 2, "text": "%s"}' % (b"y" * 900))
+    take_back(stage.queue, before, after)
+    _say_all(stage, ["old", "gone"], "absent")
+    stage.say({"failed-1": "cancelled", **dict.fromkeys([*added, "last"], "pending")})
+    before = hand_out(stage.queue)
+    take_back(stage.queue, before, before.replace(b'{"n": 1}', b'{"n": 17}'))
+    stage.say({"failed-1": "cancelled", **dict.fromkeys([*added, "mended"], "pending")})
+    stage.add_last()
 
 
 def _finished(stage: Stage) -> None:

@@ -8,10 +8,12 @@ killed, its attempt failed, or a person put it back.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -136,27 +138,27 @@ class _Play:
             "prune": ["--older-than", "3s"],
             "list": ["--limit", "5", "--json"],
         }.get(word, [])
+        # fsck says 1 when it finds something: here orphans that no worker has taken back yet.
+        done = self._call(word, *arguments, codes=(0, 1) if word == "fsck" else (0,))
+        if word == "enqueue":
+            notes.note("added", done.stdout.strip(), "quick")
+        if "malformed" in done.stdout and word == "fsck":
+            raise RuntimeError(f"dbq fsck: {done.stdout}")
+
+    def _call(
+        self, word: str, *arguments: str, codes: tuple[int, ...], **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dbbasic_queue.cli", word, "--file", str(self._path)]
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "dbbasic_queue.cli",
-                word,
-                "--file",
-                str(self._path),
-                *arguments,
-            ],
+            [*command, *arguments],
+            env={**os.environ, **environment},
             capture_output=True,
             text=True,
             check=False,
         )
-        if word == "enqueue" and done.returncode == 0:
-            notes.note("added", done.stdout.strip(), "quick")
-        # fsck says 1 when it finds something: here orphans that no worker has taken back yet.
-        if done.returncode not in ((0, 1) if word == "fsck" else (0,)):
+        if done.returncode not in codes:
             raise RuntimeError(f"dbq {word}: exit code {done.returncode}: {done.stderr}")
-        if "malformed" in done.stdout and word == "fsck":
-            raise RuntimeError(f"dbq fsck: {done.stdout}")
+        return done
 
     def clean(self, notes: Notes) -> None:
         """Prune what was finished a while ago; compact much more often than needed."""
@@ -169,14 +171,32 @@ class _Play:
                 notes.note("pruned", rest=str(queue.prune_jobs(4)))
 
     def edit(self, notes: Notes) -> None:
-        """A person edits the file with sed, holding the lock as flock(1) does."""
-        while True:
-            time.sleep(1.5)
-            # Rows get longer, lose their reserve, and the file is another one afterwards.
-            script = r'/\tpending\t/s/"edit": \([0-9]*\),/"edit": 1\1,/; s/ *$//'
-            command = ["flock", str(self._folder / "queue.lock"), "sed", "-i", script]
-            subprocess.run([*command, str(self._path)], check=True)
-            notes.note("edited")
+        """A person edits jobs with `dbq edit`, in an editor that hand.py is, until told to stop."""
+        hand, told = Path(__file__).with_name("hand.py"), self._folder / "hand.told"
+        stops: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, frame: stops.append(number))
+        for number in itertools.takewhile(lambda _: not stops, itertools.count(1)):
+            told.unlink(missing_ok=True)
+            words = [sys.executable, str(hand), str(told), str(number)]
+            done = self._call("edit", codes=(0, 1), VISUAL=shlex.join(words))
+            if done.returncode == 0:
+                for line in told.read_text().splitlines():
+                    kind, job, *rest = line.split()
+                    notes.note(kind, job, "quick" if kind == "added" else "".join(rest))
+                notes.note("edited")
+            else:
+                self._note_refusal(notes, done.stderr)
+            time.sleep(0.3)
+
+    def _note_refusal(self, notes: Notes, said: str) -> None:
+        """The only reason to refuse this editor is that a job is not what it was."""
+        *reasons, nothing, kept = said.splitlines()
+        if not reasons or not all(" meanwhile: it " in reason for reason in reasons):
+            raise RuntimeError(f"dbq edit: {said}")
+        if nothing != "dbq: nothing was changed":
+            raise RuntimeError(f"dbq edit: {said}")
+        Path(kept.removeprefix("dbq: the edited text is kept in ")).unlink()
+        notes.note("refused")
 
 
 class _Handlers:
@@ -253,7 +273,8 @@ def run(seed: int, seconds: float = SECONDS) -> Report:
             if time.monotonic() - began > ROTATE_EVERY * (rotations + 1):
                 rotations += 1
                 _rotate(folder / "dbq.log", rotations)
-        for process in troupe.running("producer", "person", "janitor", "editor"):
+        troupe.stop("editor")  # between two edits, so that what it has noted is all it has done
+        for process in troupe.running("producer", "person", "janitor"):
             troupe.kill(process, replace=False)
         blocked = wait_while(troupe, folder / "queue.tsv")
         troupe.stop("worker")
@@ -304,6 +325,7 @@ class _Judge:
         kinds = {event.job: event.rest for event in self._noted if event.kind == "added"}
         lost = [job for job, kind in kinds.items() if not self._is_explained(job, kind)]
         problems += [f"{job} ({kinds[job]}): {self._story(job)}" for job in lost[:10]]
+        problems += self._misedited()[:10]
         repeats, unexplained = self._repeats()
         problems += unexplained[:10]
         logged, faults = self._log()
@@ -315,6 +337,7 @@ class _Judge:
             f"{len(kinds)} jobs, {len(self._troupe.killed)} kills, {numbers['rescued']} rescues,"
             f" {repeats} repeats ({repeats - len(unexplained)} explained), {len(lost)} losses;"
             f" {pruned} pruned, {compacted} compactions, {numbers['edited']} edits by hand,"
+            f" {numbers['refused']} refused,"
             f" {numbers['cancelled']} cancelled, {numbers['retried']} put back,"
             f" {self._rotations} log rotations, {logged} events logged; took {self._seconds:.0f} s"
         )
@@ -327,6 +350,18 @@ class _Judge:
         if seen is None:  # pruned, as only completed and cancelled jobs are
             return numbers_allow(noted, "completed") or numbers_allow(noted, "cancelled")
         return numbers_allow(noted, seen.status) and _fits(kind, seen)
+
+    def _misedited(self) -> list[str]:
+        """Jobs that were changed or removed in the editor, and are not so."""
+        wrong = []
+        for job, noted in self._of.items():
+            seen = self._view.jobs.get(job)
+            edits = [event for event in noted if event.kind in ("changed", "removed")]
+            if edits and seen is not None:
+                last = edits[-1]
+                if last.kind == "removed" or json.loads(seen.payload)["edit"] != int(last.rest):
+                    wrong.append(f"{job} was {last.kind} {last.rest}: {self._story(job)}")
+        return wrong
 
     def _story(self, job: str) -> str:
         seen = self._view.jobs.get(job)
