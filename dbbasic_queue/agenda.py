@@ -30,7 +30,7 @@ class Agenda:
         self._read: list[int] = []  # what the last reading found, latest first
         self._heap: list[int] = []  # what came since
         self._generation = -1
-        self._read_to = 0
+        self._read_to = 0  # bytes
         self.moved: dict[bytes, int] = {}  # id -> where the row stands that was moved
         self.processing: list[int] = []  # offsets, as of the last read
         self.read_at = 0.0  # time.monotonic()
@@ -54,6 +54,11 @@ class Agenda:
     def is_stale(self) -> bool:
         """Whether the table was written anew since, so that all of it has to be read."""
         return self._generation != self._table.generation
+
+    def is_current(self) -> bool:
+        """Whether there is nothing to catch up with."""
+        table = self._table
+        return self._read_to == table.size and self._generation == table.generation
 
     def catch_up(self) -> None:
         """Read what was appended since. Call it under the lock."""

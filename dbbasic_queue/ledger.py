@@ -322,12 +322,9 @@ class Ledger:
         table = self.table
         try:
             table.acquire()
-            if agenda.is_stale():  # has to be read whole, which should not hold others up
-                table.release()
-                agenda.read()
-                table.acquire()
+            if not agenda.is_current():
+                self._catch_up(agenda)
             try:
-                agenda.catch_up()
                 if outcome is not None:
                     self._settle(outcome, agenda)
                     open_claim = None
@@ -339,10 +336,22 @@ class Ledger:
                 self.claims.release(open_claim)
             raise
 
+    def _catch_up(self, agenda: Agenda) -> None:
+        """Let the agenda catch up; the lock is held before and after, not always in between."""
+        if agenda.is_stale():  # has to be read whole, which should not hold others up
+            self.table.release()
+            agenda.read()
+            self.table.acquire()
+        try:
+            agenda.catch_up()
+        except BaseException:
+            self.table.release()
+            raise
+
     def _settle(self, outcome: Outcome, agenda: Agenda) -> None:
-        attempt = outcome.attempt
+        attempt, table = outcome.attempt, self.table
         row: Row | None = attempt.row
-        if attempt.generation != self.table.generation or not self.table.holds(attempt.row):
+        if attempt.generation != table.generation or not table.holds(attempt.row):
             row = self._row_if_ours(attempt)
         if row is not None:
             new = self._write(row, outcome)

@@ -108,7 +108,7 @@ def row_at(fd: int, offset: int) -> Row | None:
     length = 512
     while True:
         piece = os.pread(fd, length, offset - 1)
-        if piece[:1] != b"\n":
+        if not piece.startswith(b"\n"):
             return None
         end = piece.find(b"\n", 1)
         if end > 0:

@@ -158,6 +158,8 @@ class Store:
         self._file: Handle | None = None
         self._mine = threading.local()  # file: the one that this thread last wrote
         self._clean_to = UNKNOWN  # the file is known to end in a newline here
+        self._ahead = b""  # what stands from here on, as `holds` saw it under the lock
+        self._ahead_at = 0
 
     # -- the lock ----------------------------------------------------------------------------
 
@@ -232,6 +234,7 @@ class Store:
     def release(self) -> None:
         """Let go of the table."""
         self._depth -= 1
+        self._ahead = b""
         try:
             if self._depth == 0 and self._lock_fd >= 0:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
@@ -374,9 +377,10 @@ class Store:
 
     @property
     def _fd(self) -> int:
-        if self._file is None:
+        file = self._file
+        if file is None:
             raise TableError(f"{self.data_file}: there is no such file")
-        return self._file.fd
+        return file.fd
 
     def state(self) -> object:
         """Something that differs when the file has changed since; takes no lock.
@@ -545,6 +549,8 @@ class Store:
 
     def read_row(self, offset: int) -> Row | None:
         """The live row that begins at `offset`; None when no row does."""
+        if offset == self._ahead_at and (end := self._ahead.find(b"\n")) >= 0:
+            return parse_line(self._ahead[: end + 1], offset)
         return row_at(self._fd, offset)
 
     def begins_line(self, offset: int) -> bool:
@@ -553,8 +559,12 @@ class Store:
 
     def holds(self, row: Row) -> bool:
         """Whether the row stands in the file still, byte for byte."""
-        line = row.line
-        return os.pread(self._fd, len(line) + 1, row.offset - 1) == b"\n" + line
+        line, before = row.line, row.offset - 1
+        length = len(line) + 1
+        # Most often the next row is read next: both at once.
+        found = os.pread(self._fd, length + SECTOR, before)
+        self._ahead, self._ahead_at = found[length:], before + length
+        return found.startswith(line, 1) and found.startswith(b"\n")
 
     def change(
         self,
@@ -613,9 +623,11 @@ class Store:
             self._pwrite(b" " * (end - start), start)
 
     def _pwrite(self, data: bytes, offset: int) -> None:
+        if offset >= self._ahead_at:
+            self._ahead = b""
         try:
             written = os.pwrite(self._fd, data, offset)
-            if written < len(data):
+            if written != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise _refused(error, f"cannot write to the queue {self.data_file}") from error
