@@ -23,9 +23,10 @@ from .cli_common import (
     positive,
     queue_of,
 )
+from .interrupts import Signals
 from .log import JsonFormatter, TextFormatter
 from .queue import Queue
-from .worker import Handlers, Options, Signals, Summary, work
+from .worker import Handlers, Options, Summary, work
 
 if TYPE_CHECKING:
     from .config import Config

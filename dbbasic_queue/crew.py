@@ -16,7 +16,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
-from .worker import Signals, Summary
+from .interrupts import Signals
+from .worker import Summary
 
 log = logging.getLogger("dbbasic_queue")
 

@@ -12,8 +12,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from .backoff import Backoff, BackoffLike
+from .interrupts import Signals
 from .ledger import Ledger
-from .worker import Handlers, Options, Signals, Summary, Timeout, work
+from .worker import Handlers, Options, Summary, Timeout, work
 
 DEFAULT_FILE: Final = "data/queue.tsv"
 QUEUE_FILE = DEFAULT_FILE

@@ -9,7 +9,8 @@ import signal
 import pytest
 
 from dbbasic_queue.crew import Crew
-from dbbasic_queue.worker import Signals, Summary
+from dbbasic_queue.interrupts import Signals
+from dbbasic_queue.worker import Summary
 
 
 def test_summaries_are_added_up() -> None:

@@ -31,6 +31,7 @@ ENGINE = (
     "agenda",
     "ledger",
     "log",
+    "interrupts",
     "worker",
     "queue",
 )

@@ -1020,10 +1020,10 @@ def test_a_second_signal_puts_the_job_back(queue: Queue, job_type: str) -> None:
 def test_the_same_signal_twice_puts_the_job_back(queue: Queue) -> None:
     """Ctrl-C and Ctrl-C again, as an impatient person does."""
     code = WORKER + (
-        "from dbbasic_queue import worker\n"
+        "from dbbasic_queue import interrupts\n"
         "def wait(payload):\n"
         "    tell('started')\n"
-        "    while not worker._active.received: time.sleep(0.001)\n"
+        "    while not interrupts._active.received: time.sleep(0.001)\n"
         "    tell('stopping')\n"
         "    time.sleep(60)\n"
         "queue.process_jobs({'wait': wait})\n"

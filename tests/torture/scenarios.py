@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from dbbasic_queue import Queue, current_job, store
 from dbbasic_queue.agenda import Agenda
 from dbbasic_queue.edit import hand_out, take_back
+from dbbasic_queue.interrupts import PutBack
 from dbbasic_queue.tsv import HEADER
-from dbbasic_queue.worker import PutBack
 
 NOW = 1_700_000_000
 TABLE = "data/queue.tsv"  # below the root of a case
