@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from .actors import ROOT
 from .adapters import ENGINES
 from .figures import Figure, micro, milli, short, spread
 
@@ -181,13 +182,18 @@ def _cell(results: dict[str, Any], engine: str, operation: str, backlog: int, co
 def _notes(results: dict[str, Any]) -> str:
     """Who could not bear what, and what cannot be compared."""
     lines = [
-        f"- {ENGINES[note['engine']].name} at {note['backlog']:,}: {note['note']}."
+        f"- {ENGINES[note['engine']].name} at {note['backlog']:,}: {_portable(note['note'])}."
         for note in results["backlogs"]["notes"]
     ]
     lines += [
         f"- {engine.name}: {engine.one_worker}." for engine in ENGINES.values() if engine.one_worker
     ]
     return "\n".join(lines)
+
+
+def _portable(note: str) -> str:
+    """A peer's own words without the folder of this machine."""
+    return note.replace(f"{ROOT}/", "")
 
 
 def _others(results: dict[str, Any]) -> str:
@@ -234,8 +240,24 @@ def _verdict(results: dict[str, Any]) -> str:
     for operation, words in OPERATIONS.items():
         against = list(_ratios(results, "ours-normal", ["released"], operation))
         lines.append(_line(f"Not synced, {words}", against, "1.0.0"))
+    lines += _growth(results)
     lines += _behind_elsewhere(results)
     return "Where we stand, by the medians above:\n\n" + "\n".join(lines)
+
+
+def _growth(results: dict[str, Any]) -> Iterator[str]:
+    """What a job costs us in the smallest table and in the largest of the curve."""
+    backlogs = sorted({row["backlog"] for row in _rows(results) if row["backlog"]})
+    if len(backlogs) < 2:
+        return
+    small, large = backlogs[0], backlogs[-1]
+    for ours in ("ours-normal", "ours-full"):
+        parts = []
+        for operation, words in OPERATIONS.items():
+            cells = (_cell(results, ours, operation, rows, 1) for rows in (small, large))
+            before, after = (cell.split(" (")[0] for cell in cells)  # without the spread
+            parts.append(f"{words} {before} and {after} µs")
+        yield f"- {ENGINES[ours].name}, {small:,} and {large:,} waiting: {', '.join(parts)}."
 
 
 PEERS = [name for name in ENGINES if not name.startswith("ours") and name != "released"]
