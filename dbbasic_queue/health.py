@@ -383,7 +383,8 @@ class _Judge:
         named = tuple(Named(f"line {line.number}", line.why) for line in snapshot.bad_lines)
         advice = (
             f"see them all: {commands.dbq('fsck')}",
-            f"correct them in an editor, or set them aside: {commands.dbq('fsck', '--repair')}",
+            f"correct them: {commands.dbq('edit')}",
+            f"or set them aside: {commands.dbq('fsck', '--repair')}",
         )
         summary = _many(snapshot.malformed, "malformed line")
         return Finding("malformed", state, summary, None, named, snapshot.malformed, advice)

@@ -314,6 +314,7 @@ def test_it_says_what_to_do_next(path: Path, where: list[str]) -> None:
     assert f"dbq retry --failed {named}" in advice(report, "failed")
     assert f"{work} {named}" in advice(report, "overdue")
     assert f"dbq fsck {named}" in advice(report, "malformed")
+    assert f"dbq edit {named}" in advice(report, "malformed")
     assert f"dbq fsck --repair {named}" in advice(report, "malformed")
     assert f"{work} {named}" in advice(report, "silent")
 
@@ -333,7 +334,7 @@ def test_every_command_that_it_tells_is_one_that_dbq_knows(path: Path, option: s
     path.unlink()
     texts += checked(path, commands=commands).findings[0].advice
     told = [line[line.index("dbq ") :] for line in texts if "dbq " in line]
-    assert len(told) == 9
+    assert len(told) == 10
     for command in told:
         assert vars(cli._parser().parse_args(shlex.split(command)[1:]))[option[2:]] == "x y"
 
