@@ -280,6 +280,43 @@ def test_a_replaced_table_is_noticed(
     assert not table.holds(row)
 
 
+def test_what_is_read_ahead_is_forgotten_with_the_lock(table: JobTable) -> None:
+    """A row that another process changes between two turns is read as it is then."""
+    first, second = add(table, "a1"), add(table, "b2")
+    other = JobTable(table.data_file, "normal")
+    with table.writing():
+        assert table.holds(first)
+    change(other, "b2", "processing")
+    with table.reading():
+        assert fields(table.read_row(second.offset))[3] == "processing"
+    with table.writing():
+        assert fields(table.read_row(second.offset))[3] == "processing"
+
+
+def test_what_is_read_ahead_is_forgotten_when_it_is_written(table: JobTable) -> None:
+    """Under one lock, a row is read as it was changed last; the row before it may change freely."""
+    first, second = add(table, "a1"), add(table, "b2")
+    with table.writing():
+        assert table.holds(first)
+        table.change(first, "processing", 6, 1)
+        ahead = table.read_row(second.offset)
+        assert ahead == second
+        table.change(second, "processing", 6, 1)
+        assert fields(table.read_row(second.offset))[3] == "processing"
+        assert table.holds(get(table, "a1"))
+        table.kill(get(table, "b2"))
+        assert table.read_row(second.offset) is None
+
+
+@pytest.mark.parametrize("size", [1, 300, 600, 5000])
+def test_a_row_longer_than_what_is_read_ahead_is_read_whole(table: JobTable, size: int) -> None:
+    """The next row may begin in what was read with the one before it and end beyond."""
+    first, second = add(table, "a1"), add(table, "b2", payload='{"x": "%s"}' % ("y" * size))
+    with table.writing():
+        assert table.holds(first)
+        assert table.read_row(second.offset) == second
+
+
 def test_a_table_moved_away_and_back_is_noticed(table: JobTable, path: Path) -> None:
     """A table that was renamed is not written to under its new name."""
     add(table, "a1")
