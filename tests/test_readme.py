@@ -54,6 +54,15 @@ def test_blocks_of_the_readme_run(tmp_path: Path) -> None:
             where = tmp_path / "shop"
 
 
+def test_the_installation_is_that_of_the_administrators_page() -> None:
+    """From the package to running jobs it takes the same commands here as on that page."""
+    (block,) = (text for _, text in blocks() if text.startswith("apt-get install"))
+    page = (ROOT / "docs" / "operations.md").read_text()
+    for line in block.splitlines():
+        command = line.partition("#")[0].strip()
+        assert f"\n# {command}" in page, command
+
+
 def test_crontab_of_the_readme_is_valid() -> None:
     """The crontab lines that the README shows are accepted by cron and by dbq."""
     lines = [line for kind, text in blocks() if kind == "crontab" for line in text.splitlines()]

@@ -158,7 +158,7 @@ class TestWhatTheSandboxHides:
 
     def test_a_link_into_it_is_found(self, tmp_path: Path) -> None:
         """An interpreter outside of /root that is a symbolic link into it is hidden as well."""
-        (tmp_path / "python").symlink_to("/root/.pyenv/bin/python")
+        (tmp_path / "python").symlink_to("/root/venv/bin/python")
         toml = TOML.replace("/srv/app/venv/bin/python", f"{tmp_path}/python")
         found = [each for each in faults(units(load(toml)), live=True) if "ProtectHome=" in each]
         assert [each.partition(":")[0] for each in found] == [f"{tmp_path}/python"]
