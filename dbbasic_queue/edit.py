@@ -270,8 +270,7 @@ def take_back(
 def _announce(ledger: Ledger, changes: Changes, new: Mapping[bytes, Row]) -> None:
     now = ledger.now()
     if any(row.status == PENDING and row.run_at <= now for row in new.values()):
-        with suppress(OSError):  # there is none, or it is not ours: the timer starts the worker
-            os.utime(ledger.table.sibling("wake"))
+        ledger.wake_up(now)
     log.info(
         "edited: %d changed, %d removed, %d added",
         *changes,

@@ -220,7 +220,7 @@ class Ledger:
                 self.table.append_batch(self._lines(orders, now))
         self.table.sync()
         if any(order.due <= now for order in orders):
-            self._wake_up(now)
+            self.wake_up(now)
         log.info("enqueued %d jobs", len(orders), extra={"event": "enqueued", "count": len(orders)})
         return ids
 
@@ -265,7 +265,7 @@ class Ledger:
 
     def _announce(self, job_id: str, job_type: str, now: int, due: int) -> None:
         if due <= now:
-            self._wake_up(now)
+            self.wake_up(now)
         if log.isEnabledFor(logging.INFO):
             log.info(
                 "enqueued %s %s",
@@ -274,7 +274,7 @@ class Ledger:
                 extra={"event": "enqueued", "job_id": job_id, "job_type": job_type},
             )
 
-    def _wake_up(self, now: int) -> None:
+    def wake_up(self, now: int) -> None:
         """Touch `queue.wake`, where it exists: a systemd path unit starts a worker on that."""
         if now != self._wake_asked:
             self._wake_asked = now
@@ -501,7 +501,7 @@ class Ledger:
                 self.table.change(row, PENDING, now, 0)
         if rows:
             self.table.sync()
-            self._wake_up(now)
+            self.wake_up(now)
         return [row.id.decode() for row in rows]
 
     def _change_by_hand(
@@ -523,7 +523,7 @@ class Ledger:
             self.table.change(row, status, now, attempts, error)
         self.table.sync()
         if status == PENDING:
-            self._wake_up(now)
+            self.wake_up(now)
         log.info("%s %s", status, job_id, extra={"event": status, "job_id": job_id})
         return True
 

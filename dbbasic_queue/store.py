@@ -377,10 +377,9 @@ class Store:
 
     @property
     def _fd(self) -> int:
-        file = self._file
-        if file is None:
+        if self._file is None:
             raise TableError(f"{self.data_file}: there is no such file")
-        return file.fd
+        return self._file.fd
 
     def state(self) -> object:
         """Something that differs when the file has changed since; takes no lock.
@@ -627,7 +626,7 @@ class Store:
             self._ahead = b""
         try:
             written = os.pwrite(self._fd, data, offset)
-            if written != len(data):
+            if written < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise _refused(error, f"cannot write to the queue {self.data_file}") from error

@@ -597,7 +597,8 @@ def test_its_mode_is_0600_whatever_the_umask(queue: Queue, tmp_path: Path) -> No
     queue.enqueue("mail", {"n": 1}, job_id="a1")
     old = os.umask(0)
     try:
-        edit.edit(queue, script(tmp_path, "sys.exit(oct(path.stat().st_mode) != '0o100600')"))
+        command = script(tmp_path, "sys.exit(oct(path.stat().st_mode) != '0o100600')")
+        assert edit.edit(queue, command) == (0, 0, 0)
     finally:
         os.umask(old)
 

@@ -56,4 +56,5 @@ def build() -> str:
         return "built with PGO and LTO"
     if pgo or lto:
         return f"built with {'PGO' if pgo else 'LTO'}, without {'LTO' if pgo else 'PGO'}"
-    return "built without PGO and LTO"
+    # Debian's says nothing of it, whatever its rules for building a package do.
+    return "whose build options name neither PGO nor LTO"

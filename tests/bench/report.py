@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .actors import ROOT
 from .adapters import ENGINES
 from .figures import Figure, micro, milli, short, spread
 
@@ -192,8 +191,8 @@ def _notes(results: dict[str, Any]) -> str:
 
 
 def _portable(note: str) -> str:
-    """A peer's own words without the folder of this machine."""
-    return note.replace(f"{ROOT}/", "")
+    """A peer's own words without the folders of this machine."""
+    return re.sub(r"/\S*/", "", note)
 
 
 def _others(results: dict[str, Any]) -> str:

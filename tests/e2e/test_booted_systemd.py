@@ -336,6 +336,7 @@ def test_nothing_runs_while_idle(app: App) -> None:
     """Between two runs the application's user has no process at all."""
     app.rest()
     app.machine.wait("the end of all processes", lambda: not _processes(app))
+    assert not _processes(app)
 
 
 def _processes(app: App) -> str:
