@@ -9,26 +9,9 @@ import threading
 
 
 class Handle:
-    """An open table file; closed when the last user lets go of it.
+    """An open table file; closed when the last user lets go of it."""
 
-    Whether it is still the file of that path is asked of the kernel by the name that the
-    descriptor has in /proc, which says when it was renamed, replaced or deleted: only the path
-    itself is an answer, on any other one stat(2) decides. To ask that each time would make each
-    write record a new time and each fdatasync write the inode as well: 45 microseconds on a disk
-    that syncs in 100 (Linux since 6.13, multigrain timestamps).
-    """
-
-    __slots__ = (
-        "_descriptors",
-        "_failed",
-        "_name",
-        "_number",
-        "_path",
-        "_syncing",
-        "fd",
-        "identity",
-        "writable",
-    )
+    __slots__ = ("_failed", "_path", "_syncing", "fd", "identity", "writable")
 
     def __init__(self, path: str, *, writable: bool) -> None:
         self.fd = -1
@@ -40,19 +23,11 @@ class Handle:
             raise OSError(errno.EINVAL, "it is not a regular file")
         self.identity = identity(status)
         self._path = path
-        self._name = os.fsencode(path)
-        self._number = b"%d" % self.fd
-        self._descriptors = _own_descriptors()
         self._syncing = threading.Lock()
         self._failed: OSError | None = None
 
     def is_current(self) -> bool:
         """Whether this is the file that the path leads to now."""
-        try:
-            if os.readlink(self._number, dir_fd=self._descriptors) == self._name:
-                return True
-        except OSError:
-            pass  # no /proc
         try:
             return identity(os.stat(self._path)) == self.identity
         except OSError:
@@ -81,21 +56,6 @@ class Handle:
     def __del__(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
-
-
-_descriptors: tuple[int, int] = (0, -1)  # process id, descriptor of its /proc/self/fd
-
-
-def _own_descriptors() -> int:
-    """A descriptor of this process's /proc/self/fd, -1 where there is none."""
-    global _descriptors
-    if _descriptors[0] != os.getpid():
-        try:
-            fd = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            fd = -1
-        _descriptors = os.getpid(), fd
-    return _descriptors[1]
 
 
 def identity(status: os.stat_result) -> tuple[int, int]:

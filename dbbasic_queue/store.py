@@ -43,6 +43,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
+from .directory_watch import TICK, DirectoryWatch
 from .errors import StorageError, TableError
 from .files import SLICE, open_sibling, sync_folder, write_all
 from .handle import Handle, identity
@@ -81,7 +82,6 @@ T = TypeVar("T")
 FULL: Final = "full"
 NORMAL: Final = "normal"
 UNKNOWN: Final = -1
-TICK: Final = 20_000_000  # nanoseconds; a clock tick, by which Linux dates files, is 10 ms at most
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
 
 LONG_STRETCH: Final = 1 << 16  # bytes of a table that is copied as it is
@@ -158,6 +158,7 @@ class Store:
         self._file: Handle | None = None
         self._mine = threading.local()  # file: the one that this thread last wrote
         self._clean_to = UNKNOWN  # the file is known to end in a newline here
+        self._watch = DirectoryWatch(str(self.data_dir))
         self._ahead = b""  # what stands from here on, as `holds` saw it under the lock
         self._ahead_at = 0
 
@@ -180,7 +181,7 @@ class Store:
         try:
             if self._depth == 1:
                 self._exclusive = False
-                self._look_for_reading(self._lock_shared())
+                self._look_for_reading()
             yield
         finally:
             self.release()
@@ -194,21 +195,18 @@ class Store:
         self._depth = 1
         self._exclusive = True
         try:
-            if self._lock_fd < 0:
-                self._lock_fd = self._open_lock_for_writing()
-            self._flock(fcntl.LOCK_EX)
-            status = os.fstat(self._lock_fd)
+            self._take_lock(fcntl.LOCK_EX)
             file = self._file
-            if not status.st_nlink or file is None or not file.writable or not file.is_current():
-                status = self._lock_again()
-                file = self._open(writable=True)
+            if file is None or not file.writable or not self._watch.is_unchanged():
+                file = self._look_again()
             self._mine.file = file
+            note = os.lseek(self._lock_fd, 0, os.SEEK_END)
             size = os.lseek(file.fd, 0, os.SEEK_END)
             if size < self.size:
                 self._new_generation()  # another program cut it in place
             self.size = size
-            if size != self._clean_to or status.st_size:
-                self._mend(status.st_size)
+            if note or size != self._clean_to:
+                self._mend(note)
         except BaseException:
             self.release()
             raise
@@ -241,13 +239,47 @@ class Store:
         finally:
             self._mutex.release()
 
-    def _lock_again(self) -> os.stat_result:
-        """Lock the file that the path leads to: somebody may have deleted ours, or the folder."""
-        while not self._is_lock_current():
+    def _look_again(self) -> Handle:
+        """Lock and open what the paths lead to: somebody may have replaced it, or the folder."""
+        look = self._watch.look()
+        self._take_current_lock(fcntl.LOCK_EX)
+        file = self._file
+        if file is None or not file.writable or not file.is_current():
+            file = self._open(writable=True)
+        self._watch.trust(look)
+        return file
+
+    def _look_again_for_reading(self) -> Handle | None:
+        """The same for readers; None when there is no table."""
+        look = self._watch.look()
+        self._take_current_lock(fcntl.LOCK_SH)
+        file = self._file
+        if file is None or not file.is_current():
+            if not self._exists():
+                self._file, self.size = None, 0
+                return None
+            file = self._open(writable=False)
+            self._check_header(mend=False)
+        self._watch.trust(look)
+        return file
+
+    def _take_lock(self, operation: int) -> None:
+        """Take the lock. A reader goes without when nobody has written yet, or we may not lock."""
+        if self._lock_fd < 0:
+            writing = operation == fcntl.LOCK_EX
+            self._lock_fd = self._open_lock() if writing else self._open_lock_for_reading()
+            if self._lock_fd < 0:
+                return
+        try:
+            fcntl.flock(self._lock_fd, operation)
+        except OSError as error:
+            raise _refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
+
+    def _take_current_lock(self, operation: int) -> None:
+        """Take the lock of the file that the path leads to: a deleted one keeps nobody out."""
+        while self._lock_fd >= 0 and not self._is_lock_current():
             self._close_lock()
-            self._lock_fd = self._open_lock_for_writing()
-            self._flock(fcntl.LOCK_EX)
-        return os.fstat(self._lock_fd)
+            self._take_lock(operation)
 
     def _is_lock_current(self) -> bool:
         try:
@@ -255,26 +287,7 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def _lock_shared(self) -> int:
-        """The same for readers; 0 when nobody has written yet, or we may not lock."""
-        while True:
-            if self._lock_fd < 0:
-                self._lock_fd = self._open_lock_for_reading()
-            if self._lock_fd < 0:
-                return 0
-            self._flock(fcntl.LOCK_SH)
-            status = os.fstat(self._lock_fd)
-            if status.st_nlink:
-                return status.st_size
-            self._close_lock()
-
-    def _flock(self, operation: int) -> None:
-        try:
-            fcntl.flock(self._lock_fd, operation)
-        except OSError as error:
-            raise _refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
-
-    def _open_lock_for_writing(self) -> int:
+    def _open_lock(self) -> int:
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             return open_sibling(self.lock_file, self.data_file)
@@ -293,16 +306,15 @@ class Store:
 
     # -- looking at the file -------------------------------------------------------------------
 
-    def _look_for_reading(self, note: int = 0) -> None:
+    def _look_for_reading(self) -> None:
+        self._take_lock(fcntl.LOCK_SH)
         file = self._file
-        if file is None or not file.is_current():
-            if not self._exists():
-                self._file, self.size = None, 0
+        if file is None or self._lock_fd < 0 or not self._watch.is_unchanged():
+            file = self._look_again_for_reading()
+            if file is None:
                 return
-            file = self._open(writable=False)
-            self._check_header(mend=False)
         size = file.size()
-        if note:
+        if self._lock_fd >= 0 and os.lseek(self._lock_fd, 0, os.SEEK_END):
             size = self._start_of_half_batch(size) or size
         if size < self.size:
             self._new_generation()

@@ -12,6 +12,7 @@ import re
 import signal
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -239,9 +240,29 @@ def test_a_table_replaced_by_something_else_is_refused(table: JobTable, path: Pa
 # -- the file is the one that the path leads to ----------------------------------------------------
 
 
-def test_a_deleted_table_is_made_anew(table: JobTable, path: Path) -> None:
+Pause = Callable[[JobTable], None]
+
+
+@pytest.fixture(params=["at once", "later"])
+def pause(request: pytest.FixtureRequest) -> Pause:
+    """What waits until the table trusts its folder to tell of changes, or does not."""
+
+    def wait(table: JobTable) -> None:
+        ends = time.monotonic() + 30
+        while request.param == "later" and time.monotonic() < ends:
+            with table.writing():
+                if table._watch.is_unchanged():
+                    return
+            time.sleep(0.01)
+        assert request.param == "at once", "the folder was never trusted"
+
+    return wait
+
+
+def test_a_deleted_table_is_made_anew(table: JobTable, path: Path, pause: Pause) -> None:
     """A table deleted while it is open is made anew, with nothing of what was before."""
     add(table, "a1")
+    pause(table)
     path.unlink()
     assert states(table) == {}
     add(table, "b2")
@@ -264,20 +285,29 @@ def test_a_deleted_table_that_cannot_be_made_anew_takes_nothing(
     assert names(path.parent) == {"queue.tsv", "queue.lock"}
 
 
-@pytest.mark.parametrize("proc", [True, False], ids=["proc", "no proc"])
-def test_a_replaced_table_is_noticed(
-    table: JobTable, path: Path, proc: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What an editor saved is what is read and written next, with or without /proc."""
-    if not proc:
-        monkeypatch.setattr(os, "readlink", refuse)
+@pytest.mark.parametrize("first", ["read", "write"])
+def test_a_replaced_table_is_noticed(table: JobTable, path: Path, first: str, pause: Pause) -> None:
+    """What an editor saved is what is read and written next."""
     add(table, "a1")
     row = get(table, "a1")
+    pause(table)
     replace(path, HEADER + text("b2"))
-    assert states(table) == {"b2": "pending"}
+    if first == "read":
+        assert states(table) == {"b2": "pending"}
+    add(table, "c3")
+    assert states(look(path)) == {"b2": "pending", "c3": "pending"} == states(table)
+    assert not table.holds(row)
+
+
+def test_a_backup_played_back_is_noticed(table: JobTable, path: Path, pause: Pause) -> None:
+    """A table replaced by a tool that then puts the folder's time back, as rsync does, is seen."""
+    add(table, "a1")
+    pause(table)
+    status = os.stat(path.parent)
+    replace(path, HEADER + text("b2"))
+    os.utime(path.parent, ns=(status.st_atime_ns, status.st_mtime_ns))
     add(table, "c3")
     assert states(look(path)) == {"b2": "pending", "c3": "pending"}
-    assert not table.holds(row)
 
 
 def test_what_is_read_ahead_is_forgotten_with_the_lock(table: JobTable) -> None:
@@ -317,13 +347,15 @@ def test_a_row_longer_than_what_is_read_ahead_is_read_whole(table: JobTable, siz
         assert table.read_row(second.offset) == second
 
 
-def test_a_table_moved_away_and_back_is_noticed(table: JobTable, path: Path) -> None:
+def test_a_table_moved_away_and_back_is_noticed(table: JobTable, path: Path, pause: Pause) -> None:
     """A table that was renamed is not written to under its new name."""
     add(table, "a1")
     away = path.with_name("away.tsv")
+    pause(table)
     path.rename(away)
     add(table, "b2")
     assert states(look(away)) == {"a1": "pending"}
+    pause(table)
     away.rename(path)
     add(table, "c3")
     assert states(look(path)) == {"a1": "pending", "c3": "pending"}
@@ -340,15 +372,17 @@ def test_a_reader_keeps_to_the_file_it_began(table: JobTable, path: Path) -> Non
     assert [row.id for row in (first, *reading)] == [b"a%d" % number for number in range(50)]
 
 
-def test_a_moved_folder_takes_its_lock_with_it(table: JobTable, path: Path) -> None:
+def test_a_moved_folder_takes_its_lock_with_it(table: JobTable, path: Path, pause: Pause) -> None:
     """After the folder was moved away and made anew, everybody locks the same, new file."""
     add(table, "a1")
+    pause(table)
     path.parent.rename(path.parent.with_name("away"))
     add(look(path), "b2")
     with table.writing():
         assert holds_lock(path)
     add(table, "c3")
     assert states(look(path)) == {"b2": "pending", "c3": "pending"}
+    pause(table)
     path.parent.rename(path.parent.with_name("further away"))
     add(table, "d4")
     assert states(look(path)) == {"d4": "pending"}
@@ -357,15 +391,29 @@ def test_a_moved_folder_takes_its_lock_with_it(table: JobTable, path: Path) -> N
 # -- the lock --------------------------------------------------------------------------------------
 
 
-def test_a_deleted_lock_file_is_noticed(table: JobTable, path: Path) -> None:
-    """A lock on a deleted file keeps nobody out, so a new one is taken."""
+@pytest.mark.parametrize("lose", [os.unlink, lambda lock: os.rename(lock, f"{lock}.old")])
+def test_a_lost_lock_file_is_noticed(
+    table: JobTable, path: Path, lose: Callable[[Path], None], pause: Pause
+) -> None:
+    """A lock on a deleted or renamed file keeps nobody out, so a new one is taken."""
     add(table, "a1")
-    path.with_suffix(".lock").unlink()
+    lock = path.with_suffix(".lock")
+    pause(table)
+    lose(lock)
     with table.writing():
         assert holds_lock(path)
     assert not holds_lock(path)
-    path.with_suffix(".lock").unlink()
+    pause(table)
+    lose(lock)
+    with table.reading():
+        assert not lock.exists()  # as a reader makes nothing
     add(table, "b2")
+    with table.reading():
+        assert holds_lock(path)
+    pause(table)
+    lose(lock)
+    with look(path).writing():
+        pass
     with table.reading():
         assert holds_lock(path)
 
