@@ -289,7 +289,6 @@ class Ledger:
         self,
         agenda: Agenda,
         outcome: Outcome | None = None,
-        *,
         take: bool = True,
         types: Collection[bytes] | None = None,
     ) -> Attempt | None:
@@ -301,25 +300,9 @@ class Ledger:
         Raises `StorageError`; a job just taken is put back before. The job of `outcome` is nobody's
         then: what could not be written is rescued by the next run, like a dead worker's.
         """
-        attempt = self._turn(agenda, outcome, types, take)
-        if outcome is not None or attempt is not None:
-            try:
-                self.table.sync()
-            except StorageError:
-                if attempt is not None:
-                    self._put_back(attempt)
-                raise
-        return attempt
-
-    def _turn(
-        self,
-        agenda: Agenda,
-        outcome: Outcome | None,
-        types: Collection[bytes] | None,
-        take: bool,
-    ) -> Attempt | None:
-        open_claim = None if outcome is None else outcome.attempt.claim
         table = self.table
+        attempt = None
+        unsettled = outcome
         try:
             table.acquire()
             if not agenda.is_current():
@@ -327,14 +310,23 @@ class Ledger:
             try:
                 if outcome is not None:
                     self._settle(outcome, agenda)
-                    open_claim = None
-                return self._take(agenda, types) if take else None
+                    unsettled = None
+                if take:
+                    attempt = self._take(agenda, types)
             finally:
                 table.release()
         except BaseException:
-            if open_claim is not None:
-                self.claims.release(open_claim)
+            if unsettled is not None:
+                self.claims.release(unsettled.attempt.claim)
             raise
+        if outcome is not None or attempt is not None:
+            try:
+                table.sync()
+            except StorageError:
+                if attempt is not None:
+                    self._put_back(attempt)
+                raise
+        return attempt
 
     def _catch_up(self, agenda: Agenda) -> None:
         """Let the agenda catch up; the lock is held before and after, not always in between."""
@@ -349,15 +341,27 @@ class Ledger:
             raise
 
     def _settle(self, outcome: Outcome, agenda: Agenda) -> None:
-        attempt, table = outcome.attempt, self.table
-        row: Row | None = attempt.row
-        if attempt.generation != table.generation or not table.holds(attempt.row):
+        """Write how an attempt ended. On a full disk, where only a change in place may still be
+        possible, without error and result."""
+        attempt, status, run_at, error, result, refund, _, _ = outcome
+        _, taken, generation, claim, _ = attempt
+        table = self.table
+        row: Row | None = taken
+        if generation != table.generation or not table.holds(taken):
             row = self._row_if_ours(attempt)
         if row is not None:
-            new = self._write(row, outcome)
-            if outcome.status == PENDING:
-                agenda.add(outcome.run_at, new.offset)
-        self.claims.release(attempt.claim)
+            require(row.id, row.status, status)
+            attempts = row.attempts - refund
+            try:
+                row = table.change(row, status, run_at, attempts, error.encode(), result.encode())
+            except StorageError as fault:
+                if not (error or result):
+                    raise
+                log.error("%s: %s is recorded without error or result", fault, row.id.decode())
+                row = table.change(row, status, run_at, attempts)
+            if status == PENDING:
+                agenda.add(run_at, row.offset)
+        self.claims.release(claim)
 
     def _row_if_ours(self, attempt: Attempt) -> Row | None:
         """The row of an attempt, wherever it stands now; None when somebody else changed it."""
@@ -372,19 +376,6 @@ class Ledger:
             extra={"event": "fenced", "job_id": job.id, "job_type": job.type},
         )
         return None
-
-    def _write(self, row: Row, outcome: Outcome) -> Row:
-        """Change the row; on a full disk, where only a change in place is possible, a short one."""
-        require(row.id, row.status, outcome.status)
-        attempts = row.attempts - outcome.refund
-        error, result = outcome.error.encode(), outcome.result.encode()
-        try:
-            return self.table.change(row, outcome.status, outcome.run_at, attempts, error, result)
-        except StorageError as fault:
-            if not (error or result):
-                raise
-            log.error("%s: %s is recorded without error or result", fault, row.id.decode())
-            return self.table.change(row, outcome.status, outcome.run_at, attempts)
 
     def _take(self, agenda: Agenda, types: Collection[bytes] | None) -> Attempt | None:
         now = int(self._clock())

@@ -200,13 +200,12 @@ class Store:
             if file is None or not file.writable or not self._watch.is_unchanged():
                 file = self._look_again()
             self._mine.file = file
-            note = os.lseek(self._lock_fd, 0, os.SEEK_END)
             size = os.lseek(file.fd, 0, os.SEEK_END)
             if size < self.size:
                 self._new_generation()  # another program cut it in place
             self.size = size
-            if note or size != self._clean_to:
-                self._mend(note)
+            if size != self._clean_to:
+                self._mend()
         except BaseException:
             self.release()
             raise
@@ -217,15 +216,11 @@ class Store:
             raise RuntimeError("a table that is being read cannot be written under the same lock")
         self._depth += 1
 
-    def _mend(self, note: int) -> None:
-        """See to what others have left: a lost header, half a batch, a torn line.
-
-        `note` is the length of the note in the lock file: a batch that was not ended.
-        """
+    def _mend(self) -> None:
+        """See to what others have left: a lost header, half a batch, a torn line."""
         if self._clean_to == UNKNOWN:
             self._check_header(mend=True)
-        if note:
-            self._end_batch()
+        self._end_batch()
         if self.size != self._clean_to:
             self._end_last_line()
 
@@ -314,7 +309,7 @@ class Store:
             if file is None:
                 return
         size = file.size()
-        if self._lock_fd >= 0 and os.lseek(self._lock_fd, 0, os.SEEK_END):
+        if self._lock_fd >= 0 and self._is_noted():
             size = self._start_of_half_batch(size) or size
         if size < self.size:
             self._new_generation()
@@ -471,6 +466,10 @@ class Store:
 
         Raises `StorageError` (disk full, quota, I/O error), after which the table is as before.
         """
+        self._end_batch()  # one of which nothing was written: the note would speak of these lines
+        return self._append_whole(data)
+
+    def _append_whole(self, data: bytes) -> int:
         offset = self.size
         try:
             self._append(data)
@@ -490,7 +489,7 @@ class Store:
         except OSError as error:
             raise _refused(error, f"cannot write to {self.lock_file}") from error
         try:
-            return self.append(data)
+            return self._append_whole(data)
         finally:
             # What is whole or cut off needs no note: it would be taken to speak of what a program
             # without a lock appends next. Else it stays for the next to look into.
@@ -530,8 +529,14 @@ class Store:
             raise _refused(error, f"cannot shorten the queue {self.data_file}") from error
         self._fdatasync()
 
+    def _is_noted(self) -> bool:
+        """Whether a process has begun a batch, and not ended it."""
+        return os.lseek(self._lock_fd, 0, os.SEEK_END) > 0
+
     def _end_batch(self) -> None:
         """Set aside what a process that died in `append_batch` has written of its batch."""
+        if not self._is_noted():
+            return
         start = self._start_of_half_batch(self.size)
         if start:
             self._set_aside(start)
@@ -570,10 +575,11 @@ class Store:
 
     def holds(self, row: Row) -> bool:
         """Whether the row stands in the file still, byte for byte."""
-        line, before = row.line, row.offset - 1
+        file, line, before = self._file, row.line, row.offset - 1
+        assert file is not None
         length = len(line) + 1
         # Most often the next row is read next: both at once.
-        found = os.pread(self._fd, length + SECTOR, before)
+        found = os.pread(file.fd, length + SECTOR, before)
         self._ahead, self._ahead_at = found[length:], before + length
         return found.startswith(line, 1) and found.startswith(b"\n")
 
@@ -591,9 +597,14 @@ class Store:
         Raises `StorageError`, after which the old state is still there.
         """
         new = in_place(row, status, run_at, attempts, error, result)
-        if new is not None:
-            self._pwrite(new.line[row.tail : -1], row.offset + row.tail)
-            return new
+        if new is None:
+            return self._relocate(row, status, run_at, attempts, error, result)
+        self._pwrite(new.line[row.tail : -1], row.offset + row.tail)
+        return new
+
+    def _relocate(
+        self, row: Row, status: str, run_at: int, attempts: int, error: bytes, result: bytes
+    ) -> Row:
         head = build_head(row, moved=True)
         line = build_line(self.size, head, status, row.created_at, run_at, attempts, error, result)
         return self._move(row, line)
@@ -634,11 +645,12 @@ class Store:
             self._pwrite(b" " * (end - start), start)
 
     def _pwrite(self, data: bytes, offset: int) -> None:
+        file = self._file
+        assert file is not None
         if offset >= self._ahead_at:
             self._ahead = b""
         try:
-            written = os.pwrite(self._fd, data, offset)
-            if written < len(data):
+            if os.pwrite(file.fd, data, offset) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise _refused(error, f"cannot write to the queue {self.data_file}") from error

@@ -60,6 +60,12 @@ _LINE = (
     rb"\t(\d{1,9})(?:\t([^\t\n\0]*))?(?:\t([^\t\n\0]*))?\r?"
 ) % "|".join(STATUSES).encode()
 _match_line = re.compile(_LINE + rb"\n?").fullmatch
+# The same of a line as we write it: all fields there, none beginning with a quote. Excludes no
+# more than a tab within a field, which is twice as fast; NUL and line ends are looked for apart.
+_match_own = re.compile(
+    rb'([A-Za-z0-9_-]{1,64})\t([^\t"][^\t]*)\t((?:[^\t"][^\t]*)?)\t(%b)\t(\d{1,15})\t(\d{1,15})'
+    rb'\t(\d{1,9})\t((?:[^\t"][^\t]*)?)\t((?:[^\t"][^\t]*)?)' % "|".join(STATUSES).encode()
+).fullmatch
 
 _STATUS = {name.encode(): name for name in STATUSES}
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -240,34 +246,29 @@ def in_place(
 
     None when that cannot be one write inside one sector; the row has to move then.
     """
-    tail_at = row.tail
-    length = len(row.line)
-    start = (row.offset + tail_at) % SECTOR
-    if start + length - tail_at > SECTOR:
-        return None
+    offset, line, tail_at, job_id, job_type, payload, _, created_at, _, _, _, _ = row
+    room = len(line) - tail_at - 1
     tail = b"%b\t%d\t%d\t%d\t%b\t%b" % (
         status.encode(),
-        row.created_at,
+        created_at,
         run_at,
         attempts,
         error,
         result,
     )
-    room = length - tail_at - 1
-    if len(tail) > room:
+    if len(tail) > room or (offset + tail_at) % SECTOR + room >= SECTOR:
         return None
-    line = row.line[:tail_at] + tail.ljust(room) + b"\n"
     return _new_tuple(
         Row,
         (
-            row.offset,
-            line,
+            offset,
+            line[:tail_at] + tail.ljust(room) + b"\n",
             tail_at,
-            row.id,
-            row.type,
-            row.payload,
+            job_id,
+            job_type,
+            payload,
             status,
-            row.created_at,
+            created_at,
             run_at,
             attempts,
             error,
@@ -284,14 +285,17 @@ def parse_line(line: bytes, offset: int = 0) -> Row | None:
     >>> parse_line(b'a1\\tmail\\t{}\\tpending\\t5\\t5\\t0\\t\\t\\n').status
     'pending'
     """
-    match = _match_line(line)
-    if match is None:
-        return None
-    fields = match.groups(b"")
+    match = _match_own(line)
+    if match is not None and b"\0" not in line and line.splitlines()[0] + b"\n" == line:
+        fields = match.groups()
+    else:
+        match = _match_line(line)
+        if match is None:
+            return None
+        fields = match.groups(b"")
+        if b'\t"' in line or b"\r" in line:
+            fields = _fields_of_others(*fields)
     job_id, job_type, payload, status, created_at, run_at, attempts, error, result = fields
-    if b'\t"' in line or b"\r" in line:  # another program wrote it
-        job_type, payload = _unquote(job_type), _unquote(payload)
-        error, result = _guarded(_unquote(error)), _guarded(_unquote(result))
     return _new_tuple(
         Row,
         (
@@ -306,9 +310,18 @@ def parse_line(line: bytes, offset: int = 0) -> Row | None:
             int(run_at),
             int(attempts),
             error,
-            result.rstrip(b" "),
+            result.rstrip(b" \n"),
         ),
     )
+
+
+def _fields_of_others(
+    job_id: bytes, job_type: bytes, payload: bytes, *changing: bytes
+) -> tuple[bytes, ...]:
+    """The fields of a row that another program wrote, without its quotes and line end."""
+    *times, error, result = changing
+    error, result = _guarded(_unquote(error)), _guarded(_unquote(result))
+    return job_id, _unquote(job_type), _unquote(payload), *times, error, result
 
 
 def explain(line: bytes) -> str:
@@ -372,18 +385,19 @@ def to_job(row: Row) -> Job:
     >>> to_job(parse_line(b'a1\\tmail\\t{"n": 1}\\tfailed\\t5\\t5\\t3\\tE: x\\t\\n')).payload
     {'n': 1}
     """
+    _, _, _, job_id, job_type, payload, status, created_at, run_at, attempts, error, result = row
     return _new_tuple(
         Job,
         (
-            row.id.decode(),
-            row.type.decode(errors="replace"),
-            _read_json(row.payload, {}),
-            row.status,
-            row.created_at,
-            row.run_at,
-            row.attempts,
-            (row.error.decode(errors="replace").strip() or None) if row.error else None,
-            _read_json(row.result, None) if row.result else None,
+            job_id.decode(),
+            job_type.decode(errors="replace"),
+            _read_json(payload, {}),
+            status,
+            created_at,
+            run_at,
+            attempts,
+            (error.decode(errors="replace").strip() or None) if error else None,
+            _read_json(result, None) if result else None,
         ),
     )
 

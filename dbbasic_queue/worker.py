@@ -339,7 +339,10 @@ class Worker:
         self._agenda = Agenda(ledger.table)
         self._summary = Summary()
         self._in_hand: Attempt | None = None
+        self._limit = math.inf if options.limit is None else options.limit
+        self._most = options.max_seconds
         self._taken = 0
+        self._logs_all = False  # or only what went wrong
         self._began = time.monotonic()
         self._marked = -math.inf
         self._looked = 0.0  # time.monotonic() of the last look at the whole table
@@ -351,21 +354,8 @@ class Worker:
         with self._ledger.table.writing():  # which makes the table and its folder when missing
             self._mark()
         self._look_at_all()
-        outcome: Outcome | None = None
-        lingers = self._options.linger > 0
         try:
-            while True:
-                if lingers:
-                    self._seen_state = self._ledger.table.state()
-                attempt = self._turn(outcome)
-                outcome = None
-                if attempt is not None:
-                    if log.isEnabledFor(logging.INFO):
-                        _log_start(attempt.job)
-                    outcome = self._runner.run(attempt)
-                    self._mark()
-                elif not self._wait():
-                    break
+            self._work_off()
         finally:
             self._let_go()
             self._runner.close()
@@ -376,16 +366,29 @@ class Worker:
         self._summary.stopped = self._signals.received
         return self._summary
 
-    def _turn(self, outcome: Outcome | None) -> Attempt | None:
-        take = self._may_take()
-        self._in_hand = None  # it is the ledger's now
-        attempt = self._ledger.turn(self._agenda, outcome, take=take, types=self._types)
-        self._in_hand = attempt
-        if attempt is not None:
-            self._taken += 1
-        if outcome is not None:
-            self._count(outcome)
-        return attempt
+    def _work_off(self) -> None:
+        """Turn after turn: write how a job ended, take the next, run it."""
+        ledger, agenda, types, runner = self._ledger, self._agenda, self._types, self._runner
+        lingers = self._options.linger > 0
+        outcome: Outcome | None = None
+        while True:
+            if lingers:
+                self._seen_state = ledger.table.state()
+            take = self._may_take()
+            self._in_hand = None  # it is the ledger's now
+            self._in_hand = attempt = ledger.turn(agenda, outcome, take, types)
+            if outcome is not None:
+                self._count(outcome)
+                outcome = None
+            if attempt is not None:
+                self._taken += 1
+                self._logs_all = log.isEnabledFor(logging.INFO)
+                if self._logs_all:
+                    _log_start(attempt.job)
+                outcome = runner.run(attempt)
+                self._mark()
+            elif not self._wait():
+                break
 
     def _let_go(self) -> None:
         """Give up the job in hand when an error ends the run, for the next run to rescue."""
@@ -393,12 +396,9 @@ class Worker:
             self._ledger.claims.release(self._in_hand.claim)
 
     def _may_take(self) -> bool:
-        if self._signals.stopping():
+        if self._signals.stopping() or self._taken >= self._limit:
             return False
-        limit, most = self._options.limit, self._options.max_seconds
-        if limit is not None and self._taken >= limit:
-            return False
-        return most is None or self._elapsed() < most
+        return self._most is None or self._elapsed() < self._most
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
@@ -460,7 +460,7 @@ class Worker:
             self._summary.failed += 1
         elif not outcome.refund:
             self._summary.retried += 1
-        if outcome.status != COMPLETED or log.isEnabledFor(logging.INFO):
+        if outcome.status != COMPLETED or self._logs_all:
             _log_end(outcome, self._options.max_attempts)
 
 

@@ -23,6 +23,7 @@ ENGINE = (
     "intake",
     "backoff",
     "files",
+    "directory_watch",
     "handle",
     "claims",
     "scan",
