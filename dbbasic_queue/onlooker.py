@@ -55,19 +55,11 @@ class Onlooker(Store):
         self.locked = False  # whether the lock is held, while `reading`
         self._patience = PATIENCE
 
-    def _lock_shared(self) -> int:
+    def _take_lock(self, operation: int) -> None:
         # Base: waits for as long as it takes.
-        self.locked = False
-        while True:
-            if self._lock_fd < 0:
-                self._lock_fd = self._open_lock_for_reading()
-            if self._lock_fd < 0 or not self._try_lock():
-                return 0
-            status = os.fstat(self._lock_fd)
-            if status.st_nlink:
-                self.locked = True
-                return status.st_size
-            self._close_lock()
+        if self._lock_fd < 0:
+            self._lock_fd = self._open_lock_for_reading()
+        self.locked = self._lock_fd >= 0 and self._try_lock()
 
     def _try_lock(self) -> bool:
         while True:
