@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dbbasic_queue import Queue, current_job, store
+from dbbasic_queue import Queue, current_job, directory_watch, store
 from dbbasic_queue.agenda import Agenda
 from dbbasic_queue.edit import hand_out, take_back
 from dbbasic_queue.interrupts import PutBack
@@ -31,6 +31,8 @@ class Stage:
         self.root = root
         self.random = random.Random(seed)
         os.urandom = self.random.randbytes  # ids and temporary names as the seed has them
+        # A folder is trusted when it has been quiet for 20 ms, which is not the same in each run.
+        directory_watch.SECOND = 1  # type: ignore[misc]  # so none is
         self.durability = durability
         self.say = say
         self.groups: list[list[str]] = []  # ids that are there all or none
