@@ -470,9 +470,16 @@ class Store:
         return self._append_whole(data)
 
     def _append_whole(self, data: bytes) -> int:
-        offset = self.size
+        offset, written = self.size, 0
         try:
-            self._append(data)
+            while written < len(data):
+                part = data[written : written + SLICE] if len(data) > SLICE else data
+                # Where the kernel can (Linux), at the end as it is at this very moment: a person's
+                # `echo >> queue.tsv`, which takes no lock, is not written over.
+                if _APPEND:
+                    written += os.pwritev(self._fd, [part], 0, _APPEND)
+                else:
+                    written += os.pwrite(self._fd, part, offset + written)
         except BaseException as error:  # a handler's timeout, too
             self._cut_off(offset, len(data))
             if isinstance(error, OSError):
@@ -483,6 +490,7 @@ class Store:
 
     def append_batch(self, data: bytes) -> int:
         """`append` of many lines, of which a crash in the middle leaves none."""
+        self._end_batch()
         note = b"append %d %d %d %s\n" % (self._file_id(), self.size, len(data), _boot_id())
         try:
             os.pwrite(self._lock_fd, note, 0)
@@ -497,17 +505,6 @@ class Store:
             if not self._start_of_half_batch(self._file.size()):
                 with suppress(OSError):
                     os.ftruncate(self._lock_fd, 0)
-
-    def _append(self, data: bytes) -> None:
-        # Where the kernel can (Linux), at the end as it is at this very moment: a person's
-        # `echo >> queue.tsv`, which takes no lock, is not written over.
-        written = 0
-        while written < len(data):
-            part = data[written : written + SLICE] if written or len(data) > SLICE else data
-            if _APPEND:
-                written += os.pwritev(self._fd, [part], 0, _APPEND)
-            else:
-                written += os.pwrite(self._fd, part, self.size + written)
 
     def _cut_off(self, offset: int, length: int) -> None:
         assert self._file is not None

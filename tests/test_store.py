@@ -754,6 +754,32 @@ def test_half_a_batch_is_set_aside(path: Path) -> None:
         assert file.with_suffix(".lock").read_bytes() == b""
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["one", "a batch"])
+def test_a_note_of_a_batch_of_which_nothing_was_written_is_void(
+    path: Path, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a process appends that knows the table is not taken for part of a dead one's batch."""
+    content = write(path, text("a1"))
+    table = look(path)
+    with table.writing():
+        pass
+    note(path, len(content), 10**12, boot=store._boot_id() + b" " * 40)
+    with table.writing():
+        line = own(table.size, "c3")
+        if many:
+            # Dies in its batch: its own note has to be the one that counts.
+            monkeypatch.setattr(table, "_append_whole", lambda data: path.open("ab").write(line))
+            table.append_batch(line + own(table.size + len(line), "d4"))
+        else:
+            table.append(line)
+    monkeypatch.undo()
+    assert states(look(path)) == ({"a1": "pending"} if many else {"a1": "pending", "c3": "pending"})
+    new = add(look(path), "new")
+    kept = b"" if many else line
+    assert path.read_bytes() == content + kept + new.line
+    assert torn(path) == (line if many else b"")
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["open", "new"])
 def test_a_note_from_before_a_reboot_is_void(path: Path, known: bool) -> None:
     """After a power cut the note proves nothing: whole rows stay, a torn one is set aside."""
