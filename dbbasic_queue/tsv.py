@@ -403,8 +403,6 @@ def to_job(row: Row) -> Job:
 
 
 def _read_json(text: bytes, empty: Any) -> Any:
-    if not text or text.isspace():
-        return empty
     try:
         json = text.decode().strip(" ")
         value, end = _decode(json)  # without the white space, half the time of json.loads
@@ -412,4 +410,4 @@ def _read_json(text: bytes, empty: Any) -> Any:
             return value
     except (ValueError, RecursionError):
         pass
-    return text.decode(errors="replace").strip()
+    return text.decode(errors="replace").strip() or empty

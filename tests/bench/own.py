@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import statistics
@@ -63,10 +64,21 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def enqueues(queue: Queue, count: int) -> list[float]:
+    """The seconds that each of so many enqueues took."""
+    item, enqueue, clock = payload(1), queue.enqueue, time.perf_counter
+    took = []
+    for _ in range(count):
+        start = clock()
+        enqueue(TYPE, item)
+        took.append(clock() - start)
+    return took
+
+
 def enqueue_normal(folder: Path, rows: int) -> dict[str, float]:
     queue = Queue(folder / "queue.tsv", durability="normal")
     queue.enqueue(TYPE, payload(0))
-    took = [timed(lambda: queue.enqueue(TYPE, payload(1))) for _ in range(NORMAL)]
+    took = enqueues(queue, NORMAL)
     return {"seconds": statistics.median(took)}
 
 
@@ -78,7 +90,7 @@ def enqueue_full(folder: Path, rows: int) -> dict[str, float]:
     took: list[float] = []
     for _ in range(BLOCKS):
         alone += [reference.append() for _ in range(BLOCK)]
-        took += [timed(lambda: queue.enqueue(TYPE, payload(1))) for _ in range(BLOCK)]
+        took += enqueues(queue, BLOCK)
     return _compared(took, alone)
 
 
@@ -88,24 +100,25 @@ def _compared(took: list[float], alone: list[float]) -> dict[str, float]:
 
 
 class Gaps:
-    """A handler that does nothing but note how long it is since the last one."""
+    """A handler that does nothing but note when it is called."""
 
     def __init__(self) -> None:
-        self.found: list[float] = []
-        self.last = 0.0
+        times: list[float] = []
+        note, clock = times.append, time.perf_counter
+        self.times = times
+        self.handler: Callable[[Any], None] = lambda item: note(clock())
 
-    def __call__(self, item: Any) -> None:
-        now = time.perf_counter()
-        if self.last:
-            self.found.append(now - self.last)
-        self.last = now
+    @property
+    def found(self) -> list[float]:
+        """The seconds from each call to the next."""
+        return [later - earlier for earlier, later in itertools.pairwise(self.times)]
 
 
 def take_normal(folder: Path, rows: int) -> dict[str, float]:
     queue = Queue(folder / "queue.tsv", durability="normal")
     count = min(NORMAL, rows - 1)
     gaps = Gaps()
-    queue.process_jobs({TYPE: gaps}, limit=count)
+    queue.process_jobs({TYPE: gaps.handler}, limit=count)
     queue.enqueue_many([(TYPE, item) for item in payloads(count)])
     return {"seconds": statistics.median(gaps.found)}
 
@@ -119,7 +132,7 @@ def take_full(folder: Path, rows: int) -> dict[str, float]:
     for _ in range(4):
         alone += [reference.sync() for _ in range(2 * BLOCK)]
         gaps = Gaps()
-        queue.process_jobs({TYPE: gaps}, limit=3 * BLOCK)
+        queue.process_jobs({TYPE: gaps.handler}, limit=3 * BLOCK)
         took += gaps.found
         alone += [reference.sync() for _ in range(2 * BLOCK)]
     queue.enqueue_many([(TYPE, item) for item in payloads(12 * BLOCK)])
@@ -142,7 +155,7 @@ def get_unknown(folder: Path, rows: int) -> dict[str, float]:
 
 def memory(folder: Path, rows: int) -> dict[str, float]:
     """The most memory of a worker that reads the table and runs one job."""
-    Queue(folder / "queue.tsv", durability="normal").process_jobs({TYPE: Gaps()}, limit=1)
+    Queue(folder / "queue.tsv", durability="normal").process_jobs({TYPE: Gaps().handler}, limit=1)
     return {"peak": peak_memory()}
 
 
