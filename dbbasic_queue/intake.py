@@ -16,6 +16,7 @@ from .tsv import dump_json, escape_control
 PAYLOAD_LIMIT: Final = 1 << 20  # bytes; dbbasic-tsv's readers stop at 2 MiB a field
 TIME_LIMIT: Final = 10**11  # Unix seconds: the year 5138, far beyond any job and any typing error
 
+_CONTAINERS: Final = (dict, list, tuple)  # what JSON nests; made once, as `dict | list` is not
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLAIN_TYPE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 
@@ -121,14 +122,12 @@ def _kind(value: Any) -> str:
 def _keys_are_strings(value: Any) -> bool:
     """Whether every dict below `value` has string keys only (json turns others into strings)."""
     if isinstance(value, dict):
-        for key, item in value.items():
+        for key in value:
             if not isinstance(key, str):
                 return False
-            if isinstance(item, dict | list | tuple) and not _keys_are_strings(item):
-                return False
-        return True
+        value = value.values()
     for item in value:
-        if isinstance(item, dict | list | tuple) and not _keys_are_strings(item):
+        if isinstance(item, _CONTAINERS) and not _keys_are_strings(item):
             return False
     return True
 

@@ -40,7 +40,7 @@ from .tsv import Row, build_line, to_job
 
 log = logging.getLogger("dbbasic_queue")
 
-_new_tuple = tuple.__new__  # without the call of Attempt.__new__, which is written in Python
+_new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, written in Python
 
 _alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
@@ -227,12 +227,15 @@ class Ledger:
     def _order(self, number: int, job: Any, new_id: str, now: int) -> _Order:
         try:
             job_type, payload, run_at, job_id = _unpack(job)
-            return _Order(
-                new_id if job_id is None else intake.check_id(job_id),
-                intake.check_type(job_type),
-                intake.check_payload(payload, self.max_payload),
-                now if run_at is None else intake.check_time(run_at, now),
-                job_id is not None,
+            return _new_tuple(
+                _Order,
+                (
+                    new_id if job_id is None else intake.check_id(job_id),
+                    intake.check_type(job_type),
+                    intake.check_payload(payload, self.max_payload),
+                    now if run_at is None else intake.check_time(run_at, now),
+                    job_id is not None,
+                ),
             )
         except InvalidJob as error:
             raise type(error)(f"job {number}: {error}; none was added") from None
@@ -635,8 +638,16 @@ class _Order(NamedTuple):
         return f"{self.job_id}\t{self.job_type}\t{self.payload}".encode()
 
 
+_SEQUENCES = (list, tuple)
+
+
 def _unpack(job: Any) -> tuple[Any, Any, Any, Any]:
-    if isinstance(job, Mapping):
+    if isinstance(job, _SEQUENCES):
+        if len(job) == 2:
+            return *job, None, None
+        if len(job) == 3:
+            return *job, None
+    elif isinstance(job, Mapping):
         unknown = set(job) - {"job_type", "payload", "run_at", "job_id"}
         if unknown or not {"job_type", "payload"} <= set(job):
             raise InvalidJob(
@@ -644,8 +655,6 @@ def _unpack(job: Any) -> tuple[Any, Any, Any, Any]:
                 f" it has {', '.join(map(intake.shown, job))}"
             )
         return job["job_type"], job["payload"], job.get("run_at"), job.get("job_id")
-    if isinstance(job, list | tuple) and len(job) in (2, 3):
-        return job[0], job[1], job[2] if len(job) == 3 else None, None
     raise InvalidJob(f"{intake.shown(job)} is neither (type, payload[, run_at]) nor a mapping")
 
 
