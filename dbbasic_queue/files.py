@@ -37,8 +37,9 @@ def sync_folder(path: Path) -> None:
 
 
 # Bytes a write. A longer one makes the kernel (Linux, ext4 with large folios) keep the file in big
-# pieces of memory, in which each small write afterwards costs 4 microseconds instead of 1.
-SLICE: Final = 1 << 16
+# pieces of memory: after writes of 1 MiB, each small write costs 4 microseconds instead of 1, and
+# after those of 64 KiB each fdatasync 87 instead of 80.
+SLICE: Final = 1 << 14
 
 
 def write_all(fd: int, data: bytes) -> None:
