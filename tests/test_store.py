@@ -39,6 +39,7 @@ from tables import (
 )
 
 from dbbasic_queue import Queue, StorageError, TableError, fsck, scan, store
+from dbbasic_queue.files import SLICE
 from dbbasic_queue.table import JobTable
 from dbbasic_queue.tsv import HEADER, SECTOR, Row, in_place, parse_line
 
@@ -841,7 +842,7 @@ def test_a_process_killed_in_a_batch_leaves_none_of_it(
         queue.enqueue_many([("mail", {"text": "x" * 500})] * 500)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
-    assert path.stat().st_size > 60_000
+    assert path.stat().st_size > SLICE
     add(queue.table, "b2")
     assert states(look(path)) == {"a1": "pending", "b2": "pending"}
 
@@ -880,11 +881,11 @@ def test_a_batch_that_cannot_be_taken_back_is_none(
         broken.setattr(os, "ftruncate", refuse)
         with pytest.raises(StorageError, match="cannot shorten"):
             queue.enqueue_many([("mail", {"text": "x" * 500})] * 500)
-    assert path.stat().st_size > 60_000
+    assert path.stat().st_size > SLICE
     assert states(look(path)) == {"a1": "pending"}
     queue.enqueue("mail", {}, job_id="b2")
     assert states(look(path)) == {"a1": "pending", "b2": "pending"}
-    assert torn(path).count(b"\n") > 50
+    assert torn(path).count(b"\n") > 20
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.EIO, "broken")], ids=repr)
