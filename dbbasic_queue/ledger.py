@@ -36,10 +36,11 @@ from .job import (
 )
 from .store import FULL
 from .table import JobTable
-from .tsv import Row, build_line, to_job
+from .tsv import Row, build_line, parse_line, to_job
 
 log = logging.getLogger("dbbasic_queue")
 
+_IS_PENDING = b"\tpending\t"  # stands in no field of a row but the status, as no field holds tabs
 _new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, written in Python
 
 _alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
@@ -303,6 +304,7 @@ class Ledger:
         Raises `StorageError`; a job just taken is put back before. The job of `outcome` is nobody's
         then: what could not be written is rescued by the next run, like a dead worker's.
         """
+        # No argument is keyword-only: CPython 3.11 would take a slower way to call this.
         table = self.table
         attempt = None
         unsettled = outcome
@@ -382,12 +384,15 @@ class Ledger:
 
     def _take(self, agenda: Agenda, types: Collection[bytes] | None) -> Attempt | None:
         now = int(self._clock())
+        table = self.table
         while (offset := agenda.pop_due(now)) is not None:
-            row = self.table.read_row(offset)
-            if row is None:
-                if not self.table.begins_line(offset):  # saved in place, without the lock
+            line = table.line_at(offset)
+            if _IS_PENDING not in line:  # another worker has it; or the row has moved
+                if not line:  # saved in place, without the lock
                     agenda.read()
-            elif row.status == PENDING and not (agenda.moved and self._is_outdated(row, agenda)):
+                continue
+            row = parse_line(line, offset)
+            if row is not None and not (agenda.moved and self._is_outdated(row, agenda)):
                 if row.run_at > now:
                     agenda.add(row.run_at, offset)
                 elif types is None or row.type in types:

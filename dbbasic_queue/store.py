@@ -4,8 +4,9 @@ Theory of operation
 -------------------
 The file is the only truth; nothing about it is kept elsewhere. Whoever changes it holds an
 exclusive flock on `queue.lock` (the protocol of dbbasic-tsv) and first looks whether the file is
-still the one it knows: another inode means that somebody wrote it anew. `generation` counts that,
-and an offset is worth something only within its generation.
+still the one it knows: another inode means that somebody wrote it anew. (While nothing in the
+folder has changed, it is; directory_watch.py.) `generation` counts that, and an offset is worth
+something only within its generation.
 
 Three kinds of change exist:
 
@@ -84,6 +85,8 @@ NORMAL: Final = "normal"
 UNKNOWN: Final = -1
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
 
+NEWLINE: Final = 10
+AHEAD: Final = 1 << 11  # bytes that are read at a time of rows that are looked at one by one
 LONG_STRETCH: Final = 1 << 16  # bytes of a table that is copied as it is
 
 # Why a line is not just copied into a new file. A line for two reasons goes by the first.
@@ -159,8 +162,9 @@ class Store:
         self._mine = threading.local()  # file: the one that this thread last wrote
         self._clean_to = UNKNOWN  # the file is known to end in a newline here
         self._watch = DirectoryWatch(str(self.data_dir))
-        self._ahead = b""  # what stands from here on, as `holds` saw it under the lock
-        self._ahead_at = 0
+        self._ahead = b""  # what was read under this lock,
+        self._ahead_at = 0  # at which offset,
+        self._ahead_from = 0  # and from where on none of it has been written since
 
     # -- the lock ----------------------------------------------------------------------------
 
@@ -562,23 +566,37 @@ class Store:
 
     def read_row(self, offset: int) -> Row | None:
         """The live row that begins at `offset`; None when no row does."""
-        if offset == self._ahead_at and (end := self._ahead.find(b"\n")) >= 0:
-            return parse_line(self._ahead[: end + 1], offset)
         return row_at(self._fd, offset)
 
-    def begins_line(self, offset: int) -> bool:
-        """Whether a line begins at `offset`, be it a row or not."""
-        return os.pread(self._fd, 1, offset - 1) == b"\n"
+    def line_at(self, offset: int) -> bytes:
+        """The line that begins at `offset`, its newline included; b"" when none does.
+
+        Call it under the exclusive lock: while that is held, what is read with one line answers
+        for those after it, as workers take them one after another.
+        """
+        if offset > self._ahead_from:
+            ahead, start = self._ahead, offset - self._ahead_at
+            end = ahead.find(b"\n", start) + 1
+            if end and ahead[start - 1] == NEWLINE:
+                return ahead[start:end]
+        ahead = self._ahead = os.pread(self._fd, AHEAD, offset - 1)
+        self._ahead_at = self._ahead_from = offset - 1
+        if not ahead.startswith(b"\n"):
+            return b""
+        end = ahead.find(b"\n", 1) + 1
+        if end:
+            return ahead[1:end]
+        row = row_at(self._fd, offset)  # a long one
+        return b"" if row is None else row.line
 
     def holds(self, row: Row) -> bool:
         """Whether the row stands in the file still, byte for byte."""
         file, line, before = self._file, row.line, row.offset - 1
         assert file is not None
-        length = len(line) + 1
         # Most often the next row is read next: both at once.
-        found = os.pread(file.fd, length + SECTOR, before)
-        self._ahead, self._ahead_at = found[length:], before + length
-        return found.startswith(line, 1) and found.startswith(b"\n")
+        ahead = self._ahead = os.pread(file.fd, len(line) + 1 + SECTOR, before)
+        self._ahead_at = self._ahead_from = before
+        return ahead.startswith(line, 1) and ahead.startswith(b"\n")
 
     def change(
         self,
@@ -644,8 +662,9 @@ class Store:
     def _pwrite(self, data: bytes, offset: int) -> None:
         file = self._file
         assert file is not None
-        if offset >= self._ahead_at:
-            self._ahead = b""
+        end = offset + len(data)
+        if end > self._ahead_from:
+            self._ahead_from = end
         try:
             if os.pwrite(file.fd, data, offset) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

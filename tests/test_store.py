@@ -8,6 +8,7 @@ import fcntl
 import io
 import itertools
 import os
+import random
 import re
 import signal
 import tempfile
@@ -311,41 +312,89 @@ def test_a_backup_played_back_is_noticed(table: JobTable, path: Path, pause: Pau
     assert states(look(path)) == {"b2": "pending", "c3": "pending"}
 
 
+def status_at(table: JobTable, offset: int) -> str:
+    """The state of the row at an offset, as a worker reads it."""
+    row = parse_line(table.line_at(offset), offset)
+    assert row is not None
+    return row.status
+
+
 def test_what_is_read_ahead_is_forgotten_with_the_lock(table: JobTable) -> None:
     """A row that another process changes between two turns is read as it is then."""
     first, second = add(table, "a1"), add(table, "b2")
     other = JobTable(table.data_file, "normal")
     with table.writing():
         assert table.holds(first)
+        assert status_at(table, second.offset) == "pending"
     change(other, "b2", "processing")
-    with table.reading():
-        assert fields(table.read_row(second.offset))[3] == "processing"
     with table.writing():
-        assert fields(table.read_row(second.offset))[3] == "processing"
+        assert table.line_at(first.offset) == first.line
+        assert status_at(table, second.offset) == "processing"
+    change(other, "b2", "failed")
+    with table.writing():
+        assert status_at(table, second.offset) == "failed"
 
 
 def test_what_is_read_ahead_is_forgotten_when_it_is_written(table: JobTable) -> None:
     """Under one lock, a row is read as it was changed last; the row before it may change freely."""
-    first, second = add(table, "a1"), add(table, "b2")
+    first, second, third = add(table, "a1"), add(table, "b2"), add(table, "c3")
     with table.writing():
         assert table.holds(first)
         table.change(first, "processing", 6, 1)
-        ahead = table.read_row(second.offset)
-        assert ahead == second
+        assert table.line_at(second.offset) == second.line
         table.change(second, "processing", 6, 1)
-        assert fields(table.read_row(second.offset))[3] == "processing"
+        assert status_at(table, first.offset) == status_at(table, second.offset) == "processing"
+        table.change(third, "processing", 6, 1)
+        assert [status_at(table, row.offset) for row in (third, second)] == ["processing"] * 2
         assert table.holds(get(table, "a1"))
         table.kill(get(table, "b2"))
-        assert table.read_row(second.offset) is None
+        assert table.line_at(second.offset).strip() == b""
+        assert table.line_at(third.offset) == get(table, "c3").line
 
 
-@pytest.mark.parametrize("size", [1, 300, 600, 5000])
+@pytest.mark.parametrize("size", [1, 300, 600, 5000, 10**6])
 def test_a_row_longer_than_what_is_read_ahead_is_read_whole(table: JobTable, size: int) -> None:
     """The next row may begin in what was read with the one before it and end beyond."""
     first, second = add(table, "a1"), add(table, "b2", payload='{"x": "%s"}' % ("y" * size))
+    third = add(table, "c3")
     with table.writing():
         assert table.holds(first)
-        assert table.read_row(second.offset) == second
+        for row in (second, third, second, first, third):
+            assert table.line_at(row.offset) == row.line
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lines_are_those_of_the_file_in_whatever_order(table: JobTable, seed: int) -> None:
+    """Looked at and changed in any order under one lock, each line is as it stands in the file."""
+    chance = random.Random(seed)
+    rows = [
+        add(table, f"a{number}", payload='{"x": "%s"}' % ("y" * chance.randrange(900)))
+        for number in range(20)
+    ]
+    with table.writing():
+        for _ in range(300):
+            place = chance.randrange(20)
+            row = rows[place]
+            if chance.random() < 0.3:
+                assert table.holds(row)
+            if chance.random() < 0.3:
+                rows[place] = row = table.change(row, "pending", chance.randrange(10**9), 0)
+            content = table.data_file.read_bytes()
+            end = content.index(b"\n", row.offset) + 1
+            assert table.line_at(row.offset) == content[row.offset : end] == row.line
+            assert table.line_at(row.offset + 1) == b""
+
+
+def test_no_line_begins_within_one_or_beyond_the_end(table: JobTable) -> None:
+    """What is no line's first byte gives no line, and so does the end of the file."""
+    first, second = add(table, "a1"), add(table, "b2")
+    with table.writing():
+        for known in (False, True):
+            if known:
+                assert table.holds(first)
+            assert table.line_at(second.offset + 3) == b""
+            assert table.line_at(table.size) == b""
+            assert table.line_at(table.size + 999) == b""
 
 
 def test_a_table_moved_away_and_back_is_noticed(table: JobTable, path: Path, pause: Pause) -> None:
