@@ -584,10 +584,7 @@ class Store:
         if not ahead.startswith(b"\n"):
             return b""
         end = ahead.find(b"\n", 1) + 1
-        if end:
-            return ahead[1:end]
-        row = row_at(self._fd, offset)  # a long one
-        return b"" if row is None else row.line
+        return ahead[1:end] if end else self._line_from(offset)  # a long one
 
     def holds(self, row: Row) -> bool:
         """Whether the row stands in the file still, byte for byte."""

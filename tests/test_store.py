@@ -385,6 +385,20 @@ def test_lines_are_those_of_the_file_in_whatever_order(table: JobTable, seed: in
             assert table.line_at(row.offset + 1) == b""
 
 
+def test_a_long_malformed_line_is_a_line(path: Path) -> None:
+    """What is no row, but names the state pending, is passed over by a worker, and not for ever."""
+    long = b"a1\tmail\t" + b"\0" * 5000 + b"\tpending\t5\t5\t0\t\t\n"
+    content = write(path, long, text("b2"))
+    with look(path).writing():
+        pass
+    table = look(path)
+    with table.writing():
+        assert table.line_at(content.index(b"a1")) == long
+    ran: list[Any] = []
+    Queue(path, "normal").process_jobs({"mail": ran.append})
+    assert len(ran) == 1
+
+
 def test_no_line_begins_within_one_or_beyond_the_end(table: JobTable) -> None:
     """What is no line's first byte gives no line, and so does the end of the file."""
     first, second = add(table, "a1"), add(table, "b2")
