@@ -40,7 +40,7 @@ from .tsv import Row, build_line, parse_line, to_job
 
 log = logging.getLogger("dbbasic_queue")
 
-_IS_PENDING = b"\tpending\t"  # stands in no field of a row but the status, as no field holds tabs
+_NAMES_PENDING = b"\tpending\t"  # every pending row does, and one whose type is that word
 _new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, written in Python
 
 _alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
@@ -387,12 +387,14 @@ class Ledger:
         table = self.table
         while (offset := agenda.pop_due(now)) is not None:
             line = table.line_at(offset)
-            if _IS_PENDING not in line:  # another worker has it; or the row has moved
+            if _NAMES_PENDING not in line:  # another worker has it; or the row has moved
                 if not line:  # saved in place, without the lock
                     agenda.read()
                 continue
             row = parse_line(line, offset)
-            if row is not None and not (agenda.moved and self._is_outdated(row, agenda)):
+            if row is None or row.status != PENDING:
+                continue
+            if not (agenda.moved and self._is_outdated(row, agenda)):
                 if row.run_at > now:
                     agenda.add(row.run_at, offset)
                 elif types is None or row.type in types:

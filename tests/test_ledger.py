@@ -575,3 +575,17 @@ def test_whoever_may_not_sync_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     ):
         with pytest.raises(StorageError, match="may not be on disk: sync failed"):
             verb()
+
+
+def test_a_type_named_like_a_state_is_no_state(queue: Queue, clock: Clock) -> None:
+    """A job of the type `pending` that another worker has, or has finished, is not taken again."""
+    queue.enqueue("pending", {})
+    first, second, third = Agenda(queue.table), Agenda(queue.table), Agenda(queue.table)
+    for agenda in (first, second, third):
+        agenda.read()
+    attempt = queue.turn(first)
+    assert attempt is not None
+    assert queue.turn(second) is None
+    queue.turn(first, Outcome(attempt, "completed", int(clock.now)))
+    assert queue.turn(third) is None
+    assert queue.count_jobs()["completed"] == 1
