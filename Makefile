@@ -60,6 +60,7 @@ bench: ## beside the peers, under 10 minutes (QUICK=1: under one; PYTHON=... for
 	@$(MAKE) --no-print-directory VENV=.cache/bench-venv PYTHON=$(BENCH_PYTHON) bench-here
 
 bench-here: $(BIN)/.bench-ready .cache/v1/.ready
+	$(BIN)/python -m compileall -q dbbasic_queue  # as an installation does, for the cold start
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
 $(BIN)/.bench-ready: $(BIN)/.ready

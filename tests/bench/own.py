@@ -11,6 +11,7 @@ import fcntl
 import itertools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 
 from dbbasic_queue import Queue
 
+from . import least
 from .actors import ROOT
 from .adapters import TYPE, payload, payloads, peak_memory
 
@@ -139,6 +141,38 @@ def take_full(folder: Path, rows: int) -> dict[str, float]:
     return _compared(took, alone)
 
 
+def least_normal(folder: Path, rows: int) -> dict[str, float]:
+    """The system calls of a turn alone: see least.py."""
+    gaps = Gaps()
+    place = folder / "least" / "queue.tsv"
+    least.work(place, _some_rows(place, NORMAL), gaps.handler, synced=False)
+    return {"seconds": statistics.median(gaps.found)}
+
+
+def least_full(folder: Path, rows: int) -> dict[str, float]:
+    reference = Reference(folder)
+    place = folder / "least" / "queue.tsv"
+    offsets = _some_rows(place, 12 * BLOCK)
+    alone: list[float] = []
+    took: list[float] = []
+    for block in range(4):
+        alone += [reference.sync() for _ in range(2 * BLOCK)]
+        gaps = Gaps()
+        part = offsets[block * 3 * BLOCK : (block + 1) * 3 * BLOCK]
+        least.work(place, part, gaps.handler, synced=True)
+        took += gaps.found
+        alone += [reference.sync() for _ in range(2 * BLOCK)]
+    return _compared(took, alone)
+
+
+def _some_rows(place: Path, count: int) -> list[int]:
+    """The offsets of the rows of a new table."""
+    shutil.rmtree(place.parent, ignore_errors=True)
+    queue = Queue(place, durability="normal")
+    queue.enqueue_many([(TYPE, item) for item in payloads(count)])
+    return [row.offset for row in queue.table.rows()]
+
+
 def enqueue_many(folder: Path, rows: int) -> dict[str, float]:
     queue = Queue(folder / "many.tsv", durability="normal")
     jobs = [(TYPE, item) for item in payloads(BATCH)]
@@ -171,6 +205,8 @@ OPERATIONS: dict[str, Callable[[Path, int], dict[str, float]]] = {
     "enqueue_full": enqueue_full,
     "take_normal": take_normal,
     "take_full": take_full,
+    "least_normal": least_normal,
+    "least_full": least_full,
     "enqueue_many": enqueue_many,
     "get_unknown": get_unknown,
     "memory": memory,

@@ -23,14 +23,16 @@ ROUND = (  # operation, rows of the table
     ("take_normal", 100_000),
     ("take_full", 1_000),
     ("take_full", 100_000),
+    ("least_normal", 0),
+    ("least_full", 0),
     ("enqueue_many", 0),
-    ("get_unknown", 100_000),
 )
 
 
 def measure(folder: Path, rounds: int, rows_of_memory: int) -> dict[str, Any]:
     """All of our figures: {"enqueue_normal/0": {"seconds": Figure, …}, …}."""
     own.run("seed", folder / "100000", 100_000)
+    own.run("seed", folder / "unchanged", 100_000)  # the other grows by what a round adds
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for _ in range(rounds):
         for rows in (0, 1_000):  # which what is added would make larger
@@ -39,6 +41,8 @@ def measure(folder: Path, rounds: int, rows_of_memory: int) -> dict[str, Any]:
         for operation, rows in ROUND:
             for key, value in own.run(operation, folder / str(rows), rows).items():
                 found[f"{operation}/{rows}"][key].append(value)
+        for key, value in own.run("get_unknown", folder / "unchanged", 100_000).items():
+            found["get_unknown/100000"][key].append(value)
     figures: dict[str, dict[str, Figure]] = {
         name: {key: figure(values) for key, values in kinds.items()}
         for name, kinds in found.items()
