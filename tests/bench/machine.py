@@ -6,6 +6,7 @@ import os
 import platform
 import sqlite3
 import sysconfig
+import time
 from datetime import date
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def file_system(folder: Path) -> str:
         if inside and len(point) >= len(best):
             best, kind = point, found
     return kind
+
+
+def pace() -> float:
+    """Seconds that a loop of Python takes: the same each time on a machine left in peace."""
+    start = time.perf_counter()
+    for _ in range(1_000_000):
+        pass
+    return time.perf_counter() - start
 
 
 def build() -> str:

@@ -96,12 +96,18 @@ def size_on_disk(folder: Path) -> int:
     )
 
 
-def measure_backlogs(folder: Path, plan: Plan, say: Say) -> dict[str, Any]:
-    """Enqueue and take + finish at every backlog; {"costs": [...], "notes": [...], …}."""
+def measure_backlogs(
+    folder: Path, plan: Plan, say: Say, between: Callable[[], None]
+) -> dict[str, Any]:
+    """Enqueue and take + finish at every backlog; {"costs": [...], "notes": [...], …}.
+
+    `between` is called before each of them.
+    """
     found: dict[str, Any] = {"costs": [], "notes": [], "sizes": {}, "seeded": {}}
     before: Field | None = None
     out: set[str] = set()
     for backlog in sorted({*plan.backlogs, *plan.curve}):
+        between()
         field = Field(folder, plan, backlog)
         processes = (1, 4) if backlog in plan.backlogs else (1,)
         engines = [engine for engine in ENGINES if engine not in out]

@@ -47,13 +47,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _preface(results: dict[str, Any]) -> str:
-    machine = results["machine"]
+    machine, pace = results["machine"], results["targets"]["pace"]["seconds"]
     return (
         f"Measured on {machine['date']} by `make bench` in {results['seconds'] / 60:.0f} minutes:"
         f" {machine['cores']} cores ({machine['processor']}), {machine['kernel']},"
         f" {machine['file system']}, Python {machine['Python']}, SQLite {machine['SQLite']};"
         f" {machine['packages']}. Load before: {machine['load']}. The engines take"
-        f" turns; median (least–most) of {results['rounds']} rounds."
+        f" turns; median (least–most) of {results['rounds']} rounds ({pace['rounds']} of the"
+        f" figures with a target). A loop of Python took {spread(milli(pace))} ms meanwhile: so"
+        " steady was the machine."
     )
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from . import own
+from . import machine, own
 from .figures import Figure, figure
 
 HANDLERS = "def job(payload):\n    return None\n\n\nHANDLERS = {'job': job}\n"
@@ -29,26 +29,41 @@ ROUND = (  # operation, rows of the table
 )
 
 
-def measure(folder: Path, rounds: int, rows_of_memory: int) -> dict[str, Any]:
-    """All of our figures: {"enqueue_normal/0": {"seconds": Figure, …}, …}."""
-    own.run("seed", folder / "100000", 100_000)
-    own.run("seed", folder / "unchanged", 100_000)  # the other grows by what a round adds
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for _ in range(rounds):
+class Targets:
+    """All of our figures, round by round; other measurements may come in between."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        own.run("seed", folder / "100000", 100_000)
+        own.run("seed", folder / "unchanged", 100_000)  # the other grows by what a round adds
+
+    def play(self) -> None:
+        """One round."""
         for rows in (0, 1_000):  # which what is added would make larger
-            shutil.rmtree(folder / str(rows), ignore_errors=True)
-            own.run("seed", folder / str(rows), rows)
+            shutil.rmtree(self._folder / str(rows), ignore_errors=True)
+            own.run("seed", self._folder / str(rows), rows)
         for operation, rows in ROUND:
-            for key, value in own.run(operation, folder / str(rows), rows).items():
-                found[f"{operation}/{rows}"][key].append(value)
-        for key, value in own.run("get_unknown", folder / "unchanged", 100_000).items():
-            found["get_unknown/100000"][key].append(value)
-    figures: dict[str, dict[str, Figure]] = {
-        name: {key: figure(values) for key, values in kinds.items()}
-        for name, kinds in found.items()
-    }
-    figures["cold"] = cold_start(folder / "cold", 10 if rounds >= 5 else 4)
-    return {**figures, "memory": _memory(folder, rows_of_memory)}
+            self._note(operation, rows, self._folder / str(rows))
+        self._note("get_unknown", 100_000, self._folder / "unchanged")
+        self._found["pace"]["seconds"].append(machine.pace())
+
+    def _note(self, operation: str, rows: int, place: Path) -> None:
+        for key, value in own.run(operation, place, rows).items():
+            self._found[f"{operation}/{rows}"][key].append(value)
+
+    def figures(self, starts: int, rows_of_memory: int) -> dict[str, Any]:
+        """What the rounds have shown: {"enqueue_normal/0": {"seconds": Figure, …}, …}.
+
+        With it the figures that need no rounds: of so many cold starts, of a table of so many rows.
+        """
+        found: dict[str, Any] = {
+            name: {key: figure(values) for key, values in kinds.items()}
+            for name, kinds in self._found.items()
+        }
+        found["cold"] = cold_start(self._folder / "cold", starts)
+        found["memory"] = _memory(self._folder, rows_of_memory)
+        return found
 
 
 def cold_start(folder: Path, times: int) -> dict[str, Figure]:
