@@ -48,14 +48,11 @@ from .directory_watch import TICK, DirectoryWatch
 from .errors import StorageError, TableError
 from .files import SLICE, open_sibling, sync_folder, write_all
 from .handle import Handle, identity
-from .job import COMPLETED
+from .rewrite import Rewrite
 from .scan import (
     PIECE,
-    dead_lines,
-    ids_in,
     is_torn,
     last_row,
-    lines_in,
     moved_in,
     outdated_in,
     row_at,
@@ -71,8 +68,6 @@ from .tsv import (
     build_head,
     build_line,
     in_place,
-    is_moved,
-    new_line,
     parse_line,
     row_status,
 )
@@ -87,12 +82,6 @@ WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
 
 NEWLINE: Final = 10
 AHEAD: Final = 1 << 11  # bytes that are read at a time of rows that are looked at one by one
-LONG_STRETCH: Final = 1 << 16  # bytes of a table that is copied as it is
-
-# Why a line is not just copied into a new file. A line for two reasons goes by the first.
-DROP: Final = 0
-DEAD: Final = 1
-MARKED: Final = 2  # the new version of a moved row, which loses its mark
 
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
@@ -835,7 +824,8 @@ class Store:
         rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
         So do owner, mode and extended attributes. Call it under the exclusive lock.
         """
-        return self._replace(lambda fd: self._write_kept(fd, drop, still))
+        copied = Rewrite(self._fd, self.size)
+        return self._replace(lambda fd: copied.write(fd, drop, still))
 
     def replace_with(self, table: bytes) -> None:
         """Put a whole other table in the place of this one. Call it under the exclusive lock."""
@@ -865,71 +855,6 @@ class Store:
         self._mine.file = self._open(writable=True)
         self.size = self._clean_to = self._mine.file.size()
         return answer
-
-    def _write_kept(self, fd: int, drop: Sequence[int], still: Callable[[Row], bool] | None) -> int:
-        """Copy all lines but those that go; returns how many of `drop` went."""
-        dropped = 0
-        done = new = 0  # up to where the old file is done, and how long the new one is
-        for start, end, why in self._special(drop):
-            if start < done or (why == DROP and not self._may_go(start, still)):
-                continue
-            new += self._copy(fd, done, start, new)
-            if why == MARKED:
-                new += self._copy_rows(fd, start, end, new)
-            done = end
-            dropped += why == DROP
-        self._copy(fd, done, self.size, new)
-        return dropped
-
-    def _may_go(self, offset: int, still: Callable[[Row], bool] | None) -> bool:
-        if still is None:
-            return True
-        row = self.read_row(offset)
-        return row is not None and still(row)
-
-    def _special(self, drop: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-        """Start and end of each line that is not just copied, and why not, in order."""
-        moved = self.moved(end=self.size)
-        position = 0
-        for offset, piece in self.pieces(end=self.size):
-            found = [(start, DEAD) for start in dead_lines(piece)]
-            if moved:
-                found += [
-                    (start, MARKED if offset + start == moved[job_id] else DEAD)
-                    for start, job_id in ids_in(piece, moved)
-                    if offset + start <= moved[job_id]
-                ]
-            while position < len(drop) and drop[position] < offset + len(piece):
-                found.append((drop[position] - offset, DROP))
-                position += 1
-            for start, why in sorted(found):
-                yield offset + start, offset + (piece.find(b"\n", start) + 1 or len(piece)), why
-
-    def _copy(self, fd: int, start: int, end: int, new: int) -> int:
-        """Copy the lines from `start` to `end` to the offset `new`; returns the bytes written.
-
-        Rows are to keep to their sectors. A long stretch is copied as it is, after a dead line of
-        spaces that puts it right; in a short one each row is padded anew.
-        """
-        shift = (start - new) % SECTOR
-        if start < end and shift and end - start < LONG_STRETCH:
-            return self._copy_rows(fd, start, end, new)
-        filler = b""
-        if start < end and shift:
-            filler = b" " * (shift - 1 or SECTOR) + b"\n"
-        write_all(fd, filler)
-        for at in range(start, end, SLICE):
-            write_all(fd, os.pread(self._fd, min(SLICE, end - at), at))
-        return len(filler) + end - start
-
-    def _copy_rows(self, fd: int, start: int, end: int, new: int) -> int:
-        lines: list[bytes] = []
-        length = 0
-        for line, row in lines_in(os.pread(self._fd, end - start, start), start):
-            lines.append(line if row is None else _line_at(new + length, line, row))
-            length += len(lines[-1])
-        write_all(fd, b"".join(lines))
-        return length
 
     def _keep_owner(self, fd: int, temporary: Path) -> None:
         old = os.fstat(self._fd)
@@ -963,7 +888,7 @@ class Store:
         with self.writing():
             if self.size <= WORTH_COMPACTING:
                 return False
-            dead = sum(end - start for start, end, why in self._special(()) if why == DEAD)
+            dead = Rewrite(self._fd, self.size).dead_bytes()
             if dead <= max(WORTH_COMPACTING, self.size // 4):
                 return False
             self.rewrite()
@@ -1013,15 +938,6 @@ def may_hold_a_lock(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code not in _LOCKING:
         frame = frame.f_back
     return frame is not None
-
-
-def _line_at(offset: int, line: bytes, row: Row) -> bytes:
-    """The line of `row` as it should stand at `offset` of a new file, without a mark."""
-    fits = (offset + row.tail) % SECTOR + len(line) - row.tail <= SECTOR
-    # Completed rows never change again.
-    if not is_moved(row) and (row.status == COMPLETED or (fits and line[-2:] == b" \n")):
-        return line
-    return new_line(offset, row, moved=False)
 
 
 def _refused(error: OSError, what: str) -> StorageError:

@@ -174,3 +174,9 @@ def _outcome(function: Callable[[], Any], user: int | None) -> bytes:
         error.add_note(traceback.format_exc())
         outcome = False, error
     return pickle.dumps(outcome)
+
+
+def fields(row: Row | None) -> tuple[Any, ...]:
+    """What a row says, wherever it stands and however much reserve it has."""
+    assert row is not None
+    return (row.id, row.type, row.payload.strip(), *row[6:])

@@ -27,6 +27,7 @@ ENGINE = (
     "handle",
     "claims",
     "scan",
+    "rewrite",
     "store",
     "table",
     "agenda",

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import (
     MALFORMED,
     add,
+    fields,
     fill,
     in_child,
     look,
@@ -42,13 +43,7 @@ from tables import (
 from dbbasic_queue import Queue, StorageError, TableError, fsck, scan, store
 from dbbasic_queue.files import SLICE
 from dbbasic_queue.table import JobTable
-from dbbasic_queue.tsv import HEADER, SECTOR, Row, in_place, parse_line
-
-
-def fields(row: Row | None) -> tuple[Any, ...]:
-    """What a row says, wherever it stands and however much reserve it has."""
-    assert row is not None
-    return (row.id, row.type, row.payload.strip(), *row[6:])
+from dbbasic_queue.tsv import HEADER, SECTOR, Row, parse_line
 
 
 def lines_of(path: Path) -> list[bytes]:
@@ -1185,67 +1180,6 @@ def test_a_rewrite_keeps_owner_mode_and_attributes(table: JobTable, path: Path) 
     assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
     assert after.st_mode == before.st_mode
     assert os.getxattr(path, "user.note") == b"kept"
-
-
-LINES = st.lists(
-    st.one_of(
-        st.tuples(
-            st.sampled_from(["pending", "processing", "completed", "failed"]),
-            st.integers(0, 400),
-            st.sampled_from(["", "E: x", "E: " + "y" * 200]),
-        ),
-        st.sampled_from([*MALFORMED[:-1], b"   \n", b" " * 600 + b"\n", b"\n", b"half\n"]),
-    ),
-    max_size=15,
-)
-
-
-@given(LINES, st.sampled_from([1, 200, 1000, 1 << 16]), st.sets(st.integers(0, 14)))
-@example([("pending", n % 7, "") for n in range(14)], 1, {0})
-def test_a_rewrite_keeps_all_that_lives(lines: list[Any], stretch: int, unwanted: set[int]) -> None:
-    """Whatever is copied, and in what stretches: rows, their sectors, and malformed lines stay.
-
-    A second rewrite changes nothing.
-    """
-    content, wanted, drop, malformed = HEADER, {}, [], b""
-    for number, line in enumerate(lines):
-        if isinstance(line, bytes):
-            malformed += b"" if line.startswith(b" ") else line
-        else:
-            status, length, error = line
-            payload = '{"n": "' + "z" * length + '"}'
-            line = own(len(content), f"j{number}", status, payload=payload, error=error)
-            if number in unwanted:
-                drop.append(len(content))
-            else:
-                wanted[f"j{number}".encode()] = fields(parse_line(line))
-        content += line
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
-        for name in ("fsync", "fdatasync"):
-            patched.setattr(os, name, lambda fd: None)
-        patched.setattr(store, "LONG_STRETCH", stretch)
-        path = Path(folder) / "queue.tsv"
-        write(path, content, header=b"")
-        table = look(path)
-        with table.writing():
-            assert table.rewrite(drop) == len(drop)
-            once = path.read_bytes()
-            assert table.rewrite() == 0
-        assert path.read_bytes() == once
-        rows = list(table.rows())
-        assert {row.id: fields(row) for row in rows} == wanted
-        assert [row.id for row in rows] == list(wanted)
-        assert all(in_place(row, "failed", 6, 9, b"", b"") for row in rows if not is_done(row))
-        dead = b"".join(line for line in once.splitlines(True)[1:] if line[:1] == b" ")
-        assert len(dead) < 520 * (len(lines) + 1)
-        live = [row.line for row in rows]
-        others = [line for line in once.split(b"\n")[1:-1] if line[:1] != b" "]
-        assert b"".join(line + b"\n" for line in others if line + b"\n" not in live) == malformed
-
-
-def is_done(row: Row) -> bool:
-    """Whether a row never changes again, or is too long for one sector."""
-    return row.status == "completed" or len(row.line) - row.tail > SECTOR
 
 
 def test_temporary_names_are_unique(
