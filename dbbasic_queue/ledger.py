@@ -36,7 +36,7 @@ from .job import (
 )
 from .store import FULL
 from .table import JobTable
-from .tsv import Row, build_line, parse_line, to_job
+from .tsv import Row, begin, build_line, new_tail, parse_line, to_job
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -47,10 +47,12 @@ _alive: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 
 class Attempt(NamedTuple):
-    """A job in hand: claimed by this process, its row as it was in that generation."""
+    """A job in hand: claimed by this process, its line as it was in that generation."""
 
     job: Job
-    row: Row
+    offset: int
+    line: bytes
+    tail: int  # where the tail begins in the line
     generation: int
     claim: int
     spoiled: bool = False  # the payload is no JSON; job.payload is its text
@@ -346,31 +348,42 @@ class Ledger:
             raise
 
     def _settle(self, outcome: Outcome, agenda: Agenda) -> None:
-        """Write how an attempt ended. On a full disk, where only a change in place may still be
-        possible, without error and result."""
-        attempt, status, run_at, error, result, refund, _, _ = outcome
-        _, taken, generation, claim, _ = attempt
+        """Write how an attempt ended, if the job is ours still."""
+        attempt, status, run_at, error, result, _, _, _ = outcome
+        job, offset, line, tail_at, generation, claim, _ = attempt
         table = self.table
-        row: Row | None = taken
-        if generation != table.generation or not table.holds(taken):
-            row = self._row_if_ours(attempt)
-        if row is not None:
-            require(row.id, row.status, status)
-            attempts = row.attempts - refund
-            try:
-                row = table.change(row, status, run_at, attempts, error.encode(), result.encode())
-            except StorageError as fault:
-                if not (error or result):
-                    raise
-                log.error("%s: %s is recorded without error or result", fault, row.id.decode())
-                row = table.change(row, status, run_at, attempts)
-            if status == PENDING:
-                agenda.add(run_at, row.offset)
+        held = generation == table.generation and table.holds(line, offset)
+        tail = None
+        if held and status == COMPLETED and not (error or result):  # as most of them end
+            at, room = offset + tail_at, len(line) - tail_at - 1
+            tail = new_tail(at, room, status, job.created_at, run_at, job.attempts)
+        if tail is not None:
+            table.write_in_place(tail, at)
+        else:
+            row = parse_line(line, offset) if held else self._row_if_ours(attempt)
+            if row is not None:
+                self._write_end(row, outcome, agenda)
         self.claims.release(claim)
+
+    def _write_end(self, row: Row, outcome: Outcome, agenda: Agenda) -> None:
+        """Write how an attempt ended into its row. On a full disk, where only a change in place
+        may still be possible, without error and result."""
+        _, status, run_at, error, result, refund, _, _ = outcome
+        require(row.id, row.status, status)
+        attempts, table = row.attempts - refund, self.table
+        try:
+            row = table.change(row, status, run_at, attempts, error.encode(), result.encode())
+        except StorageError as fault:
+            if not (error or result):
+                raise
+            log.error("%s: %s is recorded without error or result", fault, row.id.decode())
+            row = table.change(row, status, run_at, attempts)
+        if status == PENDING:
+            agenda.add(run_at, row.offset)
 
     def _row_if_ours(self, attempt: Attempt) -> Row | None:
         """The row of an attempt, wherever it stands now; None when somebody else changed it."""
-        job, row = attempt.job, self.table.find(attempt.row.id)
+        job, row = attempt.job, self.table.find(attempt.job.id.encode())
         if row is not None and row.status == PROCESSING and row.attempts == job.attempts:
             return row
         log.warning(
@@ -391,30 +404,60 @@ class Ledger:
                 if not line:  # saved in place, without the lock
                     agenda.read()
                 continue
-            row = parse_line(line, offset)
-            if row is None or row.status != PENDING:
+            begun = begin(line, offset, now)
+            if begun is None or offset < agenda.moved.get(begun[0], 0):
+                attempt = self._take_odd(line, offset, now, agenda, types)
+            elif types is None or begun[1].type.encode() in types:
+                attempt = self._begin(line, offset, *begun)
+            else:
                 continue
-            if not (agenda.moved and self._is_outdated(row, agenda)):
-                if row.run_at > now:
-                    agenda.add(row.run_at, offset)
-                elif types is None or row.type in types:
-                    attempt = self._begin(row, now)
-                    if attempt is not None:
-                        return attempt
+            if attempt is not None:
+                return attempt
         return None
 
-    def _begin(self, row: Row, now: int) -> Attempt | None:
-        claim = self.claims.take(row.id)
+    def _begin(
+        self, line: bytes, offset: int, job_id: bytes, job: Job, tail_at: int, tail: bytes
+    ) -> Attempt | None:
+        claim = self.claims.take(job_id)
         if claim is None:
             return None  # somebody put it back by hand while it runs
+        table = self.table
         try:
-            taken = self.table.change(row, PROCESSING, now, row.attempts + 1, row.error)
+            table.write_in_place(tail, offset + tail_at)
         except BaseException:
             self.claims.release(claim)
             raise
-        job = to_job(taken)
+        line = line[:tail_at] + tail + b"\n"
+        return _new_tuple(Attempt, (job, offset, line, tail_at, table.generation, claim, False))
+
+    def _take_odd(
+        self,
+        line: bytes,
+        offset: int,
+        now: int,
+        agenda: Agenda,
+        types: Collection[bytes] | None,
+    ) -> Attempt | None:
+        """The same for whatever `begin` leaves: rows of others, spoiled, out of date, not due."""
+        row = parse_line(line, offset)
+        if row is None or row.status != PENDING or self._is_outdated(row, agenda):
+            return None
+        if row.run_at > now:
+            agenda.add(row.run_at, offset)
+            return None
+        if types is not None and row.type not in types:
+            return None
+        claim = self.claims.take(row.id)
+        if claim is None:
+            return None
+        try:
+            row = self.table.change(row, PROCESSING, now, row.attempts + 1, row.error)
+        except BaseException:
+            self.claims.release(claim)
+            raise
+        job = to_job(row)
         spoiled = isinstance(job.payload, str) and not row.payload.lstrip().startswith(b'"')
-        return _new_tuple(Attempt, (job, taken, self.table.generation, claim, spoiled))
+        return Attempt(job, row.offset, row.line, row.tail, self.table.generation, claim, spoiled)
 
     def _is_outdated(self, row: Row, agenda: Agenda) -> bool:
         """Whether a later line of this job is alive; if so, finish what a crash interrupted."""

@@ -337,7 +337,7 @@ class _Look:
     def _is_orphaned(self, row: Row) -> bool:
         if self._claims.is_held(row.id):
             return False
-        return self._table.locked or self._table.holds(row)
+        return self._table.locked or self._table.holds(row.line, row.offset)
 
     def _bad_lines(self) -> tuple[BadLine, ...]:
         found = []

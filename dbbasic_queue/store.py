@@ -364,7 +364,7 @@ class Store:
         # Empty, as 1.0.0 leaves it behind when two processes meet, or as a power cut does then.
         if len(first) <= len(HEADER) and HEADER.startswith(first.rstrip(b"\0")):
             if mend:
-                self._pwrite(HEADER, 0)
+                self.write_in_place(HEADER, 0)
                 self._fdatasync()  # a table that lacks it is none, whatever else is on disk
                 self.size = len(HEADER)
             return
@@ -404,7 +404,7 @@ class Store:
             if self.is_torn(line, start):
                 self._set_aside(start)
             else:
-                self._pwrite(b"\n", self.size)
+                self.write_in_place(b"\n", self.size)
                 self.size += 1
         self._clean_to = self.size
 
@@ -575,9 +575,9 @@ class Store:
         end = ahead.find(b"\n", 1) + 1
         return ahead[1:end] if end else self._line_from(offset)  # a long one
 
-    def holds(self, row: Row) -> bool:
-        """Whether the row stands in the file still, byte for byte."""
-        file, line, before = self._file, row.line, row.offset - 1
+    def holds(self, line: bytes, offset: int) -> bool:
+        """Whether the line stands in the file still, byte for byte."""
+        file, before = self._file, offset - 1
         assert file is not None
         # Most often the next row is read next: both at once.
         ahead = self._ahead = os.pread(file.fd, len(line) + 1 + SECTOR, before)
@@ -600,7 +600,7 @@ class Store:
         new = in_place(row, status, run_at, attempts, error, result)
         if new is None:
             return self._relocate(row, status, run_at, attempts, error, result)
-        self._pwrite(new.line[row.tail : -1], row.offset + row.tail)
+        self.write_in_place(new.line[row.tail : -1], row.offset + row.tail)
         return new
 
     def _relocate(
@@ -633,7 +633,7 @@ class Store:
         """Blank a line's beginning, as far as one sector goes: by this one write it is dead."""
         self._killed = True
         end = _strike_end(row)
-        self._pwrite(b" " * (end - row.offset), row.offset)
+        self.write_in_place(b" " * (end - row.offset), row.offset)
 
     def _blank(self, row: Row) -> None:
         """Blank the rest of a line that was struck, when that is on disk.
@@ -643,9 +643,9 @@ class Store:
         start, end = _strike_end(row), _end_of(row)
         if start < end:
             self._fdatasync()
-            self._pwrite(b" " * (end - start), start)
+            self.write_in_place(b" " * (end - start), start)
 
-    def _pwrite(self, data: bytes, offset: int) -> None:
+    def write_in_place(self, data: bytes, offset: int) -> None:
         file = self._file
         assert file is not None
         end = offset + len(data)

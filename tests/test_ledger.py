@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from actors import AT_ONCE, Clock, columns, die, in_child
+from tables import own
 
-from dbbasic_queue import IllegalTransition, Queue, StorageError, Summary
+from dbbasic_queue import IllegalTransition, Queue, StorageError, Summary, current_job, ledger
 from dbbasic_queue.agenda import Agenda
 from dbbasic_queue.job import FINISHED, STATUSES
 from dbbasic_queue.ledger import Attempt, Outcome
+from dbbasic_queue.tsv import HEADER
 
 DAY = 86400
 
@@ -161,6 +163,59 @@ def test_the_end_of_an_attempt_and_the_begin_of_the_next_are_one_turn(
     assert queue.count_jobs()["completed"] == 2
 
 
+@pytest.mark.parametrize("types", [None, ["plain", "text"], []])
+def test_both_ways_to_take_a_job_leave_the_same_file(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, types: list[str] | None
+) -> None:
+    """Jobs as we write them are taken a shorter way than others, with the same end for all."""
+    due, later = int(clock.now), int(clock.now) + 1000
+    table = HEADER
+    for number, (kind, fields) in enumerate(
+        [
+            ("plain", {}),
+            ("plain", {"run_at": later}),
+            ("fails", {}),
+            ("text", {"payload": ' "Zoë"'}),
+            ("gone", {"moved": True}),
+            ("plain", {"error": "ValueError: no", "attempts": 1}),
+            ("plain", {"result": "1"}),
+            ("unknown", {}),
+            ("plain", {"payload": "{spoiled"}),
+            ("plain", {"status": "completed"}),
+            ("plain", {"moved": True}),
+            ("plain", {}),
+        ]
+    ):
+        table += own(
+            len(table), f"j{number}", type=kind, **{"created_at": due, "run_at": due, **fields}
+        )
+    table += b'csv\tplain\t"{""n"": 1}"\tpending\t5\t5\t0\t\t\r\n'
+    table += own(len(table), "j4", type="plain", moved=True)  # an older line of it stands above
+    table += b"short\tplain\t{}\tpending\t5\t5\t0\t\t\n"
+
+    def fail(payload: Any) -> None:
+        raise ValueError("x" * 300)
+
+    ran: list[tuple[str, Any]] = []
+    handlers = {
+        "plain": lambda payload: ran.append((current_job().id, payload)),
+        "text": lambda payload: ran.append((current_job().id, payload)) or "done",
+        "fails": fail,
+    }
+    ends = []
+    for way in ("short", "long"):
+        path = tmp_path / way / "queue.tsv"
+        path.parent.mkdir()
+        path.write_bytes(table)
+        if way == "long":
+            monkeypatch.setattr(ledger, "begin", lambda *line: None)
+        ran.clear()
+        summary = Queue(path, "normal", clock=clock).process_jobs(handlers, types=types)
+        ends.append((path.read_bytes(), summary, list(ran)))
+    assert ends[0] == ends[1]
+    assert bool(ran) is (types != [])
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -186,6 +241,25 @@ def test_what_somebody_else_changed_meanwhile_is_not_overwritten(
     expected = new.decode() if old == b"processing" else "processing"
     assert queue.get_job(job_id)["status"] == expected
     assert f"not recorded: x {job_id} is {expected} now" in caplog.text
+
+
+@pytest.mark.parametrize("result", [None, "my result"])
+def test_what_was_written_over_in_the_same_file_is_not_overwritten(
+    queue: Queue, result: Any
+) -> None:
+    """Nor a row that a program changes in place, without the lock and without a new file."""
+
+    def handler(payload: Any) -> Any:
+        text = queue.path.read_bytes()
+        with queue.path.open("r+b") as file:
+            file.seek(text.index(b"\t1\t"))
+            file.write(b"\t7\t")
+        return result
+
+    job_id = queue.enqueue("x", {})
+    queue.process_jobs({"x": handler}, limit=1)
+    job = queue.get_job(job_id)
+    assert (job["status"], job["attempts"], job["result"]) == ("processing", 7, None)
 
 
 def test_a_job_that_was_put_back_while_it_ran_is_not_run_beside_itself(queue: Queue) -> None:

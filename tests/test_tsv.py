@@ -24,6 +24,7 @@ from dbbasic_queue.tsv import (
     SECTOR,
     TAIL,
     Row,
+    begin,
     build_head,
     build_line,
     dump_json,
@@ -369,6 +370,76 @@ def test_both_ways_to_read_a_line_agree(row: Row, data: st.DataObject) -> None:
         patch.setattr(tsv, "_match_own", lambda line: None)
         slow = parse_line(bytes(line), row.offset)
     assert fast == slow
+
+
+@st.composite
+def waiting_lines(draw: st.DrawFn, offset: int) -> bytes:
+    """A pending line as we write it."""
+    mark = draw(st.sampled_from(["", "", " "]))
+    head = f"{draw(ids)}\t{draw(types)}\t{mark}{check_payload(draw(payloads))}".encode()
+    return build_line(
+        offset, head, "pending", draw(numbers), draw(numbers), draw(st.integers(0, 9))
+    )
+
+
+@given(st.integers(1, 3000), st.data())
+def test_an_attempt_at_a_job_as_we_write_it_begins_the_short_way(
+    offset: int, data: st.DataObject
+) -> None:
+    """Whatever its payload is and wherever it stands, once it is due."""
+    line = data.draw(waiting_lines(offset))
+    row = parse_line(line, offset)
+    assert row is not None
+    assert begin(line, offset, row.run_at) is not None
+    assert begin(line, offset, row.run_at - 1) is None
+
+
+@given(st.integers(1, 3000), numbers, st.data())
+def test_both_ways_to_begin_an_attempt_agree(offset: int, now: int, data: st.DataObject) -> None:
+    """The short way says what parsing, changing and reading a row say, or leaves it to them."""
+    line = data.draw(st.one_of(waiting_lines(offset), rows().map(lambda row: row.line)))
+    spoiled = bytearray(line[:-1])
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(spoiled)))
+        odd = data.draw(st.sampled_from([text for text in ODD if b"\n" not in text]))
+        spoiled[at : at + data.draw(st.integers(0, 1))] = odd
+    line = bytes(spoiled) + b"\n"
+    begun = begin(line, offset, now)
+    if begun is None:
+        return
+    row = parse_line(line, offset)
+    assert row is not None
+    assert (row.status, row.result) == ("pending", b"")
+    assert row.run_at <= now
+    new = in_place(row, "processing", now, row.attempts + 1, row.error, b"")
+    assert new is not None
+    assert repr(begun) == repr((row.id, to_job(new), row.tail, new.line[row.tail : -1]))
+    json.loads(row.payload)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"a1\tmail\t{} x",
+        b"a1\tmail\t{",
+        b"a1\tmail\t",
+        b"a1\tmail\t\xff",
+        b"a1\tma\0il\t{}",
+        b"a1\tma\ril\t{}",
+        b'a1\t"mail"\t{}',
+        b'a1\tmail\t"{""n"": 1}"',
+        b" a1\tmail\t{}",
+        b"a.1\tmail\t{}",
+        b"mail\t{}",
+    ],
+)
+def test_what_is_not_as_we_write_it_does_not_begin_the_short_way(head: bytes) -> None:
+    """Spoiled, foreign, dead and malformed lines are left to the way that knows of them."""
+    assert begin(build_line(0, b"a1\tmail\t{}", "pending", 5, 5, 0), 0, 5) is not None
+    for error in (b"", b"E: no"):
+        assert begin(build_line(0, head, "pending", 5, 5, 0, error), 0, 5) is None
+    for error in (b"E:\0", b"E:\r", b'"E: no"'):
+        assert begin(build_line(0, b"a1\tmail\t{}", "pending", 5, 5, 0, error), 0, 5) is None
 
 
 def test_a_change_that_fits_to_the_byte() -> None:
