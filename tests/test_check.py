@@ -276,7 +276,7 @@ def folder_cases() -> Iterator[tuple[str, str, str, str]]:
     )
 
 
-@pytest.mark.parametrize(("made", "lines", "where", "said"), folder_cases())
+@pytest.mark.parametrize(("made", "lines", "where", "said"), [*folder_cases()])
 def test_files_and_folders(app: App, made: str, lines: str, where: str, said: str) -> None:
     """Files and folders that are missing or of the wrong kind are told with their key."""
     verb, _, target = made.partition(" ")
