@@ -383,7 +383,8 @@ class Ledger:
 
     def _row_if_ours(self, attempt: Attempt) -> Row | None:
         """The row of an attempt, wherever it stands now; None when somebody else changed it."""
-        job, row = attempt.job, self.table.find(attempt.job.id.encode())
+        job = attempt.job
+        row = self.table.find(job.id.encode())
         if row is not None and row.status == PROCESSING and row.attempts == job.attempts:
             return row
         log.warning(

@@ -646,6 +646,10 @@ class Store:
             self.write_in_place(b" " * (end - start), start)
 
     def write_in_place(self, data: bytes, offset: int) -> None:
+        """Write over bytes of the table. Call it under the exclusive lock.
+
+        Atomic only inside one sector, as what `new_tail` makes is. Raises `StorageError`.
+        """
         file = self._file
         assert file is not None
         end = offset + len(data)
@@ -824,8 +828,7 @@ class Store:
         rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
         So do owner, mode and extended attributes. Call it under the exclusive lock.
         """
-        copied = Rewrite(self._fd, self.size)
-        return self._replace(lambda fd: copied.write(fd, drop, still))
+        return self._replace(lambda fd: Rewrite(self._fd, self.size).write(fd, drop, still))
 
     def replace_with(self, table: bytes) -> None:
         """Put a whole other table in the place of this one. Call it under the exclusive lock."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import tempfile
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tables import MALFORMED, fields, look, own, write
+from tables import MALFORMED, fields, look, names, own, write
 
-from dbbasic_queue import rewrite, scan
+from dbbasic_queue import StorageError, rewrite, scan
 from dbbasic_queue.tsv import HEADER, SECTOR, Row, in_place, parse_line
 
 LINES = st.lists(
@@ -75,6 +76,24 @@ def test_a_rewrite_keeps_all_that_lives(lines: list[Any], stretch: int, unwanted
 def is_done(row: Row) -> bool:
     """Whether a row never changes again, or is too long for one sector."""
     return row.status == "completed" or len(row.line) - row.tail > SECTOR
+
+
+def test_a_table_that_cannot_be_read_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails while the old file is read: a clear error, and all is as it was."""
+    path = tmp_path / "queue.tsv"
+    before = write(path, own(len(HEADER)))
+    table = look(path)
+
+    def fail(fd: int, end: int) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(rewrite, "whole_lines", fail)
+    with pytest.raises(StorageError, match=r"cannot write the queue .* anew"), table.writing():
+        table.rewrite()
+    assert path.read_bytes() == before
+    assert names(tmp_path) == {"queue.tsv", "queue.lock"}
 
 
 @given(st.lists(st.integers(1, 40), max_size=9), st.integers(0, 12), st.integers(1, 9))
