@@ -38,9 +38,10 @@ from .queue import (
     prune_jobs,
     retry_job,
 )
-from .worker import Summary, current_job
+from .version import VERSION
+from .worker.loop import Summary, current_job
 
-__version__ = "2.0.0"
+__version__ = VERSION
 
 __all__ = [
     "Backoff",

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from .errors import InvalidJob
-from .tsv import dump_json, escape_control
+from .table.line import dump_json, escape_control
 
 PAYLOAD_LIMIT: Final = 1 << 20  # bytes; dbbasic-tsv's readers stop at 2 MiB a field
 TIME_LIMIT: Final = 10**11  # Unix seconds: the year 5138, far beyond any job and any typing error

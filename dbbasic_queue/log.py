@@ -14,7 +14,7 @@ import re
 import time
 from typing import Final
 
-from .tsv import escape_control
+from .table.line import escape_control
 
 FIELDS: Final = (
     "event",

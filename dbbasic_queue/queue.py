@@ -12,9 +12,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from .backoff import Backoff, BackoffLike
-from .interrupts import Signals
-from .ledger import Ledger
-from .worker import Handlers, Options, Summary, Timeout, work
+from .engines.tsv.engine import Ledger
+from .worker.loop import Handlers, Options, Summary, Timeout, work
+from .worker.signals import StopSignals
 
 DEFAULT_FILE: Final = "data/queue.tsv"
 QUEUE_FILE = DEFAULT_FILE
@@ -90,7 +90,7 @@ class Queue(Ledger):
             backoff=Backoff() if backoff is None else backoff,
             unknown=unknown,
         )
-        signals = Signals()
+        signals = StopSignals()
         summary = work(self, handlers, options, signals)
         signals.pass_on()
         return summary

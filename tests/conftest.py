@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from dbbasic_queue import Queue
-from dbbasic_queue.table import JobTable
+from dbbasic_queue.table.compat import JobTable
 
 # The same examples on every run: a red run is red again. `--hypothesis-profile=search` looks for
 # new ones.

@@ -70,9 +70,9 @@ def test_the_walk_sees_imports() -> None:
     code = """
 from .store import Store
 from . import intake, Queue
-from dbbasic_queue.tsv import Row
+from dbbasic_queue.table.line import Row
 from dbbasic_queue import __version__, job
-import dbbasic_queue.ledger
+import dbbasic_queue.engines.tsv.engine
 import os.path, dbbasic.tsv
 from dbbasic.tsv import TSV
 def function():

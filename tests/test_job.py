@@ -8,7 +8,7 @@ import pytest
 
 from dbbasic_queue import IllegalTransition, Job
 from dbbasic_queue.job import FINISHED, STATUSES, TRANSITIONS, may, require
-from dbbasic_queue.tsv import COLUMNS
+from dbbasic_queue.table.line import COLUMNS
 
 LEGAL = {
     ("pending", "processing"),

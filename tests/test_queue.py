@@ -29,7 +29,6 @@ from dbbasic_queue import (
     QueueError,
     Summary,
     cancel_job,
-    claims,
     count_jobs,
     enqueue,
     enqueue_many,
@@ -39,7 +38,8 @@ from dbbasic_queue import (
     prune_jobs,
     retry_job,
 )
-from dbbasic_queue.tsv import COLUMNS, HEADER
+from dbbasic_queue.engines.tsv import claims
+from dbbasic_queue.table.line import COLUMNS, HEADER
 
 NOW = 1_700_000_000
 ZERO = dict.fromkeys(("pending", "processing", "completed", "failed", "cancelled"), 0)

@@ -157,10 +157,10 @@ def files(root: Path) -> None:
 
 def rendered(root: Path) -> None:
     """The units and logrotate's rules of the config as it is shipped."""
-    from dbbasic_queue import config as configs
-    from dbbasic_queue.folders import Site
-    from dbbasic_queue.logrotate import LogrotateTarget
-    from dbbasic_queue.units import units
+    from dbbasic_queue.config import sections as configs
+    from dbbasic_queue.install.logrotate import LogrotateTarget
+    from dbbasic_queue.install.site import Site
+    from dbbasic_queue.systemd.units import units
 
     config = configs.parse((SOURCE / "packaging/dbq.toml").read_text(), CONFIG)
     for name, text in units(config).items():

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dbbasic_queue.store import AHEAD
-from dbbasic_queue.tsv import SECTOR, parse_line, to_job
+from dbbasic_queue.table.line import SECTOR, parse_line, to_job
+from dbbasic_queue.table.table import AHEAD
 
 _FLOCK = struct.Struct("@hhqqi0q")  # struct flock, fcntl(2)
 _SETLK = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)

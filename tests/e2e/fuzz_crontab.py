@@ -10,9 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dbbasic_queue.crontab_block import markers
-from dbbasic_queue.install import File, Site
-from dbbasic_queue.user_crontab import BlockStore, UserCrontab, block_path
+from dbbasic_queue.cron.block import markers
+from dbbasic_queue.cron.crontab import BlockStore, UserCrontab, block_path
+from dbbasic_queue.install.target import File, Site
 
 ROUNDS = 60
 SPOOL = Path("/var/spool/cron/crontabs/fuzz")

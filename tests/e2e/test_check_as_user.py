@@ -22,7 +22,7 @@ USER, OTHER = "nobody", "daemon"
 PROGRAM = """
 import json, os, sys
 sys.path.insert(0, sys.argv[3])
-from dbbasic_queue.check import check
+from dbbasic_queue.check.check import check
 if sys.argv[2]:
     import pwd
     account = pwd.getpwnam(sys.argv[2])

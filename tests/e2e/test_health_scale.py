@@ -19,7 +19,7 @@ from machine import CHECKOUT, say
 
 from dbbasic_queue import Queue
 from dbbasic_queue.job import STATUSES
-from dbbasic_queue.tsv import HEADER, build_line
+from dbbasic_queue.table.line import HEADER, build_line
 
 ROWS = 1_000_000
 MIB = 1 << 20

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from machine import VENV, Machine, say
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 import cron_reader
 
 SPOOL = "/var/spool/cron/crontabs"

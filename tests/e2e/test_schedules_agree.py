@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dbbasic_queue.schedule import Schedule
+from dbbasic_queue.schedule.schedule import Schedule
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)  # a leap year
 END = datetime(2025, 1, 1, tzinfo=UTC)

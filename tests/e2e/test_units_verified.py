@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_units import PROFILES, TOML, load, with_worker
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+from specimens import PROFILES, TOML, load, with_worker
 
-from dbbasic_queue.unit_checks import unit_faults
-from dbbasic_queue.units import units
+from dbbasic_queue.systemd.units import units
+from dbbasic_queue.systemd.verify import unit_faults
 
 LIMITS = {"isolated": 0.5, "network": 1.5, "compat": 2.0}
 ODD = "/srv/odd %n $HOME ${HOME} \\x41 \"q\" 'r' ; # é [x]*?/y"

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dbbasic_queue import Queue, current_job, store
+from dbbasic_queue import Queue, current_job
+from dbbasic_queue.table import table as store
 
 from . import child
 from .history import History

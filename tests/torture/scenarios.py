@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dbbasic_queue import Queue, current_job, directory_watch, store
-from dbbasic_queue.agenda import Agenda
-from dbbasic_queue.edit import hand_out, take_back
-from dbbasic_queue.interrupts import PutBack
-from dbbasic_queue.tsv import HEADER
+from dbbasic_queue import Queue, current_job
+from dbbasic_queue.engines.tsv.edit import hand_out, take_back
+from dbbasic_queue.engines.tsv.waiting import WaitingList
+from dbbasic_queue.table import directory_watch
+from dbbasic_queue.table import table as store
+from dbbasic_queue.table.line import HEADER
+from dbbasic_queue.worker.signals import PutBack
 
 NOW = 1_700_000_000
 TABLE = "data/queue.tsv"  # below the root of a case
@@ -270,7 +272,7 @@ def two_lines(stage: Stage) -> None:
 
 def _orphans(stage: Stage) -> None:
     names = stage.fill(4)
-    agenda = Agenda(stage.queue.table)
+    agenda = WaitingList(stage.queue.table)
     for _ in names[:2]:
         stage.queue.turn(agenda)  # this process ends without finishing them
     stage.append(stage.line("orphan-1", "processing", 1), stage.line("orphan-3", "processing", 3))

@@ -1,0 +1,1 @@
+"""Would this config work here?"""

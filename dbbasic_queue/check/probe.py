@@ -1,0 +1,172 @@
+"""Importing the handlers as a worker would: by its interpreter, user, folder and environment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.environment_file import parse_environment_file
+from ..config.sections import Config
+from ..install import entries as commands
+from ..support.account import Account
+from ..support.durations import format_duration
+from ..version import VERSION
+from .finding import Finding, fault, warning
+
+WHERE = "[worker].handlers"
+# Runs under the configured interpreter, whose version and packages are not known beforehand. What
+# the application prints at its import goes to standard error; the answer alone to standard output.
+PROGRAM = """
+import importlib, json, os, sys, traceback
+answer = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+found = {"python": sys.version.split()[0]}
+sys.path[:0] = sys.argv[2:]
+try:
+    import dbbasic_queue
+    found["library"] = getattr(dbbasic_queue, "__version__", "without a version")
+except BaseException as error:
+    found["library_error"] = "%s: %s" % (type(error).__name__, error)
+module, _, attribute = sys.argv[1].partition(":")
+sys.path.insert(0, os.getcwd())
+try:
+    value = importlib.import_module(module)
+    for part in attribute.split("."):
+        value = getattr(value, part)
+    if hasattr(value, "get") and hasattr(value, "keys"):
+        found["types"] = [str(key) for key in value.keys()]
+        found["no_types"] = [repr(key) for key in value.keys() if not isinstance(key, str)]
+        found["no_handlers"] = [str(key) for key in value.keys() if not callable(value.get(key))]
+    else:
+        found["error"] = "is a %s, not a dict of type -> callable" % type(value).__name__
+except BaseException as error:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if "importlib" not in frame.filename and frame.filename != "<string>"]
+    place = " (%s, line %s)" % (frames[-1].filename, frames[-1].lineno) if frames else ""
+    found["error"] = "cannot be imported: %s: %s%s" % (type(error).__name__, error, place)
+json.dump(found, answer)
+answer.flush()
+os._exit(0)
+"""
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What was found: the job types that there are handlers for."""
+
+    types: frozenset[str]
+
+
+def probe(
+    config: Config, account: Account, timeout: float
+) -> tuple[Handlers | None, list[Finding]]:
+    """Import the handlers in a process of the user `account`, for at most `timeout` seconds.
+
+    Returns the handlers, None if they cannot be had, and what is wrong with them. That the
+    interpreter and the folder are within the user's reach is for `access` to have found out.
+    """
+    environment, findings = _environment(config, account)
+    try:
+        process = subprocess.Popen(
+            [config.worker.python, "-B", "-c", PROGRAM, config.worker.handlers, *_library()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=commands.directory(config),
+            env=environment,
+            start_new_session=True,
+            **_identity(account),
+        )
+    except OSError as error:
+        said = f"{account.name} cannot start {config.worker.python}: {error.strerror}"
+        return None, [*findings, fault("[worker].python", said)]
+    output, errors, in_time = _await(process, timeout)
+    if not in_time:
+        said = (
+            f"importing {config.worker.handlers} took longer than {format_duration(int(timeout))}"
+        )
+        return None, [*findings, fault(WHERE, said)]
+    try:
+        answer = json.loads(output)
+    except ValueError:
+        said = f"{config.worker.python} ended with {process.returncode}: {_last_line(errors)}"
+        return None, [*findings, fault("[worker].python", said)]
+    handlers, found = _judge(config, answer)
+    return handlers, findings + found
+
+
+def _judge(config: Config, answer: dict[str, Any]) -> tuple[Handlers | None, list[Finding]]:
+    name, python = config.worker.handlers, config.worker.python
+    found = []
+    if "library_error" in answer:
+        said = f"{python} cannot import dbbasic_queue: {answer['library_error']}; "
+        found.append(fault("[worker].python", said + f"{python} -m pip install dbbasic-queue"))
+    elif answer["library"] != VERSION:
+        said = f"{python} has dbbasic_queue {answer['library']}, this is {VERSION}"
+        found.append(warning("[worker].python", said))
+    if "error" in answer:
+        with_what = f"with Python {answer['python']} in {commands.directory(config)}"
+        return None, [*found, fault(WHERE, f"{name} {answer['error']}; {with_what}")]
+    if not answer["types"]:
+        found.append(warning(WHERE, f"{name} is empty: every job would fail"))
+    for key in answer["no_types"]:
+        found.append(fault(WHERE, f"{name} has the key {key}, which is no string"))
+    for key in answer["no_handlers"]:
+        found.append(fault(WHERE, f"{name}[{key!r}] cannot be called"))
+    return Handlers(frozenset(answer["types"])), found
+
+
+def _environment(config: Config, account: Account) -> tuple[dict[str, str], list[Finding]]:
+    """What the entries set, and what cron and systemd give every program."""
+    given = {
+        "HOME": str(account.home),
+        "LOGNAME": account.name,
+        "USER": account.name,
+        "SHELL": "/bin/sh",
+        **commands.environment(config),
+    }
+    file = config.worker.environment_file
+    if file is None:
+        return given, []
+    try:
+        return {**given, **parse_environment_file(file.read_bytes())}, []
+    except OSError:
+        return given, []  # `access` tells who cannot read it
+    except ValueError as error:
+        return given, [fault("[worker].environment_file", f"{file}: {error}")]
+
+
+def _library() -> list[str]:
+    """Where the entries have the library from, if the interpreter does not find it by itself."""
+    folder = commands.private_folder()
+    return [str(folder)] if folder else []
+
+
+def _identity(account: Account) -> dict[str, Any]:
+    if account.is_me:
+        return {}
+    return {"user": account.uid, "group": account.gid, "extra_groups": list(account.groups)}
+
+
+def _await(process: subprocess.Popen[bytes], timeout: float) -> tuple[bytes, bytes, bool]:
+    """Output and errors, and whether it ended in time; whatever it has started is killed."""
+    for seconds in (timeout, 5):  # the second time for what it leaves when it is killed
+        try:
+            output, errors = process.communicate(timeout=seconds)
+            return output, errors, seconds == timeout
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return b"", b"", False
+
+
+def _last_line(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")

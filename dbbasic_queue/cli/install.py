@@ -1,0 +1,350 @@
+"""The commands `dbq-install-cron`, `dbq-install-systemd` and `dbq-install-logrotate`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import pwd
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ..config import sections as configs
+from ..cron.target import CrontabTarget, CronTarget
+from ..errors import InstallError, QueueError
+from ..install.logrotate import LogrotateTarget
+from ..install.manifest import (
+    double_scheduled,
+    likely_sites,
+    load_manifest,
+    removal_command,
+)
+from ..install.status import Status, survey
+from ..install.target import (
+    Plan,
+    Site,
+    Target,
+    apply,
+    diff,
+    former_names,
+    plan_apply,
+    remove,
+)
+from ..systemd.target import SystemdTarget
+
+OK, DIFFERS, TROUBLE = 0, 1, 2
+_VERBS = {
+    "print": "print what would be installed",
+    "diff": "print a unified diff from what is installed to what would be",
+    "check": "as --diff, but silent",
+    "remove": "remove exactly what was installed",
+    "status": "what is installed, next and last runs, running jobs",
+}
+
+
+@dataclass(frozen=True)
+class _Tool:
+    """One of the three commands."""
+
+    name: str
+    summary: str
+    target: Callable[[Site], Target]
+    user_help: str | None = None
+
+
+def cron(arguments: Sequence[str] | None = None) -> int:
+    """`dbq-install-cron`: returns the exit code."""
+    return _main(
+        _Tool(
+            "dbq-install-cron",
+            "Schedule all that a dbq.toml names (worker, recurring jobs, prune, health) by cron.",
+            lambda site: CrontabTarget(site) if site.user else CronTarget(site),
+            "a block in the crontab of NAME (yours, if not given); other lines stay as they are",
+        ),
+        arguments,
+    )
+
+
+def systemd(arguments: Sequence[str] | None = None) -> int:
+    """`dbq-install-systemd`: returns the exit code."""
+    return _main(
+        _Tool(
+            "dbq-install-systemd",
+            "Schedule all that a dbq.toml names (worker, recurring, prune, health) by systemd.",
+            SystemdTarget,
+            "units for the own service manager of NAME (yours, if not given)",
+        ),
+        arguments,
+    )
+
+
+def logrotate(arguments: Sequence[str] | None = None) -> int:
+    """`dbq-install-logrotate`: returns the exit code."""
+    summary = "Rotate the log of a dbq.toml by logrotate."
+    return _main(_Tool("dbq-install-logrotate", summary, LogrotateTarget), arguments)
+
+
+def _main(tool: _Tool, arguments: Sequence[str] | None) -> int:
+    options = _parser(tool).parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a path may hold bytes that are no UTF-8
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(tool, options)
+    except QueueError as error:
+        print(f"{tool.name}: {error}", file=sys.stderr)
+        return TROUBLE
+
+
+def _parser(tool: _Tool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=tool.name,
+        description=f"{tool.summary}\nWithout a verb: install, or bring up to date.",
+        epilog=_epilog(tool),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verbs = parser.add_argument_group("verbs (default: apply)").add_mutually_exclusive_group()
+    for verb, what in _VERBS.items():
+        verbs.add_argument(f"--{verb}", dest="verb", action="store_const", const=verb, help=what)
+    parser.set_defaults(verb="apply")
+    where = parser.add_argument_group("where")
+    whose = where.add_mutually_exclusive_group()
+    if tool.user_help:
+        whose.add_argument("--user", nargs="?", const="", metavar="NAME", help=tool.user_help)
+    whose.add_argument(
+        "--system", action="store_true", help="the whole machine (default for root and --root)"
+    )
+    where.add_argument("--root", metavar="DIR", help="write below DIR and activate nothing")
+    parser.add_argument(
+        "--config", metavar="PATH", help="the config (default: $DBQ_CONFIG, else ./dbq.toml)"
+    )
+    parser.add_argument(
+        "--name", help="with --remove and --status: the config's name, if it is gone"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite or remove what was edited by hand"
+    )
+    parser.add_argument("--json", action="store_true", help="what was done or found, as JSON")
+    return parser
+
+
+def _epilog(tool: _Tool) -> str:
+    return f"""\
+A second run writes nothing. What somebody edited by hand is shown and left alone without --force.
+
+examples:
+  {tool.name} --config /etc/myapp/dbq.toml --diff
+  {tool.name} --config /etc/myapp/dbq.toml
+  {tool.name} --status --name myapp
+  {tool.name} --remove --name myapp
+
+exit status:
+  0  done; --check and --diff: as the config says; --status: something is installed
+  1  --check and --diff: not as the config says; --status: nothing is installed
+  2  trouble: a fault in the config, an edited file, no permission; nothing was changed unless
+     the message says so"""
+
+
+# --- One run ------------------------------------------------------------------------------------
+
+
+def _run(tool: _Tool, options: argparse.Namespace) -> int:
+    if options.name and options.verb not in ("remove", "status"):
+        raise InstallError("--name goes with --remove and --status; the config has its own name")
+    site = _site(options)
+    if options.verb in ("apply", "remove"):
+        _need_permission(site)
+    if options.verb in ("remove", "status"):
+        return _by_name(tool, options, site)
+    config = _config(options, site)
+    if _is_other(site):
+        tool.target(site).render(config)  # what it loads, the other user may be unable to read
+        _become(site)
+    target = tool.target(site)
+    if options.verb == "print":
+        for file in target.render(config):
+            sys.stdout.buffer.write(file.text)
+        return OK
+    if options.verb in ("diff", "check"):
+        return _compare(target, config, options)
+    return _apply(target, config, options)
+
+
+def _compare(target: Target, config: configs.Config, options: argparse.Namespace) -> int:
+    plan = plan_apply(target, config)
+    if options.verb == "diff":
+        print(diff(plan), end="")
+        if plan.unlisted and not plan.work:
+            print(f"{plan.name}: the files are as they should be, the manifest is not")
+        for sentence in plan.inactive:
+            print(sentence)
+    return OK if plan.in_sync else DIFFERS
+
+
+def _apply(target: Target, config: configs.Config, options: argparse.Namespace) -> int:
+    plan = apply(target, config, force=options.force)
+    notes = [*target.notes(config), *_neighbours(target, config)]
+    _report(plan, notes, options.json, "installed already as the config says; nothing was written")
+    return OK
+
+
+def _by_name(tool: _Tool, options: argparse.Namespace, site: Site) -> int:
+    name = options.name or _config(options, site).name
+    if _is_other(site):
+        _become(site)
+    target = tool.target(site)
+    if options.verb == "remove":
+        plan = remove(target, name, force=options.force)
+        _report(plan, [], options.json, "not installed; nothing was changed")
+        return OK
+    status = survey(target, name, _installed_config(target, name))
+    _show(status, name, options.json)
+    return OK if status else DIFFERS
+
+
+def _installed_config(target: Target, name: str) -> configs.Config | None:
+    """The config that an installation was made from, if it is still there and sound."""
+    manifest = load_manifest(target.site, name, target.kind)
+    if manifest is None:
+        return None
+    try:
+        return _load(target.site.below(Path(manifest.config)), target.site)
+    except QueueError:
+        return None
+
+
+# --- Where and as whom --------------------------------------------------------------------------
+
+
+def _config(options: argparse.Namespace, site: Site) -> configs.Config:
+    return _load(options.config or os.environ.get("DBQ_CONFIG") or "dbq.toml", site)
+
+
+def _load(path: str | Path, site: Site) -> configs.Config:
+    """The config; one that lies below `--root` has the path that it will have in that system."""
+    absolute = Path(os.path.abspath(path))
+    if site.live or not absolute.is_relative_to(site.root):
+        return configs.load(path)
+    configs.load(path)  # whose faults are told with the path as it was given
+    return configs.parse(absolute.read_text("utf-8"), "/" / absolute.relative_to(site.root))
+
+
+def _site(options: argparse.Namespace) -> Site:
+    user = getattr(options, "user", None)
+    root = Path(os.path.abspath(options.root)) if options.root is not None else Path("/")
+    if not root.is_dir():
+        raise InstallError(f"--root {options.root}: there is no such folder")
+    if user is None and not options.system and hasattr(options, "user"):
+        user = "" if options.root is None and os.geteuid() != 0 else None
+    if user is None:
+        return Site(root=root)
+    return Site(user or _own_name(), root)
+
+
+def _own_name() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _is_other(site: Site) -> bool:
+    return site.live and site.user is not None and site.user != _own_name()
+
+
+def _need_permission(site: Site) -> None:
+    if os.geteuid() == 0 or not site.live:
+        return
+    if site.user is None:
+        raise InstallError("a system installation needs root; or use --user, if there is one")
+    if _is_other(site):
+        raise InstallError(f"only root may install for another user ({site.user})")
+
+
+def _become(site: Site) -> None:
+    """Be the user whose site it is from here on: root writes nothing into a user's folders."""
+    if os.geteuid() != 0:
+        raise InstallError(f"only root may look after another user ({site.user})")
+    site.home_folder()
+    entry = pwd.getpwnam(str(site.user))
+    os.initgroups(entry.pw_name, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+    runtime = f"/run/user/{entry.pw_uid}"
+    os.environ.update(
+        HOME=entry.pw_dir, USER=entry.pw_name, LOGNAME=entry.pw_name, XDG_RUNTIME_DIR=runtime
+    )
+    os.environ["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={runtime}/bus"
+    for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
+        os.environ.pop(variable, None)
+    os.chdir("/")
+
+
+def _neighbours(target: Target, config: configs.Config) -> list[str]:
+    """Other installations that a person should know of: double scheduling, a former name."""
+    site = target.site
+    sites = [*likely_sites(config.worker.user, site.root), site]
+    found = [] if target.kind == "logrotate" else double_scheduled(config.name, sites)
+    with contextlib.suppress(InstallError):  # a link out of --root: nobody can tell from here
+        if not site.below(Path(config.worker.python)).exists():
+            found.append(f"there is no interpreter {config.worker.python} ([worker].python) yet")
+    for name in former_names(config, target):
+        undo = removal_command(site, name, target.kind)
+        found.append(f"this config was installed as {name} before, and still is; remove it: {undo}")
+    return found
+
+
+# --- What is printed ----------------------------------------------------------------------------
+
+
+def _report(plan: Plan, notes: Sequence[str], as_json: bool, idle: str) -> None:
+    if as_json:
+        changes = [{"path": str(c.path), "action": c.action} for c in plan.work]
+        record = {"name": plan.name, "kind": plan.kind, "changes": changes, "notes": list(notes)}
+        print(json.dumps(record, indent=2))
+        return
+    for change in plan.work:
+        print(f"{change.action}d {change.path!s}")
+    if not plan.work:
+        print(f"{plan.name}: {'activated' if plan.inactive else idle}")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _show(status: Status | None, name: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(dataclasses.asdict(status) if status else None, indent=2, default=str))
+        return
+    if status is None:
+        print(f"{name}: not installed")
+        return
+    print(f"{status.name}, by {status.kind}, from {status.config}")
+    for path, state in status.files.items():
+        print(f"  {path}: {state}")
+    rows = [("what", "schedule", "next run", "last run", "")]
+    for entry in status.entries:
+        when = (_time(entry.next_run), _time(entry.last_run))
+        rows.append((entry.label, entry.schedule, *when, entry.note))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    print()
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  " + "  ".join(cells).rstrip())
+    if status.running is None:
+        print("\nrunning now: not known, the config cannot be read")
+        return
+    print(f"\nrunning now: {'nothing' if not status.running else ''}")
+    for sentence in status.running:
+        print(f"  {sentence}")
+
+
+def _time(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else "-"
+
+
+if __name__ == "__main__":
+    sys.exit({"cron": cron, "systemd": systemd, "logrotate": logrotate}[sys.argv[1]](sys.argv[2:]))

@@ -1,0 +1,225 @@
+"""The command `dbq work`: the worker, from the arguments and the config."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..log import JsonFormatter, TextFormatter
+from ..queue import Queue
+from ..worker.loop import Handlers, Options, Summary, work
+from ..worker.signals import StopSignals
+from .common import (
+    DONE,
+    WRONG,
+    UsageError,
+    add_command,
+    config_of,
+    count,
+    duration,
+    positive,
+    queue_of,
+)
+
+if TYPE_CHECKING:
+    from ..config.sections import Config
+
+log = logging.getLogger("dbbasic_queue")
+
+
+def add_work(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "work",
+        _work,
+        "run the jobs that are due, and exit",
+        "dbq work myapp.jobs:HANDLERS\n"
+        "dbq work --config /etc/myapp/dbq.toml\n"
+        "dbq work myapp.jobs:HANDLERS --linger 50s --concurrency 4\n"
+        "dbq work myapp.jobs:HANDLERS --types send_mail,report --timeout 10min",
+    )
+    parser.add_argument(
+        "handlers",
+        metavar="MODULE:ATTR",
+        nargs="?",
+        help="a dict of type -> callable, importable from the working directory (the config's)",
+    )
+    parser.add_argument("--types", metavar="A,B", help="take only jobs of these types")
+    parser.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=positive,
+        help="so many processes, together with other runs that say so (one if not given)",
+    )
+    parser.add_argument("--linger", metavar="TIME", help="keep waiting for new work")
+    parser.add_argument("--limit", metavar="N", type=count, help="take at most N jobs")
+    parser.add_argument("--max-seconds", metavar="N", type=float, help="take no more after that")
+    parser.add_argument("--timeout", metavar="TIME", help="that a job may run")
+    parser.add_argument("--max-attempts", metavar="N", type=positive, help="tries in all (3)")
+    parser.add_argument(
+        "--durability",
+        choices=("full", "normal"),
+        help="full: what is done survives a power cut; normal: a crash of processes",
+    )
+    parser.add_argument(
+        "--skip-unknown", action="store_true", help="leave jobs without a handler to others"
+    )
+    parser.add_argument("--log-file", metavar="PATH", help="log there, not on standard error")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of the log (text)"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="log only what goes wrong")
+
+
+def _work(args: argparse.Namespace) -> int:
+    config = config_of(args)
+    _set_up_log(args, config)
+    handlers = _load_handlers(args, config)
+    options = _options(args, config)
+    queue = queue_of(args, config, must_exist=False)
+    if config is not None and any(job.catch_up for job in config.recurring):
+        from ..schedule.recurring import catch_up
+
+        catch_up(config, queue, queue.now())
+    summary, failed = _run(queue, handlers, options, _concurrency(args, config))
+    _log_summary(summary)
+    return WRONG if failed else DONE
+
+
+def _options(args: argparse.Namespace, config: Config | None) -> Options:
+    """What the arguments say, what the config says where they are silent, the defaults."""
+    worker = config.worker if config else None
+    linger = worker.linger if worker else 0
+    timeout = worker.timeout if worker else None
+    try:
+        return Options(
+            max_attempts=args.max_attempts or (worker.max_attempts if worker else 3),
+            types=args.types.split(",") if args.types else None,
+            limit=args.limit,
+            max_seconds=args.max_seconds,
+            linger=linger if args.linger is None else duration(args.linger),
+            timeout=timeout if args.timeout is None else duration(args.timeout),
+            unknown="skip" if args.skip_unknown else "fail",
+        ).check()
+    except ValueError as error:
+        raise UsageError(f"work: {error}") from None
+
+
+def _concurrency(args: argparse.Namespace, config: Config | None) -> int | None:
+    """How many processes at most, those of other runs counted; None: this one, whoever works."""
+    if args.concurrency is not None:
+        return int(args.concurrency)
+    return config.worker.concurrency if config else None
+
+
+def _run(
+    queue: Queue, handlers: Handlers, options: Options, count: int | None
+) -> tuple[Summary, int]:
+    """Work in one process or several; returns what was done, and how many processes failed."""
+    if count is None:
+        return work(queue, handlers, options), 0
+    if count == 1:
+        return _work_in_slot(queue, handlers, options, count), 0
+    from ..worker.loop import rescue
+    from ..worker.processes import (
+        WorkerProcesses,  # not needed by a single worker, which should start fast
+    )
+
+    def child(number: int, signals: StopSignals) -> Summary:
+        return _work_in_slot(queue, handlers, options.share(number, count), count, signals)
+
+    crew = WorkerProcesses(count, child)
+    summary, failed = crew.run()
+    if crew.killed:
+        summary.add(rescue(queue, options))
+    return summary, failed
+
+
+def _work_in_slot(
+    queue: Queue,
+    handlers: Handlers,
+    options: Options,
+    count: int,
+    signals: StopSignals | None = None,
+) -> Summary:
+    with queue.table.writing():  # which makes the folder and the table when missing
+        slot = queue.claims.take_slot(count)
+    if slot is None:
+        log.info("%d at work already: nothing to do for this one", count)
+        return Summary()
+    return work(queue, handlers, options, signals)
+
+
+def _log_summary(summary: Summary) -> None:
+    if summary.attempts or summary.rescued:
+        log.info(
+            "done: %d completed, %d to be retried, %d failed, %d rescued",
+            summary.completed,
+            summary.retried,
+            summary.failed,
+            summary.rescued,
+            extra={"event": "done"},
+        )
+
+
+def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:
+    """Log to --log-file, the config's, or standard error."""
+    path: str | Path | None = args.log_file
+    if path is None and config is not None and config.log is not None:
+        path = config.log.file
+    handler: logging.Handler = logging.StreamHandler()
+    if path is not None:
+        from logging.handlers import WatchedFileHandler  # slow to import, and not always needed
+
+        # Opens the file anew when logrotate has renamed it, which then needs to tell nobody.
+        handler = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(JsonFormatter() if args.log_format == "json" else TextFormatter())
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if args.quiet else logging.INFO)
+    log.propagate = False
+
+
+def _load_handlers(args: argparse.Namespace, config: Config | None) -> Handlers:
+    name = args.handlers or (config.worker.handlers if config else None)
+    if name is None:
+        raise UsageError("work: name the handlers, such as myapp.jobs:HANDLERS, or a --config")
+    folder = os.getcwd()
+    if config is not None and not args.handlers:
+        from ..install.entries import directory, environment
+
+        folder = str(directory(config))
+        for variable, value in environment(config).items():
+            os.environ.setdefault(variable, value)
+    return _import_handlers(name, folder)
+
+
+def _import_handlers(name: str, folder: str) -> Handlers:
+    module_name, _, attribute = name.partition(":")
+    if not (module_name and attribute):
+        raise UsageError(f"{name}: must be MODULE:ATTRIBUTE, such as myapp.jobs:HANDLERS")
+    sys.path.insert(0, folder)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise UsageError(f"cannot load {name}: {_where(error)}") from error
+    if not hasattr(found, "get") or not hasattr(found, "keys"):
+        raise UsageError(f"{name} is {type(found).__name__}, not a dict of type -> callable")
+    handlers: Handlers = found
+    return handlers
+
+
+def _where(error: Exception) -> str:
+    """What went wrong, and at which line of the application."""
+    frames: Iterable[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "importlib" not in f.filename and f.filename != __file__]
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"

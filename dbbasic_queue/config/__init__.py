@@ -1,0 +1,1 @@
+"""What `dbq.toml` says."""

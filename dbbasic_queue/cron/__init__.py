@@ -1,0 +1,1 @@
+"""Crontab entries, from the templates in cron/."""

@@ -1,0 +1,1 @@
+"""What keeps the jobs: each engine is a module or a folder here."""

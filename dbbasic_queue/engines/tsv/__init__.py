@@ -1,0 +1,1 @@
+"""The engine that keeps the jobs in one TSV file."""

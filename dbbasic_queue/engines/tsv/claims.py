@@ -1,0 +1,200 @@
+"""Who is running what: kernel locks, not clocks.
+
+Theory of operation
+-------------------
+A worker that runs a job holds a lock on one byte of `queue.claims`, chosen by the job's id. The
+kernel drops it the instant the process dies, however it dies, and after a reboot there is none.
+So a job that runs for ten hours is never taken for dead, and one whose worker was killed is seen
+at once. All of it happens under the table's lock; the claim outlives that lock.
+
+The locks are *open file description* locks (fcntl(2), F_OFD_SETLK). The traditional ones have a
+trap that a job queue steps into: when a process closes any descriptor of the file, all its locks
+are gone, so a handler that backs up or checksums the folder would give its own job away. These
+have their own: a forked child shares them. The child's copy is closed as soon as it is born.
+Where the kernel has none (not Linux), the traditional ones serve, and the trap is back.
+
+The file's modification time is the time of the last worker run. Its text is a note to whoever
+wonders what it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import threading
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from ...errors import StorageError
+from ...support.files import open_sibling
+from ...table.handle import identity
+
+NOTE: Final = (
+    b"Locks of running jobs live on bytes of this file; its time is that of the last worker run.\n"
+    b"Do not delete it while workers run: their jobs would look abandoned and be run again.\n"
+)
+
+_SETLK: Final[int] = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
+_GETLK: Final[int] = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
+# struct flock: type, whence, start, len, pid; "0q" pads the end as the C compiler does.
+_FLOCK: Final = struct.Struct("@hhqqi0q")
+_JOBS: Final = 1 << 61  # the bytes from here on are jobs, those below are worker slots
+
+
+def _byte_of(job_id: bytes) -> int:
+    """Two jobs that fall on one byte are never run at the same time, which does no harm."""
+    try:
+        number = int(job_id, 16)  # as our own ids are
+    except ValueError:
+        number = int.from_bytes(blake2b(job_id, digest_size=8).digest(), "big")
+    return _JOBS | number & (_JOBS - 1)
+
+
+class Claims:
+    """The claims of one process on the jobs of one table.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> claims = Claims(folder / "queue.claims", folder / "queue.tsv")
+    >>> claim = claims.take(b"a1")
+    >>> claims.take(b"a1") is None, claims.is_held(b"a1")
+    (True, True)
+    >>> claims.release(claim); claims.is_held(b"a1")
+    False
+    """
+
+    def __init__(self, path: Path, table: Path) -> None:
+        self.path = path
+        self._table = table  # whose mode the file takes on
+        self._mutex = threading.RLock()
+        self._fd = -1
+        self._writable = False
+        self._identity = (0, 0)  # of the open file
+        self._mine: set[int] = set()  # a process's own locks do not exclude its threads
+
+    def __del__(self) -> None:
+        if self._fd >= 0 and not self._mine:  # a claim lasts as long as the process
+            os.close(self._fd)
+
+    def take(self, job_id: bytes) -> int | None:
+        """Claim a job; None when it is claimed already, by this process or another.
+
+        Raises `StorageError`.
+        """
+        byte = _byte_of(job_id)
+        return byte if self._lock(byte) else None
+
+    def release(self, claim: int) -> None:
+        """Give back what `take` returned. Harmless in a child that has forked since."""
+        with self._mutex:
+            if claim in self._mine:
+                self._mine.discard(claim)
+                fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, claim, 1, 0))
+
+    def is_held(self, job_id: bytes) -> bool:
+        """Whether any process holds a claim on this job. Needs read permission only."""
+        byte = _byte_of(job_id)
+        with self._mutex:
+            if byte in self._mine:
+                return True
+            self._let_go_of_deleted()
+            if not self._open(writable=False):
+                return False
+            answer = fcntl.fcntl(self._fd, _GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
+            return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+    def take_slot(self, count: int) -> int | None:
+        """Take one of `count` worker slots, held until `release_slot` or the process ends.
+
+        Returns its number, or None when all are taken.
+        """
+        return next((slot for slot in range(count) if self._lock(slot)), None)
+
+    def release_slot(self, slot: int) -> None:
+        """Give a worker slot back."""
+        self.release(slot)
+
+    def mark_run(self) -> None:
+        """Note that a worker is at work now: the dead man's switch of the health check."""
+        with self._mutex:
+            self._let_go_of_deleted()
+            self._open(writable=True)
+            os.utime(self._fd)
+
+    def _let_go_of_deleted(self) -> None:
+        """Close a file that was deleted or moved away, unless it holds claims: a new one counts."""
+        if self._fd >= 0 and not self._mine and not self._is_current():
+            self.close()
+
+    def last_run(self) -> float | None:
+        """When a worker was last at work, in Unix seconds; None when none ever was."""
+        try:
+            return os.stat(self.path).st_mtime
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """Close the file, which drops this process's claims."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+        self._writable = False
+        self._mine.clear()
+
+    def after_fork(self) -> None:
+        """Let go in a forked child of what it shares with its parent, which keeps its claims."""
+        self._mutex = threading.RLock()  # a thread of the parent may have held it
+        self.close()
+
+    def _lock(self, byte: int) -> bool:
+        with self._mutex:
+            if byte in self._mine:
+                return False
+            if not self._writable:
+                self._open(writable=True)
+            try:
+                fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    return False
+                raise self._refused(error) from error
+            self._mine.add(byte)
+            return True
+
+    def _open(self, *, writable: bool) -> bool:
+        """See that the file is open; False when it is not there and need not be."""
+        if self._fd >= 0 and (self._writable or not writable):
+            return True
+        self.close()
+        try:
+            if writable:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._fd = open_sibling(self.path, self._table)
+            else:
+                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not writable:
+                return False
+            raise self._refused(error) from error
+        status = os.fstat(self._fd)
+        self._identity = identity(status)
+        self._writable = writable
+        if writable and status.st_size == 0:
+            with suppress(OSError):  # a full disk
+                os.pwrite(self._fd, NOTE, 0)
+        return True
+
+    def _is_current(self) -> bool:
+        try:
+            return identity(os.stat(self.path)) == self._identity
+        except OSError:
+            return False
+
+    def _refused(self, error: OSError) -> StorageError:
+        return StorageError(
+            error.errno or errno.EIO, f"cannot claim jobs in {self.path}: {error.strerror}"
+        )

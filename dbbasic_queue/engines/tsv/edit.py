@@ -1,0 +1,549 @@
+"""Editing the table in an editor of one's own, while producers and workers go on.
+
+Theory of operation
+-------------------
+A person gets a copy of the table, without padding and dead lines, and no lock is held while they
+think. What came back is compared with what was handed out, as two bags of lines, so that order,
+blank lines, line ends and white space at the end of a line do not matter: only lines that are gone
+and lines that are new. Those of one id are a changed job, the others a removed or an added one.
+
+This difference, not the text, is applied, under one exclusive lock: each job that is changed or
+removed has to stand in the table as it was handed out, else nothing is written at all. What others
+appended or changed meanwhile is not part of the difference, and stays.
+
+The table is written anew as a whole and renamed over the old one (store.py), so that a crash leaves
+the one or the other. After a line that is changed or gone a dead one fills up the sector, so that
+all other rows stay in theirs without being looked at.
+
+The copy lies beside the table, mode 0600, and not in $TMPDIR: payloads stay behind the folder's
+permissions, as do the swap and backup files that editors make. Whoever may not write there could
+not put a new table there either, and is told so before they begin.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ... import intake
+from ...errors import EditRefused, InvalidJob, QueueError, StorageError
+from ...job import PENDING, PROCESSING
+from ...support.files import write_all
+from ...table.line import (
+    ERROR_LIMIT,
+    HEADER,
+    SECTOR,
+    Row,
+    build_head,
+    explain,
+    new_line,
+    parse_line,
+    result_text,
+    safe_error,
+)
+from ...table.scan import ids_in, lines_in
+from ...table.table import Store
+from .engine import Ledger
+
+log = logging.getLogger("dbbasic_queue")
+
+EDITORS: Final = ("editor", "nano", "vi")  # tried in this order, if nobody says which
+
+
+class Changes(NamedTuple):
+    """How many lines an edit has changed, removed and added."""
+
+    changed: int
+    removed: int
+    added: int
+
+
+class _Difference(NamedTuple):
+    """What a person did to the text."""
+
+    old: dict[bytes, Row]  # jobs that did not come back as they were, by id
+    new: dict[bytes, Row]  # what came back of them, and jobs that were not there
+    lines: dict[bytes, int]  # id -> number of the line, of `new` at least
+    others: Counter[bytes]  # lines that are no rows and did not come back
+    faults: list[str]
+
+
+def editor(environment: Mapping[str, str]) -> list[str]:
+    """The words of the command that edits a file, whose name is to be put after them.
+
+    Args:
+        environment: `$VISUAL` and `$EDITOR` are taken apart as a shell does it.
+
+    Raises `ValueError`, in words for a person.
+
+    >>> editor({"EDITOR": "sed -i 's/a b/c/'"})
+    ['sed', '-i', 's/a b/c/']
+    """
+    path = environment.get("PATH")
+    for name in ("VISUAL", "EDITOR"):
+        try:
+            words = shlex.split(environment.get(name, ""))
+        except ValueError as error:
+            raise ValueError(f"${name} {environment[name]!r}: {error}") from None
+        if words:
+            if shutil.which(words[0], path=path) is None:
+                raise ValueError(f"${name}: there is no program {words[0]}")
+            return words
+    for name in EDITORS:
+        if shutil.which(name, path=path):
+            return [name]
+    raise ValueError(f"there is no editor (tried {', '.join(EDITORS)}): set $VISUAL or $EDITOR")
+
+
+def edit(ledger: Ledger, command: Sequence[str]) -> Changes:
+    """Have the jobs edited by a command, and put what it has changed into the table.
+
+    Args:
+        ledger: the queue; its table has to be there.
+        command: the words of the editor's command, as `editor` returns them.
+
+    Raises:
+        EditRefused: nothing was written; the message says why, one reason a line.
+        StorageError: the disk refused.
+
+    The notes of either (PEP 678) tell where the edited text is kept, if there is any. Call it in
+    the main thread: the keys that end a program are the editor's meanwhile.
+
+    >>> import tempfile
+    >>> ledger = Ledger(tempfile.mkdtemp() + "/queue.tsv")
+    >>> _ = ledger.enqueue("mail", {"to": "Zoe"}, job_id="a1")
+    >>> edit(ledger, ["sed", "-i", "s/Zoe/Ben/"])
+    Changes(changed=1, removed=0, added=0)
+    >>> ledger.get_job("a1")["payload"]
+    {'to': 'Ben'}
+    """
+    before = hand_out(ledger)
+    path = _write_out(ledger.table, before)
+    try:
+        _run(command, path)
+        changes = take_back(ledger, before, _read(path), str(path))
+    except QueueError as error:
+        if isinstance(error, EditRefused):
+            error.add_note("nothing was changed")
+        if _is_worth_keeping(path, before):
+            error.add_note(f"the edited text is kept in {path}")
+        else:
+            path.unlink(missing_ok=True)
+        raise
+    path.unlink(missing_ok=True)
+    return changes
+
+
+# -- the editor ------------------------------------------------------------------------------------
+
+
+def _write_out(table: Store, text: bytes) -> Path:
+    """Write the text into a new file beside the table that nobody else may read."""
+    name = f".{table.data_file.stem}.{os.urandom(6).hex()}.edit.tsv"
+    path = table.data_file.with_name(name)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(fd, text)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(path)
+        raise StorageError(
+            error.errno,
+            f"cannot write in {path.parent}, where the edited table will be: {error.strerror}",
+        ) from error
+    return path
+
+
+def _run(command: Sequence[str], path: Path) -> None:
+    """Let the editor have the file; raises `EditRefused` unless it ends well."""
+    try:
+        with _keys_left_to_the_editor():
+            code = subprocess.run([*command, str(path)], check=False).returncode
+    except OSError as error:
+        raise EditRefused(f"cannot start {command[0]}: {error.strerror}") from error
+    if code:
+        how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
+        raise EditRefused(f"{command[0]} {how}")
+
+
+@contextmanager
+def _keys_left_to_the_editor() -> Iterator[None]:
+    """Ctrl-C and Ctrl-\\ reach every program of the terminal; here they are for the editor only."""
+    # A function, not SIG_IGN, which the editor would inherit.
+    kept = {
+        number: signal.signal(number, lambda number, frame: None)
+        for number in (signal.SIGINT, signal.SIGQUIT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EditRefused(f"cannot read {path}: {error.strerror}") from error
+
+
+def _is_worth_keeping(path: Path, before: bytes) -> bool:
+    try:
+        return path.read_bytes().strip() not in (b"", before.strip())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+# -- what goes out, and what comes back ------------------------------------------------------------
+
+
+def hand_out(ledger: Ledger) -> bytes:
+    """The table as text for a person: a header, and each job in a line without padding.
+
+    Lines that are no rows are there, too, as they are. Of two lines of one id only the later one,
+    which is the job. Raises `StorageError`, `TableError`.
+    """
+    with ledger.table.reading():
+        pieces = list(ledger.table.pieces())
+    lines: list[bytes] = []
+    places: dict[bytes, int] = {}  # of each job in `lines`
+    for offset, piece in pieces:
+        for number, (line, row) in enumerate(lines_in(piece, offset)):
+            if row is not None:
+                if row.id in places:
+                    lines[places[row.id]] = b""
+                places[row.id] = len(lines)
+                lines.append(_text(row))
+            elif not (line.isspace() or line.startswith(b" ") or (offset == number == 0)):
+                lines.append(line)
+    return HEADER + b"".join(lines)
+
+
+def take_back(
+    ledger: Ledger, before: bytes, after: bytes, name: str = "the edited text"
+) -> Changes:
+    """Do to the table what a person did to the text: all of it, or nothing.
+
+    Args:
+        ledger: the queue.
+        before: what `hand_out` returned.
+        after: what the person made of it.
+        name: of the file that holds it, for messages.
+
+    Raises:
+        EditRefused: a line is no job, or a job is not as it was handed out any more; the message
+            has all reasons, one a line. Nothing was written.
+        StorageError: the disk refused.
+    """
+    difference = _compare(before, after, name, ledger.max_payload)
+    if difference.faults:
+        raise EditRefused("\n".join(difference.faults))
+    old, new, others = difference.old, difference.new, difference.others
+    changes = Changes(
+        len(old.keys() & new.keys()),
+        len(old.keys() - new.keys()) + others.total(),
+        len(new.keys() - old.keys()),
+    )
+    if any(changes):
+        with ledger.table.writing():
+            ledger.table.replace_with(_edited(ledger.table, difference, name))
+        _announce(ledger, changes, new)
+    return changes
+
+
+def _announce(ledger: Ledger, changes: Changes, new: Mapping[bytes, Row]) -> None:
+    now = ledger.now()
+    if any(row.status == PENDING and row.run_at <= now for row in new.values()):
+        ledger.wake_up(now)
+    log.info(
+        "edited: %d changed, %d removed, %d added",
+        *changes,
+        extra={"event": "edited", "count": sum(changes)},
+    )
+
+
+def _text(row: Row) -> bytes:
+    """A job's line without padding."""
+    return b"%b\t%b\t%d\t%d\t%d\t%b\t%b\n" % (
+        build_head(row, moved=False),
+        row.status.encode(),
+        row.created_at,
+        row.run_at,
+        row.attempts,
+        row.error,
+        row.result,
+    )
+
+
+def _key(line: bytes) -> bytes:
+    """A line without what editors do to its end."""
+    return line.rstrip(b" \r\n")
+
+
+# -- the difference --------------------------------------------------------------------------------
+
+
+def _compare(before: bytes, after: bytes, name: str, max_payload: int) -> _Difference:
+    """What was done to the text, and what is wrong with it."""
+    lines = after.split(b"\n")
+    if not after.strip():
+        raise EditRefused(f"{name}: it is empty; to remove all jobs, leave the header")
+    if _key(lines[0]) != _key(HEADER):
+        first = lines[0][:80].decode(errors="backslashreplace")
+        raise EditRefused(
+            f"{name}:1: the first line is {first!r}; it has to be the header"
+            f" {HEADER.decode().strip()!r}"
+        )
+    left = Counter(_key(line) for line in before.split(b"\n")[1:])
+    fresh: list[tuple[int, bytes]] = []
+    for number, line in enumerate(lines[1:], 2):
+        key = _key(line)
+        if left[key] > 0:
+            left[key] -= 1
+        elif key.strip():
+            fresh.append((number, key))
+    found = _Difference({}, {}, _unchanged_of(lines, fresh), Counter(), [])
+    _note_gone(found, before, +left)
+    for number, line in fresh:
+        _note_fresh(found, number, line, name, max_payload)
+    _note_running(found, name)
+    return found
+
+
+def _unchanged_of(lines: list[bytes], fresh: list[tuple[int, bytes]]) -> dict[bytes, int]:
+    """The lines that came back as they were and bear an id that a fresh one bears as well."""
+    numbers = {number for number, _ in fresh}
+    wanted = {line.partition(b"\t")[0] for _, line in fresh}
+    return {
+        job_id: number
+        for number, line in enumerate(lines[1:], 2)
+        if (job_id := line.partition(b"\t")[0]) in wanted
+        and number not in numbers
+        and parse_line(_key(line)) is not None
+    }
+
+
+def _note_gone(found: _Difference, before: bytes, gone: Counter[bytes]) -> None:
+    for line in before.split(b"\n")[1:]:
+        key = _key(line)
+        if key in gone and key:
+            row = parse_line(line)
+            if row is None:
+                found.others[key] = gone[key]
+            else:
+                found.old[row.id] = row
+
+
+def _note_fresh(found: _Difference, number: int, line: bytes, name: str, max_payload: int) -> None:
+    where = f"{name}:{number}: "
+    row = parse_line(line)
+    if row is None:
+        found.faults.append(where + _why_no_row(line))
+        return
+    if row.id in found.lines:
+        found.faults.append(
+            f"{where}job {row.id.decode()} is on line {found.lines[row.id]} already; a copy needs"
+            " an id of its own"
+        )
+        return
+    found.lines[row.id] = number
+    old = found.old.get(row.id)
+    if old is not None and _text(row) == _text(old):  # but for quotes and cut off fields
+        del found.old[row.id]
+        return
+    row, faults = _checked(row, old, max_payload)
+    found.new[row.id] = row
+    found.faults.extend(where + fault for fault in faults)
+
+
+def _note_running(found: _Difference, name: str) -> None:
+    for job_id, row in found.old.items():
+        if row.status == PROCESSING:
+            where = f"{name}:{found.lines[job_id]}" if job_id in found.lines else name
+            found.faults.append(
+                f"{where}: job {job_id.decode()} is processing: its worker will write into this"
+                " line, so it cannot be changed or removed now (if the worker has died, `dbq work`"
+                " takes the job back)"
+            )
+
+
+def _why_no_row(line: bytes) -> str:
+    if line.startswith(b" "):
+        return "begins with a space, as dead lines do; to remove a job, delete its line"
+    return explain(line)
+
+
+# -- the rules of a line ---------------------------------------------------------------------------
+
+
+def _checked(row: Row, old: Row | None, max_payload: int) -> tuple[Row, list[str]]:
+    """A row as it may be written, and what is wrong with it.
+
+    What the person has not touched is as it was, even if it is no payload of today.
+    """
+    try:
+        row.line.decode()
+    except UnicodeDecodeError as error:
+        return row, [f"is not UTF-8: byte {error.object[error.start]:#x} at {error.start}"]
+    faults: list[str] = []
+    try:
+        if old is None or row.type != old.type:
+            intake.check_type(row.type.decode())
+        if old is None or row.payload.strip() != old.payload.strip():
+            payload = _json(row.payload.strip() or b"{}", "payload")
+            row = row._replace(payload=intake.check_payload(payload, max_payload).encode())
+    except InvalidJob as error:
+        faults.append(str(error))
+    try:
+        if old is None or row.result.strip() != old.result.strip():
+            row = row._replace(result=_checked_result(row.result.strip()))
+    except InvalidJob as error:
+        faults.append(str(error))
+    return row, faults + list(_plain_faults(row, old))
+
+
+def _plain_faults(row: Row, old: Row | None) -> Iterator[str]:
+    if row.status == PROCESSING and (old is None or old.status != PROCESSING):
+        yield "status processing: only a worker that takes the job may write that"
+    for name, value in (("created_at", row.created_at), ("run_at", row.run_at)):
+        if value > intake.TIME_LIMIT:
+            yield f"{name} {value}: no time before the year 5138; it is in seconds"
+    error = row.error.decode()
+    if (old is None or row.error != old.error) and safe_error(error) != error:
+        yield f"the error has control characters, or more than {ERROR_LIMIT} characters"
+
+
+def _json(text: bytes, column: str) -> object:
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise InvalidJob(
+            f"{column}: no JSON: {why}: {intake.shown(text[:80].decode(errors='replace'))}"
+        ) from None
+    return value
+
+
+def _checked_result(text: bytes) -> bytes:
+    if not text:
+        return b""
+    value = _json(text, "result")
+    try:
+        result = result_text(value).encode()
+    except (ValueError, RecursionError) as error:  # NaN, nested too deeply
+        raise InvalidJob(f"result: {error}") from None
+    if len(result) > intake.PAYLOAD_LIMIT:
+        raise InvalidJob(f"result: {len(result)} bytes, over {intake.PAYLOAD_LIMIT}")
+    return result
+
+
+# -- the table, under its lock ---------------------------------------------------------------------
+
+
+def _edited(table: Store, difference: _Difference, name: str) -> bytes:
+    """The whole table with the difference in it; raises `EditRefused` where it does not fit."""
+    old, new = difference.old, difference.new
+    rows = _rows_of(table, old.keys() | new.keys())
+    lines, conflicts = _other_lines(table, difference.others)
+    for job_id, row in old.items():
+        conflicts += _conflicts(job_id, row, rows.get(job_id, []))
+    conflicts += [
+        f"{name}:{difference.lines[job_id]}: job {job_id.decode()} is in the queue already"
+        for job_id in new.keys() - old.keys()
+        if job_id in rows
+    ]
+    if conflicts:
+        raise EditRefused("\n".join(conflicts))
+    cuts: list[tuple[int, int, Row | None]] = [(start, end, None) for start, end in lines]
+    for job_id in old:
+        *outdated, last = rows[job_id]
+        cuts += [(row.offset, row.offset + len(row.line), None) for row in outdated]
+        cuts.append((last.offset, last.offset + len(last.line), new.get(job_id)))
+    return _spliced(
+        table,
+        sorted(cuts, key=lambda cut: cut[0]),
+        [row for job_id, row in new.items() if job_id not in old],
+    )
+
+
+def _rows_of(table: Store, wanted: Container[bytes]) -> dict[bytes, list[Row]]:
+    """All live lines of some jobs, in the order of the file."""
+    found: dict[bytes, list[Row]] = defaultdict(list)
+    for offset, piece in table.pieces(end=table.size):
+        for start, job_id in ids_in(piece, wanted):
+            row = parse_line(piece[start : piece.find(b"\n", start) + 1], offset + start)
+            if row is not None:
+                found[job_id].append(row)
+    return found
+
+
+def _conflicts(job_id: bytes, handed: Row, lines: list[Row]) -> Iterator[str]:
+    """Why a job cannot be changed or removed: it is not what it was when it was handed out."""
+    job = f"job {job_id.decode()}"
+    if not lines:
+        yield f"{job} is gone meanwhile: it was pruned or removed"
+    elif lines[-1].status != handed.status:
+        yield f"{job} changed meanwhile: it is {lines[-1].status} now"
+    elif _text(lines[-1]) != _text(handed):
+        yield f"{job} changed meanwhile: it is {handed.status} still, but another line"
+
+
+def _other_lines(table: Store, wanted: Counter[bytes]) -> tuple[list[tuple[int, int]], list[str]]:
+    """Where the lines stand that are no rows and are to be removed, and which do not any more."""
+    found = []
+    left = Counter(wanted)
+    for offset, piece in table.pieces(end=table.size) if wanted else ():
+        at = offset
+        for line, row in lines_in(piece, offset):
+            if row is None and at > 0 and left[_key(line)] > 0:
+                left[_key(line)] -= 1
+                found.append((at, at + len(line)))
+            at += len(line)
+    return found, [f"this line is gone meanwhile: {intake.shown(line)}" for line in +left]
+
+
+def _spliced(table: Store, cuts: list[tuple[int, int, Row | None]], added: list[Row]) -> bytes:
+    """The table with other lines, or none, in the place of some, and lines added at its end.
+
+    After them, what stays begins as far into a sector as before: a dead line fills up the gap.
+    """
+    data = memoryview(b"".join(piece for _, piece in table.pieces(end=table.size)))
+    parts: list[bytes | memoryview] = []
+    done = at = 0  # how far the old table is done, and how long the new one is
+
+    def add(part: bytes | memoryview) -> None:
+        nonlocal at
+        parts.append(part)
+        at += len(part)
+
+    for start, end, row in [*cuts, (len(data), len(data), None)]:
+        if done < start:
+            add(_filler((done - at) % SECTOR))
+            add(data[done:start])
+        if row is not None:
+            add(new_line(at, row, moved=False))
+        done = end
+    for row in added:
+        add(new_line(at, row, moved=False))
+    return b"".join(parts)
+
+
+def _filler(length: int) -> bytes:
+    """A dead line of so many bytes, or of a sector more where there is no line that short."""
+    return b" " * (length - 1 or SECTOR) + b"\n" if length else b""

@@ -1,0 +1,364 @@
+"""The table at one moment, for somebody who may only look and for whom nobody waits.
+
+Theory of operation
+-------------------
+The table is read from end to end without a lock: a lock would hold up whoever writes, and whoever
+writes it anew would hold us up. Each piece of 1 MiB is read at once and judged by regular
+expressions, so that a million rows take about a second.
+
+What is read like that may be wrong in small ways: a tail caught while it was being written, a job
+seen in its old place while it moved to a new one. So nothing that is a reason to alarm anybody
+is believed before it has been looked at again, now under the table's lock, some rows at a time.
+Under the lock a row that says processing while nobody holds its claim is an orphan, as the claim is
+taken before and given back after, both under the same lock. Where the lock cannot be had (no
+permission, or somebody holds it for long), the row must be the same before and after the look at
+its claim, which comes to the same.
+
+If the table was written anew meanwhile, offsets in the old file mean nothing in the new one; the
+rows in question are then found by their ids.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ...job import FAILED, PENDING, PROCESSING, STATUSES
+from ...table.line import MOVED, Row, explain, is_moved
+from ...table.scan import PIECE, lines_in, row_at
+from .claims import Claims
+from .onlooker import Onlooker, missing, require_readable, whole_lines
+from .pieces import CREATED, DEAD, EMPTY, PROCESSING_ROW, ROW, RUN, Found, MovedRows, Piece, Tally
+
+BATCH: Final = 200  # rows looked at under one lock: about a millisecond
+FEW: Final = 50  # rows searched for by their ids; a search may take 50 milliseconds
+MANY: Final = 10_000  # no machine runs more jobs at once than that
+AHEAD: Final = 60  # seconds a recorded time may be ahead of the clock
+QUICK: Final = 0.3  # seconds; a look that took less is repeated when rows moved meanwhile
+TRIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which rows are worth a word; times in Unix seconds, `names` is how many of a kind to name."""
+
+    now: int
+    stuck_before: int  # processing since before then
+    overdue_before: int  # pending, and due before then
+    failed_since: int  # failed then or later
+    names: int
+
+
+class Stuck(NamedTuple):
+    """A job that is processing, but should not be any more."""
+
+    row: Row
+    orphaned: bool  # its worker is dead; otherwise it has run for too long
+
+
+class BadLine(NamedTuple):
+    """A line that is no row, by its number from 1, and why not."""
+
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The table in numbers, and the first few rows of each kind that is worth a word.
+
+    Times are Unix seconds. Where there are more than were to be named, the lists are shorter than
+    the numbers say: the longest processing, the longest due, the last failed.
+    """
+
+    counts: dict[str, int]  # rows by status
+    ready: int
+    oldest_ready: int | None  # when the first of them was due
+    overdue: int
+    overdue_rows: tuple[Row, ...]
+    stuck: int
+    stuck_rows: tuple[Stuck, ...]
+    running: int  # processing, and a worker is at it
+    unknown: str  # why it is not known whether workers are at it; empty if it is
+    failed: int  # lately
+    failed_rows: tuple[Row, ...]
+    failed_first: int | None  # the first of those
+    ahead: int  # rows with a time that is yet to come, but is that of an event
+    ahead_rows: tuple[Row, ...]
+    malformed: int
+    bad_lines: tuple[BadLine, ...]
+    last_success: int | None
+    last_run: float | None  # of a worker
+    written: float  # when the file was last written
+    size: int  # bytes
+
+
+def take(path: Path, limits: Limits) -> Snapshot:
+    """Look at the table. Creates and changes nothing, and needs read permission only.
+
+    Raises `StorageError` when the file is missing or cannot be read, `TableError` when it is no
+    queue table.
+    """
+    require_readable(path)
+    table = Onlooker(path)
+    claims = Claims(table.sibling("claims"), table.data_file)
+    tries = 0
+    while True:
+        began = time.monotonic()
+        look = _Look(table, claims, limits)
+        try:
+            snapshot = look.snapshot()
+        except _WrittenAnew:
+            continue
+        tries += 1
+        if tries == TRIES or time.monotonic() - began > QUICK or not look.has_moved():
+            return snapshot
+
+
+class _WrittenAnew(Exception):
+    """The table is another file now, and more is in question than can be searched for."""
+
+
+class _Look:
+    """One reading of the table, and the second look at what is wrong."""
+
+    def __init__(self, table: Onlooker, claims: Claims, limits: Limits) -> None:
+        self._table = table
+        self._claims = claims
+        self._limits = limits
+        file, self._size = table.snapshot()
+        if file is None:
+            raise missing(table.data_file)
+        self._file = file
+        self._generation = table.generation
+        self._counts: Counter[bytes] = Counter()
+        now, names = limits.now, limits.names
+        self._ready = Tally([PENDING], max(1, names), high=now)
+        self._overdue = Tally([PENDING], names, high=limits.overdue_before - 1)
+        self._failed = Tally([FAILED], names, low=limits.failed_since, latest=True)
+        self._ahead = Tally(STATUSES, names, low=now + AHEAD + 1, latest=True, by_creation=True)
+        self._failed_first: int | None = None
+        self._last_success: int | None = None
+        self._processing = array("Q")  # offsets
+        self._malformed = 0
+        self._bad: list[tuple[int, int, bytes]] = []  # number, offset, line
+
+    def snapshot(self) -> Snapshot:
+        """The table as it is. Raises `_WrittenAnew` when it has to be read again."""
+        outdated = self._outdated()
+        number = 0
+        for offset, text in self._lines():
+            number += self._read(_blanked(text, offset, outdated), offset, number)
+        return self._confirmed()
+
+    def has_moved(self) -> bool:
+        """Whether a row has moved to beyond what was read: it may have been missed."""
+        return MOVED.search(os.pread(self._file.fd, PIECE, self._size)) is not None
+
+    # -- the first look: without a lock -----------------------------------------------------------
+
+    def _outdated(self) -> dict[int, int]:
+        """Offset and length of each line of which a later one is alive: what a crash has left."""
+        moved = MovedRows()
+        for offset, text in self._lines():
+            moved.read(text, offset)
+        if not moved:
+            return {}
+        moved.close()
+        found = {}
+        for start, text in self._lines():
+            for offset, later in moved.pairs(text, start):
+                row = row_at(self._file.fd, offset)
+                if row is not None and self._is_moved_to(row.id, later):
+                    found[offset] = len(row.line) - row.line.endswith(b"\n")
+        return found
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        return whole_lines(self._file, self._size)
+
+    def _is_moved_to(self, job_id: bytes, offset: int) -> bool:
+        row = row_at(self._file.fd, offset)
+        return row is not None and row.id == job_id and is_moved(row)
+
+    def _read(self, text: bytes, offset: int, number: int) -> int:
+        """Take in a piece of the table, before which there are `number` lines; returns its own."""
+        header = text.find(b"\n") if offset == 0 else -1
+        if header < 0:
+            piece = Piece(b"\n" + text, offset, number)
+        else:
+            piece = Piece(text[header:], header + 1, 1)
+        rows = sorted(ROW.findall(piece.text), key=itemgetter(0))
+        for status, group in itertools.groupby(rows, itemgetter(0)):
+            self._take_in(status, list(group), piece)
+        lines = piece.text.count(b"\n", 1) + (not piece.text.endswith(b"\n"))
+        if lines != len(rows):
+            self._look_for_bad_lines(piece, lines - len(rows))
+        return lines + (header >= 0)
+
+    def _take_in(self, status: bytes, rows: list[Found], piece: Piece) -> None:
+        self._counts[status] += len(rows)
+        times = [int(row[RUN]) for row in rows]
+        if status == b"pending":
+            self._ready.read(times, rows, piece)
+            self._overdue.read(times, rows, piece)
+            self._ahead.read([int(row[CREATED]) for row in rows], rows, piece)
+            return
+        self._ahead.read(times, rows, piece)
+        if status == b"processing":
+            for match in PROCESSING_ROW.finditer(piece.text):
+                newline = piece.text.rfind(b"\n", 0, match.start())
+                self._processing.append(piece.offset + newline)
+        elif status == b"failed":
+            self._failed.read(times, rows, piece)
+            late = [time for time in times if time >= self._limits.failed_since]
+            self._failed_first = min([*late, *_known(self._failed_first)], default=None)
+        elif status == b"completed":
+            now = self._limits.now + AHEAD
+            past = times if max(times) <= now else [time for time in times if time <= now]
+            self._last_success = max([max(past, default=0), *_known(self._last_success)]) or None
+
+    def _look_for_bad_lines(self, piece: Piece, others: int) -> None:
+        """Of the lines of a piece that are no rows, count and note those that should be."""
+        offset = piece.offset
+        bad = others - len(DEAD.findall(piece.text))
+        if bad:
+            bad -= len(EMPTY.findall(piece.text))
+        self._malformed += bad
+        if not bad or len(self._bad) >= self._limits.names:
+            return
+        for number, (line, row) in enumerate(lines_in(piece.text[1:], offset), piece.number + 1):
+            if not bad or len(self._bad) >= self._limits.names:
+                return
+            if row is None and not line.startswith(b" ") and not line.isspace():
+                self._bad.append((number, offset, line))
+                bad -= 1
+            offset += len(line)
+
+    # -- the second look: under the lock, where it can be had --------------------------------------
+
+    def _confirmed(self) -> Snapshot:
+        ready = self._again(self._ready)
+        overdue = self._again(self._overdue)
+        failed = self._again(self._failed)
+        ahead = self._again(self._ahead)
+        running, stuck, worst, unknown = self._look_at_running()
+        bad = self._bad_lines()
+        return Snapshot(
+            counts={status: self._counts[status.encode()] for status in STATUSES},
+            ready=self._ready.count,
+            oldest_ready=self._oldest_ready(ready),
+            overdue=self._overdue.count,
+            overdue_rows=overdue,
+            stuck=stuck,
+            stuck_rows=worst,
+            running=running,
+            unknown=unknown,
+            failed=self._failed.count,
+            failed_rows=failed,
+            failed_first=self._failed_first if self._failed.count else None,
+            ahead=self._ahead.count,
+            ahead_rows=ahead,
+            malformed=self._malformed,
+            bad_lines=bad,
+            last_success=self._last_success,
+            last_run=self._claims.last_run(),
+            written=os.fstat(self._file.fd).st_mtime,
+            size=self._size,
+        )
+
+    def _rows(self, offsets: Sequence[int]) -> Iterator[Row | None]:
+        """The rows at these offsets, each handed out under the lock: do not keep it for long."""
+        for start in range(0, len(offsets), BATCH):
+            batch = offsets[start : start + BATCH]
+            with self._table.reading():
+                if self._is_current():
+                    yield from map(self._table.read_row, batch)
+                    continue
+            yield from self._rows_by_id(batch)
+
+    def _rows_by_id(self, offsets: Sequence[int]) -> Iterator[Row | None]:
+        """The same when the table was written anew since: the old file, which nobody changes any
+        more, says which jobs they are.
+        """
+        if len(offsets) > FEW:
+            raise _WrittenAnew
+        for offset in offsets:
+            old = row_at(self._file.fd, offset)
+            if old is not None:
+                hint = self._table.search(old.id)
+                with self._table.reading():
+                    yield self._table.find(old.id, hint)
+
+    def _is_current(self) -> bool:
+        return self._table.generation == self._generation
+
+    def _again(self, kind: Tally) -> tuple[Row, ...]:
+        """The first few of a kind, without those that are not of it any more."""
+        places = kind.places()
+        still = tuple(row for row in self._rows(places) if row is not None and kind.holds(row))
+        kind.count -= len(places) - len(still)
+        return still
+
+    def _oldest_ready(self, first: tuple[Row, ...]) -> int | None:
+        if not self._ready.count:
+            return None
+        # Where none of the first few is there any more, the rest is not older than they were.
+        return first[0].run_at if first else self._ready.last()
+
+    def _look_at_running(self) -> tuple[int, int, tuple[Stuck, ...], str]:
+        """How many jobs run, how many are stuck, the first of those, and what is not known."""
+        running = 0
+        # No machine runs more jobs at once than that: the others are orphans in any case.
+        stuck = max(0, len(self._processing) - MANY)
+        unknown = ""
+        worst: list[Stuck] = []
+        for row in self._rows(self._processing[:MANY]):
+            if row is None or row.status != PROCESSING:
+                continue
+            try:
+                orphaned = self._is_orphaned(row)
+            except OSError as error:
+                orphaned, unknown = False, f"cannot read {error.filename}: {error.strerror}"
+            running += not orphaned
+            if orphaned or row.run_at < self._limits.stuck_before:
+                stuck += 1
+                worst.append(Stuck(row, orphaned))
+                worst = sorted(worst, key=lambda it: it.row.run_at)[: self._limits.names]
+        return running, stuck, tuple(worst), unknown
+
+    def _is_orphaned(self, row: Row) -> bool:
+        if self._claims.is_held(row.id):
+            return False
+        return self._table.locked or self._table.holds(row.line, row.offset)
+
+    def _bad_lines(self) -> tuple[BadLine, ...]:
+        found = []
+        for number, offset, line in self._bad:
+            with self._table.reading():
+                still = os.pread(self._file.fd, len(line), offset)
+            if still == line:
+                found.append(BadLine(number, explain(line)))
+            else:
+                self._malformed -= 1
+        return tuple(found)
+
+
+def _known(value: int | None) -> list[int]:
+    return [] if value is None else [value]
+
+
+def _blanked(text: bytes, offset: int, lines: Mapping[int, int]) -> bytes:
+    """A piece of the table with some of its lines made dead, as the next writer will make them."""
+    for start, length in lines.items():
+        at = start - offset
+        if 0 <= at < len(text):
+            text = text[:at] + b" " * length + text[at + length :]
+    return text

@@ -1,0 +1,100 @@
+"""Pings in the style of healthchecks.io: somebody outside who notices when nothing comes any more.
+
+The rules are those of its Pinging API: a request to the URL itself means success, to `URL/start`
+that a run has begun, to `URL/fail` that it failed. The service tells somebody of a failure, and
+when no ping has come for longer than it was told to expect.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from ..support.child import ChildDied, ChildTimeout, call
+from ..version import VERSION
+
+START: Final = "start"
+SUCCESS: Final = "success"
+FAILURE: Final = "failure"
+
+SECONDS: Final = 2.0  # that a ping may take, the name's resolution included
+_SUFFIXES: Final = {START: "/start", SUCCESS: "", FAILURE: "/fail"}
+
+log = logging.getLogger("dbbasic_queue")
+
+
+def ping(url: str, kind: str, text: str = "", *, seconds: float = SECONDS) -> bool:
+    """Send one ping; says whether it arrived. Never raises for a ping that does not.
+
+    Args:
+        url: http or https, without the suffix for the kind.
+        kind: "start", "success" or "failure".
+        text: what to send along, shown by the service beside the ping. Mind what it tells.
+        seconds: that it may take in all.
+
+    A ping that fails is logged with the host's name, never with the whole URL, which is a secret.
+    Raises `ValueError` for another kind or a URL that is neither http nor https.
+
+    >>> ping("http://127.0.0.1:9/abc", "start")  # nobody listens there
+    False
+    """
+    target = address(url, kind)
+    # Slow to import, and most runs ping nobody; not in the child, whose time is for the network.
+    importlib.import_module("urllib.request")
+    try:
+        fault = call(lambda: _send(target, text), seconds)
+    except ChildTimeout:
+        fault = f"no answer within {seconds:g} s"
+    except ChildDied as error:
+        fault = f"the process that sent it {error}"
+    if fault:
+        log.warning(
+            "the %s ping to %s failed: %s",
+            kind,
+            urlsplit(url).hostname,
+            fault,
+            extra={"event": "ping"},
+        )
+    return not fault
+
+
+def address(url: str, kind: str) -> str:
+    """Where a ping of this kind goes: the suffix stands before a query.
+
+    Raises `ValueError`.
+
+    >>> address("https://hc.example/abc/?create=1", "failure")
+    'https://hc.example/abc/fail?create=1'
+    """
+    if kind not in _SUFFIXES:
+        raise ValueError(f"kind {kind!r}: must be one of {', '.join(_SUFFIXES)}")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("the ping URL must begin with http:// or https:// and name a host")
+    suffix = _SUFFIXES[kind]
+    path = parts.path.rstrip("/") + suffix if suffix else parts.path
+    return urlunsplit(parts._replace(path=path, fragment=""))
+
+
+def _send(url: str, text: str) -> str:
+    """Make the request; what went wrong, or an empty text. Runs in a process of its own."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    body = text.encode("utf-8", "backslashreplace") if text else None
+    headers = {"User-Agent": f"dbbasic-queue/{VERSION}"}
+    if body:
+        headers["Content-Type"] = "text/plain; charset=utf-8"
+    try:
+        with urlopen(Request(url, body, headers)) as answer:
+            answer.read(1024)
+    except HTTPError as error:
+        return f"HTTP {error.code} {error.reason}"
+    except URLError as error:
+        return str(error.reason)
+    except (OSError, HTTPException, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,1 @@
+"""Files put into force and taken out again."""

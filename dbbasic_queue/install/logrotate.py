@@ -1,0 +1,203 @@
+"""Config to /etc/logrotate.d: rotation of the log, and of nothing but the log."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InstallError
+from .target import Entry, File, Folders, Plan, Site
+from .templates import render
+
+if TYPE_CHECKING:
+    from ..config.sections import Config
+
+LOGROTATE_D = Path("/etc/logrotate.d")
+STATE = Path("/var/lib/logrotate/status")
+_SECONDS = 60
+# logrotate.conf(5): quotes and backslashes quote, the others are wildcards or begin the block.
+_SPECIAL = re.compile(r"[\x00-\x1f\x7f-\x9f\"'\\*?\[\]{}~]")
+
+
+class LogrotateTarget:
+    """The file /etc/logrotate.d/dbq-NAME, which rotates `[log].file` as `[worker].user`.
+
+    logrotate runs once for the whole machine, so there is no target for one user.
+    """
+
+    kind = "logrotate"
+
+    def __init__(self, site: Site, program: str = "logrotate") -> None:
+        self.site = site
+        self.store = Folders(site)
+        self._program = program
+
+    def path(self, name: str) -> Path:
+        """Where the rules of this config are."""
+        return LOGROTATE_D / f"dbq-{name}"
+
+    def render(self, config: Config) -> list[File]:
+        """See `Target.render`. Raises `InstallError` if there is no log or it cannot be named."""
+        if config.log is None:
+            raise InstallError(f"{config.path}: there is no [log] section, so nothing to rotate")
+        if config.worker.user is None:
+            raise InstallError(
+                f"{config.path}: [worker].user is missing: logrotate must know whose log it is"
+            )
+        _refuse_unsafe(config, config.log.file)
+        text = render(
+            "packaging/logrotate/logrotate.j2",
+            name=config.name,
+            config=shlex.quote(str(config.path)),
+            log=config.log,
+            user=config.worker.user,
+            group=self._group(config.worker.user),
+        )
+        return [File(self.path(config.name), text)]
+
+    def _group(self, user: str) -> str:
+        """The user's main group; in an image its files are asked, not this machine."""
+        try:
+            if self.site.live:
+                return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+            gid = _field(self.site.below(Path("/etc/passwd")), 0, user, 3)
+            return _field(self.site.below(Path("/etc/group")), 2, gid, 0)
+        except KeyError:
+            if self.site.live:
+                raise InstallError(f"there is no user {user!r} on this machine") from None
+            return user  # made later, with a group of its own, as useradd does
+
+    def verify(self, files: Sequence[File]) -> list[str]:
+        """Ask the real `logrotate -d`, together with all other rules: a log named twice is skipped.
+
+        In an image the users are not those of this machine, so `su` is left out there, and without
+        a logrotate here nothing is asked.
+        """
+        found = []
+        for file in files:
+            text = file.text
+            if not self.site.live:
+                text = re.sub(rb"^ *su .*$", b"", text, flags=re.MULTILINE)
+            try:
+                found += [f"{file.path}: {fault}" for fault in self._faults(file.path, text)]
+            except FileNotFoundError:
+                if self.site.live:
+                    found.append("there is no logrotate command: install the package logrotate")
+        return found
+
+    def _faults(self, path: Path, text: bytes) -> list[str]:
+        others = sorted(self.site.below(path).parent.glob("[!.]*"))
+        rules = [str(other) for other in others if other.name != path.name]
+        log = _rotated(text)
+        with tempfile.TemporaryDirectory() as folder:
+            trial = Path(folder, path.name)
+            trial.write_bytes(text)
+            alone = self._dry_run(folder, [str(trial)])
+            together = self._dry_run(folder, [*rules, str(trial)]) if rules else ""
+        faults = [line for line in alone.splitlines() if line.startswith("error:")]
+        considered = re.findall(r"^considering log (.*)$", alone, re.MULTILINE)
+        if considered != [log]:
+            faults.append(f"logrotate would rotate {considered}, not {[log]}")
+        if f"duplicate log entry for {log}\n" in together:
+            faults.append(f"another file in {path.parent} rotates {log} already")
+        return faults
+
+    def _dry_run(self, folder: str, rules: Sequence[str]) -> str:
+        command = [self._program, "--debug", "--state", f"{folder}/state", *rules]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise InstallError(f"{self._program} --debug: {error}") from error
+        return (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
+
+    def notes(self, config: Config) -> list[str]:
+        """See `Target.notes`."""
+        if config.log and config.log.frequency == "hourly":
+            return [
+                "most systems run logrotate once a day; hourly rotation needs it to run hourly "
+                "(systemctl edit logrotate.timer, or /etc/cron.hourly)"
+            ]
+        return []
+
+    def inactive(self, files: Sequence[File]) -> list[str]:
+        """logrotate reads its folder each time it runs."""
+        return []
+
+    def deactivate(self, paths: Sequence[Path]) -> None:
+        """Nothing to do."""
+
+    def activate(self, plan: Plan) -> None:
+        """Nothing to do: logrotate reads its folder each time it runs."""
+
+    def traces(self, name: str) -> list[Path]:
+        """See `Target.traces`."""
+        path = self.path(name)
+        return [path] if self.store.read(path) else []
+
+    def status(self, name: str, config: Config | None) -> list[Entry]:
+        """The log, its frequency and when logrotate last rotated it."""
+        found = self.store.read(self.path(name))
+        if found is None:
+            return []
+        log = _rotated(found.text)
+        frequency = re.search(
+            rb"^ *(hourly|daily|weekly|monthly|yearly)$", found.text, re.MULTILINE
+        )
+        schedule = frequency[1].decode() if frequency else ""
+        return [Entry(log, schedule, None, _last_rotation(self.site.below(STATE), log))]
+
+
+def _refuse_unsafe(config: Config, log: Path) -> None:
+    """The log's name must mean one file to logrotate, and that file must not be the queue."""
+    special = _SPECIAL.search(str(log))
+    if special:
+        raise InstallError(
+            f"{config.path}: [log].file: logrotate gives {special[0]!r} a meaning of its own; "
+            "take a path without it"
+        )
+    queue = config.queue.file
+    family = [queue, *(queue.with_suffix(end) for end in (".lock", ".claims", ".torn", ".wake"))]
+    if log.resolve() in [member.resolve() for member in family]:
+        raise InstallError(f"{config.path}: [log].file is one of the queue's own files, {log}")
+
+
+def _field(table: Path, key: int, value: str, wanted: int) -> str:
+    """A field of the line of passwd(5) or group(5) whose field `key` has this value."""
+    try:
+        rows = [line.split(":") for line in table.read_text(errors="replace").splitlines()]
+    except FileNotFoundError:
+        raise KeyError(value) from None
+    for row in rows:
+        if len(row) > max(key, wanted) and row[key] == value:
+            return row[wanted]
+    raise KeyError(value)
+
+
+def _rotated(text: bytes) -> str:
+    """The log that our rules name."""
+    match = re.search(rb'^"(.*)" \{$', text, re.MULTILINE)
+    return match[1].decode("utf-8", "surrogateescape") if match else ""
+
+
+def _last_rotation(state: Path, log: str) -> datetime | None:
+    """From logrotate's state file: lines of `"LOG" YEAR-MONTH-DAY-HOUR:MINUTE:SECOND`."""
+    try:
+        lines = state.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, _, when = line.rpartition(" ")
+        if name == f'"{log}"':
+            try:
+                return datetime.strptime(when, "%Y-%m-%d-%H:%M:%S").astimezone()
+            except ValueError:
+                return None
+    return None

@@ -1,0 +1,193 @@
+"""The record of what was installed: one JSON file for each name and target.
+
+A manifest makes removal exact, also when the config is renamed or gone, and tells our own text
+from somebody else's by its hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InstallError
+from .site import Site, put_files, refusing
+
+_LARGEST = 1 << 20
+PACKAGED = "systemd (units of a package)"
+ENABLED_TIMERS = Path("/etc/systemd/system/timers.target.wants")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is installed under one name by one target.
+
+    `hashes` holds for each path the SHA-256 of the text we wrote: one, or two while an apply is
+    under way, so that a crash in between does not make our own text look like somebody else's.
+    """
+
+    name: str
+    kind: str
+    config: str
+    hashes: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """The manifest as a file: sorted and indented, so that people can read and compare it."""
+        files = {str(path): list(hashes) for path, hashes in sorted(self.hashes.items())}
+        record = {"name": self.name, "kind": self.kind, "config": self.config, "files": files}
+        return json.dumps(record, indent=2).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Manifest:
+        """Raises `ValueError` (or a subclass) for anything that `to_json` would not write."""
+        record = json.loads(text)
+        if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+            raise ValueError("not a manifest")
+        words = [record.get(key) for key in ("name", "kind", "config")]
+        if not all(isinstance(word, str) for word in words):
+            raise ValueError("name, kind and config must be text")
+        hashes = {Path(path): tuple(map(str, seen)) for path, seen in record["files"].items()}
+        if not all(path.is_absolute() for path in hashes):
+            raise ValueError("paths must be absolute")
+        return cls(record["name"], record["kind"], record["config"], hashes)
+
+
+def digest(text: bytes) -> str:
+    """The hash by which a manifest knows a text: SHA-256 in hex."""
+    return hashlib.sha256(text).hexdigest()
+
+
+def manifest_path(site: Site, name: str, kind: str) -> Path:
+    """Where the manifest is kept. Raises `InstallError` if `name` is not a config's name."""
+    if not NAME.fullmatch(name):
+        raise InstallError(
+            f"{name!r} is not a name: it takes a-z, 0-9 and -, begins with a letter, 32 at most"
+        )
+    return site.installed / f"{name}.{kind}.json"
+
+
+def load_manifest(site: Site, name: str, kind: str) -> Manifest | None:
+    """The manifest, or None if nothing is installed. Raises `InstallError` if it is unreadable.
+
+    Root believes only its own manifests: they say which files to delete.
+    """
+    path = manifest_path(site, name, kind)
+    try:
+        # Root also looks at users' manifests: one that is a pipe must not make it wait.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            owner = os.fstat(stream.fileno()).st_uid
+            text = stream.read(_LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InstallError(f"{path}: cannot read the manifest: {error.strerror}") from error
+    if site.live and site.user is None and os.geteuid() == 0 and owner != 0:
+        raise InstallError(f"{path}: the manifest is owned by uid {owner}, not by root")
+    try:
+        return Manifest.from_json(text)
+    except ValueError as error:
+        raise InstallError(
+            f"{path}: the manifest is damaged ({error}). "
+            "Move it away, then apply again with --force"
+        ) from error
+
+
+def save_manifest(site: Site, manifest: Manifest) -> None:
+    """Write the manifest; nothing is written if it is there as it should be."""
+    path = manifest_path(site, manifest.name, manifest.kind)
+    text = manifest.to_json()
+    with refusing(path, "cannot write the manifest"):
+        if not path.exists() or path.read_bytes() != text:
+            put_files([(path, text, 0o644)])
+
+
+def delete_manifest(site: Site, name: str, kind: str) -> None:
+    """Forget an installation. No error if there is no manifest."""
+    path = manifest_path(site, name, kind)
+    with refusing(path, "cannot delete the manifest"):
+        path.unlink(missing_ok=True)
+
+
+def manifests(site: Site) -> list[Manifest]:
+    """All manifests of a site, by name; those that cannot be read are skipped."""
+    found = []
+    try:
+        names = sorted(os.listdir(site.installed))
+    except OSError:
+        return []
+    for entry in names:
+        name, _, rest = entry.partition(".")
+        kind = rest.removesuffix(".json")
+        if kind == rest or not NAME.fullmatch(name):
+            continue
+        with contextlib.suppress(InstallError):
+            manifest = load_manifest(site, name, kind)
+            found += [manifest] if manifest else []
+    return found
+
+
+def double_scheduled(name: str, sites: Iterable[Site]) -> list[str]:
+    """Sentences that say which schedulers run the same name; empty if at most one does.
+
+    Args:
+        name: the config's name.
+        sites: where to look: the system, and users who may have installed it too.
+
+    Example:
+        double_scheduled("myapp", [Site(), Site(user="zoe")])
+        # ['myapp is scheduled 2 times: by cron, by systemd. Each starts every run; remove all
+        #   but one: dbq-install-cron --remove --name myapp --system, …']
+    """
+    places = []
+    for site in dict.fromkeys(sites):
+        kinds = [m.kind for m in manifests(site) if m.name == name and m.kind != "logrotate"]
+        if "systemd" not in kinds and _packaged_units_enabled(site, name):
+            kinds.append(PACKAGED)
+        places += [(site, kind) for kind in kinds]
+    if len(places) < 2:
+        return []
+    by = ", ".join(f"by {k}" + (f" of {s.user}" if s.user else "") for s, k in places)
+    undo = ", ".join(removal_command(site, name, kind) for site, kind in places)
+    return [
+        f"{name} is scheduled {len(places)} times: {by}. Each starts every run; "
+        f"remove all but one: {undo}"
+    ]
+
+
+def _packaged_units_enabled(site: Site, name: str) -> bool:
+    """Whether the timer is enabled that a package of the system brings: no manifest lists it."""
+    timer = ENABLED_TIMERS / f"dbq-{name}-worker.timer"
+    return site.user is None and site.below(timer).is_symlink()
+
+
+def likely_sites(user: str | None = None, root: Path = Path("/")) -> list[Site]:
+    """Where a name may be installed: by the system, by the caller, by the worker's user.
+
+    Args:
+        user: `[worker].user`; one that this machine does not know is left out.
+        root: "/" for the running system.
+
+    Example:
+        double_scheduled(config.name, likely_sites(config.worker.user))
+    """
+    caller = pwd.getpwuid(os.geteuid()).pw_name
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return [Site(root=root), *(Site(name, root) for name in (caller, user) if name in known)]
+
+
+def removal_command(site: Site, name: str, kind: str) -> str:
+    """The command line that removes one installation."""
+    if kind == PACKAGED:
+        starters = " ".join(f"dbq-{name}-{each}" for each in ("worker.path", "worker.timer"))
+        return f"systemctl disable --now {starters} dbq-{name}-prune.timer dbq-{name}-health.timer"
+    tool = "dbq-install-" + kind.removesuffix("-user")
+    whose = f"--user {site.user}" if site.user else "--system"
+    root = "" if site.live else f" --root {site.root}"
+    return f"{tool} --remove --name {name} {whose}{root}"

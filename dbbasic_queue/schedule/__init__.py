@@ -1,0 +1,1 @@
+"""Times: when a recurring job is due."""

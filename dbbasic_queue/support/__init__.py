@@ -1,0 +1,1 @@
+"""What the standard library leaves out; it knows nothing of jobs."""

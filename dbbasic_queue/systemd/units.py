@@ -1,0 +1,258 @@
+"""Config to systemd units: {unit name: text}. Pure: nothing is read or written.
+
+All names are `dbq-NAME-ROLE…`. A name may hold hyphens, but a role holds none and everything that a
+config names itself stands behind an `@`, so no two configs and no two jobs ever share a unit:
+
+    dbq-NAME-worker.service   .timer   .path      runs the jobs
+    dbq-NAME-rewake.service                       looks again when the worker has ended
+    dbq-NAME-prune.service    .timer
+    dbq-NAME-health.service   .timer
+    dbq-NAME-recurring@.service   and a dbq-NAME-recurring@JOB.timer for each job
+    dbq-NAME-failed@.service                      reports what failed
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..install import entries as commands
+from ..install.templates import render
+from .syntax import command, file_pattern, line, word
+
+if TYPE_CHECKING:
+    from ..config.sections import Config
+    from ..schedule.schedule import Schedule
+
+# Between the time-out of a job and the kill: to write down its end.
+GRACE_SECONDS = 30
+ROLES = r"(?:(?:worker|prune|health|rewake)|(?:failed|recurring)@[a-z0-9-]*)"
+
+
+def unit_pattern(name: str) -> re.Pattern[str]:
+    """What the names of this config's units match, and no other config's."""
+    return re.compile(rf"dbq-{re.escape(name)}-{ROLES}\.(?:service|timer|path)")
+
+
+def wake_file(config: Config) -> Path:
+    """The file that `enqueue` touches where it exists: beside the queue, `.wake` for `.tsv`."""
+    return config.queue.file.with_suffix(".wake")
+
+
+def units(config: Config, *, for_user: bool = False) -> dict[str, str]:
+    """All units of a config, by name.
+
+    Args:
+        config: the whole config.
+        for_user: for a user's own service manager, which knows no `User=` and sets up no sandbox.
+
+    Raises `ValueError` if something in the config cannot be said in a unit file, and for system
+    units without `[worker].user`.
+
+    Example:
+        sorted(units(config))[0]
+        # 'dbq-myapp-failed@.service'
+    """
+    if config.worker.user is None and not for_user:
+        raise ValueError(
+            "[worker].user is missing: system units need the user whose jobs they run. "
+            "Add it, or install into your own service manager with --user"
+        )
+    writer = _Writer(config, for_user)
+    writer.worker()
+    writer.recurring()
+    writer.prune()
+    writer.health()
+    writer.failed()
+    return dict(sorted(writer.units.items()))
+
+
+class _Writer:
+    """Fills in the templates of one config."""
+
+    def __init__(self, config: Config, for_user: bool) -> None:
+        self.config = config
+        self.for_user = for_user
+        self.prefix = f"dbq-{config.name}"
+        self.units: dict[str, str] = {}
+        file = config.worker.environment_file
+        self.common = {
+            "name": config.name,
+            "config": shlex.quote(str(config.path)),
+            "whose": "--user" if for_user else "--system",
+            "manager": " --user" if for_user else "",
+            "for_user": for_user,
+            "user": None if for_user else config.worker.user,
+            "directory": line(str(commands.directory(config))),
+            "environment": [word(f"{k}={v}") for k, v in commands.environment(config).items()],
+            "environment_file": file_pattern(str(file)) if file else None,
+            "mounts": _words([config.queue.file.parent, commands.directory(config)]),
+            "failed": f"{self.prefix}-failed@%N.service",
+        }
+
+    def worker(self) -> None:
+        """The service, its timer and path, and what looks again after its end."""
+        timeout = self.config.worker.timeout
+        wake = str(wake_file(self.config))
+        self._service(
+            "worker",
+            "worker.service",
+            "The worker: runs the jobs that are due, then ends.",
+            self.config.worker.hardening,
+            command=command(commands.argv(self.config, commands.WORK)),
+            mark=command(["/usr/bin/touch", "-a", wake]),
+            stop_seconds=timeout + GRACE_SECONDS if timeout else None,
+            rewake=f"{self.prefix}-rewake.service",
+        )
+        touch = ["/usr/bin/touch", "-c", "{}", "+"]
+        again = ["/usr/bin/find", wake, "!", "-neweram", wake, "-exec", *touch]
+        self._service(
+            "rewake",
+            "rewake.service",
+            "Looks for a job that came while the worker was ending.",
+            self._profile(),
+            command=command(again),
+            path_unit=f"{self.prefix}-worker.path",
+        )
+        about = "Starts the worker the moment a job is enqueued."
+        starts = f"{self.prefix}-worker.service"
+        self._write("worker.path", "worker.path", about, wake=line(wake), starts=starts)
+        self._timer("worker", "run the jobs that are due", self.config.worker.schedule)
+
+    def recurring(self) -> None:
+        """One service for all recurring jobs, a timer for each."""
+        if not self.config.recurring:
+            return
+        argv = commands.argv(self.config, commands.ENQUEUE_RECURRING, "%i")
+        self._service(
+            "recurring@",
+            "task.service",
+            "Enqueues one recurring job, the one that the unit's name tells behind the @.",
+            self._profile(),
+            command=command(argv, verbatim=["%i"]),
+            description="enqueue the recurring job %i",
+            manual="dbq",
+        )
+        for job in self.config.recurring:
+            self._timer(
+                f"recurring@{job.name}",
+                f"enqueue the recurring job {job.name}",
+                job.schedule,
+                jitter=job.jitter,
+                persistent=job.catch_up,
+            )
+
+    def prune(self) -> None:
+        """Deletes old jobs."""
+        if self.config.prune is None:
+            return
+        description = "delete old jobs from the queue"
+        self._service(
+            "prune",
+            "task.service",
+            "Deletes old jobs from the queue, as [prune] says.",
+            self._profile(),
+            command=command(commands.argv(self.config, commands.PRUNE)),
+            description=description,
+            manual="dbq",
+        )
+        self._timer("prune", description, self.config.prune.schedule, persistent=True)
+
+    def health(self) -> None:
+        """Checks the queue; may need the network for its ping."""
+        health = self.config.health
+        if health is None:
+            return
+        description = "check the health of the queue"
+        self._service(
+            "health",
+            "task.service",
+            "Checks the queue, as [health] says. It fails, and is reported, if something is wrong.",
+            self._profile(network=health.ping_url is not None),
+            writable=[health.textfile.parent] if health.textfile else [],
+            command=command(commands.argv(self.config, commands.HEALTH)),
+            description=description,
+            manual="dbq-health",
+        )
+        self._timer("health", description, health.schedule)
+
+    def failed(self) -> None:
+        """Reports a unit that failed; started by systemd with that unit's name."""
+        # OnFailure= passes these on: systemd.exec(5), Environment Variables Set on Triggered Units
+        result = "${MONITOR_SERVICE_RESULT}, ${MONITOR_EXIT_CODE} ${MONITOR_EXIT_STATUS}"
+        said = f"dbq {self.config.name}: %i failed ({result}). The last it said:"
+        run = "_SYSTEMD_INVOCATION_ID=${MONITOR_INVOCATION_ID}"
+        last = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=20", run]
+        self._write(
+            "failed@.service",
+            "failed@.service",
+            "Reports that a unit failed, the one that this unit's name tells behind the @.",
+            identifier=f"{self.prefix}-failed",
+            profile="isolated",
+            writable="",
+            commands=[
+                command(["/bin/echo", said], verbatim=[said]),
+                command(last, verbatim=[run]),
+            ],
+        )
+
+    def _profile(self, network: bool = False) -> str:
+        """For our own commands: as strict as can be, unless the application lies where that hides
+        it."""
+        if self.config.worker.hardening == "compat":
+            return "compat"
+        return "network" if network else "isolated"
+
+    def _service(
+        self,
+        role: str,
+        template: str,
+        about: str,
+        profile: str,
+        *,
+        writable: Sequence[Path] = (),
+        **values: object,
+    ) -> None:
+        log = [self.config.log.file.parent] if self.config.log else []
+        folders = [self.config.queue.file.parent, *log, *writable]
+        self._write(
+            f"{role}.service",
+            template,
+            about,
+            identifier=f"{self.prefix}-{role.rstrip('@')}",
+            profile=profile,
+            writable=_words(folders),
+            **values,
+        )
+
+    def _timer(
+        self,
+        role: str,
+        description: str,
+        schedule: Schedule,
+        *,
+        jitter: int = 0,
+        persistent: bool = False,
+    ) -> None:
+        self._write(
+            f"{role}.timer",
+            "timer",
+            f"When to {description}: {schedule.describe()}.",
+            description=description,
+            schedule=schedule,
+            jitter=jitter,
+            persistent=persistent,
+            starts=f"{self.prefix}-{role}.service",
+        )
+
+    def _write(self, unit: str, template: str, about: str, **values: object) -> None:
+        name = f"{self.prefix}-{unit}"
+        values |= {"about": about, "unit": name}
+        self.units[name] = render(f"systemd/{template}.j2", **self.common, **values).decode()
+
+
+def _words(paths: Sequence[Path]) -> str:
+    return " ".join(dict.fromkeys(word(str(path)) for path in paths))

@@ -1,0 +1,223 @@
+"""What is wrong with a set of unit files, before any of them is installed.
+
+systemd-analyze finds what systemd itself would refuse. It cannot see what is valid and still wrong:
+a service without `User=` that would run as root, a `%` that was to be text, a timer of a service
+that is not there, a folder that the sandbox hides. That is looked for here.
+"""
+
+from __future__ import annotations
+
+import os.path
+import pwd
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import InstallError
+from .syntax import Setting, literal, parse, words
+
+OLDEST = 250  # systemd's version: the first with `verify --recursive-errors=` (its NEWS file)
+_SPECIFIER = re.compile(r"%(?:%|(?P<letter>.?))")
+_SPECIFIERS = ("i", "N")
+_REFERENCES = ("Unit", "OnFailure", "OnSuccess")
+# What each sandbox directive hides, systemd.exec(5).
+_HIDDEN = {
+    ("ProtectHome", "yes"): ("/home", "/root", "/run/user"),
+    ("PrivateTmp", "yes"): ("/tmp", "/var/tmp"),
+}
+
+Units = Mapping[str, Sequence[Setting]]
+
+
+def unit_faults(texts: Mapping[str, str], *, for_user: bool, live: bool) -> list[str]:
+    """All that is wrong, a sentence each; empty if nothing is.
+
+    Args:
+        texts: unit files by name, a whole installation.
+        for_user: whether they are for a user's own manager, which knows no `User=`.
+        live: whether they are for this machine, so that its users and folders count.
+
+    Raises `InstallError` if systemd-analyze is too old, or is missing though `live` is set.
+    """
+    units = {name: parse(text) for name, text in texts.items()}
+    found = [*_stray_specifiers(units), *_dangling(units), *_schedules(units)]
+    if not for_user:
+        found += _rootly(units)
+    if live:
+        found += [*_unknown_users(units), *_missing_paths(units), *_hidden_paths(units)]
+    return found or _verified(texts, for_user=for_user, live=live)
+
+
+# --- What systemd-analyze cannot see -------------------------------------------------------------
+
+
+def _stray_specifiers(units: Units) -> Iterator[str]:
+    """Our own text uses two specifiers; any other is a `%` that nobody doubled."""
+    for name, settings in units.items():
+        for setting in settings:
+            for match in _SPECIFIER.finditer(setting.value):
+                if match["letter"] is not None and match["letter"] not in _SPECIFIERS:
+                    yield f"{name}: {setting.key}= holds a stray {match[0]!r}"
+
+
+def _dangling(units: Units) -> Iterator[str]:
+    """Units that name another one which is not among them."""
+    for name, settings in units.items():
+        keys = {setting.key for setting in settings}
+        if name.endswith((".timer", ".path")) and "Unit" not in keys:
+            yield f"{name}: does not say which unit it starts"
+        for setting in settings:
+            if setting.key in _REFERENCES and not _is_among(setting.value, units):
+                yield f"{name}: {setting.key}= names {setting.value}, which is not installed"
+
+
+def _is_among(name: str, units: Units) -> bool:
+    return name in units or re.sub(r"@.*(\.\w+)$", r"@\1", name) in units
+
+
+def _rootly(units: Units) -> Iterator[str]:
+    """Services that would run as root because nobody said as whom."""
+    for name, settings in units.items():
+        given = {setting.key for setting in settings}
+        if name.endswith(".service") and not given & {"User", "DynamicUser"}:
+            yield f"{name}: has no User=, so it would run as root"
+
+
+def _unknown_users(units: Units) -> Iterator[str]:
+    users = {each.value for _, each in _all(units) if each.key == "User"}
+    for user in sorted(users):
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            yield f"there is no user {user!r} on this machine ([worker].user)"
+
+
+def _missing_paths(units: Units) -> Iterator[str]:
+    """Folders and files without which a service does not even start."""
+    owner = next((each.value for _, each in _all(units) if each.key == "User"), "")
+    make = f"install -d -m 0750 -o {owner}" if owner else "mkdir -p"
+    written, entered, read = set(), set(), set()
+    for _, setting in _all(units):
+        if setting.key == "ReadWritePaths":
+            written |= {literal(path) for path in words(setting.value)}
+        elif setting.key == "PathChanged":
+            written.add(os.path.dirname(literal(setting.value)))
+        elif setting.key == "WorkingDirectory":
+            entered.add(literal(setting.value))
+        elif setting.key == "EnvironmentFile":
+            read.add(_file_of(setting.value))
+    for path in sorted(path for path in written if not os.path.isdir(path)):
+        yield f"{path}: there is no such folder for the jobs to write in. Make it: {make} {path}"
+    for path in sorted(path for path in entered - written if not os.path.isdir(path)):
+        yield f"{path}: there is no such folder for the jobs to run in ([worker].directory)"
+    for path in sorted(path for path in read if not os.path.isfile(path)):
+        yield f"{path}: there is no such file ([worker].environment_file)"
+
+
+def _hidden_paths(units: Units) -> Iterator[str]:
+    """What a service needs and its own sandbox hides, directly or behind a symbolic link."""
+    hidden: dict[tuple[str, str, str], list[str]] = {}
+    for name, settings in units.items():
+        given = {(setting.key, setting.value) for setting in settings}
+        for directive in _HIDDEN.keys() & given:
+            for path in _needed(settings):
+                real = os.path.realpath(path)
+                for top in _HIDDEN[directive]:
+                    if f"{real}/".startswith(f"{top}/"):
+                        hidden.setdefault((path, top, directive[0]), []).append(name)
+    for (path, top, key), names in sorted(hidden.items()):
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield (
+            f"{path}: lies in {top}, which {key}= hides from {names[0]}{others}. Move it out of "
+            f'there, or set [worker].hardening = "compat"'
+        )
+
+
+def _needed(settings: Sequence[Setting]) -> set[str]:
+    """The absolute paths that a service uses itself; its environment file is systemd's to read."""
+    found = set()
+    for setting in settings:
+        if setting.key == "WorkingDirectory":
+            found.add(literal(setting.value))
+        elif setting.key in ("ReadWritePaths", "ExecStart"):
+            found |= {literal(each).lstrip(":-") for each in words(setting.value)}
+    return {path for path in found if path.startswith("/")}
+
+
+def _file_of(pattern: str) -> str:
+    """The path that `unit_syntax.file_pattern` made a pattern of."""
+    return literal(re.sub(r"\[([*?[])\]", r"\1", pattern).replace("\\\\", "\\"))
+
+
+def _all(units: Units) -> Iterator[tuple[str, Setting]]:
+    for name, settings in units.items():
+        for setting in settings:
+            yield name, setting
+
+
+# --- What systemd-analyze says -------------------------------------------------------------------
+
+
+def _schedules(units: Units) -> Iterator[str]:
+    """Schedules that systemd does not understand, or that never come."""
+    schedules = [(name, each.value) for name, each in _all(units) if each.key == "OnCalendar"]
+    if not schedules or _calendar_fault(*(value for _, value in schedules)) is None:
+        return
+    for name, value in schedules:
+        if said := _calendar_fault(value):
+            yield f"{name}: OnCalendar={value}: {said}"
+
+
+def _calendar_fault(*expressions: str) -> str | None:
+    """What systemd-analyze has against one of these calendar expressions, or None."""
+    done = _analyze("calendar", "--", *expressions)
+    if done and (done.returncode or "Next elapse: never" in done.stdout):
+        return " ".join((done.stderr or done.stdout).split())
+    return None
+
+
+def _verified(texts: Mapping[str, str], *, for_user: bool, live: bool) -> list[str]:
+    """What `systemd-analyze verify` finds.
+
+    `--recursive-errors=no` makes it fail for a warning about these very units (an unknown key),
+    and only for these.
+    """
+    scope = ["--user"] if for_user else ["--system"]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in texts.items():
+            Path(folder, name).write_text(text)
+        paths = [f"{folder}/{name}" for name in sorted(texts)]
+        options = [*scope, "--recursive-errors=no", "--man=no"]
+        done = _analyze("verify", *options, *paths, XDG_RUNTIME_DIR=folder)
+    if done is None:
+        if live:
+            raise InstallError("systemd-analyze is missing, so the units cannot be verified")
+        return []
+    _refuse_old(done.stderr)
+    said = [line.removeprefix(f"{folder}/") for line in done.stderr.splitlines()]
+    # What programs another machine has is not to be seen from here.
+    lines = [line for line in said if live or not line.endswith(": No such file or directory")]
+    if done.returncode == 0 or (said and not lines):
+        return []
+    ours = [line for line in lines if line.startswith("dbq-") or " dbq-" in line] or lines
+    return list(dict.fromkeys(ours)) or [f"systemd-analyze verify: exit {done.returncode}"]
+
+
+def _refuse_old(said: str) -> None:
+    if "unrecognized option" in said or "Unknown command verb" in said:
+        raise InstallError(
+            f"systemd on this machine is older than version {OLDEST}, too old for these units"
+        )
+
+
+def _analyze(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str] | None:
+    """Run systemd-analyze; None where it is not installed."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", **variables}
+    try:
+        return subprocess.run(
+            ["systemd-analyze", *arguments], capture_output=True, text=True, env=environment
+        )
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""One TSV file that many processes change safely."""

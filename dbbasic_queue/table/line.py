@@ -1,0 +1,486 @@
+"""Job <-> line: how a job is written as one line of `queue.tsv`, and read back.
+
+Specification of the line
+-------------------------
+    id  type  payload  status  created_at  run_at  attempts  error  result
+
+Nine fields, tabs between them, a newline at the end, UTF-8.
+
+* No field holds a tab, newline or carriage return, and none begins with `"`, so that a naive
+  `split("\\t")` and Python's `csv` module read the same row.
+* `payload` and `result` are JSON. A result that is a JSON string has one space before it. The
+  payload may have spaces after it (see below), or before it: those mark a row that was moved from
+  elsewhere in the file, of which an older line may still be there after a crash.
+* `error` is `Type: message` with control characters escaped.
+* Times are Unix seconds.
+* From the status on, the line is its *tail*: the part that changes. It ends in spaces, the
+  reserve, and lies inside one 512-byte sector of the file, which a disk writes whole or not at
+  all, so that a change of state is one small write in place.
+* A line that begins with a space is dead. An empty line is nothing. Any other line that does not
+  fit this is malformed: kept as it is, and reported.
+
+What other programs wrote is read too: rows that `csv` has quoted (plain dbbasic-tsv), rows that
+end in CRLF, rows whose empty last fields an editor has cut off.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from json import JSONDecoder, JSONEncoder, encoder
+from typing import Any, Final, NamedTuple
+
+from ..job import PROCESSING, STATUSES, Job
+
+COLUMNS: Final = (
+    "id",
+    "type",
+    "payload",
+    "status",
+    "created_at",
+    "run_at",
+    "attempts",
+    "error",
+    "result",
+)
+HEADER: Final = "\t".join(COLUMNS).encode() + b"\n"
+SECTOR: Final = 512  # bytes a disk writes whole or not at all
+TAIL: Final = 112  # bytes of a new row's tail, newline included: room for a short error and result
+# How the payload of a moved row begins: a space, or two before a JSON string, as a result that is
+# a JSON string has one. The reserve of an empty result is spaces and a newline, so does not match.
+MOVED: Final = re.compile(rb'\t (?:[^ \t\n"]| ")')
+
+ERROR_LIMIT: Final = 2000  # characters of an error kept in the table; the log has the traceback
+
+# A whole line. Groups: the nine fields; the last two may be missing, as some editors cut off
+# white space at the end. No NUL: that is what a power cut leaves where nothing was written.
+_LINE = (
+    rb"([A-Za-z0-9_-]{1,64})\t([^\t\n\0]+)\t([^\t\n\0]*)\t(%b)\t(\d{1,15})\t(\d{1,15})"
+    rb"\t(\d{1,9})(?:\t([^\t\n\0]*))?(?:\t([^\t\n\0]*))?\r?"
+) % "|".join(STATUSES).encode()
+_match_line = re.compile(_LINE + rb"\n?").fullmatch
+# The same of a line as we write it: all fields there, none beginning with a quote. Excludes no
+# more than a tab within a field, which is twice as fast; NUL and line ends are looked for apart.
+_match_own = re.compile(
+    rb'([A-Za-z0-9_-]{1,64})\t([^\t"][^\t]*)\t((?:[^\t"][^\t]*)?)\t(%b)\t(\d{1,15})\t(\d{1,15})'
+    rb'\t(\d{1,9})\t((?:[^\t"][^\t]*)?)\t((?:[^\t"][^\t]*)?)' % "|".join(STATUSES).encode()
+).fullmatch
+
+# A pending line as we write it. Its end is its reserve: there is no result.
+_match_pending = re.compile(
+    rb'([A-Za-z0-9_-]{1,64})\t([^\t"\n][^\t]*)\t([^\t"][^\t]*)\tpending\t(\d{1,15})\t(\d{1,15})'
+    rb'\t(\d{1,9})\t((?:[^\t"][^\t]*)?)\t *\n'
+).fullmatch
+
+_STATUS = {name.encode(): name for name in STATUSES}
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NOT_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+_new_tuple = tuple.__new__  # a Row without the call of Row.__new__, which is written in Python
+# What raw_decode calls, which is written in Python: StopIteration where no value begins.
+_decode: Callable[[str, int], tuple[Any, int]] = JSONDecoder().scan_once  # type: ignore[attr-defined]
+_readable = JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_escaped = JSONEncoder(ensure_ascii=True, allow_nan=False).encode
+
+
+def _fast_encoder() -> Callable[[Any, int], tuple[str, ...]] | None:
+    """What `_readable` makes anew for each value, made once; None where Python has none in C.
+
+    Looks for no circular reference: what it cannot encode is left to `_readable` to explain.
+    """
+    try:
+        return encoder.c_make_encoder(  # type: ignore[no-any-return, attr-defined]
+            None, _no_default, encoder.encode_basestring, None, ": ", ", ", False, False, False
+        )
+    except (AttributeError, TypeError):
+        return None
+
+
+def _no_default(value: Any) -> Any:
+    raise TypeError
+
+
+_encode_fast = _fast_encoder()
+
+
+class Row(NamedTuple):
+    """A line that parsed, and where it stands. Payload, error and result are still text."""
+
+    offset: int  # of the line's first byte in the file
+    line: bytes  # as it stands there, newline included
+    tail: int  # of the tail's first byte, counted from the line's
+    id: bytes
+    type: bytes
+    payload: bytes
+    status: str
+    created_at: int
+    run_at: int
+    attempts: int
+    error: bytes
+    result: bytes
+
+
+def dump_json(value: Any) -> str:
+    """JSON text of `value`, readable, without a control character.
+
+    Falls back to escapes for what UTF-8 cannot hold (lone surrogates). Raises what
+    `json.JSONEncoder` raises: `TypeError`, `ValueError` (NaN, a circular reference, an integer
+    too long), `RecursionError`.
+
+    >>> dump_json({"name": "Zoë", "bell": "\\x07"})
+    '{"name": "Zoë", "bell": "\\\\u0007"}'
+    """
+    try:
+        text = "".join(_encode_fast(value, 0)) if _encode_fast else _readable(value)
+    except (TypeError, ValueError, RecursionError):
+        text = _readable(value)
+    if text.isascii():
+        return text.replace("\x7f", "\\u007f") if "\x7f" in text else text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = _escaped(value)
+    return _NOT_IN_JSON.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
+
+
+def escape_control(text: str) -> str:
+    """`text` with control characters, line separators and lone surrogates as escapes.
+
+    >>> escape_control("two\\nlines\\t")
+    'two\\\\nlines\\\\t'
+    """
+    return _UNSAFE.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
+
+
+def error_text(error: BaseException) -> str:
+    """`Type: message` of an exception, on one line, at most `ERROR_LIMIT` characters.
+
+    >>> error_text(ValueError("no such user"))
+    'ValueError: no such user'
+    """
+    try:
+        message = str(error)
+    except BaseException as broken:  # a __str__ that raises must not take the worker down
+        message = f"(its message cannot be read: {type(broken).__name__})"
+    name = type(error).__name__
+    return safe_error(f"{name}: {message}" if message else name)
+
+
+def safe_error(text: str) -> str:
+    """`text` as it may stand in the error column: one line, bounded, not beginning with `"`."""
+    text = escape_control(text)
+    if len(text) > ERROR_LIMIT:
+        text = text[: ERROR_LIMIT - 1] + "…"
+    return " " + text if text.startswith('"') else text
+
+
+def result_text(value: Any) -> str:
+    """The text of a result that JSON can hold; raises what `dump_json` raises.
+
+    `None` is the empty field.
+
+    >>> result_text({"sent": 1}), result_text("ok"), result_text(None)
+    ('{"sent": 1}', ' "ok"', '')
+    """
+    if value is None:
+        return ""
+    text = dump_json(value)
+    return " " + text if text.startswith('"') else text
+
+
+def build_line(
+    offset: int,
+    head: bytes,
+    status: str,
+    created_at: int,
+    run_at: int,
+    attempts: int,
+    error: bytes = b"",
+    result: bytes = b"",
+) -> bytes:
+    """The line of a job that will stand at `offset`, its tail inside one sector where it fits.
+
+    `head` is `id TAB type TAB payload`, as bytes.
+    """
+    tail = b"\t%b\t%d\t%d\t%d\t%b\t%b" % (
+        status.encode(),
+        created_at,
+        run_at,
+        attempts,
+        error,
+        result,
+    )
+    # One byte more than TAIL, as the tab in front is not part of the tail.
+    tail = tail.ljust(TAIL)
+    start = (offset + len(head) + 1) % SECTOR
+    if start + len(tail) > SECTOR >= len(tail):
+        head += b" " * (SECTOR - start)
+    return head + tail + b"\n"
+
+
+def build_head(row: Row, *, moved: bool) -> bytes:
+    """`id TAB type TAB payload` of a row, with the mark of a moved row or without it."""
+    payload = row.payload.strip() or b"{}"
+    spaces = b" " * (moved + payload.startswith(b'"'))
+    return b"%b\t%b\t%b" % (row.id, row.type, spaces + payload)
+
+
+def is_moved(row: Row) -> bool:
+    """Whether a row bears the mark of a moved one."""
+    return row.payload.startswith(b" ") and not row.payload.startswith(b' "')
+
+
+def new_line(offset: int, row: Row, *, moved: bool) -> bytes:
+    """The line of `row` written anew at `offset`, with reserve and inside one sector."""
+    head = build_head(row, moved=moved)
+    return build_line(
+        offset,
+        head,
+        row.status,
+        row.created_at,
+        row.run_at,
+        row.attempts,
+        row.error,
+        row.result,
+    )
+
+
+def new_tail(
+    at: int,
+    room: int,
+    status: str,
+    created_at: int,
+    run_at: int,
+    attempts: int,
+    error: bytes = b"",
+    result: bytes = b"",
+) -> bytes | None:
+    """The tail of a line in a new state, `room` bytes long, as it may stand `at` in the file.
+
+    None when that cannot be one write inside one sector; the row has to move then.
+    """
+    tail = b"%b\t%d\t%d\t%d\t%b\t%b" % (
+        status.encode(),
+        created_at,
+        run_at,
+        attempts,
+        error,
+        result,
+    )
+    if len(tail) > room or at % SECTOR + room >= SECTOR:
+        return None
+    return tail.ljust(room)
+
+
+def in_place(
+    row: Row, status: str, run_at: int, attempts: int, error: bytes, result: bytes
+) -> Row | None:
+    """`row` in a new state, its line of the same length; only the tail of it differs.
+
+    None when that cannot be one write inside one sector.
+    """
+    offset, line, tail_at, job_id, job_type, payload, _, created_at, _, _, _, _ = row
+    room = len(line) - tail_at - 1
+    tail = new_tail(offset + tail_at, room, status, created_at, run_at, attempts, error, result)
+    if tail is None:
+        return None
+    return _new_tuple(
+        Row,
+        (
+            offset,
+            line[:tail_at] + tail + b"\n",
+            tail_at,
+            job_id,
+            job_type,
+            payload,
+            status,
+            created_at,
+            run_at,
+            attempts,
+            error,
+            result,
+        ),
+    )
+
+
+def parse_line(line: bytes, offset: int = 0) -> Row | None:
+    """The row that `line` holds, or None for a line that is dead, empty or malformed.
+
+    `line` ends with its newline, or is the last line of the file without one.
+
+    >>> parse_line(b'a1\\tmail\\t{}\\tpending\\t5\\t5\\t0\\t\\t\\n').status
+    'pending'
+    """
+    match = _match_own(line)
+    if match is not None and b"\0" not in line and line.splitlines()[0] + b"\n" == line:
+        fields = match.groups()
+    else:
+        match = _match_line(line)
+        if match is None:
+            return None
+        fields = match.groups(b"")
+        if b'\t"' in line or b"\r" in line:
+            fields = _fields_of_others(*fields)
+    job_id, job_type, payload, status, created_at, run_at, attempts, error, result = fields
+    return _new_tuple(
+        Row,
+        (
+            offset,
+            line,
+            match.start(4),
+            job_id,
+            job_type,
+            payload,
+            _STATUS[status],
+            int(created_at),
+            int(run_at),
+            int(attempts),
+            error,
+            result.rstrip(b" \n"),
+        ),
+    )
+
+
+def _fields_of_others(
+    job_id: bytes, job_type: bytes, payload: bytes, *changing: bytes
+) -> tuple[bytes, ...]:
+    """The fields of a row that another program wrote, without its quotes and line end."""
+    *times, error, result = changing
+    error, result = _guarded(_unquote(error)), _guarded(_unquote(result))
+    return job_id, _unquote(job_type), _unquote(payload), *times, error, result
+
+
+def explain(line: bytes) -> str:
+    """Why a line is malformed, in words.
+
+    >>> explain(b"a1\\tmail\\t{}\\tdone\\t5\\t5\\t0\\t\\t\\n")
+    "status 'done' is none of pending, processing, completed, failed, cancelled"
+    """
+    if b"\0" in line:
+        return "holds NUL bytes, as a power cut leaves them"
+    fields = line.rstrip(b"\r\n").split(b"\t")
+    if not 7 <= len(fields) <= 9:
+        return f"has {len(fields)} fields, not 9: {_shown(line)}"
+    if not re.fullmatch(rb"[A-Za-z0-9_-]{1,64}", fields[0]):
+        return f"id {_shown(fields[0])} is not 1 to 64 letters, digits, - or _"
+    if not fields[1]:
+        return "the type is empty"
+    if fields[3] not in _STATUS:
+        return f"status {_shown(fields[3])} is none of {', '.join(STATUSES)}"
+    for name, field in zip(COLUMNS[4:7], fields[4:7], strict=True):
+        if not re.fullmatch(rb"\d{1,15}", field):
+            return f"{name} {_shown(field)} is no whole number"
+    return f"is no row of this table: {_shown(line)}"
+
+
+def _shown(text: bytes) -> str:
+    shown = text.rstrip(b"\r\n").decode(errors="backslashreplace")
+    return repr(shown if len(shown) <= 60 else shown[:59] + "…")
+
+
+def _unquote(field: bytes) -> bytes:
+    """A field without csv's quotes, or as it is: perhaps the bare JSON string that 1.0.0 wrote.
+
+    csv's writer quotes a field of ours only when it holds a quote, which it then doubles. A JSON
+    string never holds two quotes in a row, but for the empty one, which 1.0.0 never wrote.
+    """
+    text = field.rstrip(b" \r")
+    if not (len(text) > 1 and text[:1] == text[-1:] == b'"' and b'""' in text[1:-1]):
+        return text
+    return text[1:-1].replace(b'""', b'"')
+
+
+def _guarded(field: bytes) -> bytes:
+    """A field as we may write it again: not beginning with a quote."""
+    return b" " + field if field.startswith(b'"') else field
+
+
+@functools.cache  # compiled when it is wanted: a worker that only works starts faster
+def row_status() -> re.Pattern[bytes]:
+    """The pattern of a whole line, as `parse_line` sees it; its one group is the status.
+
+    For counting without building rows.
+    """
+    groups = rb"\((?!\?|%b)" % STATUSES[0].encode()
+    return re.compile(rb"(?m)^%b$" % re.sub(groups, rb"(?:", _LINE))
+
+
+def to_job(row: Row) -> Job:
+    """The job of a row. A payload or result that is no JSON is handed on as its text.
+
+    >>> to_job(parse_line(b'a1\\tmail\\t{"n": 1}\\tfailed\\t5\\t5\\t3\\tE: x\\t\\n')).payload
+    {'n': 1}
+    """
+    _, _, _, job_id, job_type, payload, status, created_at, run_at, attempts, error, result = row
+    return _new_tuple(
+        Job,
+        (
+            job_id.decode(),
+            job_type.decode(errors="replace"),
+            _read_json(payload, {}),
+            status,
+            created_at,
+            run_at,
+            attempts,
+            (error.decode(errors="replace").strip() or None) if error else None,
+            _read_json(result, None) if result else None,
+        ),
+    )
+
+
+def begin(line: bytes, offset: int, now: int) -> tuple[bytes, Job, int, bytes] | None:
+    """What begins the attempt at a pending job: its id, the job as it is then, where in the line
+    its tail begins, and the new tail.
+
+    None when the line is not just as we write it, the job not due at `now`, or the new tail too
+    long: that is for `parse_line`, `in_place` and `to_job`, which say the same of all other lines
+    (a test holds them to it), but take half as long again.
+
+    >>> begin(build_line(0, b"a1\\tmail\\t{}", "pending", 5, 5, 0), 0, now=6)[1].attempts
+    1
+    """
+    match = _match_pending(line)
+    if match is None or b"\0" in line or b"\r" in line:
+        return None
+    job_id, job_type, payload, created, run_at, attempts, error = match.groups()
+    tail_at = match.end(3) + 1
+    created_at, tried = int(created), int(attempts) + 1
+    tail = new_tail(
+        offset + tail_at, len(line) - tail_at - 1, PROCESSING, created_at, now, tried, error
+    )
+    if tail is None or int(run_at) > now:
+        return None
+    try:
+        text = payload.decode().strip(" ")
+        value, end = _decode(text, 0)
+    except (ValueError, RecursionError, StopIteration):
+        return None
+    if end != len(text):
+        return None
+    job = _new_tuple(
+        Job,
+        (
+            job_id.decode(),
+            job_type.decode(errors="replace"),
+            value,
+            PROCESSING,
+            created_at,
+            now,
+            tried,
+            (error.decode(errors="replace").strip() or None) if error else None,
+            None,
+        ),
+    )
+    return job_id, job, tail_at, tail
+
+
+def _read_json(text: bytes, empty: Any) -> Any:
+    try:
+        json = text.decode().strip(" ")
+        value, end = _decode(json, 0)  # without the white space, half the time of json.loads
+        if end == len(json):
+            return value
+    except (ValueError, RecursionError, StopIteration):
+        pass
+    return text.decode(errors="replace").strip() or empty

@@ -1,0 +1,154 @@
+"""The bytes of a table: lines, rows and marks in a piece of it, found without a loop over rows."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Final
+
+from .line import MOVED, Row, is_moved, parse_line
+
+PIECE: Final = 1 << 20  # bytes read at a time
+
+_DEAD: Final = re.compile(rb"\n ")
+_ID: Final = re.compile(rb"\n([A-Za-z0-9_-]{1,64})\t")
+
+
+def lines_in(piece: bytes, offset: int) -> Iterator[tuple[bytes, Row | None]]:
+    """Each line of a piece of the table with the row it holds, if it does."""
+    for line in piece.splitlines(keepends=True) if b"\r" not in piece else _split(piece):
+        yield line, parse_line(line, offset)
+        offset += len(line)
+
+
+def _split(piece: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(piece):
+        end = piece.find(b"\n", start) + 1 or len(piece)
+        yield piece[start:end]
+        start = end
+
+
+def whole_lines(fd: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """(offset, whole lines) of a file up to `end`, about 1 MiB at a time.
+
+    For a file that nobody else changes. A last line without a newline is left out.
+    """
+    start, length = 0, PIECE
+    while start < end:
+        piece = os.pread(fd, min(length, end - start), start)
+        cut = piece.rfind(b"\n") + 1
+        if cut:
+            yield start, piece[:cut]
+            start, length = start + cut, PIECE
+        elif len(piece) == length:
+            length *= 2  # a long line
+        else:
+            return
+
+
+def rows_in(piece: bytes, offset: int) -> Iterator[Row]:
+    """The live rows of a piece of the table."""
+    return (row for _, row in lines_in(piece, offset) if row is not None)
+
+
+def status_pattern(statuses: Iterable[str]) -> re.Pattern[bytes]:
+    """What finds the rows in these states without looking at the others."""
+    return re.compile(rb"\t(?:%b)\t\d+\t\d+\t" % "|".join(sorted(statuses)).encode())
+
+
+def rows_found(pattern: re.Pattern[bytes], piece: bytes, offset: int) -> Iterator[Row]:
+    for match in pattern.finditer(piece):
+        start = piece.rfind(b"\n", 0, match.start()) + 1
+        end = piece.find(b"\n", match.end()) + 1 or len(piece)
+        row = parse_line(piece[start:end], offset + start)
+        if row is not None:
+            yield row
+
+
+def moved_in(piece: bytes, offset: int) -> dict[bytes, int]:
+    """Id and offset of each row in a piece that bears the mark of a moved one."""
+    found = {}
+    for match in MOVED.finditer(piece):
+        start = piece.rfind(b"\n", 0, match.start()) + 1
+        end = piece.find(b"\n", start) + 1 or len(piece)
+        row = parse_line(piece[start:end], offset + start)
+        # A malformed line must not make an older row look out of date, nor a space elsewhere.
+        if row is not None and is_moved(row):
+            found[row.id] = row.offset
+    return found
+
+
+def outdated_in(piece: bytes, offset: int, moved: Mapping[bytes, int]) -> Iterator[bytes]:
+    """The status of each row in a piece of which a later line is alive: what a crash left."""
+    for row in rows_in(piece, offset):
+        if row.offset < moved.get(row.id, 0):
+            yield row.status.encode()
+
+
+def dead_lines(piece: bytes) -> Iterator[int]:
+    """Where each dead line begins in a piece of the table."""
+    if piece.startswith(b" "):
+        yield 0
+    for match in _DEAD.finditer(piece):
+        yield match.start() + 1
+
+
+def ids_in(piece: bytes, wanted: Container[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Where each row begins in a piece of the table whose id is wanted, and that id."""
+    for match in _ID.finditer(b"\n" + piece):
+        if match[1] in wanted:
+            start = match.start()
+            end = piece.find(b"\n", start) + 1 or len(piece)
+            if parse_line(piece[start:end]) is not None:
+                yield start, match[1]
+
+
+def search_back(fd: int, job_id: bytes, start: int, end: int) -> int:
+    """Offset of the last line of a job between two offsets, or -1: backwards, piece by piece."""
+    needle = b"\n%b\t" % job_id
+    limit = end
+    start = max(0, start - 1)  # the newline before a row belongs to the search
+    while end > start:
+        at = max(start, end - PIECE)
+        # Reads on past the end of the piece, for a needle that begins in it.
+        stop = min(end + len(needle) - 1, limit)
+        found = os.pread(fd, stop - at, at).rfind(needle)
+        if found >= 0:
+            return at + found + 1
+        end = at
+    return -1
+
+
+def row_at(fd: int, offset: int) -> Row | None:
+    """The live row that begins at `offset`; None when no row does."""
+    length = 512
+    while True:
+        piece = os.pread(fd, length, offset - 1)
+        if not piece.startswith(b"\n"):
+            return None
+        end = piece.find(b"\n", 1)
+        if end > 0:
+            return parse_line(piece[1 : end + 1], offset)
+        if len(piece) < length:  # a last line without a newline
+            line = piece[1:]
+            return None if is_torn(fd, line, offset) else parse_line(line, offset)
+        length *= 4
+
+
+def last_row(fd: int, job_id: bytes, start: int, end: int) -> Row | None:
+    """The last live row of a job between two offsets."""
+    while (offset := search_back(fd, job_id, start, end)) >= 0:
+        row = row_at(fd, offset)
+        if row is not None:
+            return row
+        end = offset - 1  # a malformed line that begins like the job's
+    return None
+
+
+def is_torn(fd: int, line: bytes, offset: int) -> bool:
+    row = parse_line(line, offset)
+    if row is None:
+        return True
+    return is_moved(row) and last_row(fd, row.id, 0, offset - 1) is not None

@@ -1,0 +1,218 @@
+"""Interrupts: the signals that end a worker's run, and the alarm that ends a job.
+
+The first SIGTERM or SIGINT lets the job in hand finish and takes no more; the second breaks off
+the job in hand (`PutBack`). Neither, nor the alarm (`JobTimeout`), breaks into code that holds the
+table's lock or into one another: then it is tried again a moment later.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+from ..errors import JobTimeout
+from ..table.table import may_hold_a_lock
+
+
+class PutBack(BaseException):
+    """Raised inside a handler by the second signal: break off, the job goes back."""
+
+
+TRY_AGAIN: Final = 0.001  # seconds until the next attempt to break into a handler
+
+
+def _may_break(frame: FrameType | None) -> bool:
+    """Whether an exception may be raised in the code that a signal has interrupted."""
+    if may_hold_a_lock(frame):
+        return False  # the handler is enqueueing just now
+    while frame is not None:
+        if frame.f_code in _UNBREAKABLE:
+            return False
+        frame = frame.f_back
+    return True
+
+
+class StopSignals:
+    """SIGTERM and SIGINT while a worker works, in the main thread; elsewhere none are caught.
+
+    A program's own handler is called at the end instead of at once; an ignored signal stays
+    ignored.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.interruptible = False  # a handler is running, which the second signal breaks off
+        self.outer: StopSignals | None = None  # of the worker whose handler runs this one
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self.activate()
+            self.install()
+        return self
+
+    def activate(self) -> None:
+        """Let a child that a handler forks know what to restore."""
+        global _active
+        self.outer, _active = _active, self
+
+    def install(self) -> None:
+        """Catch the signals that the program does not ignore."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before = signal.getsignal(number)
+            if before not in (signal.SIG_IGN, None):
+                self._before[number] = before
+                signal.signal(number, self.on_signal)
+
+    def on_signal(self, number: int, frame: FrameType | None = None) -> None:
+        """Stop taking jobs; the second time, break off the one in hand."""
+        # Logs nothing: the locks of logging's handlers may be taken by whom this interrupts.
+        if not self.received:
+            self.received = number
+        else:
+            self.break_off(number, frame)
+
+    def break_off(self, number: int, frame: FrameType | None) -> None:
+        """Break off the job in hand, if there is one; in a moment, if this one is no good."""
+        if not self.interruptible:
+            return
+        if _may_break(frame):
+            self.interruptible = False
+            raise PutBack
+        again = threading.Timer(TRY_AGAIN, self._send, (number,))
+        again.daemon = True
+        again.start()
+
+    def _send(self, number: int) -> None:
+        if self.interruptible:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    def stopping(self) -> bool:
+        """Whether no more jobs are to be taken."""
+        return self.received != 0
+
+    def caught(self) -> list[int]:
+        """The numbers of the signals that are caught."""
+        return list(self._before)
+
+    def restore(self) -> None:
+        """Put back the program's own handlers; also in a child that a handler forks."""
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def __exit__(self, *error: object) -> None:
+        global _active
+        self.restore()
+        if _active is self:
+            _active = self.outer
+
+    def pass_on(self) -> None:
+        """End the program as the signal asked, with exit code 0, or call its own handler."""
+        if not self.received:
+            return
+        before = self._before[self.received]
+        if before in (signal.SIG_DFL, signal.default_int_handler):
+            raise SystemExit(0)
+        before(self.received, None)
+
+
+_active: StopSignals | None = None
+
+
+class _Fork(threading.local):
+    """A fork by a handler, whose child is no worker: it dies of a signal like any process.
+
+    Also of one that comes before the child could say so: it is held back until then.
+    """
+
+    mask: set[int] | None = None
+
+    def before(self) -> None:
+        if _active is not None:
+            self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _active.caught())
+
+    def in_parent(self) -> None:
+        if self.mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+            self.mask = None
+
+    def in_child(self) -> None:
+        signals = _active
+        while signals is not None:
+            signals.restore()
+            signals = signals.outer
+        self.in_parent()
+
+
+_fork = _Fork()
+os.register_at_fork(
+    before=_fork.before, after_in_parent=_fork.in_parent, after_in_child=_fork.in_child
+)
+
+
+class TimeLimit:
+    """Raises `JobTimeout` in the main thread after some seconds, and again every second.
+
+    Again, as a handler may catch the first one and go on. There is one such timer in a process;
+    what the program itself has set on it is put off until the handler is done.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._armed = False
+        self._rang = False
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+        self._before = signal.signal(signal.SIGALRM, self._ring)
+        self._armed = True
+        self._own_timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, 1)
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        if not self._armed:
+            return
+        if not _may_break(frame):
+            signal.setitimer(signal.ITIMER_REAL, TRY_AGAIN, 1)
+            return
+        self._rang = True
+        raise self._error()
+
+    def _error(self) -> JobTimeout:
+        return JobTimeout(f"ran for longer than {self._seconds:g} s")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if self._before is not None:  # it was not set from Python
+            signal.signal(signal.SIGALRM, self._before)
+        left, interval = self._own_timer
+        if left:
+            left = max(left - (time.monotonic() - self._began), TRY_AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
+        if self._rang and not isinstance(error, JobTimeout | PutBack):
+            raise self._error() from error  # the handler has caught it
+
+
+# Nor may one signal's exception break into what is done about another.
+_UNBREAKABLE: Final = frozenset(
+    function.__code__
+    for function in (
+        TimeLimit.__enter__,
+        TimeLimit.__exit__,
+        TimeLimit._ring,
+        StopSignals.on_signal,
+        StopSignals.break_off,
+        _Fork.before,
+        _Fork.in_parent,
+        _Fork.in_child,
+    )
+)

@@ -1,0 +1,125 @@
+"""The config that `dbq init` writes."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbbasic_queue.config.sections import load, parse
+from dbbasic_queue.config.starter import first_config, write_first_config
+from dbbasic_queue.errors import ConfigError
+
+
+def test_text_loads_without_faults(tmp_path: Path) -> None:
+    """The file of a new application is right as it is, and says what was asked for."""
+    folder = tmp_path / "My Shop"
+    folder.mkdir()
+    write_first_config(folder / "dbq.toml", first_config(folder))
+    config = load(folder / "dbq.toml")
+    assert config.name == "my-shop"
+    assert config.worker.handlers == "my_shop.jobs:HANDLERS"
+    assert config.worker.python == sys.executable
+    assert config.worker.user is None
+    assert config.queue.file == folder / "data/queue.tsv"
+
+
+def test_options() -> None:
+    """Name, handlers, user and interpreter are taken; one inside the folder is written relative."""
+    text = first_config(
+        Path("/srv/app"),
+        name="shop",
+        handlers="a.b:C",
+        user="zoe",
+        python="/srv/app/venv/bin/python",
+    )
+    config = parse(text, "/srv/app/dbq.toml")
+    assert (config.name, config.worker.handlers, config.worker.user) == ("shop", "a.b:C", "zoe")
+    assert config.worker.python == "/srv/app/venv/bin/python"
+    assert 'python = "venv/bin/python"' in text
+
+
+def test_what_is_commented_out_is_right_too() -> None:
+    """Every example in a comment can be put into force by taking the # away."""
+    text = first_config(Path("/srv/shop"))
+    live = re.sub(r"^# (?=\[\[|[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    assert live.count("\n# ") < text.count("\n# ") - 10
+    config = parse(live, "/srv/shop/dbq.toml")
+    (job,) = config.recurring
+    assert (job.name, job.jitter, job.catch_up) == ("nightly-report", 300, True)
+    assert config.worker.user == "www-data"
+    assert config.worker.environment == {"DJANGO_SETTINGS_MODULE": "myapp.settings"}
+    assert config.health is not None
+    assert config.health.ping_url
+    assert str(config.health.textfile).endswith("dbq-shop.prom")
+
+
+def test_every_key_is_explained() -> None:
+    """No key of the config is missing from the file, live or in a comment."""
+    text = first_config(Path("/srv/shop"))
+    keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", text, flags=re.MULTILINE))
+    assert keys == {
+        "name", "file", "durability", "handlers", "schedule", "python", "directory", "user",
+        "environment", "environment_file", "max_attempts", "timeout", "concurrency", "linger",
+        "hardening", "type", "payload", "jitter", "catch_up", "completed", "cancelled", "failed",
+        "stuck_after", "overdue_after", "silent_after", "failed_within", "textfile", "ping_url",
+        "frequency", "rotate",
+    }  # fmt: skip
+    assert max(len(line) for line in text.split("\n")) <= 100
+
+
+def test_never_over_an_existing_file(tmp_path: Path) -> None:
+    """A file, or a link to nowhere, that is there already is left as it is."""
+    path = tmp_path / "dbq.toml"
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match="is there already, and was left as it is"):
+        write_first_config(path, "yours")
+    assert path.read_text() == "mine"
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="is there already"):
+        write_first_config(path, "yours")
+    assert [each.name for each in tmp_path.iterdir()] == ["dbq.toml"]
+
+
+def test_folder_that_is_missing(tmp_path: Path) -> None:
+    """A file that cannot be written is told, and nothing is left behind."""
+    with pytest.raises(ConfigError, match="cannot be written: No such file or directory"):
+        write_first_config(tmp_path / "gone/dbq.toml", "x")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"name": "My Shop"}, "name: 'My Shop' is no name"),
+        ({"handlers": "jobs.py"}, "[worker].handlers: 'jobs.py' is no module:attribute"),
+        ({"user": "a b"}, "[worker].user: 'a b' is no user name"),
+        ({"user": 'a"\nx = "1'}, "[worker].user: holds the character U+000A"),
+        ({"python": "python3"}, "[worker].python: 'python3' is a command"),
+    ],
+)
+def test_options_that_no_config_takes(options: dict[str, str], said: str) -> None:
+    """What the config would refuse is refused before it is written."""
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        first_config(Path("/srv/shop"), **options)
+
+
+def test_folder_without_a_name() -> None:
+    """Where the folder gives no name, one is asked for."""
+    with pytest.raises(ConfigError, match="give one with --name"):
+        first_config(Path("/"))
+
+
+@given(st.text(st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), max_size=40))
+def test_any_folder(name: str) -> None:
+    """Whatever a folder is called, its file loads, or the name is asked for."""
+    folder = Path("/srv", name)
+    try:
+        text = first_config(folder, python="/usr/bin/python3")
+    except ConfigError:
+        return
+    assert parse(text, "/srv/dbq.toml").worker.python == "/usr/bin/python3"

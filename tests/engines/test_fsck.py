@@ -1,0 +1,110 @@
+"""fsck: what is wrong with a table, and how it is put right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbbasic_queue import Queue
+from dbbasic_queue.engines.tsv import fsck
+from dbbasic_queue.engines.tsv.waiting import WaitingList
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    queue = Queue(tmp_path / "queue.tsv", durability="normal")
+    for name in ("a1", "a2", "a3"):
+        queue.enqueue("ok", {"n": name}, job_id=name)
+    return queue
+
+
+def add(queue: Queue, text: bytes) -> None:
+    with queue.path.open("ab") as table:
+        table.write(text)
+
+
+def kinds(queue: Queue) -> list[tuple[str, int]]:
+    return [(finding.kind, finding.line) for finding in fsck.check(queue)]
+
+
+def test_a_sound_table_has_no_findings(queue: Queue) -> None:
+    """A table with jobs, dead and blank lines is sound."""
+    queue.retry_job("a1")
+    row = queue.table.search(b"a2")
+    with queue.table.writing():
+        queue.table.kill(queue.table.find(b"a2", row))
+    add(queue, b"\n   \n\r\n")
+    assert fsck.check(queue) == []
+    assert fsck.repair(queue) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"hello\n", "has 1 fields, not 9"),
+        (b"x y\tok\t{}\tpending\t1\t1\t0\t\t\n", "id 'x y'"),
+        (b"x\t\t{}\tpending\t1\t1\t0\t\t\n", "type is empty"),
+        (b"x\tok\t{}\tdone\t1\t1\t0\t\t\n", "status 'done'"),
+        (b"x\tok\t{}\tpending\tsoon\t1\t0\t\t\n", "created_at 'soon'"),
+        (b"x\tok\t{}\tpending\t1\t-1\t0\t\t\n", "run_at '-1'"),
+        (b"x\tok\t{}\tpending\t1\t1\t\t\t\n", "attempts ''"),
+        (b"x\tok\t{\0}\tpending\t1\t1\t0\t\t\n", "NUL"),
+        (b"x\tok\t{}\tpending\t1\t1\t0\t\t\tmore\n", "has 10 fields"),
+        (b"\xff\xfe\x00\n", "NUL"),
+    ],
+)
+def test_a_malformed_line_is_found_and_set_aside(queue: Queue, line: bytes, why: str) -> None:
+    """A malformed line is reported with its number and reason; repair keeps it in queue.torn."""
+    before = queue.path.read_bytes()
+    add(queue, line)
+    queue.enqueue("ok", {}, job_id="a4")
+    (finding,) = fsck.check(queue)
+    assert (finding.kind, finding.line) == ("malformed", 5)
+    assert why in finding.message
+    assert line in queue.path.read_bytes()
+    assert fsck.repair(queue) == [finding]
+    assert queue.table.sibling("torn").read_bytes() == line
+    assert queue.path.read_bytes().startswith(before)
+    assert fsck.check(queue) == []
+    assert queue.count_jobs()["pending"] == 4
+
+
+def test_a_torn_end_is_found_and_set_aside(queue: Queue) -> None:
+    """A last line that was cut off is reported; repair moves it into queue.torn."""
+    add(queue, b"a4\tok\t{}\tpend")
+    assert kinds(queue) == [("torn", 5)]
+    fsck.repair(queue)
+    assert queue.table.sibling("torn").read_bytes() == b"a4\tok\t{}\tpend\n"
+    assert fsck.check(queue) == []
+
+
+def test_a_duplicate_is_found_and_set_aside(queue: Queue) -> None:
+    """Of two lines of one id the later counts; repair sets the earlier aside."""
+    add(queue, b"a2\tok\t{}\tcompleted\t1\t1\t1\t\t5 \n")
+    assert kinds(queue) == [("duplicate", 3)]
+    assert queue.get_job("a2")["status"] == "completed"
+    fsck.repair(queue)
+    assert fsck.check(queue) == []
+    assert queue.count_jobs() == {
+        "pending": 2, "processing": 0, "completed": 1, "failed": 0, "cancelled": 0
+    }  # fmt: skip
+    assert b"a2\tok" in queue.table.sibling("torn").read_bytes()
+
+
+def test_an_orphan_is_found_and_left_to_the_worker(queue: Queue) -> None:
+    """A job whose worker was killed is reported; one that runs is not."""
+    program = (
+        "import os, sys\nfrom dbbasic_queue import Queue\n"
+        "Queue(sys.argv[1]).process_jobs({'ok': lambda p: os.kill(os.getpid(), 9)})"
+    )
+    subprocess.run([sys.executable, "-c", program, str(queue.path)])
+    agenda = WaitingList(queue.table)
+    agenda.read()
+    attempt = queue.turn(agenda)
+    assert attempt is not None
+    assert kinds(queue) == [("orphan", 2)]
+    fsck.repair(queue)
+    assert kinds(queue) == [("orphan", 2)]

@@ -1,0 +1,207 @@
+"""Rotation rules name the log, nothing but the log, and logrotate itself agrees."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from dbbasic_queue.config import sections as configs
+from dbbasic_queue.config.sections import Config
+from dbbasic_queue.errors import QueueError
+from dbbasic_queue.install.logrotate import LogrotateTarget
+from dbbasic_queue.install.target import InstallError, Site, apply, remove
+
+RULES = """\
+"/var/log/myapp/dbq.log" {
+    su nobody nogroup
+    weekly
+    rotate 5
+    missingok
+    notifempty
+    nocopytruncate
+    create
+    compress
+    delaycompress
+}
+"""
+
+
+def load(log: str = "/var/log/myapp/dbq.log", more: str = 'user = "nobody"') -> Config:
+    text = f"""
+        name = "myapp"
+        queue.file = "/var/lib/myapp/queue.tsv"
+        log = {{ file = "{log}", frequency = "weekly", rotate = 5 }}
+        [worker]
+        handlers = "myapp:H"
+        {more}
+    """
+    return configs.parse(text, "/etc/myapp/dbq.toml")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> LogrotateTarget:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("nobody:x:65534:65534::/:/bin/sh\n")
+    (tmp_path / "etc/group").write_text("nogroup:x:65534:\n")
+    return LogrotateTarget(Site(root=tmp_path))
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A logrotate that prints what the test put beside it."""
+    path = tmp_path / "logrotate"
+    path.write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\n")
+    path.chmod(0o755)
+    (tmp_path / "said").write_text("considering log /var/log/myapp/dbq.log\n")
+    return path
+
+
+def test_the_rules_are_what_the_log_needs(image: LogrotateTarget) -> None:
+    """Renamed, not copied; compressed one round later; as the worker's user and group."""
+    (file,) = image.render(load())
+    text = file.text.decode()
+    assert text.endswith("\n\n" + RULES)
+    assert "dbq-install-logrotate --config /etc/myapp/dbq.toml\n" in text
+    assert (file.path, file.mode) == (Path("/etc/logrotate.d/dbq-myapp"), 0o644)
+
+
+def test_the_group_is_that_of_the_image(image: LogrotateTarget, tmp_path: Path) -> None:
+    """In an image its own passwd counts; a user that comes later has a group of the same name."""
+    (tmp_path / "etc/group").write_text("other:x:1:\nworkers:x:65534:\n")
+    assert b"su nobody workers\n" in image.render(load())[0].text
+    assert b"su app app\n" in image.render(load(more='user = "app"'))[0].text
+
+
+@pytest.mark.parametrize("name", ["x'y", 'x\\"y', "x*", "x?", "[x]", "{x}", "x\\\\y", "x~"])
+def test_a_name_that_logrotate_reads_otherwise_is_refused(
+    name: str, image: LogrotateTarget
+) -> None:
+    """Wildcards, quotes and braces could match the queue, or anything."""
+    with pytest.raises(InstallError, match="a meaning of its own"):
+        image.render(load(f"/var/log/{name}"))
+
+
+@pytest.mark.parametrize("name", ["queue.tsv", "queue.lock", "queue.claims", "x/../queue.tsv"])
+def test_the_queue_is_never_rotated(name: str, image: LogrotateTarget) -> None:
+    """A log that is one of the queue's own files is refused, by the config already."""
+    with pytest.raises(QueueError, match="queue's own files"):
+        image.render(load(f"/var/lib/myapp/{name}"))
+
+
+def test_a_link_to_the_queue_is_never_rotated(image: LogrotateTarget, tmp_path: Path) -> None:
+    """Not under another name either."""
+    (tmp_path / "queue.tsv").touch()
+    (tmp_path / "log").symlink_to(tmp_path / "queue.tsv")
+    config = configs.parse(
+        f'name = "a"\nqueue.file = "{tmp_path}/queue.tsv"\nlog.file = "{tmp_path}/log"\n'
+        'worker = { handlers = "a:H", user = "nobody" }\n',
+        "/etc/dbq.toml",
+    )
+    with pytest.raises(InstallError, match="queue's own files"):
+        image.render(config)
+
+
+def test_what_is_missing_is_told(image: LogrotateTarget) -> None:
+    """No [log], or no user to rotate it as."""
+    with pytest.raises(InstallError, match=r"\[worker\]\.user is missing"):
+        image.render(load(more=""))
+    config = configs.parse(
+        'name = "a"\nqueue.file = "/q.tsv"\nworker.handlers = "a:H"\n', "/etc/dbq.toml"
+    )
+    with pytest.raises(InstallError, match=r"no \[log\] section"):
+        image.render(config)
+
+
+def test_an_unknown_user_is_told_on_the_live_system() -> None:
+    """logrotate would skip the whole file."""
+    with pytest.raises(InstallError, match="no user 'no-such-user'"):
+        LogrotateTarget(Site()).render(load(more='user = "no-such-user"'))
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("considering log /var/log/myapp/dbq.log\n", None),
+        (
+            "error: dbq-myapp:3 unknown user 'x'\nconsidering log /var/log/myapp/dbq.log\n",
+            "unknown",
+        ),
+        ("", "would rotate []"),
+        ("considering log /var/log/myapp/dbq.log\nconsidering log /etc/passwd\n", "/etc/passwd"),
+        (
+            "considering log /var/log/myapp/dbq.log\n"
+            "error: x:1 duplicate log entry for /var/log/myapp/dbq.log\n",
+            "duplicate",
+        ),
+    ],
+)
+def test_what_logrotate_finds_wrong_is_told(
+    said: str, fault: str | None, program: Path, image: LogrotateTarget, tmp_path: Path
+) -> None:
+    """Its own dry run is asked: errors, and which logs it would rotate."""
+    (tmp_path / "said").write_text(said)
+    target = LogrotateTarget(image.site, str(program))
+    found = target.verify(image.render(load()))
+    assert (fault in found[0]) if fault else (found == [])
+
+
+def test_a_log_that_another_file_rotates_is_told(
+    program: Path, image: LogrotateTarget, tmp_path: Path
+) -> None:
+    """logrotate would skip the second of two rules for one log."""
+    (tmp_path / "etc/logrotate.d").mkdir()
+    (tmp_path / "etc/logrotate.d/other").touch()
+    log = "/var/log/myapp/dbq.log"
+    program.write_text(
+        f"#!/bin/sh\necho considering log {log}\n"
+        f'case "$*" in */other*) echo "error: x:1 duplicate log entry for {log}";; esac\n'
+    )
+    (fault,) = LogrotateTarget(image.site, str(program)).verify(image.render(load()))
+    assert "another file in /etc/logrotate.d rotates" in fault
+
+
+def test_without_logrotate_the_live_system_is_refused(image: LogrotateTarget) -> None:
+    """An image may get its logrotate later."""
+    files = image.render(load())
+    assert LogrotateTarget(image.site, "/no/logrotate").verify(files) == []
+    (fault,) = LogrotateTarget(Site(), "/no/logrotate").verify(files)
+    assert "install the package logrotate" in fault
+
+
+def test_install_status_and_removal(image: LogrotateTarget, program: Path, tmp_path: Path) -> None:
+    """The status tells the last rotation from logrotate's own state file."""
+    target = LogrotateTarget(image.site, str(program))
+    assert target.status("myapp", None) == []
+    apply(target, load())
+    assert apply(target, load()).in_sync
+    state = tmp_path / "var/lib/logrotate/status"
+    state.parent.mkdir(parents=True)
+    state.write_text(
+        'logrotate state -- version 2\n"/var/log/x" 2026-1-1-0:0:0\n'
+        '"/var/log/myapp/dbq.log" 2026-11-23-6:25:1\n'
+    )
+    (entry,) = target.status("myapp", None)
+    assert (entry.label, entry.schedule) == ("/var/log/myapp/dbq.log", "weekly")
+    assert entry.last_run == datetime(2026, 11, 23, 6, 25, 1).astimezone()
+    state.write_text('"/var/log/myapp/dbq.log" never\n')
+    assert target.status("myapp", None)[0].last_run is None
+    assert target.traces("myapp") == [Path("/etc/logrotate.d/dbq-myapp")]
+    remove(target, "myapp")
+    assert target.traces("myapp") == []
+    assert os.listdir(tmp_path / "etc/logrotate.d") == []
+
+
+def test_hourly_rotation_is_said_to_need_more(image: LogrotateTarget) -> None:
+    """logrotate itself mostly runs once a day."""
+    assert image.notes(load()) == []
+    text = """
+        name = "a"
+        queue.file = "/q.tsv"
+        worker = { handlers = "a:H", user = "nobody" }
+        log = { file = "/l", frequency = "hourly" }
+    """
+    (note,) = image.notes(configs.parse(text, "/etc/dbq.toml"))
+    assert "once a day" in note

@@ -1,0 +1,100 @@
+"""A quick form of each part of the torture, and that each part notices what it is there for.
+
+The whole is `make torture`; what needs strace and a file system of its own is only there.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from torture import cuts, faults, kills, soak, steps
+from torture.play import Failure
+
+from dbbasic_queue.table.handle import OpenTable
+from dbbasic_queue.table.table import Store
+
+SEED = int(os.environ.get("TORTURE_SEED", "1"))
+CUT = ("create", "torn-line", "empty-file", "tombstone", "table-restore")
+SOME = (
+    *("create", "enqueue", "enqueue-many", "relocate", "tombstone", "rescue", "rewrite-twins"),
+    "edit",
+)
+
+
+def explain(failures: list[Failure]) -> str:
+    return "\n".join(
+        f"python -m tests.torture {failure.part} --seed {SEED} --case {failure.case}"
+        f" ({failure.where}): {failure.problems}"[:2000]
+        for failure in failures
+    )
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_killed_at_any_step(name: str) -> None:
+    """A process that is killed at a system call leaves every job in a state it may be in."""
+    count, failures = steps.run(f"{name}/full", SEED, stride=9)
+    assert count > 3
+    assert not failures, explain(failures)
+
+
+@pytest.mark.parametrize("name", CUT)
+@pytest.mark.parametrize("durability", ["full", "normal"])
+def test_power_cut(name: str, durability: str) -> None:
+    """Whatever sectors and names a power cut leaves, what was acknowledged or synced is there."""
+    count, failures = cuts.run(f"{name}/{durability}", SEED, stride=3)
+    assert count > 3
+    assert not failures, explain(failures)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_refused_by_the_disk(name: str) -> None:
+    """A refused write or sync is told, harms nothing, and the next call works."""
+    count, failures = faults.run(f"{name}/full", SEED, stride=5)
+    assert count > 3
+    assert not failures, explain(failures)
+
+
+def test_kills_under_load() -> None:
+    """Of producers and workers killed again and again no job is lost or repeated without reason."""
+    report = kills.run(SEED, 20)
+    assert report.jobs > 20
+    assert not report.problems, report
+
+
+def test_everything_at_once() -> None:
+    """Work, failures, kills, pruning, edits and log rotation together leave nothing unexplained."""
+    report = soak.run(SEED, 4)
+    assert not report.problems, report
+
+
+def test_cut_notices_a_missing_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power cuts would find it if `full` did not sync."""
+    monkeypatch.setattr(Store, "sync", lambda self: None)
+    assert cuts.run("enqueue/full", SEED, stride=5)[1]
+
+
+def test_cut_notices_a_wrong_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power cuts would find it if a moved row's old line died before the new one is on disk."""
+    monkeypatch.setattr(OpenTable, "sync", lambda self: None)
+    assert cuts.run("tombstone/normal", SEED, stride=7)[1]
+
+
+def test_kill_notices_half_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kills would find it if a batch were a plain append."""
+    monkeypatch.setattr(Store, "append_batch", Store.append)
+    assert steps.run("enqueue-many/full", SEED, stride=5)[1]
+
+
+def test_fault_notices_a_swallowed_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusals would find it if a failed sync were reported as done."""
+    real = OpenTable.sync
+
+    def swallow(self: OpenTable) -> None:
+        try:
+            real(self)
+        except OSError:
+            return
+
+    monkeypatch.setattr(OpenTable, "sync", swallow)
+    assert faults.run("enqueue/full", SEED, stride=4)[1]
