@@ -1,4 +1,4 @@
-"""Imports go one way, the engine stands on its own, and importing it costs little."""
+"""Imports go down only, one row a wing; importing the library costs little."""
 
 from __future__ import annotations
 
@@ -13,120 +13,235 @@ import pytest
 import dbbasic_queue
 
 PACKAGE = Path(dbbasic_queue.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
-# The engine, from the bottom up: each imports only from those before it.
-ENGINE = (
-    "errors",
-    "job",
-    "tsv",
-    "intake",
-    "backoff",
-    "files",
-    "directory_watch",
-    "handle",
-    "claims",
-    "scan",
-    "rewrite",
-    "store",
-    "table",
-    "agenda",
-    "ledger",
-    "log",
-    "interrupts",
-    "worker",
-    "queue",
-)
+# Wing -> the wings that it may import, from the bottom up. A wing may import itself, and what
+# stands on the ground (below).
+WINGS: dict[str, set[str]] = {
+    "support": set(),
+    "table": {"support"},
+    "engines": {"support", "table"},
+    "worker": {"support", "engines"},
+    "schedule": {"support"},
+    "config": {"support", "schedule"},
+    "install": {"support", "schedule", "config", "engines"},
+    "cron": {"support", "schedule", "config", "install"},
+    "systemd": {"support", "schedule", "config", "install"},
+    "check": {"support", "schedule", "config", "install"},
+    "health": {"support", "schedule", "config", "engines"},
+    "cli": {
+        *("support", "engines", "worker", "schedule", "config"),
+        *("install", "cron", "systemd", "check", "health"),
+    },
+}
+# The modules at the root of the package: what a job is and how errors are called is said once, for
+# all wings; `support` knows nothing of jobs.
+GROUND: dict[str, set[str]] = {
+    "errors": set(),
+    "version": set(),
+    "job": {"errors", "support"},
+    "backoff": {"errors"},
+    "log": {"support"},
+    "queue": {"errors", "job", "backoff", "support", "engines", "worker"},
+    "__init__": {"errors", "version", "job", "backoff", "log", "queue", "worker", "engines"},
+    "__main__": {"cli"},
+}
+DOORS = {"cli_env", "cli_health"}  # at addresses that others fix: one import each
+WORDS = {"errors", "version", "job", "backoff", "log"}  # which every wing above `support` may use
+FLOORS = 8
+DOOR_LINES = 12
+
+# Arrows that the rebuilding has not turned yet, as "module -> place"; this goes when it is empty.
+STILL: set[tuple[str, str]] = {
+    ("cli.common", "table"),
+    ("cli.jobs", "table"),
+    ("cli.setup", "table"),
+    ("config.values", "intake"),
+    ("engines.tsv.edit", "intake"),
+    ("engines.tsv.engine", "intake"),
+    ("health.formats", "table"),
+    ("health.judge", "table"),
+    ("intake", "errors"),
+    ("intake", "table"),
+    ("log", "table"),
+    ("schedule.recurring", "config"),
+    ("worker.loop", "intake"),
+    ("worker.loop", "table"),
+    ("worker.signals", "table"),
+}
 
 
-def tree_of(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module}.py").read_text())
-
-
-def arrows(tree: ast.AST) -> set[str]:
-    """The modules of this package that a module imports, at its top or anywhere inside."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            found |= _from(node)
-        elif isinstance(node, ast.Import):
-            names = (alias.name.split(".") for alias in node.names)
-            found |= {[*name, "__init__"][1] for name in names if name[0] == "dbbasic_queue"}
+def modules() -> dict[str, Path]:
+    """Dotted name below the package -> file; a wing's face bears the wing's name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[0] == "templates":
+            continue
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+        found[name] = path
     return found
 
 
-def _from(node: ast.ImportFrom) -> set[str]:
-    path = (node.module or "").split(".")
-    if node.level == 0 and path[0] != "dbbasic_queue":
-        return set()
-    module = path[0] if node.level else ".".join(path[1:])
-    if module:
-        return {module}
-    return {alias.name if alias.name in MODULES else "__init__" for alias in node.names}
+MODULES = modules()
+
+
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def place_of(module: str) -> str:
+    """The wing of a module, or the name of one at the root."""
+    return module.partition(".")[0]
+
+
+def arrows(module: str, tree: ast.AST) -> set[str]:
+    """The modules of this package that a module imports, at its top or anywhere inside."""
+    package = module.split(".")
+    if module == "__init__" or ("." not in module and module not in WINGS):
+        package = []
+    elif MODULES.get(module, Path()).name != "__init__.py":
+        package = package[:-1]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found |= _from(package, node)
+        elif isinstance(node, ast.Import):
+            names = (alias.name.split(".") for alias in node.names)
+            found |= {".".join(n[1:]) or "__init__" for n in names if n[0] == "dbbasic_queue"}
+    return found
+
+
+def _from(package: list[str], node: ast.ImportFrom) -> set[str]:
+    path = (node.module or "").split(".") if node.module else []
+    if node.level == 0:
+        if path[:1] != ["dbbasic_queue"]:
+            return set()
+        base = path[1:]
+    else:
+        base = package[: len(package) - node.level + 1] + path
+    found = {".".join([*base, alias.name]) for alias in node.names}
+    return {name if name in MODULES else ".".join(base) or "__init__" for name in found}
 
 
 def test_the_walk_sees_imports() -> None:
-    """The walk below finds every way to write an import, wherever it stands."""
+    """The walk finds every way to write an import, wherever it stands."""
     code = """
-from .store import Store
-from . import intake, Queue
+from .table import Table
+from ..job import Job
+from .. import queue, Queue
 from dbbasic_queue.table.line import Row
-from dbbasic_queue import __version__, job
-import dbbasic_queue.engines.tsv.engine
+from dbbasic_queue import __version__, errors
+import dbbasic_queue.engines.interface
 import os.path, dbbasic.tsv
 from dbbasic.tsv import TSV
+from . import line
 def function():
-    from .worker import work
+    from ..worker.loop import work
 """
-    wanted = {"store", "intake", "__init__", "tsv", "job", "ledger", "worker"}
-    assert arrows(ast.parse(code)) == wanted
+    wanted = {"table.table", "job", "queue", "__init__", "table.line", "errors"}
+    wanted |= {"engines.interface", "worker.loop"}
+    assert arrows("table.rewrite", ast.parse(code)) == wanted
 
 
-@pytest.mark.parametrize("module", ENGINE)
+def test_every_place_has_a_row() -> None:
+    """There are the wings of the table and the modules of the ground, and no other place."""
+    places = {place_of(module) for module in MODULES}
+    assert places - {"intake"} == WINGS.keys() | GROUND.keys() | DOORS
+    assert len(GROUND) <= 9
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_no_arrow_points_upward(module: str) -> None:
-    """A module of the engine imports only from those below it, never from the rest."""
-    allowed = set(ENGINE[: ENGINE.index(module)])
-    assert arrows(tree_of(module)) <= allowed
+    """A module imports only from its own wing and from those that its wing's row names."""
+    place = place_of(module)
+    if place in DOORS:
+        assert {place_of(name) for name in arrows(module, tree_of(module))} == {"cli"}
+        assert len(MODULES[module].read_text().splitlines()) <= DOOR_LINES
+        return
+    allowed = {place, *GROUND.get(place, ()), *WINGS.get(place, ())}
+    if place == "support":
+        allowed.add("errors")
+    elif place in WINGS:
+        allowed |= WORDS
+    if place == "cli":
+        allowed |= {"queue"}
+    allowed |= {there for who, there in STILL if who == module}
+    assert {place_of(name) for name in arrows(module, tree_of(module))} <= allowed
+
+
+@pytest.mark.xfail(reason="the seam is being built", strict=False)
+def test_the_worker_knows_no_engine() -> None:
+    """Of the engines, the worker imports what every engine keeps to, and nothing else."""
+    for module in MODULES:
+        if place_of(module) == "worker":
+            engines = {a for a in arrows(module, tree_of(module)) if place_of(a) == "engines"}
+            assert engines <= {"engines.interface"}, module
+
+
+@pytest.mark.xfail(reason="the seam is being built", strict=False)
+def test_no_engine_is_named_outside() -> None:
+    """Only the engines, and the commands of one engine, name a module of an engine."""
+    for module in MODULES:
+        if place_of(module) not in {"engines", "cli"}:
+            named = {a for a in arrows(module, tree_of(module)) if a.count(".") >= 2}
+            assert not named, module
 
 
 def test_imports_go_one_way() -> None:
     """No module of the package imports, by whatever way round, one that imports it."""
-    graph = {module: arrows(tree_of(module)) for module in MODULES}
+    graph = {module: arrows(module, tree_of(module)) - {module} for module in MODULES}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
 
 
-def test_nothing_imports_the_command_line() -> None:
-    """The cli modules are on top: only they import one another."""
+def test_the_house_has_few_floors() -> None:
+    """From the lowest wing to the commands there are at most eight floors."""
+    floors: dict[str, int] = {}
+
+    def floor(place: str) -> int:
+        if place not in floors:
+            rows = WINGS.get(place, set()) | GROUND.get(place, set())
+            floors[place] = 1 + max((floor(below) for below in rows), default=0)
+        return floors[place]
+
+    assert max(map(floor, WINGS)) <= FLOORS
+
+
+@pytest.mark.parametrize("wing", sorted(WINGS))
+def test_a_wing_has_a_face(wing: str) -> None:
+    """A wing's `__init__` is one sentence, so that to import one room does not light the wing."""
+    body = tree_of(wing).body
+    assert isinstance(body[0], ast.Expr)
+    if wing != "engines":
+        assert len(body) == 1
+
+
+def test_only_the_commands_talk() -> None:
+    """No wing but the commands prints, reads the arguments or ends the program by sys.exit."""
     for module in MODULES:
-        if not module.startswith("cli"):
-            assert not [name for name in arrows(tree_of(module)) if name.startswith("cli")]
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("cli")])
-def test_only_the_command_line_talks(module: str) -> None:
-    """Nobody else prints, reads the arguments or ends the program by sys.exit."""
-    for node in ast.walk(tree_of(module)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in {"print", "input", "exit", "quit", "breakpoint"}
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            assert (node.value.id, node.attr) not in {("sys", "argv"), ("sys", "exit")}
+        if place_of(module) in {"cli", "__main__", *DOORS}:
+            continue
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                said = node.func.id
+                assert said not in {"print", "input", "exit", "quit", "breakpoint"}, module
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                used = node.value.id, node.attr
+                assert used not in {("sys", "argv"), ("sys", "exit")}, module
 
 
 def test_init_is_names_only() -> None:
     """The package's front door re-exports, and does nothing else."""
     kinds = (ast.Expr, ast.ImportFrom, ast.Assign)
-    tree = tree_of("__init__")
-    assert all(isinstance(node, kinds) for node in tree.body)
-    assert arrows(tree) <= set(ENGINE)
+    assert all(isinstance(node, kinds) for node in tree_of("__init__").body)
     assert list(dbbasic_queue.__all__) == sorted(dbbasic_queue.__all__)
     assert all(hasattr(dbbasic_queue, name) for name in dbbasic_queue.__all__)
 
 
 def test_importing_the_library_is_cheap() -> None:
-    """`import dbbasic_queue` brings in the engine, and none of the slow or the optional modules."""
+    """`import dbbasic_queue` brings in the file engine, and no slow or optional module."""
     code = "import dbbasic_queue, sys; print('\\n'.join(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
@@ -135,5 +250,6 @@ def test_importing_the_library_is_cheap() -> None:
     slow = {"jinja2", "crontab", "asyncio", "inspect", "dataclasses", "argparse", "tomllib"}
     slow |= {"multiprocessing", "concurrent", "subprocess", "unittest", "socket", "ssl"}
     assert not loaded & slow
-    ours = {name.partition(".")[2] for name in loaded if name.startswith("dbbasic_queue.")}
-    assert ours == set(ENGINE)
+    ours = {name.split(".")[1] for name in loaded if name.startswith("dbbasic_queue.")}
+    ground = {"errors", "version", "job", "backoff", "log", "queue"}
+    assert ours <= ground | {"support", "table", "engines", "worker", "intake"}
