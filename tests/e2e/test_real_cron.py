@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cron_reader
 import pytest
 from machine import VENV, Machine, say
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
-import cron_reader
 
 SPOOL = "/var/spool/cron/crontabs"
 HOSTILE = 'it\'s 100% \\% \\\\ $HOME `id` $(id) "x" ; # é'

@@ -8,12 +8,9 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from specimens import PROFILES, TOML, load, with_worker
 
 from dbbasic_queue.systemd.units import units

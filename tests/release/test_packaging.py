@@ -82,13 +82,25 @@ def test_the_wheel_has_one_top_level(wheel: zipfile.ZipFile) -> None:
     assert info(wheel, "top_level.txt").split() == ["dbbasic_queue"]
 
 
+def sources(folder: str) -> set[str]:
+    """The Python files below a folder of the checkout, by their path in it."""
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
+
+
 def test_the_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
-    """Each module is in the wheel as it is here, with the mark that it is typed."""
-    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dbbasic_queue").glob("*.py")}
-    here.add("dbbasic_queue/py.typed")
-    there = {name for name in wheel.namelist() if re.fullmatch(r"dbbasic_queue/[^/]+", name)}
+    """Each module of each wing is in the wheel as it is here, with the mark that it is typed."""
+    here = sources("dbbasic_queue") | {"dbbasic_queue/py.typed"}
+    modules = r"dbbasic_queue/(?!templates/).+"
+    there = {name for name in wheel.namelist() if re.fullmatch(modules, name)}
     assert there == here
     assert all(wheel.read(name) == (ROOT / name).read_bytes() for name in here)
+
+
+def test_every_wing_is_a_package_of_the_project() -> None:
+    """pyproject.toml lists each folder with modules, and each folder of templates, once."""
+    wings = {Path(name).parent.as_posix().replace("/", ".") for name in sources("dbbasic_queue")}
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted([*wings, *MAPPED])
+    assert all((ROOT / wing.replace(".", "/") / "__init__.py").is_file() for wing in wings)
 
 
 def test_the_wheel_holds_every_template(wheel: zipfile.ZipFile) -> None:
@@ -105,7 +117,7 @@ def test_the_wheel_holds_every_template(wheel: zipfile.ZipFile) -> None:
 
 
 @pytest.mark.parametrize("folder", sorted(set(MAPPED.values())))
-def test_a_folder_of_templates_is_no_package(folder: str) -> None:
+def test_a_folder_of_templates_is_not_a_package(folder: str) -> None:
     """From a checkout, `import systemd` or `import packaging` finds what others call so."""
     for path in (ROOT / folder, *(ROOT / folder).relative_to(ROOT).parents):
         assert not (ROOT / path / "__init__.py").exists()
@@ -157,11 +169,10 @@ def test_the_sdist_holds_what_it_takes_to_build_and_test(built: Path) -> None:
     with tarfile.open(path) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers()}
     wanted = {"Makefile", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "MANIFEST.in"}
-    wanted |= {f"tests/{test.name}" for test in (ROOT / "tests").glob("*.py")}
-    wanted |= {f"dbbasic_queue/{module.name}" for module in (ROOT / "dbbasic_queue").glob("*.py")}
+    wanted |= {name for name in sources("tests") if not {"bench", "e2e"} & {*name.split("/")}}
+    wanted |= sources("dbbasic_queue") | sources("examples") | {"tests/helpers/tables.py"}
     wanted |= {template.relative_to(ROOT).as_posix() for folder in MAPPED.values()
                for template in (ROOT / folder).glob("*.j2")}  # fmt: skip
-    wanted |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").rglob("*.py")}
     assert wanted <= names
     assert not [name for name in names if re.search(r"\.py[co]$|__pycache__|/\.[a-z]", name)]
 
