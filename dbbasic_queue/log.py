@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 from typing import Final
 
-from .table.line import escape_control
+from .support.text import escape_control, escape_json
 
 FIELDS: Final = (
     "event",
@@ -25,10 +24,6 @@ FIELDS: Final = (
     "run_at",
     "count",
 )
-
-
-# What json leaves as it is, but steers a terminal, ends a line, or cannot be written as UTF-8.
-_UNSAFE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class JsonFormatter(logging.Formatter):
@@ -51,8 +46,7 @@ class JsonFormatter(logging.Formatter):
         line.update((name, getattr(record, name)) for name in FIELDS if hasattr(record, name))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        text = json.dumps(line, ensure_ascii=False, default=str)
-        return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        return escape_json(json.dumps(line, ensure_ascii=False, default=str))
 
 
 class TextFormatter(logging.Formatter):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..queue import DEFAULT_FILE, Queue
 from ..support.durations import parse_duration
-from ..table.line import escape_control
+from ..support.text import escape_control
 
 if TYPE_CHECKING:
     from ..config.sections import Config

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EditRefused, QueueError
 from ..job import FINISHED, STATUSES
 from ..queue import Queue
-from ..table.line import dump_json, escape_control
+from ..support.text import dump_json, escape_control
 from .common import (
     DONE,
     REFUSED,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..table.line import dump_json, escape_control
+from ..support.text import dump_json, escape_control
 from .common import DONE, WRONG, add_command, add_json, complain, config_of, queue_of
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ..support.text import shown
 from .toml_lines import KeyPath
-from .values import kind, shown
+from .values import kind
 
 T = TypeVar("T")
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..intake import check_payload, check_type
+from ..job import check_payload, check_type
 from ..schedule.schedule import Schedule
 from ..support.durations import parse_duration
+from ..support.text import shown
 
 NAME = re.compile("[a-z][a-z0-9-]{0,31}")
 _VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
@@ -29,12 +30,6 @@ _FORBIDDEN = re.compile(
 _URL = re.compile(r"https?://(?:[!-.0-;=?-~]+@)?[A-Za-z0-9.:\[\]-]+(?:[/?#][!-~]*)?")
 _USER = re.compile("[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _KINDS = {bool: "a boolean", int: "a whole number", float: "a number", str: "a string"}
-
-
-def shown(value: object) -> str:
-    """Return `value` as a message shows it: quoted, escaped, not too long."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def kind(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ..job import STATUSES
 from ..support.durations import format_duration
-from ..table.line import escape_control
+from ..support.text import escape_control
 from .judge import STATES, Finding, Named, Report, local_time
 
 ERROR_SHOWN: Final = 200  # characters of a job's error in a text for people

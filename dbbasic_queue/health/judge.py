@@ -26,7 +26,8 @@ from ..job import PENDING
 from ..schedule.clock import machine_zone
 from ..schedule.schedule import Schedule
 from ..support.durations import format_duration
-from ..table.line import Row, escape_control
+from ..support.text import escape_control
+from ..table.line import Row
 from .thresholds import Range
 
 OK: Final = 0

@@ -46,6 +46,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 
 from ..errors import ScheduleError
+from ..support.text import shown
 from .words import MONTHS, WEEKDAYS, in_words, spans
 
 NICKNAMES = {
@@ -317,7 +318,7 @@ def _five(text: str) -> list[str]:
         raise ScheduleError("@reboot names no time, so there is no next run to show or to catch up")
     if text.startswith("@"):
         if text not in NICKNAMES:
-            raise ScheduleError(f"{_shown(text)} is none of {', '.join(NICKNAMES)}")
+            raise ScheduleError(f"{shown(text)} is none of {', '.join(NICKNAMES)}")
         return NICKNAMES[text].split()
     if text.startswith("every"):
         return _every(text)
@@ -326,7 +327,7 @@ def _five(text: str) -> list[str]:
     if len(fields) != 5:
         number = f"{len(fields)} fields" if len(fields) != 1 else "1 field"
         hint = " (cron knows neither seconds nor years)" if len(fields) in (6, 7) else ""
-        raise ScheduleError(f"{_shown(text)} has {number}, not five{hint}; {FORMS}")
+        raise ScheduleError(f"{shown(text)} has {number}, not five{hint}; {FORMS}")
     return fields
 
 
@@ -335,7 +336,7 @@ def _refuse_zone(fields: list[str]) -> None:
     named += [each for each in fields[5:] if re.fullmatch("[A-Za-z_]+/[A-Za-z_].*|UTC|GMT", each)]
     if named:
         raise ScheduleError(
-            f"{_shown(named[0])}: a time zone cannot be given, for Debian's cron knows only the "
+            f"{shown(named[0])}: a time zone cannot be given, for Debian's cron knows only the "
             "machine's own; write the machine's local time"
         )
 
@@ -344,7 +345,7 @@ def _every(text: str) -> list[str]:
     match = re.fullmatch("every (?:([1-9][0-9]{0,3}) )?(second|minute|hour)s?", text)
     if match is None:
         raise ScheduleError(
-            f'{_shown(text)} is not understood; write "every 5 minutes" or "every 2 hours", '
+            f'{shown(text)} is not understood; write "every 5 minutes" or "every 2 hours", '
             "or five cron fields"
         )
     number, unit = int(match[1] or 1), match[2]
@@ -380,7 +381,7 @@ def _parse_item(kind: _Kind, item: str) -> tuple[str, range]:
     match = re.fullmatch(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/([0-9]{1,4}))?", item, re.ASCII)
     if match is None:
         raise ScheduleError(
-            f"{_shown(item)} is no {kind.noun}; write *, a number, a range such as "
+            f"{shown(item)} is no {kind.noun}; write *, a number, a range such as "
             f"{kind.low}-{kind.high}, or either with a step such as */2"
         )
     star, first, last, step = match.groups()
@@ -415,7 +416,7 @@ def _number(kind: _Kind, text: str) -> int:
     if not re.fullmatch("[0-9]{1,4}", text) or not kind.low <= int(text) <= kind.high:
         names = f" or {kind.names[0]} to {kind.names[-1]}" if kind.names else ""
         raise ScheduleError(
-            f"{_shown(text)} is no {kind.noun}; write {kind.low} to {kind.high}{names}"
+            f"{shown(text)} is no {kind.noun}; write {kind.low} to {kind.high}{names}"
         )
     return int(text)
 
@@ -442,8 +443,3 @@ def _calendar_weekdays(values: frozenset[int]) -> str:
         names[first] if first == last else f"{names[first]}..{names[last]}"
         for first, last in spans(sorted((value + 6) % 7 for value in values))
     )
-
-
-def _shown(text: str) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

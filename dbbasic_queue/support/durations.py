@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from .text import shown
+
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "min": 60, "s": 1}
 LONGEST = 100 * 365 * SECONDS["d"]
 
@@ -28,11 +30,11 @@ def parse_duration(text: str | int) -> int:
     seconds = _read(text)
     if seconds is None:
         raise ValueError(
-            f"{_shown(text)} is no duration; write numbers with the units w, d, h, min and s, the "
+            f"{shown(text)} is no duration; write numbers with the units w, d, h, min and s, the "
             'largest first, such as "50s", "10min", "1h30min" or "7d", or a number of seconds'
         )
     if seconds > LONGEST:
-        raise ValueError(f"{_shown(text)} is longer than a hundred years")
+        raise ValueError(f"{shown(text)} is longer than a hundred years")
     return seconds
 
 
@@ -63,8 +65,3 @@ def _read(text: str | int) -> int | None:
     if match is None or not any(match.groupdict().values()):
         return None
     return sum(int(number) * SECONDS[unit] for unit, number in match.groupdict().items() if number)
-
-
-def _shown(text: str | int) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..config.values import forbidden, shown
+from ..config.values import forbidden
+from ..support.text import shown
 
 _BARE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 _GLOB = re.compile(r"([*?[])")

@@ -28,10 +28,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from json import JSONDecoder, JSONEncoder, encoder
+from json import JSONDecoder
 from typing import Any, Final, NamedTuple
 
 from ..job import PROCESSING, STATUSES, Job
+from ..support.text import shown
 
 COLUMNS: Final = (
     "id",
@@ -50,8 +51,6 @@ TAIL: Final = 112  # bytes of a new row's tail, newline included: room for a sho
 # How the payload of a moved row begins: a space, or two before a JSON string, as a result that is
 # a JSON string has one. The reserve of an empty result is spaces and a newline, so does not match.
 MOVED: Final = re.compile(rb'\t (?:[^ \t\n"]| ")')
-
-ERROR_LIMIT: Final = 2000  # characters of an error kept in the table; the log has the traceback
 
 # A whole line. Groups: the nine fields; the last two may be missing, as some editors cut off
 # white space at the end. No NUL: that is what a power cut leaves where nothing was written.
@@ -74,34 +73,10 @@ _match_pending = re.compile(
 ).fullmatch
 
 _STATUS = {name.encode(): name for name in STATUSES}
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_NOT_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 _new_tuple = tuple.__new__  # a Row without the call of Row.__new__, which is written in Python
 # What raw_decode calls, which is written in Python: StopIteration where no value begins.
 _decode: Callable[[str, int], tuple[Any, int]] = JSONDecoder().scan_once  # type: ignore[attr-defined]
-_readable = JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-_escaped = JSONEncoder(ensure_ascii=True, allow_nan=False).encode
-
-
-def _fast_encoder() -> Callable[[Any, int], tuple[str, ...]] | None:
-    """What `_readable` makes anew for each value, made once; None where Python has none in C.
-
-    Looks for no circular reference: what it cannot encode is left to `_readable` to explain.
-    """
-    try:
-        return encoder.c_make_encoder(  # type: ignore[no-any-return, attr-defined]
-            None, _no_default, encoder.encode_basestring, None, ": ", ", ", False, False, False
-        )
-    except (AttributeError, TypeError):
-        return None
-
-
-def _no_default(value: Any) -> Any:
-    raise TypeError
-
-
-_encode_fast = _fast_encoder()
 
 
 class Row(NamedTuple):
@@ -119,74 +94,6 @@ class Row(NamedTuple):
     attempts: int
     error: bytes
     result: bytes
-
-
-def dump_json(value: Any) -> str:
-    """JSON text of `value`, readable, without a control character.
-
-    Falls back to escapes for what UTF-8 cannot hold (lone surrogates). Raises what
-    `json.JSONEncoder` raises: `TypeError`, `ValueError` (NaN, a circular reference, an integer
-    too long), `RecursionError`.
-
-    >>> dump_json({"name": "Zoë", "bell": "\\x07"})
-    '{"name": "Zoë", "bell": "\\\\u0007"}'
-    """
-    try:
-        text = "".join(_encode_fast(value, 0)) if _encode_fast else _readable(value)
-    except (TypeError, ValueError, RecursionError):
-        text = _readable(value)
-    if text.isascii():
-        return text.replace("\x7f", "\\u007f") if "\x7f" in text else text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = _escaped(value)
-    return _NOT_IN_JSON.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
-
-
-def escape_control(text: str) -> str:
-    """`text` with control characters, line separators and lone surrogates as escapes.
-
-    >>> escape_control("two\\nlines\\t")
-    'two\\\\nlines\\\\t'
-    """
-    return _UNSAFE.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
-
-
-def error_text(error: BaseException) -> str:
-    """`Type: message` of an exception, on one line, at most `ERROR_LIMIT` characters.
-
-    >>> error_text(ValueError("no such user"))
-    'ValueError: no such user'
-    """
-    try:
-        message = str(error)
-    except BaseException as broken:  # a __str__ that raises must not take the worker down
-        message = f"(its message cannot be read: {type(broken).__name__})"
-    name = type(error).__name__
-    return safe_error(f"{name}: {message}" if message else name)
-
-
-def safe_error(text: str) -> str:
-    """`text` as it may stand in the error column: one line, bounded, not beginning with `"`."""
-    text = escape_control(text)
-    if len(text) > ERROR_LIMIT:
-        text = text[: ERROR_LIMIT - 1] + "…"
-    return " " + text if text.startswith('"') else text
-
-
-def result_text(value: Any) -> str:
-    """The text of a result that JSON can hold; raises what `dump_json` raises.
-
-    `None` is the empty field.
-
-    >>> result_text({"sent": 1}), result_text("ok"), result_text(None)
-    ('{"sent": 1}', ' "ok"', '')
-    """
-    if value is None:
-        return ""
-    text = dump_json(value)
-    return " " + text if text.startswith('"') else text
 
 
 def build_line(
@@ -375,8 +282,7 @@ def explain(line: bytes) -> str:
 
 
 def _shown(text: bytes) -> str:
-    shown = text.rstrip(b"\r\n").decode(errors="backslashreplace")
-    return repr(shown if len(shown) <= 60 else shown[:59] + "…")
+    return shown(text[:400].rstrip(b"\r\n").decode(errors="backslashreplace"))
 
 
 def _unquote(field: bytes) -> bytes:

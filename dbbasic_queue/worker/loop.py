@@ -24,9 +24,7 @@ from ..backoff import LONGEST, Backoff, BackoffLike, seconds
 from ..engines.tsv.engine import Attempt, Ledger, Outcome
 from ..engines.tsv.waiting import WaitingList
 from ..errors import InvalidJob
-from ..intake import PAYLOAD_LIMIT
-from ..job import COMPLETED, FAILED, PENDING, Job
-from ..table.line import error_text, result_text
+from ..job import COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, error_text, result_text
 from .signals import PutBack, StopSignals, TimeLimit
 
 if TYPE_CHECKING:

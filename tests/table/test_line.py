@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from specimens import AWKWARD
+from jsons import hostile, values, wire
 from tables import MALFORMED, text
 
-from dbbasic_queue.intake import check_payload
-from dbbasic_queue.job import STATUSES
+from dbbasic_queue.job import STATUSES, check_payload, result_text, safe_error
 from dbbasic_queue.table import line as tsv
 from dbbasic_queue.table.line import (
     COLUMNS,
-    ERROR_LIMIT,
     HEADER,
     SECTOR,
     TAIL,
@@ -27,36 +25,15 @@ from dbbasic_queue.table.line import (
     begin,
     build_head,
     build_line,
-    dump_json,
-    error_text,
-    escape_control,
     explain,
     in_place,
     is_moved,
     parse_line,
-    result_text,
     row_status,
-    safe_error,
     to_job,
 )
 from dbbasic_queue.table.table import moved_in
 
-FORBIDDEN = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
-
-hostile = st.one_of(
-    st.text(),
-    st.text(st.characters(categories=["Cc", "Cs", "Zl", "Zp", "Zs", "Cf", "Po", "So"])),
-    st.lists(st.sampled_from(AWKWARD), max_size=5).map("".join),
-)
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**30), 10**30)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | hostile,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(hostile, inner, max_size=3),
-    max_leaves=6,
-)
 payloads = st.dictionaries(hostile, values, max_size=3)
 types = st.text(
     st.characters(exclude_categories=["C", "Z"], exclude_characters='"#'), min_size=1, max_size=64
@@ -99,85 +76,6 @@ def split(line: bytes) -> list[str]:
 def by_csv(line: bytes) -> list[list[str]]:
     """What dbbasic-tsv reads: Python's csv, with universal newlines."""
     return list(csv.reader(io.StringIO(line.decode(), newline=None), delimiter="\t"))
-
-
-def wire(value: Any) -> Any:
-    """A value after a journey through JSON: tuples are lists, pairs of surrogates are joined."""
-    return json.loads(json.dumps(value))
-
-
-# -- the fields ------------------------------------------------------------------------------------
-
-
-@given(values)
-def test_json_round_trips_on_one_clean_line(value: Any) -> None:
-    """Any value comes back as it was, from text without a control character, in UTF-8."""
-    written = dump_json(value)
-    assert not FORBIDDEN & set(written)
-    assert json.loads(written.encode()) == wire(value)
-
-
-@given(st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])))
-def test_json_is_readable(value: str) -> None:
-    """What a person can read is written as it is."""
-    assert json.dumps(value, ensure_ascii=False) == dump_json(value)
-
-
-@given(hostile)
-def test_control_characters_are_escaped(message: str) -> None:
-    """Escaped text is one line of UTF-8, the same where it was clean before."""
-    clean = escape_control(message)
-    assert not FORBIDDEN & set(clean)
-    assert clean.encode().decode() == clean
-    if not FORBIDDEN & set(message) and not any("\ud800" <= char <= "\udfff" for char in message):
-        assert clean == message
-
-
-@given(hostile)
-def test_errors_are_one_bounded_line(message: str) -> None:
-    """An error is `Type: message` on one line, and no field that begins with a quote."""
-    written = error_text(ValueError(message))
-    assert written.startswith("ValueError")
-    assert len(written) <= ERROR_LIMIT + 1
-    for written in (safe_error(message), error_text(type('"\t E', (Exception,), {})(message))):
-        assert not FORBIDDEN & set(written)
-        assert not written.startswith('"')
-        assert len(written.encode()) < 4 * ERROR_LIMIT + 10
-
-
-def test_a_long_error_is_cut() -> None:
-    """What is over the limit is cut, and shown to be."""
-    written = error_text(ValueError("x" * 10**6))
-    assert len(written) == ERROR_LIMIT
-    assert written.endswith("x…")
-    assert error_text(ValueError("x" * (ERROR_LIMIT - 12))).endswith("x")
-
-
-def test_an_exception_without_a_message() -> None:
-    """The type alone is an error, and a broken __str__ is one more."""
-
-    class Broken(Exception):
-        def __str__(self) -> str:
-            raise RuntimeError("no")
-
-    class NoText(Exception):
-        def __str__(self) -> str:
-            return 5  # type: ignore[return-value]
-
-    assert error_text(KeyError()) == "KeyError"
-    assert error_text(Broken()) == "Broken: (its message cannot be read: RuntimeError)"
-    assert error_text(NoText()) == "NoText: (its message cannot be read: TypeError)"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [float("nan"), float("inf"), b"x", {1, 2}, object(), 10**5000],
-    ids=["nan", "inf", "bytes", "set", "object", "long"],
-)
-def test_what_json_cannot_hold_is_refused(value: Any) -> None:
-    """Nothing is written as JSON that is none."""
-    with pytest.raises((TypeError, ValueError)):
-        dump_json({"a": [value]})
 
 
 # -- the line --------------------------------------------------------------------------------------

@@ -35,12 +35,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ... import intake
 from ...errors import EditRefused, InvalidJob, QueueError, StorageError
-from ...job import PENDING, PROCESSING
-from ...support.files import write_all
-from ...table.line import (
+from ...job import (
     ERROR_LIMIT,
+    PAYLOAD_LIMIT,
+    PENDING,
+    PROCESSING,
+    TIME_LIMIT,
+    check_payload,
+    check_type,
+    result_text,
+    safe_error,
+)
+from ...support.files import write_all
+from ...support.text import shown
+from ...table.line import (
     HEADER,
     SECTOR,
     Row,
@@ -48,8 +57,6 @@ from ...table.line import (
     explain,
     new_line,
     parse_line,
-    result_text,
-    safe_error,
 )
 from ...table.scan import ids_in, lines_in
 from ...table.table import Store
@@ -404,10 +411,10 @@ def _checked(row: Row, old: Row | None, max_payload: int) -> tuple[Row, list[str
     faults: list[str] = []
     try:
         if old is None or row.type != old.type:
-            intake.check_type(row.type.decode())
+            check_type(row.type.decode())
         if old is None or row.payload.strip() != old.payload.strip():
             payload = _json(row.payload.strip() or b"{}", "payload")
-            row = row._replace(payload=intake.check_payload(payload, max_payload).encode())
+            row = row._replace(payload=check_payload(payload, max_payload).encode())
     except InvalidJob as error:
         faults.append(str(error))
     try:
@@ -422,7 +429,7 @@ def _plain_faults(row: Row, old: Row | None) -> Iterator[str]:
     if row.status == PROCESSING and (old is None or old.status != PROCESSING):
         yield "status processing: only a worker that takes the job may write that"
     for name, value in (("created_at", row.created_at), ("run_at", row.run_at)):
-        if value > intake.TIME_LIMIT:
+        if value > TIME_LIMIT:
             yield f"{name} {value}: no time before the year 5138; it is in seconds"
     error = row.error.decode()
     if (old is None or row.error != old.error) and safe_error(error) != error:
@@ -435,7 +442,7 @@ def _json(text: bytes, column: str) -> object:
     except (ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else error
         raise InvalidJob(
-            f"{column}: no JSON: {why}: {intake.shown(text[:80].decode(errors='replace'))}"
+            f"{column}: no JSON: {why}: {shown(text[:80].decode(errors='replace'))}"
         ) from None
     return value
 
@@ -448,8 +455,8 @@ def _checked_result(text: bytes) -> bytes:
         result = result_text(value).encode()
     except (ValueError, RecursionError) as error:  # NaN, nested too deeply
         raise InvalidJob(f"result: {error}") from None
-    if len(result) > intake.PAYLOAD_LIMIT:
-        raise InvalidJob(f"result: {len(result)} bytes, over {intake.PAYLOAD_LIMIT}")
+    if len(result) > PAYLOAD_LIMIT:
+        raise InvalidJob(f"result: {len(result)} bytes, over {PAYLOAD_LIMIT}")
     return result
 
 
@@ -515,7 +522,7 @@ def _other_lines(table: Store, wanted: Counter[bytes]) -> tuple[list[tuple[int, 
                 left[_key(line)] -= 1
                 found.append((at, at + len(line)))
             at += len(line)
-    return found, [f"this line is gone meanwhile: {intake.shown(line)}" for line in +left]
+    return found, [f"this line is gone meanwhile: {shown(line)}" for line in +left]
 
 
 def _spliced(table: Store, cuts: list[tuple[int, int, Row | None]], added: list[Row]) -> bytes:

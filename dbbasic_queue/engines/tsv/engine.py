@@ -18,7 +18,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ... import intake
 from ...backoff import BackoffLike, seconds
 from ...errors import InvalidJob, JobExists, StorageError
 from ...job import (
@@ -26,12 +25,18 @@ from ...job import (
     COMPLETED,
     FAILED,
     FINISHED,
+    PAYLOAD_LIMIT,
     PENDING,
     PROCESSING,
     STATUSES,
     Job,
+    check_id,
+    check_payload,
+    check_time,
+    check_type,
     require,
 )
+from ...support.text import shown
 from ...table.compat import JobTable
 from ...table.line import Row, begin, build_line, new_tail, parse_line, to_job
 from ...table.table import FULL
@@ -105,7 +110,7 @@ class Ledger:
         path: str | Path,
         durability: str = FULL,
         *,
-        max_payload: int = intake.PAYLOAD_LIMIT,
+        max_payload: int = PAYLOAD_LIMIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.table = JobTable(path, durability)
@@ -157,12 +162,12 @@ class Ledger:
         'welcome-17'
         """
         now = int(self._clock())
-        head_type = intake.check_type(job_type)
-        text = intake.check_payload(payload, self.max_payload)
-        due = now if run_at is None else intake.check_time(run_at, now)
+        head_type = check_type(job_type)
+        text = check_payload(payload, self.max_payload)
+        due = now if run_at is None else check_time(run_at, now)
         if job_id is not None:
             return self._enqueue_once(
-                _Order(intake.check_id(job_id), head_type, text, due, keyed=True), now
+                _Order(check_id(job_id), head_type, text, due, keyed=True), now
             )
         job_id = os.urandom(8).hex()
         head = f"{job_id}\t{head_type}\t{text}".encode()
@@ -233,10 +238,10 @@ class Ledger:
             return _new_tuple(
                 _Order,
                 (
-                    new_id if job_id is None else intake.check_id(job_id),
-                    intake.check_type(job_type),
-                    intake.check_payload(payload, self.max_payload),
-                    now if run_at is None else intake.check_time(run_at, now),
+                    new_id if job_id is None else check_id(job_id),
+                    check_type(job_type),
+                    check_payload(payload, self.max_payload),
+                    now if run_at is None else check_time(run_at, now),
                     job_id is not None,
                 ),
             )
@@ -705,10 +710,10 @@ def _unpack(job: Any) -> tuple[Any, Any, Any, Any]:
         if unknown or not {"job_type", "payload"} <= set(job):
             raise InvalidJob(
                 "must have the keys job_type and payload, and may have run_at and job_id;"
-                f" it has {', '.join(map(intake.shown, job))}"
+                f" it has {', '.join(map(shown, job))}"
             )
         return job["job_type"], job["payload"], job.get("run_at"), job.get("job_id")
-    raise InvalidJob(f"{intake.shown(job)} is neither (type, payload[, run_at]) nor a mapping")
+    raise InvalidJob(f"{shown(job)} is neither (type, payload[, run_at]) nor a mapping")
 
 
 def _require_same(job_id: str, there: tuple[str, str], order: _Order) -> None:
@@ -735,7 +740,7 @@ def _same_json(one: str, other: str) -> bool:
 def _key(job_id: Any) -> bytes | None:
     """The id as bytes; None for what cannot be an id, so that no job has it."""
     try:
-        return intake.check_id(job_id).encode()
+        return check_id(job_id).encode()
     except InvalidJob:
         return None
 
