@@ -241,9 +241,9 @@ def test_plain_dbbasic_tsv_changes_ours_while_it_is_open(folder: Path, path: Pat
     assert sorted(map(str, seen)) == sorted(
         map(str, [*wire(PAYLOADS)[1:2], *wire(PAYLOADS)[3:], {"a": 'say "hi"'}])
     )
-    assert len(states(queue.table)) == len(wanted) + 2
+    assert len(states(queue.engine.table)) == len(wanted) + 2
     again = run(PLAIN + "answer = [row['id'] for row in table.all()]", folder, columns=COLUMNS)
-    assert {name for name in again if name.strip()} == set(states(queue.table))
+    assert {name for name in again if name.strip()} == set(states(queue.engine.table))
 
 
 def test_plain_dbbasic_tsv_rewrites_the_file_while_a_job_runs(folder: Path, path: Path) -> None:

@@ -839,7 +839,7 @@ def test_a_child_that_looked_first_can_work_then(queue: Queue) -> None:
     queue.enqueue("x", {})
 
     def child() -> None:
-        assert not queue.claims.is_held(b"a1")
+        assert not queue.engine.claims.is_held(b"a1")
         assert queue.process_jobs({"x": bool}).completed == 1
 
     assert in_child(child) == 0

@@ -170,7 +170,7 @@ def _some_rows(place: Path, count: int) -> list[int]:
     shutil.rmtree(place.parent, ignore_errors=True)
     queue = Queue(place, durability="normal")
     queue.enqueue_many([(TYPE, item) for item in payloads(count)])
-    return [row.offset for row in queue.table.rows()]
+    return [row.offset for row in queue.engine.table.rows()]
 
 
 def enqueue_many(folder: Path, rows: int) -> dict[str, float]:

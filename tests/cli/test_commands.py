@@ -505,8 +505,8 @@ def test_a_crew_without_its_parent_stops(app: Path) -> None:
     worker.wait()
     queue.enqueue("ok", {}, job_id="next")
     wait_for(lambda: queue.get_job("s")["status"] == "completed")
-    slots = [queue.claims.take_slot(2)]
-    wait_for(lambda: slots.append(queue.claims.take_slot(2)) or {0, 1} <= set(slots))
+    slots = [queue.engine.claims.take_slot(2)]
+    wait_for(lambda: slots.append(queue.engine.claims.take_slot(2)) or {0, 1} <= set(slots))
     assert queue.get_job("next")["status"] == "pending"
 
 

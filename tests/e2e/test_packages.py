@@ -264,9 +264,9 @@ names = queue.enqueue_many([("tell", {"say": "x" * 20000}, 4e9) for _ in range(1
 big = {"tell": lambda payload: "y" * 9000}
 for name in names:
     queue.cancel_job(name)
-queue.table.sibling("torn").touch()
-with queue.table.writing():
-    queue.table.rewrite()
+queue.engine.table.sibling("torn").touch()
+with queue.engine.table.writing():
+    queue.engine.table.rewrite()
 """
 
 

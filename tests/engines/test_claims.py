@@ -210,7 +210,7 @@ def test_a_child_that_outlives_its_worker_holds_nothing(queue: Queue, path: Path
     reader, writer = os.pipe()
 
     def work() -> None:
-        assert queue.claims.take(b"a1") is not None
+        assert queue.engine.claims.take(b"a1") is not None
         if os.fork() == 0:
             os.write(writer, b"%d\n" % os.getpid())
             signal.pause()
@@ -249,26 +249,30 @@ def test_a_program_that_outlives_its_worker_holds_nothing(made: Path) -> None:
 def test_a_forked_child_has_no_claims_and_takes_none_away(queue: Queue, path: Path) -> None:
     """A child starts with none: it sees its parent's as another's, and cannot give it back."""
     queue.enqueue("mail", {})
-    claim = queue.claims.take(b"a1")
+    claim = queue.engine.claims.take(b"a1")
     assert claim is not None
 
     def look_around() -> list[Any]:
-        seen = [queue.claims.is_held(b"a1"), queue.claims.take(b"a1")]
-        queue.claims.release(claim)
-        return [*seen, queue.claims.take(b"b2") is not None, queue.claims.is_held(b"b2")]
+        seen = [queue.engine.claims.is_held(b"a1"), queue.engine.claims.take(b"a1")]
+        queue.engine.claims.release(claim)
+        return [
+            *seen,
+            queue.engine.claims.take(b"b2") is not None,
+            queue.engine.claims.is_held(b"b2"),
+        ]
 
     assert in_child(look_around) == [True, None, True, True]
     assert held(path, b"a1", b"b2") == [True, False]
-    assert queue.claims.is_held(b"a1")
-    queue.claims.release(claim)
+    assert queue.engine.claims.is_held(b"a1")
+    queue.engine.claims.release(claim)
     assert held(path, b"a1") == [False]
 
 
 def test_a_fork_while_a_thread_is_at_the_claims(queue: Queue) -> None:
     """A child is not stuck on a mutex that a thread of its parent held."""
     queue.enqueue("mail", {})
-    with queue.claims._mutex:
-        thread_holds = in_child(lambda: queue.claims.take(b"a1") is not None)
+    with queue.engine.claims._mutex:
+        thread_holds = in_child(lambda: queue.engine.claims.take(b"a1") is not None)
     assert thread_holds
 
 

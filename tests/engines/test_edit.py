@@ -326,7 +326,7 @@ def test_outdated_lines_of_a_job_go_with_it(path: Path) -> None:
 def test_due_jobs_wake_a_worker(queue: Queue) -> None:
     """A job that is due by the edit touches the wake file; a job for later does not."""
     queue.enqueue("mail", {}, LATER, job_id="a1")
-    wake = queue.table.sibling("wake")
+    wake = queue.engine.table.sibling("wake")
     wake.touch()
     os.utime(wake, (5, 5))
     change(queue, (r"\{\}", '{"n": 1}'))
@@ -340,7 +340,7 @@ def test_due_jobs_wake_a_worker(queue: Queue) -> None:
 
 def claim(queue: Queue) -> Any:
     """Take the first job, as a worker does."""
-    agenda = WaitingList(queue.table)
+    agenda = WaitingList(queue.engine.table)
     agenda.read()
     return agenda, queue.turn(agenda)
 
@@ -423,8 +423,8 @@ def test_a_change_meanwhile_refuses_all(queue: Queue, story: str) -> None:
 
 def compact(queue: Queue) -> None:
     """Write the table anew."""
-    with queue.table.writing():
-        queue.table.rewrite()
+    with queue.engine.table.writing():
+        queue.engine.table.rewrite()
 
 
 @pytest.mark.parametrize(

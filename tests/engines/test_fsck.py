@@ -33,9 +33,9 @@ def kinds(queue: Queue) -> list[tuple[str, int]]:
 def test_a_sound_table_has_no_findings(queue: Queue) -> None:
     """A table with jobs, dead and blank lines is sound."""
     queue.retry_job("a1")
-    row = queue.table.search(b"a2")
-    with queue.table.writing():
-        queue.table.kill(queue.table.find(b"a2", row))
+    row = queue.engine.table.search(b"a2")
+    with queue.engine.table.writing():
+        queue.engine.table.kill(queue.engine.table.find(b"a2", row))
     add(queue, b"\n   \n\r\n")
     assert fsck.check(queue) == []
     assert fsck.repair(queue) == []
@@ -66,7 +66,7 @@ def test_a_malformed_line_is_found_and_set_aside(queue: Queue, line: bytes, why:
     assert why in finding.message
     assert line in queue.path.read_bytes()
     assert fsck.repair(queue) == [finding]
-    assert queue.table.sibling("torn").read_bytes() == line
+    assert queue.engine.table.sibling("torn").read_bytes() == line
     assert queue.path.read_bytes().startswith(before)
     assert fsck.check(queue) == []
     assert queue.count_jobs()["pending"] == 4
@@ -77,7 +77,7 @@ def test_a_torn_end_is_found_and_set_aside(queue: Queue) -> None:
     add(queue, b"a4\tok\t{}\tpend")
     assert kinds(queue) == [("torn", 5)]
     fsck.repair(queue)
-    assert queue.table.sibling("torn").read_bytes() == b"a4\tok\t{}\tpend\n"
+    assert queue.engine.table.sibling("torn").read_bytes() == b"a4\tok\t{}\tpend\n"
     assert fsck.check(queue) == []
 
 
@@ -91,7 +91,7 @@ def test_a_duplicate_is_found_and_set_aside(queue: Queue) -> None:
     assert queue.count_jobs() == {
         "pending": 2, "processing": 0, "completed": 1, "failed": 0, "cancelled": 0
     }  # fmt: skip
-    assert b"a2\tok" in queue.table.sibling("torn").read_bytes()
+    assert b"a2\tok" in queue.engine.table.sibling("torn").read_bytes()
 
 
 def test_an_orphan_is_found_and_left_to_the_worker(queue: Queue) -> None:
@@ -101,7 +101,7 @@ def test_an_orphan_is_found_and_left_to_the_worker(queue: Queue) -> None:
         "Queue(sys.argv[1]).process_jobs({'ok': lambda p: os.kill(os.getpid(), 9)})"
     )
     subprocess.run([sys.executable, "-c", program, str(queue.path)])
-    agenda = WaitingList(queue.table)
+    agenda = WaitingList(queue.engine.table)
     agenda.read()
     attempt = queue.turn(agenda)
     assert attempt is not None

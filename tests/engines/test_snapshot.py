@@ -423,8 +423,8 @@ def test_a_table_written_anew_is_read_again(
 
     def rewrite() -> None:
         if compact:
-            with queue.table.writing():
-                queue.table.rewrite()
+            with queue.engine.table.writing():
+                queue.engine.table.rewrite()
         else:
             queue.prune_jobs(0)
 
@@ -661,6 +661,6 @@ def _work(queue: Queue) -> None:
 def _tidy(queue: Queue) -> None:
     while True:
         queue.prune_jobs(0)
-        with queue.table.writing():
-            queue.table.rewrite()
+        with queue.engine.table.writing():
+            queue.engine.table.rewrite()
         time.sleep(0.005)

@@ -37,7 +37,7 @@ def queue(tmp_path: Path, clock: Clock) -> Queue:
 
 def take(queue: Queue) -> tuple[WaitingList, Attempt]:
     """Begin the next job by hand, as a worker does."""
-    agenda = WaitingList(queue.table)
+    agenda = WaitingList(queue.engine.table)
     attempt = queue.turn(agenda)
     assert attempt is not None
     return agenda, attempt
@@ -358,14 +358,14 @@ def test_all_of_a_dead_crews_jobs_are_rescued(queue: Queue) -> None:
     orphans = set(queue.enqueue_many([("x", {})] * 3))
 
     def take_all_and_die() -> None:
-        agenda = WaitingList(queue.table)
+        agenda = WaitingList(queue.engine.table)
         for _ in orphans:
             queue.turn(agenda)
         die()
 
     assert in_child(take_all_and_die) == -signal.SIGKILL
     alive = queue.enqueue("x", {})
-    agenda = WaitingList(queue.table)
+    agenda = WaitingList(queue.engine.table)
     assert queue.turn(agenda).job.id == alive
     agenda.read()
     rescued = queue.rescue(agenda, 3, AT_ONCE)
@@ -656,9 +656,9 @@ def test_a_type_named_like_a_state_is_no_state(queue: Queue, clock: Clock) -> No
     """A job of the type `pending` that another worker has, or has finished, is not taken again."""
     queue.enqueue("pending", {})
     first, second, third = (
-        WaitingList(queue.table),
-        WaitingList(queue.table),
-        WaitingList(queue.table),
+        WaitingList(queue.engine.table),
+        WaitingList(queue.engine.table),
+        WaitingList(queue.engine.table),
     )
     for agenda in (first, second, third):
         agenda.read()

@@ -75,8 +75,8 @@ class Field:
         """Write the table anew without end, as pruning and compaction do."""
         queue = self.queue()
         while True:
-            with queue.table.writing():
-                queue.table.rewrite()
+            with queue.engine.table.writing():
+                queue.engine.table.rewrite()
             time.sleep(0.05)
 
     # -- the killing ----------------------------------------------------------------------------

@@ -138,8 +138,8 @@ def test_every_job_runs_exactly_once_while_the_file_is_written_anew(
     def rewrite() -> None:
         queue = crew.queue()
         while not crew.stop.wait(0.02):
-            with queue.table.writing():
-                queue.table.rewrite()
+            with queue.engine.table.writing():
+                queue.engine.table.rewrite()
             rewritten.value += 1
 
     crew.run(2, 700, 4, prune, rewrite)
@@ -244,8 +244,8 @@ def test_a_slow_job_is_never_taken_by_another_worker(
             summary = mine.process_jobs({"slow": die, "other": bool}, backoff=AT_ONCE)
             assert summary.rescued == 0
             mine.prune_jobs(0)
-            with mine.table.writing():
-                mine.table.rewrite()
+            with mine.engine.table.writing():
+                mine.engine.table.rewrite()
             assert not mine.retry_job("slow")
             assert not mine.cancel_job("slow")
 

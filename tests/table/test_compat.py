@@ -73,7 +73,7 @@ def test_every_public_method_is_replaced_or_harmless() -> None:
 def test_queries_give_dicts_of_strings(queue: Queue) -> None:
     """Rows come as dicts of strings without padding, found by any column."""
     fill(queue)
-    table = queue.table
+    table = queue.engine.table
     assert table.query_one(id="failed")["error"] == "ZeroDivisionError: division by zero"
     assert table.query_one(id="failed", status="pending") is None
     assert table.query_one(id="no such") is None
@@ -94,20 +94,20 @@ def test_queries_give_dicts_of_strings(queue: Queue) -> None:
 def test_what_is_inserted_is_a_job(queue: Queue, path: Path) -> None:
     """A record becomes a row of ours: values turned to text, quotes guarded, reserve and sector."""
     awkward = {"text": 'tab\t"q" Zoë'}
-    assert queue.table.insert(record("a1", payload=awkward)) is True
+    assert queue.engine.table.insert(record("a1", payload=awkward)) is True
     results = ['"ok"', '"', '{"a": "b"}', ["x"], True, None]
     rows = [record(f"r{number}", result=value) for number, value in enumerate(results)]
-    assert queue.table.insert_many([*rows, record("e1", error='"quoted" error')]) == 7
-    assert queue.table.insert_many([]) == 0
+    assert queue.engine.table.insert_many([*rows, record("e1", error='"quoted" error')]) == 7
+    assert queue.engine.table.insert_many([]) == 0
     assert (queue.get_job("a1") or {})["payload"] == awkward
     assert [(queue.get_job(f"r{number}") or {})["result"] for number in range(6)] == [
         "ok", '"', {"a": "b"}, ["x"], 1, None,
     ]  # fmt: skip
-    assert queue.table.query_one(id="e1")["error"] == '"quoted" error'
+    assert queue.engine.table.query_one(id="e1")["error"] == '"quoted" error'
     content = path.read_text()
     split = [line.split("\t") for line in content.splitlines()]
     assert split == list(csv.reader(content.splitlines(), delimiter="\t"))
-    for row in queue.table.rows():
+    for row in queue.engine.table.rows():
         assert (row.offset + row.tail) // SECTOR == (row.offset + len(row.line) - 1) // SECTOR
     assert queue.process_jobs({"mail": lambda payload: None}).completed == 8
 
@@ -142,11 +142,11 @@ def test_what_is_no_job_is_not_inserted(table: JobTable, path: Path, fault: dict
 def test_updates(queue: Queue, path: Path) -> None:
     """Rows that equal the conditions get the new values, the others are not touched."""
     fill(queue)
-    before = {row["id"]: row for row in queue.table.all()}
-    assert queue.table.update({"status": "pending", "type": "mail"}, {"run_at": 77}) == 6
-    assert queue.table.update({"error": None, "id": "string"}, {"error": "x" * 300}) == 1
-    assert queue.table.update({"id": "nobody"}, {"run_at": 1}) == 0
-    assert queue.table.update({"id": "object"}, {"id": "renamed"}) == 1
+    before = {row["id"]: row for row in queue.engine.table.all()}
+    assert queue.engine.table.update({"status": "pending", "type": "mail"}, {"run_at": 77}) == 6
+    assert queue.engine.table.update({"error": None, "id": "string"}, {"error": "x" * 300}) == 1
+    assert queue.engine.table.update({"id": "nobody"}, {"run_at": 1}) == 0
+    assert queue.engine.table.update({"id": "object"}, {"id": "renamed"}) == 1
     after = {row["id"]: row for row in look(path).all()}
     before["renamed"] = {**before.pop("object"), "id": "renamed"}
     for name, row in before.items():
@@ -154,17 +154,17 @@ def test_updates(queue: Queue, path: Path) -> None:
             row["run_at"] = "77"
     before["string"]["error"] = "x" * 300
     assert after == before
-    assert len(after) == queue.table.count()
+    assert len(after) == queue.engine.table.count()
 
 
 def test_deletes(queue: Queue, path: Path) -> None:
     """Rows that equal the conditions are gone, the others stay."""
     fill(queue)
-    assert queue.table.delete(type="mail", status="pending") == 6
-    assert queue.table.delete(id="nobody") == 0
-    assert queue.table.delete(error=None, status="completed") == 3
+    assert queue.engine.table.delete(type="mail", status="pending") == 6
+    assert queue.engine.table.delete(id="nobody") == 0
+    assert queue.engine.table.delete(error=None, status="completed") == 3
     assert states(look(path)) == {"later": "pending", "failed": "failed", "cancelled": "cancelled"}
-    queue.table.truncate()
+    queue.engine.table.truncate()
     assert path.read_bytes() == HEADER
 
 
@@ -172,17 +172,17 @@ def test_backup_and_restore(queue: Queue, path: Path, tmp_path: Path) -> None:
     """A backup is the table of one moment; restored, it is the table again."""
     fill(queue)
     before = path.read_bytes()
-    queue.table.backup(tmp_path / "deep" / "backup")
+    queue.engine.table.backup(tmp_path / "deep" / "backup")
     queue.prune_jobs(0)
-    reader = queue.table.rows()
+    reader = queue.engine.table.rows()
     first = next(reader)
-    queue.table.restore(tmp_path / "deep" / "backup")
+    queue.engine.table.restore(tmp_path / "deep" / "backup")
     assert path.read_bytes() == before
     assert len(list(queue.list_jobs())) == 12
     assert len([first, *reader]) == 8  # who was reading reads on in what was there
     (tmp_path / "deep" / "backup" / "queue.tsv").write_bytes(b"no table\n")
     with pytest.raises(TableError):
-        queue.table.restore(tmp_path / "deep" / "backup")
+        queue.engine.table.restore(tmp_path / "deep" / "backup")
     assert path.read_bytes() == before
     assert names(path.parent) == {"queue.tsv", "queue.lock", "queue.claims"}
 

@@ -140,17 +140,17 @@ def test_malformed_lines_are_kept_byte_for_byte(path: Path) -> None:
 
     assert kept()
     wanted = {f"due{number}" for number in range(len(MALFORMED))} | {"a1", "b2"}
-    assert set(states(queue.table)) == wanted
+    assert set(states(queue.engine.table)) == wanted
     assert sum(queue.count_jobs().values()) == len(wanted)
     assert queue.process_jobs({"mail": lambda payload: payload}).completed == len(MALFORMED) + 1
     assert kept()
     assert queue.retry_job("b2")
     assert queue.cancel_job("b2")
-    assert set(states(queue.table)) == wanted
-    with queue.table.writing():
-        assert queue.table.rewrite() == 0
+    assert set(states(queue.engine.table)) == wanted
+    with queue.engine.table.writing():
+        assert queue.engine.table.rewrite() == 0
     assert kept()
-    assert set(states(queue.table)) == wanted
+    assert set(states(queue.engine.table)) == wanted
     assert queue.prune_jobs(0) == len(wanted)
     assert path.read_bytes() == HEADER + b"".join(MALFORMED)
     assert len(fsck.check(queue)) == len(MALFORMED)
@@ -174,8 +174,8 @@ def test_of_two_lines_with_one_id_the_later_is_the_job(path: Path) -> None:
     assert job is not None
     assert job["attempts"] == 2
     assert queue.cancel_job("a1")
-    assert states(queue.table) == {"b2": "pending", "c3": "pending", "a1": "cancelled"}
+    assert states(queue.engine.table) == {"b2": "pending", "c3": "pending", "a1": "cancelled"}
     assert [(found.kind, found.line) for found in fsck.check(queue)] == [("duplicate", 2)]
     assert [found.kind for found in fsck.repair(queue)] == ["duplicate"]
-    assert states(queue.table) == {"b2": "pending", "c3": "pending", "a1": "cancelled"}
+    assert states(queue.engine.table) == {"b2": "pending", "c3": "pending", "a1": "cancelled"}
     assert torn(path) == text("a1", attempts=1)

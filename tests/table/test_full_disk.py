@@ -138,7 +138,7 @@ def test_work_on_a_full_disk(full: Callable[[Any], Any]) -> None:
 
     def work(folder: Path) -> None:
         queue = Queue(folder / "queue.tsv", "normal")
-        queue.claims.mark_run()
+        queue.engine.claims.mark_run()
         ids = fill_up(queue)
         assert len(ids) > 20
         results = iter([None, "short", LONG, {"list": [LONG] * 9}])
@@ -164,7 +164,7 @@ def test_after_a_full_disk_all_goes_on(full: Callable[[Any], Any]) -> None:
         os.truncate(queue.path, len(b"\n".join(first_ten)) + 1)  # some space
         assert queue.enqueue("mail", {"text": LONG}, job_id="after") == "after"
         assert queue.prune_jobs(0) == 10
-        assert states(queue.table) == states(look(queue.path)) == {"after": "pending"}
+        assert states(queue.engine.table) == states(look(queue.path)) == {"after": "pending"}
 
     full(work)
 
@@ -192,11 +192,11 @@ def test_a_worker_that_cannot_compact_has_done_its_work(
     (small_disk / "ballast").write_bytes(b"x" * 200_000)
     assert queue.process_jobs({"mail": lambda payload: payload["text"][:12_000]}).completed == 4
     assert "not compacted" in caplog.text
-    assert states(queue.table) == states(look(queue.path))
+    assert states(queue.engine.table) == states(look(queue.path))
     (small_disk / "ballast").unlink()
     size = queue.path.stat().st_size
-    with queue.table.writing():
-        queue.table.compact()
+    with queue.engine.table.writing():
+        queue.engine.table.compact()
     assert queue.path.stat().st_size < size
 
 
@@ -305,7 +305,7 @@ def test_a_tombstone_that_stays_half_done_is_none(
     with pytest.raises(StorageError):
         queue.cancel_job("a1")
     fault.on = False
-    assert states(queue.table) == states(look(path)) == {"a1": "cancelled"}
+    assert states(queue.engine.table) == states(look(path)) == {"a1": "cancelled"}
     assert queue.count_jobs() == Queue(path).count_jobs()
 
 
@@ -320,9 +320,9 @@ def test_a_tombstone_that_stays_half_done_is_none(
         lambda queue: queue.enqueue_many([("mail", {})]),
         lambda queue: queue.cancel_job("due1"),
         lambda queue: queue.retry_job("failed"),
-        lambda queue: queue.table.insert({"id": "z9", "type": "mail", **dict.fromkeys(
+        lambda queue: queue.engine.table.insert({"id": "z9", "type": "mail", **dict.fromkeys(
             ["created_at", "run_at", "attempts"], 1), "status": "pending"}),
-        lambda queue: queue.table.update({"id": "later"}, {"run_at": 5}),
+        lambda queue: queue.engine.table.update({"id": "later"}, {"run_at": 5}),
     ],
     ids=["enqueue", "again", "many", "cancel", "retry", "insert", "update"],
 )  # fmt: skip
@@ -412,8 +412,8 @@ def readers(path: Path) -> dict[str, Any]:
         "list": list(queue.list_jobs()),
         "count": queue.count_jobs(),
         "stats": queue.stats()[:2],
-        "query": queue.table.query(status="failed"),
-        "held": queue.claims.is_held(b"due1"),
+        "query": queue.engine.table.query(status="failed"),
+        "held": queue.engine.claims.is_held(b"due1"),
     }
 
 
@@ -423,7 +423,7 @@ def test_read_permission_is_enough_to_look(path: Path, lock: str, folder: str) -
     """Who may only read gets every answer, changes nothing, and leaves nothing behind."""
     queue = Queue(path, "normal")
     fill(queue)
-    claim = queue.claims.take(b"due1")
+    claim = queue.engine.claims.take(b"due1")
     assert claim is not None
     wanted = readers(path)
     path.chmod(0o444)
@@ -546,6 +546,6 @@ def test_a_program_that_has_no_descriptors_left(path: Path) -> None:
         for fd in opened:
             os.close(fd)
         queue.enqueue("mail", {}, job_id="b2")
-        return states(queue.table)
+        return states(queue.engine.table)
 
     assert in_child(work) == {"a1": "pending", "b2": "pending"}

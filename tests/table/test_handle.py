@@ -43,7 +43,7 @@ def test_thread_is_not_told_of_another_file(
     """A thread whose write went through a failed descriptor is told, whoever opened it again."""
     queue = Queue(tmp_path / "queue.tsv")
     queue.enqueue("work", {})
-    with queue.table.writing():
+    with queue.engine.table.writing():
         pass  # as a thread that has written, and not synced yet
     with ThreadPoolExecutor(1) as other:
         monkeypatch.setattr(os, "fdatasync", _refuse)
@@ -52,7 +52,7 @@ def test_thread_is_not_told_of_another_file(
         monkeypatch.undo()
         assert other.submit(queue.enqueue, "work", {}).result()
     with pytest.raises(StorageError, match="sync failed"):
-        queue.table.sync()
+        queue.engine.table.sync()
 
 
 def _refuse(fd: int) -> None:

@@ -574,8 +574,8 @@ def test_threads_take_turns(table: JobTable, path: Path) -> None:
 def test_a_child_does_not_unlock_its_parents_table(queue: Queue, path: Path) -> None:
     """A child forked under the lock neither holds the table nor frees it when it ends."""
     queue.enqueue("mail", {})
-    with queue.table.writing():
-        assert in_child(lambda: queue.table._lock_fd) == -1
+    with queue.engine.table.writing():
+        assert in_child(lambda: queue.engine.table._lock_fd) == -1
         assert holds_lock(path)
     assert not holds_lock(path)
 
@@ -588,12 +588,12 @@ def test_a_child_waits_for_its_parents_lock(queue: Queue, monkeypatch: pytest.Mo
     def enter() -> str:
         monkeypatch.setattr(fcntl, "flock", lambda fd, how: flock(fd, how | fcntl.LOCK_NB))
         try:
-            with queue.table.writing():
+            with queue.engine.table.writing():
                 return "entered"
         except StorageError as error:
             return errno.errorcode[error.errno or 0]
 
-    with queue.table.writing():
+    with queue.engine.table.writing():
         assert in_child(enter) == "EAGAIN"
     assert in_child(enter) == "entered"
 
@@ -604,7 +604,7 @@ def test_a_fork_while_another_thread_holds_the_lock(queue: Queue, path: Path) ->
     holding, forked = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with queue.table.writing():
+        with queue.engine.table.writing():
             holding.set()
             forked.wait(30)
 
@@ -693,14 +693,15 @@ def test_a_move_cut_anywhere_is_the_old_state_or_the_new(path: Path, kind: str, 
     for cut, file in zip(range(len(old), len(content) + 1), files(path), strict=False):
         file.write_bytes(content[:cut])
         queue = Queue(file, "normal")
-        seen = [fields(row) for row in queue.table.rows() if row.id == b"a1"]
+        seen = [fields(row) for row in queue.engine.table.rows() if row.id == b"a1"]
         assert len(seen) == 1
         assert seen[0] in wanted
-        for table in (queue.table, look(file)):  # as it was found, and once a writer has been there
+        # As it was found, and once a writer has been there.
+        for table in (queue.engine.table, look(file)):
             assert [fields(row) for row in table.rows() if row.id == b"a1"] == seen
             assert fields(get(table, "a1")) == seen[0]
             assert table.count_by_status() == Counter(states(table).values())
-            if table is queue.table:
+            if table is queue.engine.table:
                 add(look(file), "c3")
         assert states(look(file))["c3"] == "pending"
     assert seen[0] == wanted[1]
@@ -764,7 +765,7 @@ def test_readers_leave_a_torn_line_alone(path: Path) -> None:
     """Who only looks neither sees half a row nor mends anything."""
     content = write(path, text("a1"), own(999, "b2")[:30])
     queue = Queue(path)
-    assert states(queue.table) == {"a1": "pending"}
+    assert states(queue.engine.table) == {"a1": "pending"}
     assert queue.get_job("b2") is None
     assert queue.count_jobs()["pending"] == 1
     assert [finding.kind for finding in fsck.check(queue)] == ["torn"]
@@ -909,7 +910,7 @@ def test_a_process_killed_in_a_batch_leaves_none_of_it(
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     assert path.stat().st_size > SLICE
-    add(queue.table, "b2")
+    add(queue.engine.table, "b2")
     assert states(look(path)) == {"a1": "pending", "b2": "pending"}
 
 
@@ -1003,15 +1004,15 @@ def test_a_crash_before_the_tombstone_is_finished_by_a_worker(
     """Of two live lines the later is the job, for every reader; a worker kills the older one."""
     content = moving(path, old, new, attempts=2, run_at=4_000_000_000, result="")
     queue = Queue(path, "normal")
-    held = queue.claims.take(b"a1")
+    held = queue.engine.claims.take(b"a1")
     for _ in range(2):
-        assert states(queue.table) == {"b2": "pending", "a1": new}
+        assert states(queue.engine.table) == {"b2": "pending", "a1": new}
         assert [job["status"] for job in queue.list_jobs()] == ["pending", new]
         assert sum(queue.count_jobs().values()) == 2
         job = queue.get_job("a1")
         assert job is not None
         assert (job["status"], job["attempts"]) == (new, 2)
-        assert queue.table.count(id="a1") == 1
+        assert queue.engine.table.count(id="a1") == 1
         assert queue.process_jobs({"mail": print}).attempts == 0
     after = path.read_bytes()
     start, end = len(HEADER), content.index(b"\n", len(HEADER))
@@ -1036,9 +1037,9 @@ def test_a_line_half_blanked_is_dead(path: Path) -> None:
     content = HEADER + b" " * (SECTOR - len(HEADER)) + old[SECTOR - len(HEADER) :]
     write(path, content + own(len(content), "a1", "completed", moved=True), header=b"")
     queue = Queue(path)
-    assert states(queue.table) == {"a1": "completed"}
+    assert states(queue.engine.table) == {"a1": "completed"}
     assert fsck.check(queue) == []
-    assert queue.table.count_by_status() == {"completed": 1}
+    assert queue.engine.table.count_by_status() == {"completed": 1}
 
 
 @pytest.mark.parametrize("size", [0, 90, 400, 2000])
@@ -1219,7 +1220,7 @@ def test_a_prune_takes_only_what_is_old_when_it_holds_the_lock(
     acquire, done = JobTable.acquire, []
 
     def meanwhile(table: JobTable) -> None:
-        if not done and table is queue.table:
+        if not done and table is queue.engine.table:
             done.append(True)
             other = Queue(path, "normal", clock=lambda: 4_000_000_000)
             assert other.retry_job("failed")
@@ -1228,7 +1229,7 @@ def test_a_prune_takes_only_what_is_old_when_it_holds_the_lock(
             overwrite(path, content.replace(b"\nlong\t", b"\n# a line more\nlong\t"))
         acquire(table)
 
-    before = states(queue.table)
+    before = states(queue.engine.table)
     monkeypatch.setattr(JobTable, "acquire", meanwhile)
     pruned = queue.prune_jobs(0, ["failed", "completed", "cancelled"])
     assert done

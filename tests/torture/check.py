@@ -48,7 +48,7 @@ def _look(path: Path, history: History, floors: dict[str, int], power_cut: bool)
     yield from history.problems(found, floors)
     queue = Queue(path, clock=lambda: LATER)
     seen = _Readers(queue, [*found.jobs])
-    with queue.table.writing():  # sees to what was left
+    with queue.engine.table.writing():  # sees to what was left
         pass
     mended = read(path)
     yield from seen.compare(mended)

@@ -175,7 +175,7 @@ def torn_line(stage: Stage) -> None:
 
 def _half_batch(stage: Stage) -> None:
     stage.fill(2)
-    table = stage.queue.table
+    table = stage.queue.engine.table
     size = stage.path.stat().st_size
     stage.append(stage.line("half-1", "pending"), stage.line("half-2", "pending"), b"half-3\two")
     with table.lock_file.open("wb") as file:
@@ -272,7 +272,7 @@ def two_lines(stage: Stage) -> None:
 
 def _orphans(stage: Stage) -> None:
     names = stage.fill(4)
-    agenda = WaitingList(stage.queue.table)
+    agenda = WaitingList(stage.queue.engine.table)
     for _ in names[:2]:
         stage.queue.turn(agenda)  # this process ends without finishing them
     stage.append(stage.line("orphan-1", "processing", 1), stage.line("orphan-3", "processing", 3))
@@ -356,7 +356,7 @@ def compact(stage: Stage) -> None:
     """A table that is full of dead lines is written anew, between two changes."""
     store.WORTH_COMPACTING = 0  # type: ignore[misc]
     stage.work(lambda payload: "r" * 900)
-    stage.queue.table.compact()
+    stage.queue.engine.table.compact()
     stage.add_last()
 
 
@@ -371,7 +371,7 @@ def rewrite_twins(stage: Stage) -> None:
     store.WORTH_COMPACTING = 0  # type: ignore[misc]
     stage.queue.prune_jobs(0)
     stage.say({"old-1": "absent", "done": "absent"})
-    stage.queue.table.compact()
+    stage.queue.engine.table.compact()
     stage.say({"twin": "pending"})
 
 
@@ -381,7 +381,7 @@ def rewrite_twins(stage: Stage) -> None:
 @scenario(_for_hands)
 def table_update(stage: Stage) -> None:
     """Rows are updated through the methods of the plain table."""
-    table = stage.queue.table
+    table = stage.queue.engine.table
     table.update({"id": "last"}, {"status": "cancelled"})
     stage.say({"last": "cancelled"})
     table.delete(id="last")
@@ -390,14 +390,14 @@ def table_update(stage: Stage) -> None:
 
 def _backed_up(stage: Stage) -> None:
     stage.fill(2)
-    stage.queue.table.backup(stage.root / "backup")
+    stage.queue.engine.table.backup(stage.root / "backup")
     stage.fill(2)
 
 
 @scenario(_backed_up)
 def table_restore(stage: Stage) -> None:
     """A backup is put in the place of the table."""
-    table = stage.queue.table
+    table = stage.queue.engine.table
     before = {row["id"] for row in table.all()}
     table.restore(stage.root / "backup")
     after = {row["id"] for row in table.all()}

@@ -167,7 +167,7 @@ class _Play:
         queue = Queue(self._path)
         for second in range(1, 10**9):
             time.sleep(1)
-            notes.note("compacted", rest=str(int(queue.table.compact())))
+            notes.note("compacted", rest=str(int(queue.engine.table.compact())))
             if second % 10 == 0:
                 notes.note("pruned", rest=str(queue.prune_jobs(4)))
 

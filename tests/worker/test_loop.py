@@ -1530,10 +1530,10 @@ def test_a_change_within_one_tick_of_the_clock_is_not_overlooked(queue: Queue) -
     queue.enqueue("x", {})
     old = time.time_ns() - 10**9
     os.utime(queue.path, ns=(old, old))
-    assert queue.table.state() == queue.table.state()
+    assert queue.engine.table.state() == queue.engine.table.state()
     now = time.time_ns()
     os.utime(queue.path, ns=(now, now))
-    assert queue.table.state() != queue.table.state()
+    assert queue.engine.table.state() != queue.engine.table.state()
 
 
 def test_a_lingering_worker_notes_that_it_is_alive(

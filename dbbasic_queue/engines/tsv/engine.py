@@ -123,6 +123,11 @@ class Ledger:
         _alive.add(self)
 
     @property
+    def engine(self) -> Ledger:
+        """What keeps the jobs."""
+        return self
+
+    @property
     def path(self) -> Path:
         """The table file."""
         return self.table.data_file
