@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..config.sections import QUEUE_FAMILY, Config
-from ..install import entries as commands
 from ..support.account import Account, as_user
 from .finding import Finding, Level, fault, warning
 
@@ -49,7 +48,7 @@ def _queue_files(table: Path, name: str) -> Iterator[Finding]:
 
 
 def _worker(config: Config, name: str) -> Iterator[Finding]:
-    folder, python = commands.directory(config), Path(config.worker.python)
+    folder, python = config.directory, Path(config.worker.python)
     where = "[worker].directory" if config.worker.directory else ""
     if said := _obstacle(folder):
         yield fault(where, f"{name} cannot work in {folder}: {said}")

@@ -77,7 +77,7 @@ def probe(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=commands.directory(config),
+            cwd=config.directory,
             env=environment,
             start_new_session=True,
             **_identity(account),
@@ -110,7 +110,7 @@ def _judge(config: Config, answer: dict[str, Any]) -> tuple[Handlers | None, lis
         said = f"{python} has dbbasic_queue {answer['library']}, this is {VERSION}"
         found.append(warning("[worker].python", said))
     if "error" in answer:
-        with_what = f"with Python {answer['python']} in {commands.directory(config)}"
+        with_what = f"with Python {answer['python']} in {config.directory}"
         return None, [*found, fault(WHERE, f"{name} {answer['error']}; {with_what}")]
     if not answer["types"]:
         found.append(warning(WHERE, f"{name} is empty: every job would fail"))
@@ -128,7 +128,7 @@ def _environment(config: Config, account: Account) -> tuple[dict[str, str], list
         "LOGNAME": account.name,
         "USER": account.name,
         "SHELL": "/bin/sh",
-        **commands.environment(config),
+        **config.environment_variables,
     }
     file = config.worker.environment_file
     if file is None:

@@ -106,12 +106,12 @@ def _schedule(schedule: Runs) -> str:
 
 
 def _enqueue_recurring(args: argparse.Namespace) -> int:
-    from ..schedule.recurring import Verdict, enqueue
+    from ..schedule.recurring import Verdict, enqueue_slot
 
     config = config_of(args, required=True)
     assert config is not None
     queue = queue_of(args, config, must_exist=False)
-    outcome = enqueue(config, args.name, queue, queue.now())
+    outcome = enqueue_slot(config.recurring_jobs, args.name, queue.enqueue, queue.now())
     if outcome.verdict is Verdict.ENQUEUED:
         print(outcome.job_id)
         return DONE

@@ -87,7 +87,7 @@ def _work(args: argparse.Namespace) -> int:
     if config is not None and any(job.catch_up for job in config.recurring):
         from ..schedule.recurring import catch_up
 
-        catch_up(config, queue, queue.now())
+        catch_up(config.recurring_jobs, queue.enqueue, queue.now())
     summary, failed = _run(queue, handlers, options, _concurrency(args, config))
     _log_summary(summary)
     return WRONG if failed else DONE
@@ -192,10 +192,8 @@ def _load_handlers(args: argparse.Namespace, config: Config | None) -> Handlers:
         raise UsageError("work: name the handlers, such as myapp.jobs:HANDLERS, or a --config")
     folder = os.getcwd()
     if config is not None and not args.handlers:
-        from ..install.entries import directory, environment
-
-        folder = str(directory(config))
-        for variable, value in environment(config).items():
+        folder = str(config.directory)
+        for variable, value in config.environment_variables.items():
             os.environ.setdefault(variable, value)
     return _import_handlers(name, folder)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..schedule.marks import marks_file
+from ..schedule.recurring import RecurringJob, RecurringJobs
 from ..schedule.schedule import Schedule
 from ..support.durations import format_duration
 from . import values
@@ -50,18 +52,6 @@ class WorkerConfig:
     concurrency: int = 1
     linger: int = 0
     hardening: str = "network"
-
-
-@dataclass(frozen=True)
-class RecurringConfig:
-    """One `[[recurring]]` job. `jitter` in seconds."""
-
-    name: str
-    type: str
-    payload: dict[str, Any]
-    schedule: Schedule
-    jitter: int = 0
-    catch_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,10 +94,31 @@ class Config:
     path: Path
     queue: QueueConfig
     worker: WorkerConfig
-    recurring: tuple[RecurringConfig, ...] = ()
+    recurring: tuple[RecurringJob, ...] = ()
     prune: PruneConfig | None = None
     health: HealthConfig | None = None
     log: LogConfig | None = None
+
+    @property
+    def recurring_jobs(self) -> RecurringJobs:
+        """The recurring jobs, with what it takes to enqueue each slot once."""
+        return RecurringJobs(self.path, self.name, self.recurring, marks_file(self.queue.file))
+
+    @property
+    def directory(self) -> Path:
+        """The folder that every entry runs in: `[worker].directory`, else the config's own."""
+        return self.worker.directory or self.path.parent
+
+    @property
+    def environment_variables(self) -> dict[str, str]:
+        """The variables that every entry is given, by name; `PATH` is always among them.
+
+        cron's own PATH is `/usr/bin:/bin`, systemd's has no virtual environment in it. Unless the
+        config sets another, the interpreter's folder comes first, then the usual ones.
+        """
+        folders = [os.path.dirname(self.worker.python), "/usr/local/bin", "/usr/bin", "/bin"]
+        path = ":".join(dict.fromkeys(folder for folder in folders if ":" not in folder))
+        return {"PATH": path, **self.worker.environment}
 
 
 def load(path: str | Path) -> Config:
@@ -262,7 +273,7 @@ def _environment(worker: Table) -> dict[str, str]:
     return {name: table.get(name, values.environment_value, "") for name in table.content}
 
 
-def _recurring(tables: list[Table]) -> tuple[RecurringConfig, ...]:
+def _recurring(tables: list[Table]) -> tuple[RecurringJob, ...]:
     entries = [_recurring_entry(table) for table in tables]
     names = [entry.name for entry in entries]
     for number, (table, entry) in enumerate(zip(tables, entries, strict=True)):
@@ -271,9 +282,9 @@ def _recurring(tables: list[Table]) -> tuple[RecurringConfig, ...]:
     return tuple(entries)
 
 
-def _recurring_entry(table: Table) -> RecurringConfig:
-    usual = RecurringConfig("", "", {}, EVERY_MINUTE)
-    entry = RecurringConfig(
+def _recurring_entry(table: Table) -> RecurringJob:
+    usual = RecurringJob("", "", {}, EVERY_MINUTE)
+    entry = RecurringJob(
         name=table.need("name", values.name, usual.name),
         type=table.need("type", values.job_type, usual.type),
         payload=table.get("payload", values.payload, usual.payload),

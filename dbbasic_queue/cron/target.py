@@ -96,7 +96,7 @@ def _command(config: Config, argv: Sequence[str], inline: dict[str, str]) -> str
                 f"{words[0]!r}: env(1) takes a program with = in its path for a variable"
             )
         words = ["/usr/bin/env", *(f"{name}={value}" for name, value in inline.items()), *words]
-    folder = quote(str(commands.directory(config)))
+    folder = quote(str(config.directory))
     return f"cd {folder} && exec {' '.join(map(quote, words))}"
 
 
@@ -116,7 +116,7 @@ def _environment(config: Config) -> tuple[list[str], dict[str, str]]:
     """The lines that set the environment, and the variables that no line can set."""
     found: list[str] = ["SHELL=/bin/sh"]
     inline: dict[str, str] = {}
-    for name, value in commands.environment(config).items():
+    for name, value in config.environment_variables.items():
         line = env_line(name, value)
         if line is None:
             inline[name] = value
@@ -348,7 +348,7 @@ class CrontabTarget:
             config=shlex.quote(str(config.path)),
             begin=begin.decode(),
             end=end.decode(),
-            lines=lines(config, commands.environment(config)),
+            lines=lines(config, config.environment_variables),
         )
 
     def verify(self, files: Sequence[File]) -> list[str]:

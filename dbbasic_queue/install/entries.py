@@ -11,7 +11,6 @@ interpreter, a virtual environment's too, runs the system's library on the appli
 
 from __future__ import annotations
 
-import os.path
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,19 +59,3 @@ def argv(config: Config, verb: str, *arguments: str) -> list[str]:
     if verb == HEALTH:
         return [*module(python, "dbbasic_queue.cli_health"), *arguments, *where]
     return [*module(python, "dbbasic_queue.cli"), verb, *arguments, *where]
-
-
-def directory(config: Config) -> Path:
-    """The folder that every entry runs in: `[worker].directory`, else the config's own folder."""
-    return config.worker.directory or config.path.parent
-
-
-def environment(config: Config) -> dict[str, str]:
-    """The variables that every entry is given, by name; `PATH` is always among them.
-
-    cron's own PATH is `/usr/bin:/bin`, systemd's has no virtual environment in it. Unless the
-    config sets another, the interpreter's folder comes first, then the usual ones.
-    """
-    folders = [os.path.dirname(config.worker.python), "/usr/local/bin", "/usr/bin", "/bin"]
-    path = ":".join(dict.fromkeys(folder for folder in folders if ":" not in folder))
-    return {"PATH": path, **config.worker.environment}

@@ -28,21 +28,19 @@ Jitter delays the job by its `run_at`, always as much on this host for this name
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import socket
-from collections.abc import Iterable
+import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from ..config.sections import Config, RecurringConfig
 from ..errors import ConfigError, JobExists
 from .clock import machine_zone
-from .marks import AllMarks, Mark, Marks, locked, marks_file, read
+from .marks import AllMarks, Mark, Marks, locked, read
 from .schedule import Schedule
 
 log = logging.getLogger("dbbasic_queue")
@@ -52,17 +50,38 @@ WRONG_CLOCK = 86_400  # seconds
 MACHINE_ID = Path("/etc/machine-id")
 
 
-class EnqueuesJobs(Protocol):
-    """What is asked of a queue: `Queue.enqueue`, which ignores an id that it has already."""
+# `Queue.enqueue`, which ignores an id that the queue has already.
+Enqueue = Callable[..., str]
 
-    def enqueue(
-        self,
-        job_type: str,
-        payload: dict[str, Any],
-        run_at: Any = None,
-        *,
-        job_id: str | None = None,
-    ) -> str: ...
+
+@dataclass(frozen=True)
+class RecurringJob:
+    """One `[[recurring]]` job. `jitter` in seconds."""
+
+    name: str
+    type: str
+    payload: dict[str, Any]
+    schedule: Schedule
+    jitter: int = 0
+    catch_up: bool = False
+
+
+@dataclass(frozen=True)
+class RecurringJobs:
+    """All recurring jobs of one config: its path and name, and the file of their marks."""
+
+    config: Path
+    config_name: str
+    jobs: tuple[RecurringJob, ...]
+    marks: Path
+
+    def find(self, name: str) -> RecurringJob:
+        """Return the job of this name. Raises `ConfigError`, which names those there are."""
+        for job in self.jobs:
+            if job.name == name:
+                return job
+        known = ", ".join(job.name for job in self.jobs) or "none"
+        raise ConfigError(f"{self.config}: has no recurring job {name!r}; those it has: {known}")
 
 
 class Verdict(StrEnum):
@@ -74,7 +93,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SlotResult:
     """What became of one recurring job's last slot (in Unix seconds), and the id of its job."""
 
     name: str
@@ -103,107 +122,101 @@ def job_id(config_name: str, name: str, when: int) -> str:
     names = f"{config_name}_{name}"
     minute = datetime.fromtimestamp(when, UTC).strftime("%Y%m%dT%H%MZ")
     if len(names) + len(minute) > 63:
+        import hashlib  # here, because a config is loaded each minute and needs none
+
         names = hashlib.sha256(names.encode()).hexdigest()[:32]
     return f"{names}_{minute}"
 
 
 def offset(config_name: str, name: str, jitter: int, host: str) -> int:
     """Return by how many seconds, from 0 to `jitter`, this job is later than its slots."""
+    import hashlib
+
     digest = hashlib.sha256(f"{host}\0{config_name}\0{name}".encode()).digest()
     return int.from_bytes(digest[:8]) % (jitter + 1)
 
 
-def enqueue(config: Config, name: str, queue: EnqueuesJobs, now: int) -> Outcome:
+def enqueue_slot(jobs: RecurringJobs, name: str, enqueue: Enqueue, now: int) -> SlotResult:
     """Enqueue the job of the last slot of the recurring job `name`, unless that has been done.
 
     Args:
-        config: the whole config; its queue's folder holds the marks.
-        name: of one of its recurring jobs.
-        queue: where to.
+        jobs: all of the config, for the marks of those that are no longer there are dropped.
+        name: of one of them.
+        enqueue: `Queue.enqueue` of the queue that the marks belong to.
         now: Unix seconds.
 
     Raises `ConfigError` for a name that the config does not know, `StorageError` if the disk
-    refuses, `TableError` for a damaged file of marks, and what `queue.enqueue` raises.
+    refuses, `TableError` for a damaged file of marks, and what `enqueue` raises.
 
     Example:
-        enqueue(config, "nightly-report", Queue(config.queue.file), int(time.time())).verdict
+        queue = Queue(config.queue.file)
+        enqueue_slot(config.recurring_jobs, "nightly-report", queue.enqueue, queue.now()).verdict
         # <Verdict.ENQUEUED: 'enqueued'>
     """
-    jobs = {job.name: job for job in config.recurring}
-    if name not in jobs:
-        known = ", ".join(jobs) or "none"
-        raise ConfigError(f"{config.path}: has no recurring job {name!r}; those it has: {known}")
-    with locked(marks_file(config.queue.file)) as marks:
-        return _settle(config, jobs[name], queue, now, marks)
+    job = jobs.find(name)
+    with locked(jobs.marks) as marks:
+        return _settle(jobs, job, enqueue, now, marks)
 
 
-def catch_up(config: Config, queue: EnqueuesJobs, now: int) -> list[Outcome]:
+def catch_up(jobs: RecurringJobs, enqueue: Enqueue, now: int) -> list[SlotResult]:
     """Enqueue what the jobs with `catch_up` have missed; what is on time is left to its own entry.
 
     For the start of a worker, which costs next to nothing while nothing was missed. Arguments and
-    errors as for `enqueue`. Returns what was enqueued.
+    errors as for `enqueue_slot`. Returns what was enqueued.
     """
-    path = marks_file(config.queue.file)
-    marked = read(path)
-    jobs = [job for job in config.recurring if job.catch_up]
-    missed = [job for job in jobs if _is_missed(config, job, now, marked)]
+    marked = read(jobs.marks)
+    missed = [job for job in jobs.jobs if job.catch_up and _is_missed(jobs, job, now, marked)]
     if not missed:
         return []
-    with locked(path) as marks:
-        outcomes = [_settle(config, job, queue, now, marks) for job in missed]
-    return [outcome for outcome in outcomes if outcome.verdict is Verdict.ENQUEUED]
+    with locked(jobs.marks) as marks:
+        results = [_settle(jobs, job, enqueue, now, marks) for job in missed]
+    return [result for result in results if result.verdict is Verdict.ENQUEUED]
 
 
 def _settle(
-    config: Config, job: RecurringConfig, queue: EnqueuesJobs, now: int, marks: Marks
-) -> Outcome:
+    jobs: RecurringJobs, job: RecurringJob, enqueue: Enqueue, now: int, marks: Marks
+) -> SlotResult:
     """Decide by the table above, while the marks are locked."""
     last = slot(job.schedule, now)
-    mark = _mark(config, job, now, marks.all)
-    outcome = Outcome(job.name, last, Verdict.KNOWN, job_id(config.name, job.name, last))
+    mark = _mark(jobs, job, now, marks.all)
+    result = SlotResult(job.name, last, Verdict.KNOWN, job_id(jobs.config_name, job.name, last))
     if mark is not None and mark.slot >= last:
-        return outcome
+        return result
     if mark is None and not _is_on_time(job, last, now):
-        outcome = replace(outcome, verdict=Verdict.PAST)
+        result = replace(result, verdict=Verdict.PAST)
     else:
-        due = last + offset(config.name, job.name, job.jitter, _host())
+        due = last + offset(jobs.config_name, job.name, job.jitter, _host())
         with suppress(JobExists):  # it is there; its payload was changed in the config since
-            queue.enqueue(job.type, job.payload, due if due > now else None, job_id=outcome.job_id)
-            outcome = replace(outcome, verdict=Verdict.ENQUEUED)
-    marks.all[config.name, job.name] = Mark(last, job.schedule.cron())
-    _forget_others(marks, config.name, (each.name for each in config.recurring))
+            enqueue(job.type, job.payload, due if due > now else None, job_id=result.job_id)
+            result = replace(result, verdict=Verdict.ENQUEUED)
+    marks.all[jobs.config_name, job.name] = Mark(last, job.schedule.cron())
+    names = {each.name for each in jobs.jobs}
+    for key in [key for key in marks.all if key[0] == jobs.config_name and key[1] not in names]:
+        del marks.all[key]
     marks.save()
-    log.info("recurring job %s: its slot %d was %s", job.name, last, outcome.verdict)
-    return outcome
+    log.info("recurring job %s: its slot %d was %s", job.name, last, result.verdict)
+    return result
 
 
-def _is_missed(config: Config, job: RecurringConfig, now: int, marked: AllMarks) -> bool:
+def _is_missed(jobs: RecurringJobs, job: RecurringJob, now: int, marked: AllMarks) -> bool:
     last = slot(job.schedule, now)
-    mark = _mark(config, job, now, marked)
+    mark = _mark(jobs, job, now, marked)
     return (mark is None or mark.slot < last) and not _is_on_time(job, last, now)
 
 
-def _is_on_time(job: RecurringConfig, last: int, now: int) -> bool:
+def _is_on_time(job: RecurringJob, last: int, now: int) -> bool:
     return now - last <= ON_TIME + job.jitter
 
 
-def _mark(config: Config, job: RecurringConfig, now: int, marked: AllMarks) -> Mark | None:
+def _mark(jobs: RecurringJobs, job: RecurringJob, now: int, marked: AllMarks) -> Mark | None:
     """The mark, if it tells about this schedule and was not made under a wrong clock."""
-    mark = marked.get((config.name, job.name))
+    mark = marked.get((jobs.config_name, job.name))
     if mark is None or mark.schedule != job.schedule.cron() or mark.slot > now + WRONG_CLOCK:
         return None
     return mark
 
 
-def _forget_others(marks: Marks, config_name: str, names: Iterable[str]) -> None:
-    """Drop the marks of jobs that this config no longer has."""
-    known = set(names)
-    gone = [key for key in marks.all if key[0] == config_name and key[1] not in known]
-    for key in gone:
-        del marks.all[key]
-
-
 def _host() -> str:
     """What tells this host from others; clones may share one of the two."""
     machine = MACHINE_ID.read_text() if MACHINE_ID.exists() else ""
-    return f"{socket.gethostname()} {machine.strip()}"
+    return f"{os.uname().nodename} {machine.strip()}"

@@ -86,10 +86,10 @@ class _Writer:
             "manager": " --user" if for_user else "",
             "for_user": for_user,
             "user": None if for_user else config.worker.user,
-            "directory": line(str(commands.directory(config))),
-            "environment": [word(f"{k}={v}") for k, v in commands.environment(config).items()],
+            "directory": line(str(config.directory)),
+            "environment": [word(f"{k}={v}") for k, v in config.environment_variables.items()],
             "environment_file": file_pattern(str(file)) if file else None,
-            "mounts": _words([config.queue.file.parent, commands.directory(config)]),
+            "mounts": _words([config.queue.file.parent, config.directory]),
             "failed": f"{self.prefix}-failed@%N.service",
         }
 

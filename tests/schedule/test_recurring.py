@@ -21,7 +21,7 @@ from dbbasic_queue.schedule import clock as machine_time
 from dbbasic_queue.schedule import marks as slot_marks
 from dbbasic_queue.schedule import recurring
 from dbbasic_queue.schedule.marks import Mark, locked, marks_file, read
-from dbbasic_queue.schedule.recurring import Verdict, catch_up, enqueue, job_id, offset, slot
+from dbbasic_queue.schedule.recurring import Verdict, job_id, offset, slot
 from dbbasic_queue.schedule.schedule import Schedule
 
 HOUR, DAY = 3600, 86_400
@@ -76,8 +76,20 @@ JITTER = CATCH_UP + 'jitter = "10min"\n'
 NIGHT = at("2024-05-02 02:00")
 
 
-def run(configured: Config, queue: Queue, now: int) -> Verdict:
-    return enqueue(configured, "report", queue, now).verdict
+def enqueue_slot(
+    configured: Config, name: str, queue: Queue | dbbasic_queue.Queue, now: int
+) -> recurring.SlotResult:
+    return recurring.enqueue_slot(configured.recurring_jobs, name, queue.enqueue, now)
+
+
+def catch_up(
+    configured: Config, queue: Queue | dbbasic_queue.Queue, now: int
+) -> list[recurring.SlotResult]:
+    return recurring.catch_up(configured.recurring_jobs, queue.enqueue, now)
+
+
+def run(configured: Config, queue: Queue | dbbasic_queue.Queue, now: int) -> Verdict:
+    return enqueue_slot(configured, "report", queue, now).verdict
 
 
 def test_slot() -> None:
@@ -116,11 +128,11 @@ def test_time_that_the_clock_skips_is_a_slot(
 def test_entry_enqueues_its_slot(tmp_path: Path) -> None:
     """An entry that is started at its slot enqueues type and payload under the slot's id."""
     queue = Queue()
-    outcome = enqueue(config(tmp_path, NIGHTLY), "report", queue, NIGHT + 1)
-    assert outcome == recurring.Outcome(
+    result = enqueue_slot(config(tmp_path, NIGHTLY), "report", queue, NIGHT + 1)
+    assert result == recurring.SlotResult(
         "report", NIGHT, Verdict.ENQUEUED, "myapp_report_20240502T0200Z"
     )
-    assert queue.jobs == {outcome.job_id: ("generate", {"of": "sales"}, None)}
+    assert queue.jobs == {result.job_id: ("generate", {"of": "sales"}, None)}
 
 
 def test_second_entry_and_restart_do_not_double(tmp_path: Path) -> None:
@@ -268,26 +280,22 @@ def test_with_a_real_queue(tmp_path: Path) -> None:
     """A slot's job, run and pruned from the table, is not enqueued again; the next slot's is."""
     configured = config(tmp_path, CATCH_UP)
     queue = dbbasic_queue.Queue(configured.queue.file, "normal")
-    first = enqueue(configured, "report", queue, NIGHT)
+    first = enqueue_slot(configured, "report", queue, NIGHT)
     assert queue.get_job(first.job_id) is not None
     assert queue.process_jobs({"generate": lambda payload: payload["of"]}).completed == 1
     assert queue.prune_jobs(0) == 1
     assert queue.get_job(first.job_id) is None
     for ask in range(3):
-        assert run_real(configured, queue, NIGHT + ask) is Verdict.KNOWN
+        assert run(configured, queue, NIGHT + ask) is Verdict.KNOWN
         assert catch_up(configured, queue, NIGHT + HOUR) == []
-    assert run_real(configured, queue, NIGHT + DAY) is Verdict.ENQUEUED
+    assert run(configured, queue, NIGHT + DAY) is Verdict.ENQUEUED
     assert [job["id"] for job in queue.list_jobs()] == ["myapp_report_20240503T0200Z"]
-
-
-def run_real(configured: Config, queue: dbbasic_queue.Queue, now: int) -> Verdict:
-    return enqueue(configured, "report", queue, now).verdict
 
 
 def test_unknown_name(tmp_path: Path) -> None:
     """A name that the config lacks is refused with those it has, and no file is made."""
     with pytest.raises(ConfigError, match=r"dbq.toml: has no recurring job 'no'.* report"):
-        enqueue(config(tmp_path, NIGHTLY), "no", Queue(), NIGHT)
+        enqueue_slot(config(tmp_path, NIGHTLY), "no", Queue(), NIGHT)
     assert not list(tmp_path.iterdir())
 
 
@@ -333,7 +341,7 @@ def test_configs_on_one_queue_keep_their_marks(tmp_path: Path) -> None:
     """Two configs share a queue's file of marks; jobs that a config has dropped leave it."""
     queue = Queue()
     one = config(tmp_path, NIGHTLY, NIGHTLY.replace("report", "other"))
-    enqueue(one, "other", queue, NIGHT)
+    enqueue_slot(one, "other", queue, NIGHT)
     run(config(tmp_path, NIGHTLY, name="second"), queue, NIGHT)
     run(config(tmp_path, NIGHTLY), queue, NIGHT)
     marks = read(marks_file(one.queue.file))

@@ -175,7 +175,7 @@ def test_services_run_as_the_user_in_the_directory(config: Config) -> None:
             assert values(text, "WorkingDirectory") == ["/srv/app"]
             assert values(text, "EnvironmentFile") == ["/etc/app/env"]
             environment = dict(e.split("=", 1) for e in values(text, "Environment"))
-            assert environment == commands.environment(config)
+            assert environment == config.environment_variables
 
 
 def test_user_units_leave_out_what_a_user_manager_cannot_do(config: Config) -> None:
