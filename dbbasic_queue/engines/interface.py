@@ -1,0 +1,238 @@
+"""What an engine is: `Engine` for producers and people, `Seat` for a worker, and their records.
+
+Theory of operation
+-------------------
+An engine keeps the jobs: in a file, on a server. `Queue`, `dbq` and `dbq-health` ask an `Engine`;
+the worker's loop asks a `Seat`, with one call a job: the last one is settled and the next is begun
+in the same step, so that an engine can make that one lock, one transaction, one sync.
+
+The rules of a job's states (job.py) hold on each engine. Whatever is checked before a job is kept
+(its type, payload, id, time) is checked before an engine sees it; the payload and the result are
+handed over as JSON text. An engine raises only the errors of errors.py.
+
+Only the engine knows what an attempt's `token` means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NamedTuple, Protocol
+
+from ..backoff import BackoffLike
+from ..job import Job
+
+AHEAD: Final = 60  # seconds a recorded time may be ahead of the clock before it is reported
+
+# Whether an exception may not break into a frame that a signal has interrupted, for instance as it
+# holds a lock. An engine that has such code appends a function here.
+guards: Final[list[Callable[[FrameType | None], bool]]] = []
+
+
+class Order(NamedTuple):
+    """A job to be added, checked."""
+
+    job_id: str
+    job_type: str
+    payload: str  # JSON text
+    due: int  # Unix seconds
+    keyed: bool  # the caller chose the id: add it unless there is a job with it
+
+
+class Attempt(NamedTuple):
+    """A job in hand: this process has begun it, and no other will meanwhile."""
+
+    job: Job
+    token: Any  # the engine's own
+    spoiled: bool = False  # the payload is not JSON; job.payload is its text
+
+
+class Outcome(NamedTuple):
+    """How an attempt ended, and so what is to be written."""
+
+    attempt: Attempt
+    status: str  # completed, failed, or pending: once more
+    run_at: int  # Unix seconds: when it ended, or when it is due again
+    error: str = ""
+    result: str = ""  # JSON text
+    refund: bool = False  # the attempt does not count
+    seconds: float = 0.0  # that the handler ran
+    exception: BaseException | None = None  # what it raised
+
+
+class Rescued(NamedTuple):
+    """A job whose worker died, and what became of it."""
+
+    job: Job
+    status: str
+    run_at: int
+
+
+class Running(NamedTuple):
+    """A job that is processing, and what is known of its worker."""
+
+    job: Job
+    alive: bool | None  # None: this user may not ask
+    process: int | None = None  # the worker's id, where it can be told
+
+
+class Stats(NamedTuple):
+    """The state of a queue in numbers."""
+
+    jobs: dict[str, int]  # by state
+    ready: int  # pending and due
+    latency: int  # seconds since the oldest of them was due
+    last_run: float | None  # Unix seconds: when a worker was last at work; None: never
+    size: int  # bytes that the engine keeps
+
+
+class Limits(NamedTuple):
+    """Which jobs a snapshot names; times in Unix seconds."""
+
+    now: int
+    stuck_before: int  # processing since before then
+    overdue_before: int  # pending, and due before then
+    failed_since: int  # failed then or later
+    names: int  # how many of a kind to name
+
+
+class Stuck(NamedTuple):
+    """A job that is processing, but should not be any more."""
+
+    job: Job
+    orphaned: bool  # its worker is dead; otherwise it has run for too long
+
+
+class BadLine(NamedTuple):
+    """A line that is not a row, by its number from 1, and why not."""
+
+    number: int
+    why: str
+
+
+class Snapshot(NamedTuple):
+    """A queue in numbers, and the first few jobs of each kind to report.
+
+    Times are Unix seconds. Where there are more jobs than were to be named, the lists are shorter
+    than the numbers say: the longest processing, the longest due, the last failed.
+    """
+
+    counts: dict[str, int]  # jobs by state
+    ready: int
+    oldest_ready: int | None  # when the first of them was due
+    overdue: int
+    overdue_jobs: tuple[Job, ...]
+    stuck: int
+    stuck_jobs: tuple[Stuck, ...]
+    running: int  # processing, and a worker is at it
+    unknown: str  # why it is not known whether workers are at it; empty if it is
+    failed: int  # lately
+    failed_jobs: tuple[Job, ...]
+    failed_first: int | None  # the first of those
+    ahead: int  # jobs with a time that is yet to come, but is that of an event
+    ahead_jobs: tuple[Job, ...]
+    malformed: int
+    bad_lines: tuple[BadLine, ...]
+    last_success: int | None
+    last_run: float | None  # of a worker
+    written: float  # when the queue was last written
+    size: int  # bytes
+
+
+class Seat(Protocol):
+    """A worker's place at an engine. One thread at a time uses it."""
+
+    def turn(
+        self,
+        outcome: Outcome | None = None,
+        take: bool = True,
+        types: Collection[str] | None = None,
+    ) -> Attempt | None:
+        """Write how the last attempt ended and begin the next: one step of the engine.
+
+        Args:
+            outcome: of the attempt that the last turn returned; None if it returned none.
+            take: begin another; otherwise only the outcome is written.
+            types: take only these; None for all.
+
+        Returns the attempt begun, which is kept as begun before its handler runs; None when
+        nothing is due, or when `take` is false.
+
+        Raises `StorageError`; a job just taken is put back before. The job of `outcome` belongs to
+        no worker then: the next run rescues it, like a dead worker's.
+        """
+
+    def rescue(self, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
+        """Take back the jobs whose worker died: pending again after the backoff, or failed.
+
+        The attempt counts, so that a job that kills its worker cannot do so for ever. Cheap while
+        there is nothing to rescue: the loop calls it whenever it has nothing else to do.
+        """
+
+    def wait(self, most: float) -> bool:
+        """Wait for at most `most` seconds until there may be work; whether there may be."""
+
+    def leave(self) -> None:
+        """Leave the place. An attempt that is still in hand is given up: the next run rescues
+        it."""
+
+
+class Engine(Protocol):
+    """What keeps the jobs of one queue. Cheap to make; threads may share it; survives a fork."""
+
+    url: str  # where the jobs are, for messages and logs; without a password
+    can: frozenset[str]  # what not every engine can: "edit", "file", "fsck"
+    path: Path | None  # the queue's file, if it is one
+
+    def now(self) -> int:
+        """The time in Unix seconds, by the clock that the engine's jobs go by."""
+
+    def add(self, orders: Sequence[Order], now: int) -> int:
+        """Add jobs created at `now`, all or none; returns how many were added.
+
+        A keyed order whose id is known already adds nothing. Raises `JobExists` when that job has
+        another type or payload, `StorageError`.
+        """
+
+    def find(self, job_id: str) -> Job | None:
+        """A job by its id; None when there is none."""
+
+    def jobs(
+        self, statuses: Collection[str] | None = None, job_type: str | None = None
+    ) -> Iterator[Job]:
+        """The jobs in some states and of one type, in the engine's order; None for all."""
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each of the five states."""
+
+    def stats(self) -> Stats:
+        """The state of the queue in numbers."""
+
+    def snapshot(self, limits: Limits) -> Snapshot:
+        """The queue in more numbers, for a health check. Reads only, and holds nothing up.
+
+        Raises `StorageError` or `TableError` when there is nothing to read.
+        """
+
+    def running(self) -> list[Running]:
+        """The jobs that are processing, and whether their workers live."""
+
+    def cancel(self, job_id: str, note: str = "Cancelled by user") -> bool:
+        """Cancel a pending job, with `note` as its error. True if it was pending."""
+
+    def retry(self, job_id: str) -> bool:
+        """Put a failed or cancelled job back, due now, with no attempts counted. True if it was."""
+
+    def retry_failed(self, job_type: str | None = None) -> list[str]:
+        """Put all failed jobs back, or those of one type; returns their ids."""
+
+    def prune(self, ages: Mapping[str, float], dry_run: bool = False) -> int:
+        """Remove the jobs in these states that ended so many seconds ago; returns how many."""
+
+    def seat(self, places: int | None = None) -> Seat | None:
+        """A worker's place; the queue is made if it is missing.
+
+        With `places`, at most so many workers that say so are at work at once: None when all
+        places are taken.
+        """
