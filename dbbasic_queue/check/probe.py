@@ -33,7 +33,9 @@ try:
 except BaseException as error:
     found["library_error"] = "%s: %s" % (type(error).__name__, error)
 module, _, attribute = sys.argv[1].partition(":")
-sys.path.insert(0, os.getcwd())
+home = os.path.dirname(os.__file__)
+own = [n for n, path in enumerate(sys.path) if path in (home, home + "/lib-dynload")]
+sys.path.insert(max(own, default=-1) + 1, os.getcwd())
 try:
     value = importlib.import_module(module)
     for part in attribute.split("."):
@@ -73,7 +75,7 @@ def probe(
     environment, findings = _environment(config, account)
     try:
         process = subprocess.Popen(
-            [config.worker.python, "-B", "-c", PROGRAM, config.worker.handlers, *_library()],
+            [config.worker.python, "-P", "-B", "-c", PROGRAM, config.worker.handlers, *_library()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """Run a command with the variables of an `environment_file`: what cron lacks and systemd has.
 
 Not a command of its own on `$PATH`: the entries that `dbq-install-cron` writes run it as
-`python -m dbbasic_queue.cli_env FILE COMMAND [ARGUMENT ...]`.
+`python -m dbbasic_queue env FILE COMMAND [ARGUMENT ...]`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import NoReturn
 from ..config.environment_file import parse_environment_file
 
 USAGE = """\
-usage: python -m dbbasic_queue.cli_env FILE COMMAND [ARGUMENT ...]
+usage: python -m dbbasic_queue env FILE COMMAND [ARGUMENT ...]
 
 Run COMMAND with the variables that FILE sets, by the rules of systemd's EnvironmentFile=
 (systemd.exec(5)): FILE is not a shell script, nothing in it is expanded or run.
 They win over variables that are set already.
 
 example:
-  python -m dbbasic_queue.cli_env /etc/myapp/env python -m dbbasic_queue.cli work
+  python -m dbbasic_queue env /etc/myapp/env python -m dbbasic_queue work
 
 exit status: COMMAND's own; 2 if FILE cannot be read or COMMAND cannot be started"""
 

@@ -202,7 +202,7 @@ def _import_handlers(name: str, folder: str) -> Handlers:
     module_name, _, attribute = name.partition(":")
     if not (module_name and attribute):
         raise UsageError(f"{name}: must be MODULE:ATTRIBUTE, such as myapp.jobs:HANDLERS")
-    sys.path.insert(0, folder)
+    _put_on_path(folder)
     try:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
@@ -213,6 +213,14 @@ def _import_handlers(name: str, folder: str) -> Handlers:
         raise UsageError(f"{name} is {type(found).__name__}, not a dict of type -> callable")
     handlers: Handlers = found
     return handlers
+
+
+def _put_on_path(folder: str) -> None:
+    """Let modules be imported from this folder, but none in the place of one of Python's own."""
+    home = os.path.dirname(os.__file__)
+    own = [n for n, path in enumerate(sys.path) if path in (home, f"{home}/lib-dynload")]
+    if folder not in sys.path:
+        sys.path.insert(max(own, default=-1) + 1, folder)
 
 
 def _where(error: Exception) -> str:

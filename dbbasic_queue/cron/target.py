@@ -88,8 +88,8 @@ def _command(config: Config, argv: Sequence[str], inline: dict[str, str]) -> str
     """`cd FOLDER && exec [env NAME=VALUE ...] PROGRAM ...`, fit for cron and any POSIX shell."""
     words = list(argv)
     if config.worker.environment_file:
-        launcher = commands.module(words[0], "dbbasic_queue.cli_env")
-        words = [*launcher, str(config.worker.environment_file), *words]
+        file = str(config.worker.environment_file)
+        words = commands.command(words[0], commands.ENV, file, *words)
     if inline:
         if "=" in words[0]:
             raise ValueError(
@@ -235,11 +235,12 @@ def _traced(label: str, config: Config | None) -> datetime | None:
 def _label(command: bytes) -> str:
     """What an entry is for, from the command that it runs."""
     match = re.search(
-        rb" -m dbbasic_queue\.cli(?:_(health)| enqueue-recurring ([a-z0-9-]+)| (\w+)) ", command
+        rb" -P (?:-m )?\S*dbbasic[_-]queue (?:enqueue-recurring ([a-z0-9-]+)|(work|prune|health)) ",
+        command,
     )
     if match is None:
         return "unknown"
-    label = (match[1] or match[2] or match[3]).decode()
+    label = (match[1] or match[2]).decode()
     return "worker" if label == commands.WORK else label
 
 

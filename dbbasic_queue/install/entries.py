@@ -1,12 +1,16 @@
 """What the scheduled entries run, where and with which environment: the same for every target.
 
-Every entry runs the worker's own interpreter (`[worker].python`) with `-m`, not a script from
-`$PATH`: so the handlers' virtual environment is the one in use, and no entry depends on where pip
-put a script.
+Every entry runs the worker's own interpreter (`[worker].python`), not a script from `$PATH`: so the
+handlers' virtual environment is the one in use, and no entry depends on where pip put a script. It
+names the package and a command, `PYTHON -P -m dbbasic_queue work`, and no module inside: crontabs
+and units outlive the version that wrote them. With `-P` no file of the folder that an entry runs in
+takes the place of a module of Python or of this library; the worker itself adds that folder, behind
+Python's own modules, before it imports the handlers.
 
 A package of the operating system keeps the library in a folder that no interpreter searches. That
-folder then has a `__main__.py`, and `PYTHON FOLDER MODULE` stands for `PYTHON -m MODULE`: so any
-interpreter, a virtual environment's too, runs the system's library on the application's handlers.
+folder then has a `__main__.py`, and `PYTHON -P FOLDER work` stands for `PYTHON -P -m dbbasic_queue
+work`: any interpreter, a virtual environment's too, runs the system's library on the application's
+handlers.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ WORK = "work"
 PRUNE = "prune"
 HEALTH = "health"
 ENQUEUE_RECURRING = "enqueue-recurring"
+ENV = "env"
 
 
 _HOME = Path(__file__).resolve().parents[2]
@@ -31,14 +36,15 @@ def private_folder() -> Path | None:
     return _HOME if (_HOME / "__main__.py").is_file() else None
 
 
-def module(python: str, name: str) -> list[str]:
-    """How this interpreter runs a module of the library, as exec(3) takes it.
+def command(python: str, *words: str) -> list[str]:
+    """How this interpreter runs a command of the library, as exec(3) takes it.
 
     Example:
-        module("/srv/myapp/venv/bin/python", "dbbasic_queue.cli")
-        # ['/srv/myapp/venv/bin/python', '-m', 'dbbasic_queue.cli']
+        command("/srv/myapp/venv/bin/python", "work")
+        # ['/srv/myapp/venv/bin/python', '-P', '-m', 'dbbasic_queue', 'work']
     """
-    return [python, str(private_folder() or "-m"), name]
+    folder = private_folder()
+    return [python, "-P", *([str(folder)] if folder else ["-m", "dbbasic_queue"]), *words]
 
 
 def argv(config: Config, verb: str, *arguments: str) -> list[str]:
@@ -51,11 +57,7 @@ def argv(config: Config, verb: str, *arguments: str) -> list[str]:
 
     Example:
         argv(config, WORK)
-        # ['/srv/myapp/venv/bin/python', '-m', 'dbbasic_queue.cli',
+        # ['/srv/myapp/venv/bin/python', '-P', '-m', 'dbbasic_queue',
         #  'work', '--config', '/etc/myapp/dbq.toml']
     """
-    python = str(config.worker.python)
-    where = ["--config", str(config.path)]
-    if verb == HEALTH:
-        return [*module(python, "dbbasic_queue.cli_health"), *arguments, *where]
-    return [*module(python, "dbbasic_queue.cli"), verb, *arguments, *where]
+    return command(str(config.worker.python), verb, *arguments, "--config", str(config.path))

@@ -218,8 +218,9 @@ def test_interpreter_without_the_library(app: App) -> None:
 
 def test_interpreter_with_another_version(app: App) -> None:
     """An interpreter with another version of the library is a warning."""
-    package = app.folder / "dbbasic_queue"
-    package.mkdir()
+    package = app.folder / "other" / "dbbasic_queue"
+    package.mkdir(parents=True)
+    app.write(worker=f'environment = {{ PYTHONPATH = "{package.parent}" }}')
     (package / "__init__.py").write_text("__version__ = '1.0.0'\n")
     (found,) = app.check().findings
     assert found.level is Level.WARNING

@@ -119,7 +119,7 @@ def test_a_config_in_the_image_is_named_as_the_image_sees_it(
     run(*config)
     text = (root / "etc/cron.d/dbq-myapp").read_text()
     assert str(root) not in text
-    assert "cd /etc/myapp && exec /usr/bin/python3 -m dbbasic_queue.cli work --config /etc/" in text
+    assert "cd /etc/myapp && exec /usr/bin/python3 -P -m dbbasic_queue work --config /etc/" in text
 
 
 def test_an_edit_is_shown_and_kept_without_force(

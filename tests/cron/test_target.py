@@ -70,9 +70,9 @@ DJANGO_SETTINGS_MODULE=myapp.settings
 30 3 * * * nobody cd /srv/myapp && exec RUN prune --config /etc/myapp/dbq.toml >/dev/null
 
 # Health check: says nothing as long as all is well; every 5 minutes.
-*/5 * * * * nobody out=$(cd /srv/myapp && exec RUN_health --config /etc/myapp/dbq.toml) \
+*/5 * * * * nobody out=$(cd /srv/myapp && exec RUN health --config /etc/myapp/dbq.toml) \
 || printf '\\%s\\n' "$out"
-""".replace("RUN", "/srv/myapp/venv/bin/python -m dbbasic_queue.cli")
+""".replace("RUN", "/srv/myapp/venv/bin/python -P -m dbbasic_queue")
 
 
 def load(text: str = CONFIG, path: str = "/etc/myapp/dbq.toml") -> Config:
@@ -179,8 +179,8 @@ def test_hostile_strings_arrive_as_they_are(
         done = cron_reader.run(job, tmp_path)
         assert (done.returncode, done.stderr) == (0, b""), word
         ((arguments, environment, where),) = cron_reader.recorded(base / "record")
-        launcher = ["-m", "dbbasic_queue.cli_env", str(base / "env"), str(program)]
-        worker = ["-m", "dbbasic_queue.cli", "work", "--quiet", "--config", str(base / "dbq.toml")]
+        launcher = ["-P", "-m", "dbbasic_queue", "env", str(base / "env"), str(program)]
+        worker = ["-P", "-m", "dbbasic_queue", "work", "--quiet", "--config", f"{base}/dbq.toml"]
         assert arguments == [os.fsencode(word) for word in launcher + worker]
         assert where == os.fsencode(base)
         values = {"WORD": word, "QUOTED": f"'{word}'", "SPACED": f" {word} "}
@@ -288,7 +288,7 @@ def test_a_health_check_speaks_only_of_trouble(tmp_path: Path) -> None:
         )
         health = jobs(CronTarget(Site()), load(text))[-1]
         done = cron_reader.run(health, tmp_path)
-        said = b"DBQ 100%\\n-m dbbasic_queue.cli_health --config /etc/myapp/dbq.toml\n"
+        said = b"DBQ 100%\\n-P -m dbbasic_queue health --config /etc/myapp/dbq.toml\n"
         assert done.stdout == (said if code else b"")
 
 

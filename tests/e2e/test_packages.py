@@ -428,7 +428,7 @@ def test_cron_runs_the_private_library_too(machine: Machine, packages: Packages)
     job_id = _enqueue(machine, "tell", '{"say": "secret"}')
     entry = machine.path("/etc/cron.d/dbq-main").read_text()
     worker = next(line for line in entry.splitlines() if " work " in line)
-    assert "/usr/bin/python3 /usr/lib/dbbasic-queue dbbasic_queue.cli work" in worker
+    assert "/usr/bin/python3 -P /usr/lib/dbbasic-queue work" in worker
     _wait_for(machine, job_id, "completed", seconds=75)
     assert "dbq-install-cron --config" in _apt(machine, "remove", "dbbasic-queue")
     assert not machine.path("/etc/cron.d/dbq-main").exists()

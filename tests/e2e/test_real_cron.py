@@ -133,7 +133,7 @@ def check_record(machine: Machine, folder: str, verb: list[str], config: str) ->
 
 ZOE = f"/home/zoe/{HOSTILE}"
 SYSTEM = f"/srv/{HOSTILE}"
-WORK = ["-m", "dbbasic_queue.cli", "work", "--quiet"]
+WORK = ["-P", "-m", "dbbasic_queue", "work", "--quiet"]
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def real(machine: Machine) -> None:
 
 
 def enqueue(machine: Machine, name: str) -> None:
-    command = [f"{VENV}/bin/python", "-m", "dbbasic_queue.cli", "enqueue", "note"]
+    command = [f"{VENV}/bin/python", "-m", "dbbasic_queue", "enqueue", "note"]
     payload = json.dumps({"name": name})
     machine.run([*command, payload, "--config", "/srv/app/dbq.toml"], user="app")
 
@@ -313,7 +313,7 @@ def test_a_missed_slot_is_caught_up_at_boot(machine: Machine, zoe: str) -> None:
     machine.path(f"{ZOE}/record").unlink()
     machine.power_off()
     machine.boot()
-    verb = ["-m", "dbbasic_queue.cli", "enqueue-recurring", "report"]
+    verb = ["-P", "-m", "dbbasic_queue", "enqueue-recurring", "report"]
 
     def caught_up() -> bool:
         words = [words for words, _, _ in cron_reader.recorded(machine.path(f"{ZOE}/record"))]

@@ -160,24 +160,31 @@ def test_the_package_runs_under_any_interpreter(staged: Path, tmp_path: Path) ->
         check=True,
     )
     assert done.stdout == f"{private}/dbbasic/tsv.py {private}\n"
-    word = [sys.executable, "-B", private, "dbbasic_queue.cli_env", "--help"]
-    said = subprocess.run(word, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("usage: python -m dbbasic_queue.cli_env")
-    alone = subprocess.run([sys.executable, "-B", private], capture_output=True, text=True)
-    assert (alone.returncode, alone.stderr[:6]) == (1, "usage:")
+    for words, said in (
+        (["-P", private, "env"], "usage: python -m dbbasic_queue env"),
+        (["-P", private, "health"], "usage: dbq-health"),
+        (["-P", private, "work"], "usage: dbq work"),
+        # As version 2.0.0 wrote them into crontabs and units:
+        ([private, "dbbasic_queue.cli_env"], "usage: python -m dbbasic_queue env"),
+        ([private, "dbbasic_queue.cli_health"], "usage: dbq-health"),
+        ([private, "dbbasic_queue.cli", "work"], "usage: dbq work"),
+    ):
+        command = [sys.executable, "-B", *words, "--help"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout.startswith(said)
 
 
 def test_entries_of_a_private_library_name_its_folder(
     shipped: config.Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Units and crontabs run `PYTHON FOLDER MODULE` where `-m` would find nothing."""
+    """Units and crontabs run `PYTHON -P FOLDER work` where `-m` would find nothing."""
     assert commands.private_folder() is None
-    assert commands.argv(shipped, commands.WORK)[1] == "-m"
+    assert commands.argv(shipped, commands.WORK)[1:4] == ["-P", "-m", "dbbasic_queue"]
     (tmp_path / "__main__.py").touch()
     monkeypatch.setattr(commands, "_HOME", tmp_path)
-    work = ["/usr/bin/python3", str(tmp_path), "dbbasic_queue.cli", "work", "--config", CONFIG]
+    work = ["/usr/bin/python3", "-P", str(tmp_path), "work", "--config", CONFIG]
     assert commands.argv(shipped, commands.WORK) == work
-    assert commands.argv(shipped, commands.HEALTH)[2] == "dbbasic_queue.cli_health"
+    assert commands.argv(shipped, commands.HEALTH)[3] == "health"
 
 
 def test_packaged_units_beside_cron_are_told(tmp_path: Path) -> None:
@@ -212,5 +219,5 @@ def test_the_layout(staged: Path, shipped: config.Config) -> None:
     assert not list(staged.rglob("*.pyc"))
     assert (staged / "usr/lib/nagios/plugins/check_dbq").resolve() == staged / "usr/bin/dbq-health"
     worker = (staged / "usr/lib/systemd/system/dbq-main-worker.service").read_text()
-    assert "\nExecStart=/usr/bin/python3 /usr/lib/dbbasic-queue dbbasic_queue.cli work" in worker
+    assert "\nExecStart=/usr/bin/python3 -P /usr/lib/dbbasic-queue work" in worker
     assert "dbq-install-systemd wrote this file" not in worker
