@@ -53,7 +53,6 @@ DOOR_LINES = 12
 # Arrows that the rebuilding has not turned yet, as "module -> place"; this goes when it is empty.
 STILL: set[tuple[str, str]] = {
     ("health.judge", "table"),
-    ("schedule.recurring", "config"),
     ("worker.signals", "table"),
 }
 

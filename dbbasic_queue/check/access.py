@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..config.sections import QUEUE_FAMILY, Config
+from ..config.sections import Config
 from ..support.account import Account, as_user
+from ..support.files import family
 from .finding import Finding, Level, fault, warning
 
 
@@ -42,9 +43,8 @@ def _findings(config: Config, name: str) -> Iterator[Finding]:
 
 def _queue_files(table: Path, name: str) -> Iterator[Finding]:
     """The table and what lies beside it: a file that root once made shuts the user out."""
-    real = Path(os.path.realpath(table))
-    for suffix in QUEUE_FAMILY:
-        yield from _writable_file("[queue].file", real.with_name(f"{real.stem}.{suffix}"), name)
+    for path in family(Path(os.path.realpath(table))):
+        yield from _writable_file("[queue].file", path, name)
 
 
 def _worker(config: Config, name: str) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from ..schedule.marks import marks_file
 from ..schedule.recurring import RecurringJob, RecurringJobs
 from ..schedule.schedule import Schedule
 from ..support.durations import format_duration
+from ..support.files import family
 from . import values
 from .reader import Table, where
 from .toml_lines import KeyPath, key_lines, line_of, unread_line
@@ -24,8 +25,6 @@ EVERY_MINUTE = Schedule.parse("* * * * *")
 EVERY_FIVE_MINUTES = Schedule.parse("*/5 * * * *")
 NIGHTLY = Schedule.parse("30 3 * * *")
 MINUTE, HOUR = 60, 3600
-# What the queue keeps beside its table: `queue.lock`, `queue.claims`, ...
-QUEUE_FAMILY = ("tsv", "lock", "claims", "torn", "wake", "recurring", "idx", "meta", "tmp")
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,9 @@ class WorkerConfig:
     concurrency: int = 1
     linger: int = 0
     hardening: str = "network"
+
+
+RecurringConfig = RecurringJob
 
 
 @dataclass(frozen=True)
@@ -355,8 +357,7 @@ def _refuse_same_file(top: Table, config: Config) -> None:
         ("log", "file"): config.log and config.log.file,
         ("health", "textfile"): config.health and config.health.textfile,
     }
-    queue = config.queue.file
-    own = [queue.parent / f"{queue.stem}.{suffix}" for suffix in QUEUE_FAMILY]
+    own = family(config.queue.file)
     for path, file in others.items():
         if file in own:
             top.fault(path, f"is {file.name}, one of the queue's own files; name another")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InstallError
+from ..support.files import family
 from .target import Entry, File, Folders, Plan, Site
 from .templates import render
 
@@ -163,9 +164,7 @@ def _refuse_unsafe(config: Config, log: Path) -> None:
             f"{config.path}: [log].file: logrotate gives {special[0]!r} a meaning of its own; "
             "take a path without it"
         )
-    queue = config.queue.file
-    family = [queue, *(queue.with_suffix(end) for end in (".lock", ".claims", ".torn", ".wake"))]
-    if log.resolve() in [member.resolve() for member in family]:
+    if log.resolve() in [member.resolve() for member in family(config.queue.file)]:
         raise InstallError(f"{config.path}: [log].file is one of the queue's own files, {log}")
 
 

@@ -7,6 +7,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+# The endings of the files that lie beside a table and belong to it: `queue.lock`, ...
+BESIDE: Final = ("lock", "claims", "torn", "wake", "recurring", "idx", "meta", "tmp")
+
+
+def family(table: Path) -> list[Path]:
+    """Return the table and all files that may lie beside it and belong to it.
+
+    >>> [path.name for path in family(Path("/srv/queue.tsv"))][:3]
+    ['queue.tsv', 'queue.lock', 'queue.claims']
+    """
+    return [table, *(table.with_suffix(f".{ending}") for ending in BESIDE)]
+
 
 def open_sibling(path: Path, table: Path) -> int:
     """Open a file beside the table for reading and appending, made with its owner and mode.

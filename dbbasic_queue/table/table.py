@@ -45,7 +45,7 @@ from types import FrameType
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from ..errors import StorageError, TableError
-from ..support.files import SLICE, open_sibling, sync_folder, write_all
+from ..support.files import BESIDE, SLICE, open_sibling, sync_folder, write_all
 from .directory_watch import TICK, DirectoryWatch
 from .handle import OpenTable, identity
 from .line import (
@@ -85,7 +85,6 @@ AHEAD: Final = 1 << 11  # bytes that are read at a time of rows that are looked 
 
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
-_SIBLINGS: Final = (".lock", ".claims", ".torn", ".wake", ".recurring", ".idx", ".meta")
 
 
 class Hint(NamedTuple):
@@ -109,7 +108,7 @@ class Store:
         if durability not in (FULL, NORMAL):
             raise ValueError(f'durability {durability!r}: must be "full" or "normal"')
         self.data_file = Path(path).expanduser().resolve()
-        if self.data_file.suffix in _SIBLINGS:
+        if self.data_file.suffix[1:] in BESIDE:
             raise TableError(
                 f"{self.data_file}: files that end in {self.data_file.suffix} stand beside a table"
                 " and are not one"

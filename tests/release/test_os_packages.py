@@ -17,6 +17,7 @@ from dbbasic_queue.config import sections as config
 from dbbasic_queue.install import entries as commands
 from dbbasic_queue.install.manifest import Manifest, double_scheduled, save_manifest
 from dbbasic_queue.install.site import Site
+from dbbasic_queue.support.files import BESIDE
 from dbbasic_queue.systemd.units import units
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +129,7 @@ def test_a_purge_knows_every_file_of_the_queue() -> None:
     text = (PACKAGING / "debian/dbbasic-queue.postrm").read_text()
     named = re.search(r"for suffix in (.*); do", text)
     assert named is not None
-    assert named[1].split() == list(config.QUEUE_FAMILY)
+    assert named[1].split() == ["tsv", *BESIDE]
     assert "rm -rf" not in text.replace('rm -rf "$STATE/backups"', "")
 
 
