@@ -232,7 +232,7 @@ def _name(top: Table, folder: Path) -> str:
 
 
 def _queue(table: Table, folder: Path) -> QueueConfig:
-    usual = QueueConfig(Path())
+    usual = QueueConfig(Path("queue.tsv"))
     section = QueueConfig(
         file=table.need("file", values.file_from(folder, ".tsv"), usual.file),
         durability=table.get("durability", values.one_of("full", "normal"), usual.durability),
