@@ -1,120 +1,186 @@
-"""What a config needs of the file system, and whether the worker's user has it."""
+"""What a config needs of the file system, and whether the worker's user has it.
+
+All of it is asked in a process of that user, which tries nothing out: access(2) tells. Each file is
+approached folder by folder, and through each symbolic link, as the kernel does. So the answer names
+the folder that is shut, however far it is from the path in the config.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from ..config.sections import Config
-from ..support.account import Account, as_user
+from ..support.account import Account
+from ..support.child import ChildDied, ChildTimeout, call
 from ..support.files import family
-from .finding import Finding, Level, fault, warning
+from .finding import Problem, fault, warning
+
+MOST_LINKS: Final = 40  # that the kernel follows on one path, path_resolution(7)
 
 
-def access_findings(config: Config, account: Account) -> list[Finding]:
+def access_problems(config: Config, account: Account, timeout: float) -> list[Problem]:
     """Return what keeps the user `account` from reading or writing what the config names.
 
-    The files are looked at by a process of that user, which tries nothing: access(2) tells.
+    Args:
+        config: whose files and folders are looked at.
+        account: the worker's user; anyone but root can only ask for itself.
+        timeout: seconds that the looking may take; a network file system may never answer.
     """
-    found = as_user(account, lambda: [_plain(each) for each in _findings(config, account.name)])
-    findings = [Finding(Level(level), where, what) for level, where, what in found]
-    return list({finding.what: finding for finding in reversed(findings)}.values())[::-1]
+    try:
+        found = call(lambda: list(_problems(config, account.name)), timeout, user=account)
+    except ChildTimeout:
+        return [fault("", f"the files that the config names did not answer within {timeout:g} s")]
+    except ChildDied as error:
+        return [fault("", f"the process that looked at the files as {account.name} {error}")]
+    unique: dict[str, Problem] = {}
+    for problem in found:  # a folder that several keys name is told once, for the first of them
+        unique.setdefault(problem.what, problem)
+    return list(unique.values())
 
 
-def _plain(finding: Finding) -> tuple[str, str, str]:
-    return finding.level, finding.where, finding.what
+def _problems(config: Config, name: str) -> Iterator[Problem]:
+    """All problems, in a process of the user `name`; one question that fails stops no other."""
+    for where, ask in _questions(config, name):
+        try:
+            yield from ask()
+        except OSError as error:
+            yield fault(where, f"{error.filename} cannot be looked at: {error.strerror}")
 
 
-def _findings(config: Config, name: str) -> Iterator[Finding]:
-    """All findings, in a process of the user `name`."""
-    yield from _readable("", config.path, name)
-    yield from _writable_folder("[queue].file", config.queue.file.parent, name)
-    yield from _queue_files(config.queue.file, name)
-    yield from _worker(config, name)
-    if config.log:
-        yield from _writable_folder("[log].file", config.log.file.parent, name)
-        yield from _writable_file("[log].file", config.log.file, name)
-    if config.health and config.health.textfile:
-        where, folder = "[health].textfile", config.health.textfile.parent
-        yield from _writable_folder(where, folder, name)
+def _questions(config: Config, name: str) -> Iterator[tuple[str, Callable[[], Iterator[Problem]]]]:
+    worker, log, health = config.worker, config.log, config.health
+    yield "", lambda: _config_file(config.path, name)
+    yield "[queue].file", lambda: _writable_folder("[queue].file", config.queue.file.parent, name)
+    yield "[queue].file", lambda: _queue_files(config.queue.file, name)
+    yield "[worker].directory", lambda: _directory(config, name)
+    yield "[worker].python", lambda: _interpreter(Path(worker.python), name)
+    if file := worker.environment_file:
+        yield "[worker].environment_file", lambda: _environment_file(file, name)
+    if log:
+        yield "[log].file", lambda: _writable_folder("[log].file", log.file.parent, name)
+        yield "[log].file", lambda: _writable_file("[log].file", log.file, name)
+    if health and (textfile := health.textfile):
+        where = "[health].textfile"
+        yield where, lambda: _writable_folder(where, textfile.parent, name)
 
 
-def _queue_files(table: Path, name: str) -> Iterator[Finding]:
-    """The table and what lies beside it: a file that root once made shuts the user out."""
-    for path in family(Path(os.path.realpath(table))):
-        yield from _writable_file("[queue].file", path, name)
+def _config_file(file: Path, name: str) -> Iterator[Problem]:
+    if said := obstacle(file) or _unreadable(file):
+        yield fault("", f"{name} cannot read {file}: {said}")
 
 
-def _worker(config: Config, name: str) -> Iterator[Finding]:
-    folder, python = config.directory, Path(config.worker.python)
+def _queue_files(table: Path, name: str) -> Iterator[Problem]:
+    """Ask for the table and what lies beside it: a file that root made shuts the user out."""
+    for file in family(Path(os.path.realpath(table))):
+        yield from _writable_file("[queue].file", file, name)
+
+
+def _directory(config: Config, name: str) -> Iterator[Problem]:
+    folder = config.directory
     where = "[worker].directory" if config.worker.directory else ""
-    if said := _obstacle(folder):
+    if said := obstacle(folder):
         yield fault(where, f"{name} cannot work in {folder}: {said}")
     elif not folder.is_dir():
-        yield fault(where, f"{folder} is no folder")
+        yield fault(where, f"{folder} is not a directory")
     elif not os.access(folder, os.X_OK):
-        yield fault(where, f"{name} may not enter {folder}")
-    if said := _obstacle(python):
-        yield fault("[worker].python", f"{name} cannot run {python}: {said}")
+        yield fault(where, f"{name} cannot enter {folder}")
+
+
+def _interpreter(python: Path, name: str) -> Iterator[Problem]:
+    where = "[worker].python"
+    if said := obstacle(python):
+        yield fault(where, f"{name} cannot run {python}: {said}")
     elif not (python.is_file() and os.access(python, os.X_OK)):
-        yield fault("[worker].python", f"{name} may not run {python}, or it is no program")
-    file = config.worker.environment_file
-    if file and (said := _obstacle(file) or _unreadable(file)):
+        yield fault(where, f"{name} cannot run {python}: it is not an executable file")
+
+
+def _environment_file(file: Path, name: str) -> Iterator[Problem]:
+    if said := obstacle(file) or _unreadable(file):
         said = f"{name} cannot read {file}: {said}; systemd reads it as root, cron cannot"
         missing = not os.path.lexists(file) and os.access(file.parent, os.X_OK)
         yield (fault if missing else warning)("[worker].environment_file", said)
-
-
-def _readable(where: str, file: Path, name: str) -> Iterator[Finding]:
-    if said := _obstacle(file) or _unreadable(file):
-        yield fault(where, f"{name} cannot read {file}: {said}")
 
 
 def _unreadable(file: Path) -> str | None:
     return None if os.access(file, os.R_OK) else "permission denied"
 
 
-def _writable_file(where: str, file: Path, name: str) -> Iterator[Finding]:
-    """A file may be missing, but not be somebody else's."""
+def _writable_file(where: str, file: Path, name: str) -> Iterator[Problem]:
+    """Ask for a file that may be missing, but not belong to another user alone."""
     if not os.path.lexists(file):
         return
-    if not file.is_file():
-        yield fault(where, f"{file} is no file")
+    if said := obstacle(file):
+        yield fault(where, f"{name} cannot write {file}: {said}")
+    elif not file.is_file():
+        yield fault(where, f"{file} is not a regular file")
     elif not os.access(file, os.R_OK | os.W_OK):
-        yield fault(where, f"{name} may not read and write {file}: chown {name} {_word(file)}")
+        said = f"{name} has no permission to read and write {file}"
+        yield fault(where, f"{said}: chown {name} {shlex.quote(str(file))}")
 
 
-def _writable_folder(where: str, folder: Path, name: str) -> Iterator[Finding]:
-    """A folder in which the user will make files."""
-    make = f"install -d -o {name} {_word(folder)}"
+def _writable_folder(where: str, folder: Path, name: str) -> Iterator[Problem]:
+    """Ask for a folder in which the user will create files."""
+    word = shlex.quote(str(folder))
+    create = f"install -d -o {name} {word}"
     if os.path.lexists(folder):
-        if not folder.is_dir():
-            yield fault(where, f"{folder} is no folder")
+        if said := obstacle(folder):
+            yield fault(where, f"{name} cannot write in {folder}: {said}")
+        elif not folder.is_dir():
+            yield fault(where, f"{folder} is not a directory")
         elif not os.access(folder, os.W_OK | os.X_OK):
-            yield fault(where, f"{name} may not write in {folder}: chown {name} {_word(folder)}")
+            yield fault(where, f"{name} has no write permission in {folder}: chown {name} {word}")
         return
     parent = next(each for each in folder.parents if os.path.lexists(each))
-    if not parent.is_dir():
-        yield fault(where, f"{folder} cannot be, for {parent} is no folder")
+    if said := obstacle(parent):
+        yield fault(where, f"cannot create {folder}: {said}")
+    elif not parent.is_dir():
+        yield fault(where, f"cannot create {folder}: {parent} is not a directory")
     elif not os.access(parent, os.X_OK):
-        yield fault(where, f"{name} may not enter {parent}")
+        yield fault(where, f"{name} cannot enter {parent}")
     elif os.access(parent, os.W_OK):
-        yield warning(where, f"{folder} is not there yet; make it before systemd needs it: {make}")
+        yield warning(
+            where, f"{folder} does not exist; create it before systemd needs it: {create}"
+        )
     else:
-        yield fault(where, f"{folder} is not there, and {name} may not make it: {make}")
+        yield fault(where, f"{folder} does not exist, and {name} cannot create it: {create}")
 
 
-def _obstacle(path: Path) -> str | None:
-    """What on the way to `path` stops the user, or that it is not there."""
-    for folder in reversed(path.parents):
-        if not os.path.lexists(folder):
-            return f"{folder} is not there"
-        if not os.access(folder, os.X_OK):
-            return f"may not enter {folder}"
-    return None if path.exists() else "it is not there"
+def obstacle(path: Path) -> str | None:
+    """Say what stops this process on its way to the absolute `path`, or that it does not exist.
 
+    None if the path leads to something; whether that may be read or written is not asked. The
+    walk is the kernel's, path_resolution(7).
 
-def _word(path: Path) -> str:
-    return shlex.quote(str(path))
+    >>> obstacle(Path("/etc/no/such"))
+    '/etc/no does not exist'
+    """
+    place = Path("/")
+    ahead = list(reversed(path.parts[1:]))
+    links = 0
+    while ahead:
+        part = ahead.pop()
+        if not os.access(place, os.X_OK):
+            return f"cannot enter {place}"
+        step = place.parent if part == ".." else place / part
+        try:
+            mode = os.lstat(step).st_mode
+        except FileNotFoundError:
+            return f"{step} does not exist"
+        if stat.S_ISLNK(mode):
+            links += 1
+            if links > MOST_LINKS:
+                return f"{path} leads through too many symbolic links"
+            target = Path(os.readlink(step))
+            if target.is_absolute():
+                place = Path("/")
+            ahead += reversed(target.parts[1 if target.is_absolute() else 0 :])
+        elif ahead and not stat.S_ISDIR(mode):
+            return f"{step} is not a directory"
+        else:
+            place = step
+    return None

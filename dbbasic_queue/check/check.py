@@ -1,36 +1,38 @@
-"""`dbq check`: would this config work here? Nothing is started, written or enqueued.
+"""Would this config work here? Nothing is started, written or enqueued.
 
 Theory of operation
 -------------------
 The faults of the file come first; with any of them there is no config to look further into. Then
-what only the machine can tell: whether there is the user, whether that user may read and write
-where it must (`access.py`), whether the configured interpreter imports the handlers
-(`handlers_probe.py`), whether the same name is scheduled twice. All questions about the user are
-asked in a process of that user, so root sees what the worker will see. Who is not root can ask for
-nobody else: then they are asked as whoever asks, and what they find are warnings.
+come the questions that only the machine can answer: whether the user exists, whether that user can
+read and write where it must (`access.py`), whether the configured interpreter imports the handlers
+(`probe.py`), whether two schedulers run the same name (`install/manifest.py`).
 
-Importing handlers runs the application's code, as the start of a worker does.
+All questions about the user are asked in a process of that user, so root sees what the worker will
+see. Anyone but root can only ask for themselves: the answers are then warnings.
+
+Importing the handlers runs the application's code, as the start of a worker does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..config.sections import Config, load
 from ..errors import ConfigError
+from ..install.manifest import double_scheduled, likely_sites
 from ..schedule.clock import machine_zone
 from ..schedule.schedule import Schedule
 from ..support.account import Account
 from ..support.durations import format_duration
-from .access import access_findings
-from .finding import Finding, Level, fault, warning
-from .probe import Handlers, probe
+from .access import access_problems
+from .finding import Level, Problem, fault, warning
+from .probe import probe
 
-RUNS = 5  # so many next runs of each schedule are told
+RUNS: Final = 5  # how many next runs of each schedule are told
 
 
 @dataclass(frozen=True)
@@ -44,105 +46,100 @@ class Runs:
 
 
 @dataclass(frozen=True)
-class Report:
-    """All that a check found. `types` are the job types that there are handlers for."""
+class CheckReport:
+    """All that a check found. `types` are the job types that have handlers."""
 
     path: str
     name: str | None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Problem, ...] = ()
     schedules: tuple[Runs, ...] = ()
     types: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether jobs would run: there are no faults, though there may be warnings."""
-        return all(finding.level is not Level.FAULT for finding in self.findings)
+        """Whether jobs would run: there is no fault, though there may be warnings."""
+        return all(problem.level is not Level.FAULT for problem in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON can hold it; times in ISO 8601 with their offset from UTC."""
+        """Return what JSON can hold; times are in ISO 8601 with their offset from UTC."""
         found = asdict(self)
         for schedule in found["schedules"]:
             schedule["next"] = [run.isoformat() for run in schedule["next"]]
         return {"ok": self.ok, **found}
 
 
-def check(
-    path: str | Path,
-    *,
-    now: datetime | None = None,
-    scheduled_twice: Callable[[Config], Iterable[str]] | None = None,
-    timeout: float = 30,
-) -> Report:
+def check_config(
+    path: str | Path, *, now: datetime | None = None, timeout: float = 30
+) -> CheckReport:
     """Return what is wrong with the config in the file `path`, and when its schedules fire next.
 
     Args:
         path: the `dbq.toml`; messages name it as it is given.
-        now: the next runs are those after, in its time zone. Now and the machine's if None.
-        scheduled_twice: says in sentences that cron and systemd both have this name, if they do;
-            the installers know.
-        timeout: seconds that importing the handlers may take.
+        now: the next runs are those after it, in its time zone. If None: now, in the machine's.
+        timeout: seconds that importing the handlers may take, and looking at the files as well.
 
     Raises nothing for what is wrong with the config: that is in the report.
 
-    >>> print(check("/no/dbq.toml").findings[0])
-    /no/dbq.toml: there is no such file; name yours by --config or $DBQ_CONFIG, or write one \
-with: dbq init
+    >>> check_config("/no/dbq.toml").ok
+    False
     """
     try:
         config = load(path)
     except ConfigError as error:
-        return Report(str(path), findings=tuple(fault("", line) for line in str(error).split("\n")))
-    handlers, findings = _ask_as_user(config, timeout)
-    findings += _unknown_types(config, handlers)
-    findings += _alarms_for_nothing(config)
-    findings += [
-        fault("name", said) for said in (scheduled_twice(config) if scheduled_twice else [])
-    ]
+        problems = tuple(fault("", line) for line in str(error).split("\n"))
+        return CheckReport(str(path), findings=problems)
+    types, found = _ask_as_user(config, timeout)
+    found += _unknown_types(config, types)
+    found += _needless_alarms(config)
+    sites = likely_sites(config.worker.user)
+    found += [fault("name", said) for said in double_scheduled(config.name, sites)]
     after = now or datetime.now(machine_zone())
-    return Report(
+    return CheckReport(
         path=str(path),
         name=config.name,
-        findings=tuple(findings),
+        findings=tuple(found),
         schedules=tuple(_runs(where, schedule, after) for where, schedule in _schedules(config)),
-        types=tuple(sorted(handlers.types)) if handlers else (),
+        types=tuple(sorted(types or ())),
     )
 
 
-def _ask_as_user(config: Config, timeout: float) -> tuple[Handlers | None, list[Finding]]:
-    """The handlers, if they can be imported, and what keeps the worker's user from its work."""
+def _ask_as_user(config: Config, timeout: float) -> tuple[frozenset[str] | None, list[Problem]]:
+    """Return the job types with a handler, if they are known, and what the user lacks."""
     account, me = Account.find(config.worker.user), Account.find(None)
     if account is None or me is None:
         said = f"there is no user {config.worker.user or ''!r} on this machine"
         return None, [fault("[worker].user", said)]
     if account.is_me or me.uid == 0:
-        findings = access_findings(config, account)
-        if {"[worker].python", "[worker].directory"} & {finding.where for finding in findings}:
-            return None, findings
-        handlers, found = probe(config, account, timeout)
-        return handlers, findings + found
+        found = access_problems(config, account, timeout)
+        if {"[worker].python", "[worker].directory"} & {problem.where for problem in found}:
+            return None, found
+        types, more = probe(config, account, timeout)
+        return types, found + more
     said = (
         f"checked as {me.name}, who is not {account.name} and cannot ask for {account.name}; "
         f"to be sure, check as {account.name} or as root"
     )
-    handlers, found = probe(config, me, timeout)
-    findings = [*access_findings(config, me), *found]
-    return handlers, [
+    types, more = probe(config, me, timeout)
+    problems = [*access_problems(config, me, timeout), *more]
+    return types, [
         warning("[worker].user", said),
-        *(replace(finding, level=Level.WARNING) for finding in findings),
+        *(replace(problem, level=Level.WARNING) for problem in problems),
     ]
 
 
-def _unknown_types(config: Config, handlers: Handlers | None) -> Iterator[Finding]:
-    """Recurring jobs that nothing can run."""
-    for job in config.recurring if handlers else ():
-        if handlers and job.type not in handlers.types:
-            known = ", ".join(sorted(handlers.types)) or "none"
-            said = f"{job.name}: there is no handler for {job.type!r}; those there are: {known}"
+def _unknown_types(config: Config, types: frozenset[str] | None) -> Iterator[Problem]:
+    """Find recurring jobs that nothing can run."""
+    if types is None:
+        return
+    known = ", ".join(sorted(types)) or "nothing"
+    for job in config.recurring:
+        if job.type not in types:
+            said = f"{job.name}: no handler for {job.type!r}; there are handlers for: {known}"
             yield fault("[recurring].type", said)
 
 
-def _alarms_for_nothing(config: Config) -> Iterator[Finding]:
-    """Health limits that the config itself is bound to break."""
+def _needless_alarms(config: Config) -> Iterator[Problem]:
+    """Find health limits that the config itself is bound to break."""
     health, worker = config.health, config.worker
     if health is None:
         return

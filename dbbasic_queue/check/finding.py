@@ -1,4 +1,4 @@
-"""What a check of the config finds wrong."""
+"""What a check of the config finds wrong: a `Problem`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something that is wrong: how bad, with which key (`""`: the whole file), and what.
+class Problem:
+    """One thing that is wrong.
+
+    Args:
+        level: how bad it is.
+        where: the key, such as `[worker].user`; `""` stands for the whole file.
+        what: the rest of the sentence.
 
     >>> str(fault("[worker].user", "there is no user 'x' on this machine"))
     "[worker].user: there is no user 'x' on this machine"
@@ -29,11 +34,11 @@ class Finding:
         return f"{self.where}: {self.what}" if self.where else self.what
 
 
-def fault(where: str, what: str) -> Finding:
-    """Return a finding that keeps something from working."""
-    return Finding(Level.FAULT, where, what)
+def fault(where: str, what: str) -> Problem:
+    """Return a problem that keeps something from working."""
+    return Problem(Level.FAULT, where, what)
 
 
-def warning(where: str, what: str) -> Finding:
-    """Return a finding for a person to weigh."""
-    return Finding(Level.WARNING, where, what)
+def warning(where: str, what: str) -> Problem:
+    """Return a problem for a person to weigh."""
+    return Problem(Level.WARNING, where, what)

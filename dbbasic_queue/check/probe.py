@@ -7,20 +7,19 @@ import json
 import os
 import signal
 import subprocess
-from dataclasses import dataclass
 from typing import Any
 
 from ..config.environment_file import parse_environment_file
 from ..config.sections import Config
-from ..install import entries as commands
+from ..install import entries
 from ..support.account import Account
 from ..support.durations import format_duration
 from ..version import VERSION
-from .finding import Finding, fault, warning
+from .finding import Problem, fault, warning
 
 WHERE = "[worker].handlers"
 # Runs under the configured interpreter, whose version and packages are not known beforehand. What
-# the application prints at its import goes to standard error; the answer alone to standard output.
+# the application prints at its import goes to standard error, only the answer to standard output.
 PROGRAM = """
 import importlib, json, os, sys, traceback
 answer = os.fdopen(os.dup(1), "w")
@@ -57,52 +56,51 @@ os._exit(0)
 """
 
 
-@dataclass(frozen=True)
-class Handlers:
-    """What was found: the job types that there are handlers for."""
-
-    types: frozenset[str]
-
-
 def probe(
     config: Config, account: Account, timeout: float
-) -> tuple[Handlers | None, list[Finding]]:
+) -> tuple[frozenset[str] | None, list[Problem]]:
     """Import the handlers in a process of the user `account`, for at most `timeout` seconds.
 
-    Returns the handlers, None if they cannot be had, and what is wrong with them. That the
-    interpreter and the folder are within the user's reach is for `access` to have found out.
+    Returns the job types that have a handler, or None if the handlers cannot be imported, and what
+    is wrong. The caller has asked `access.py` before whether the user can reach the interpreter
+    and the folder.
     """
-    environment, findings = _environment(config, account)
+    environment, problems = _environment(config, account)
+    library = entries.private_folder()  # where the entries find what the interpreter does not
+    identity: dict[str, Any] = {}
+    if not account.is_me:
+        identity = {"user": account.uid, "group": account.gid, "extra_groups": [*account.groups]}
+    words = [config.worker.handlers, *([str(library)] if library else [])]
     try:
         process = subprocess.Popen(
-            [config.worker.python, "-P", "-B", "-c", PROGRAM, config.worker.handlers, *_library()],
+            [config.worker.python, "-P", "-B", "-c", PROGRAM, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=config.directory,
             env=environment,
             start_new_session=True,
-            **_identity(account),
+            **identity,
         )
     except OSError as error:
         said = f"{account.name} cannot start {config.worker.python}: {error.strerror}"
-        return None, [*findings, fault("[worker].python", said)]
+        return None, [*problems, fault("[worker].python", said)]
     output, errors, in_time = _await(process, timeout)
     if not in_time:
         said = (
             f"importing {config.worker.handlers} took longer than {format_duration(int(timeout))}"
         )
-        return None, [*findings, fault(WHERE, said)]
+        return None, [*problems, fault(WHERE, said)]
     try:
         answer = json.loads(output)
     except ValueError:
         said = f"{config.worker.python} ended with {process.returncode}: {_last_line(errors)}"
-        return None, [*findings, fault("[worker].python", said)]
-    handlers, found = _judge(config, answer)
-    return handlers, findings + found
+        return None, [*problems, fault("[worker].python", said)]
+    types, found = _judge(config, answer)
+    return types, problems + found
 
 
-def _judge(config: Config, answer: dict[str, Any]) -> tuple[Handlers | None, list[Finding]]:
+def _judge(config: Config, answer: dict[str, Any]) -> tuple[frozenset[str] | None, list[Problem]]:
     name, python = config.worker.handlers, config.worker.python
     found = []
     if "library_error" in answer:
@@ -117,14 +115,14 @@ def _judge(config: Config, answer: dict[str, Any]) -> tuple[Handlers | None, lis
     if not answer["types"]:
         found.append(warning(WHERE, f"{name} is empty: every job would fail"))
     for key in answer["no_types"]:
-        found.append(fault(WHERE, f"{name} has the key {key}, which is no string"))
+        found.append(fault(WHERE, f"{name} has the key {key}, which is not a string"))
     for key in answer["no_handlers"]:
         found.append(fault(WHERE, f"{name}[{key!r}] cannot be called"))
-    return Handlers(frozenset(answer["types"])), found
+    return frozenset(answer["types"]), found
 
 
-def _environment(config: Config, account: Account) -> tuple[dict[str, str], list[Finding]]:
-    """What the entries set, and what cron and systemd give every program."""
+def _environment(config: Config, account: Account) -> tuple[dict[str, str], list[Problem]]:
+    """Return what the entries set, and what cron and systemd give every program."""
     given = {
         "HOME": str(account.home),
         "LOGNAME": account.name,
@@ -138,25 +136,13 @@ def _environment(config: Config, account: Account) -> tuple[dict[str, str], list
     try:
         return {**given, **parse_environment_file(file.read_bytes())}, []
     except OSError:
-        return given, []  # `access` tells who cannot read it
+        return given, []  # told by `access.py`
     except ValueError as error:
         return given, [fault("[worker].environment_file", f"{file}: {error}")]
 
 
-def _library() -> list[str]:
-    """Where the entries have the library from, if the interpreter does not find it by itself."""
-    folder = commands.private_folder()
-    return [str(folder)] if folder else []
-
-
-def _identity(account: Account) -> dict[str, Any]:
-    if account.is_me:
-        return {}
-    return {"user": account.uid, "group": account.gid, "extra_groups": list(account.groups)}
-
-
 def _await(process: subprocess.Popen[bytes], timeout: float) -> tuple[bytes, bytes, bool]:
-    """Output and errors, and whether it ended in time; whatever it has started is killed."""
+    """Return output, errors and whether it ended in time; what it has started is killed."""
     for seconds in (timeout, 5):  # the second time for what it leaves when it is killed
         try:
             output, errors = process.communicate(timeout=seconds)

@@ -12,7 +12,7 @@ from ..support.text import dump_json, escape_control
 from .common import DONE, WRONG, add_command, add_json, complain, config_of, queue_of
 
 if TYPE_CHECKING:
-    from ..check.check import Report, Runs
+    from ..check.check import CheckReport, Runs
 
 
 def add_init(commands: Any) -> None:
@@ -67,15 +67,9 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from ..check.check import check
-    from ..install.manifest import double_scheduled, likely_sites
+    from ..check.check import check_config
 
-    report = check(
-        config_name(args),
-        scheduled_twice=lambda config: double_scheduled(
-            config.name, likely_sites(config.worker.user)
-        ),
-    )
+    report = check_config(config_name(args))
     if args.json:
         print(dump_json(report.as_dict()))
     else:
@@ -88,7 +82,7 @@ def config_name(args: argparse.Namespace) -> str:
     return str(args.config or os.environ.get("DBQ_CONFIG") or "dbq.toml")
 
 
-def _print_report(report: Report) -> None:
+def _print_report(report: CheckReport) -> None:
     for finding in report.findings:
         level = "" if finding.level == "fault" else f"{finding.level}: "
         print(escape_control(f"{level}{finding}"), file=sys.stderr)

@@ -1,8 +1,8 @@
-"""A call that is over when its time is over, whatever it waits for.
+"""A call in a child process: within a time limit, as another user, or both.
 
-A signal handler or a thread cannot promise that: a process that waits for a dead network file
-system or a broken disk hears no signal. So the call is made in a child process, and the parent
-waits for it no longer than it has to.
+A signal handler or a thread cannot keep a time limit: a process that waits for a dead network file
+system or a broken disk hears no signal. A change of user cannot be taken back, and must not be. So
+the call is made in a child process, and the parent waits for it no longer than the limit.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar
 
+from .account import Account
+
 T = TypeVar("T")
 
-GRACE: Final = 0.5  # seconds of its time in which a child may tidy up
+GRACE: Final = 0.5  # seconds of its time that the child has for tidying up
 REAP: Final = 0.1  # seconds to wait for the end of a child that was killed
 
 
@@ -31,17 +33,22 @@ class ChildDied(Exception):
     """The process in which the call was made ended without an answer; the message says how."""
 
 
-def call(function: Callable[[], T], seconds: float) -> T:
-    """What `function` returns, or raises, when called in a child process.
+def call(function: Callable[[], T], seconds: float, *, user: Account | None = None) -> T:
+    """Return what `function` returns when it is called in a child process.
 
-    The child's standard output and error lead nowhere. What it returns or raises is pickled.
+    The child's standard streams lead to /dev/null. What it returns or raises is pickled. A child
+    that has changed its user is safe from other processes of that user, which could otherwise
+    choose what is pickled: the kernel lets none of them trace it (ptrace(2), PR_SET_DUMPABLE).
 
     Args:
-        function: takes nothing; may be a closure.
-        seconds: after which the child is killed. A moment before, `ChildTimeout` is raised in it,
-            so that it can tidy up.
+        function: takes no argument; may be a closure.
+        seconds: after which the child is killed. Shortly before, `ChildTimeout` is raised in the
+            child, so that it can tidy up.
+        user: whom the child runs as, with all groups; it gives up this process's user for good
+            before it calls. Only root can become another user.
 
-    Raises what `function` raises, `ChildTimeout`, or `ChildDied` (killed, out of memory).
+    Raises what `function` raises, `ChildTimeout`, `ChildDied` (killed, out of memory), or
+    `PermissionError` when this process cannot become that user.
 
     >>> call(lambda: 6 * 7, seconds=5)
     42
@@ -51,7 +58,7 @@ def call(function: Callable[[], T], seconds: float) -> T:
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _answer(writer, function, max(seconds - GRACE, seconds / 2))
+        _answer(writer, function, max(seconds - GRACE, seconds / 2), user)
     os.close(writer)
     try:
         answer = _read(reader, until)
@@ -63,7 +70,7 @@ def call(function: Callable[[], T], seconds: float) -> T:
 
 
 def _read(reader: int, until: float) -> bytes:
-    """All that the child writes until it ends or its time is over."""
+    """Return all that the child writes until it ends or its time is over."""
     answer = b""
     while (left := until - time.monotonic()) > 0:
         if select.select([reader], [], [], left)[0]:
@@ -75,9 +82,9 @@ def _read(reader: int, until: float) -> bytes:
 
 
 def _end(pid: int) -> int | None:
-    """Kill the child if it still runs; its exit code, or None.
+    """Kill the child if it still runs; return its exit code, or None if it is not known.
 
-    Not waited for without end: one that waits for a dead disk cannot even be killed.
+    The wait has an end, as a child that waits for a dead disk cannot even be killed.
     """
     until = time.monotonic() + REAP
     try:
@@ -87,7 +94,7 @@ def _end(pid: int) -> int | None:
                 return os.waitstatus_to_exitcode(status)
             os.kill(pid, signal.SIGKILL)
             time.sleep(0.001)
-    except ChildProcessError:  # the program ignores SIGCHLD: the kernel has seen to it
+    except ChildProcessError:  # the program ignores SIGCHLD, so the kernel took the child away
         pass
     return None
 
@@ -112,16 +119,24 @@ def _how(status: int | None) -> str:
     return f"was killed by signal {-status} ({signal.Signals(-status).name})"
 
 
-def _answer(writer: int, function: Callable[[], Any], seconds: float) -> NoReturn:
-    """In the child: call, write the outcome, end."""
+def _answer(
+    writer: int, function: Callable[[], Any], seconds: float, user: Account | None
+) -> NoReturn:
+    """Call, write the outcome and end: the whole life of the child."""
     try:
-        _be_silent()
+        # No process may have to wait for this one because it holds the other end of a pipe.
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
         signal.signal(signal.SIGALRM, _ring)
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
         outcome: tuple[BaseException | None, Any]
         try:
+            if user is not None and not user.is_me:
+                _become(user)
             outcome = None, function()
-        except BaseException as error:  # handed on to the parent, whatever it is
+        except BaseException as error:  # for the parent to raise, whatever it is
             outcome = error, None
         signal.setitimer(signal.ITIMER_REAL, 0)
         with os.fdopen(writer, "wb") as pipe:
@@ -130,12 +145,10 @@ def _answer(writer: int, function: Callable[[], Any], seconds: float) -> NoRetur
         os._exit(0)
 
 
-def _be_silent() -> None:
-    """Nobody must wait for this process because it has their pipe open."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+def _become(user: Account) -> None:
+    os.setgroups(user.groups)
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
 
 
 def _ring(number: int, frame: FrameType | None) -> NoReturn:
@@ -146,7 +159,7 @@ def _pickled(outcome: tuple[BaseException | None, Any]) -> bytes:
     try:
         answer = pickle.dumps(outcome)
         pickle.loads(answer)
-    except Exception as fault:  # an exception with arguments of its own: its text will do
+    except Exception as fault:  # pickle cannot bring it back; its type and text can be told
         error = outcome[0] or fault
         answer = pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), None))
     return answer

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dbbasic_queue.check.check import Report, check
-from dbbasic_queue.check.finding import Finding, Level, fault, warning
-from dbbasic_queue.support.account import Account, as_user
+from dbbasic_queue.check.check import CheckReport, check_config
+from dbbasic_queue.check.finding import Level, Problem, fault, warning
+from dbbasic_queue.install.manifest import Manifest, save_manifest
+from dbbasic_queue.install.site import Site
+from dbbasic_queue.support.account import Account
 
 NOW = datetime(2024, 5, 2, 12, 0, 30, tzinfo=UTC)
 JOBS = "HANDLERS = {'mail': print, 'tidy': print}\n"
@@ -39,8 +41,8 @@ class App:
             f'name = "shop"\n[queue]\nfile = "{file}"\n[worker]\n{handlers}{python}{worker}\n{more}'
         )
 
-    def check(self, timeout: float = 30) -> Report:
-        return check(self.config, now=NOW, timeout=timeout)
+    def check(self, timeout: float = 30) -> CheckReport:
+        return check_config(self.config, now=NOW, timeout=timeout)
 
     def files(self) -> set[str]:
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
@@ -52,7 +54,7 @@ def app(tmp_path: Path) -> App:
     return App(tmp_path)
 
 
-def told(report: Report) -> list[str]:
+def told(report: CheckReport) -> list[str]:
     """Level and text of all findings."""
     return [f"{finding.level}: {finding}" for finding in report.findings]
 
@@ -88,7 +90,7 @@ def test_schedules(app: App) -> None:
 def test_next_runs_are_local_unless_told_otherwise(app: App) -> None:
     """Without a time given, the runs are the coming ones, with the machine's offset from UTC."""
     begun = datetime.now(UTC)
-    runs = check(app.config).schedules[0].next
+    runs = check_config(app.config).schedules[0].next
     assert len(runs) == 5
     assert begun < runs[0]
     assert all(run.utcoffset() is not None for run in runs)
@@ -126,7 +128,7 @@ HANDLERS = [
     ("", "jobs:HANDLERS cannot be imported: AttributeError"),
     ("HANDLERS = [print]", "jobs:HANDLERS is a list, not a dict of type -> callable"),
     ("HANDLERS = {'mail': 5}", "jobs:HANDLERS['mail'] cannot be called"),
-    ("HANDLERS = {5: print}", "jobs:HANDLERS has the key 5, which is no string"),
+    ("HANDLERS = {5: print}", "jobs:HANDLERS has the key 5, which is not a string"),
     ("import nowhere", "cannot be imported: ModuleNotFoundError: No module named 'nowhere' ("),
     ("\n\n1 / 0", "cannot be imported: ZeroDivisionError: division by zero ("),
     ("x = = 1", "cannot be imported: SyntaxError"),
@@ -218,10 +220,10 @@ def test_interpreter_without_the_library(app: App) -> None:
 
 def test_interpreter_with_another_version(app: App) -> None:
     """An interpreter with another version of the library is a warning."""
-    package = app.folder / "other" / "dbbasic_queue"
+    package = app.folder / "old/dbbasic_queue"
     package.mkdir(parents=True)
-    app.write(worker=f'environment = {{ PYTHONPATH = "{package.parent}" }}')
     (package / "__init__.py").write_text("__version__ = '1.0.0'\n")
+    app.write(worker=f'environment = {{ PYTHONPATH = "{package.parent}" }}')
     (found,) = app.check().findings
     assert found.level is Level.WARNING
     assert "has dbbasic_queue 1.0.0, this is 2." in found.what
@@ -232,10 +234,10 @@ def test_interpreter_that_is_none(app: App) -> None:
     app.write(worker='python = "venv/bin/python"')
     (found,) = app.check().findings
     assert found.where == "[worker].python"
-    assert f"{app.folder}/venv is not there" in found.what
+    assert f"{app.folder}/venv does not exist" in found.what
     app.write(worker='python = "./jobs.py"')
     (found,) = app.check().findings
-    assert f"may not run {app.folder}/jobs.py, or it is no program" in found.what
+    assert f"cannot run {app.folder}/jobs.py: it is not an executable file" in found.what
     (app.folder / "odd").write_bytes(b"\x7fELF rubbish")
     (app.folder / "odd").chmod(0o755)
     app.write(worker='python = "./odd"')
@@ -247,33 +249,48 @@ def test_recurring_job_without_handler(app: App) -> None:
     """A recurring job that nothing can run is a fault, with the types that there are."""
     app.write(more='[[recurring]]\nname = "a"\ntype = "mial"\nschedule = "@daily"\n')
     assert told(app.check()) == [
-        "fault: [recurring].type: a: there is no handler for 'mial'; those there are: mail, tidy"
+        "fault: [recurring].type: a: no handler for 'mial'; there are handlers for: mail, tidy"
     ]
 
 
 def folder_cases() -> Iterator[tuple[str, str, str, str]]:
     """What is made of the files, the config's lines, the key and the message."""
-    yield "", 'file="gone/queue.tsv"', "[queue].file", "gone is not there yet; make it before"
-    yield "", 'file="jobs.py/queue.tsv"', "[queue].file", "jobs.py is no folder"
-    yield "", 'file="jobs.py/x/queue.tsv"', "[queue].file", "for {folder}/jobs.py is no folder"
-    yield "mkdir data/queue.lock", "", "[queue].file", "data/queue.lock is no file"
-    yield "", 'worker:directory = "gone"', "[worker].directory", "gone: it is not there"
-    yield "", 'worker:directory = "no/where"', "[worker].directory", "{folder}/no is not there"
-    yield "", 'worker:directory = "jobs.py"', "[worker].directory", "jobs.py is no folder"
-    yield "", 'worker:environment_file = "gone"', "[worker].environment_file", "it is not there"
+    yield "", 'file="gone/queue.tsv"', "[queue].file", "gone does not exist; create it before"
+    yield "", 'file="jobs.py/queue.tsv"', "[queue].file", "jobs.py is not a directory"
+    yield (
+        "",
+        'file="jobs.py/x/queue.tsv"',
+        "[queue].file",
+        "{folder}/jobs.py is not a directory",
+    )
+    yield "mkdir data/queue.lock", "", "[queue].file", "data/queue.lock is not a regular file"
+    yield (
+        "",
+        'worker:directory = "gone"',
+        "[worker].directory",
+        "gone: {folder}/gone does not exist",
+    )
+    yield "", 'worker:directory = "no/where"', "[worker].directory", "{folder}/no does not exist"
+    yield "", 'worker:directory = "jobs.py"', "[worker].directory", "jobs.py is not a directory"
+    yield (
+        "",
+        'worker:environment_file = "gone"',
+        "[worker].environment_file",
+        "{folder}/gone does not exist",
+    )
     yield (
         "touch env",
         'worker:environment_file = "jobs.py/env"',
         "[worker].environment_file",
         "jobs",
     )
-    yield "", 'more:[log]\nfile = "gone/a.log"', "[log].file", "gone is not there yet"
-    yield "mkdir a.log", 'more:[log]\nfile = "a.log"', "[log].file", "a.log is no file"
+    yield "", 'more:[log]\nfile = "gone/a.log"', "[log].file", "gone does not exist"
+    yield "mkdir a.log", 'more:[log]\nfile = "a.log"', "[log].file", "a.log is not a regular file"
     yield (
         "",
         'more:[health]\ntextfile = "gone/a.prom"',
         "[health].textfile",
-        "gone is not there yet",
+        "gone does not exist",
     )
 
 
@@ -293,7 +310,9 @@ def test_files_and_folders(app: App, made: str, lines: str, where: str, said: st
     found = [finding for finding in app.check().findings if finding.where == where]
     assert found
     assert said.format(folder=app.folder) in found[0].what
-    assert (found[0].level is Level.WARNING) == ("yet" in said or "env" in made)
+    assert (found[0].level is Level.WARNING) == (
+        "create it before" in found[0].what or "env" in made
+    )
     assert app.files() == before
 
 
@@ -314,17 +333,15 @@ def test_environment_file_that_is_wrong(app: App) -> None:
     ]
 
 
-def test_scheduled_twice(app: App) -> None:
-    """What the installers say about a name that cron and systemd both have is a fault."""
-    asked = []
-
-    def twice(config: object) -> list[str]:
-        asked.append(config)
-        return ["shop is scheduled 2 times"]
-
-    report = check(app.config, scheduled_twice=twice)
-    assert told(report) == ["fault: name: shop is scheduled 2 times"]
-    assert len(asked) == 1
+def test_scheduled_twice(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that cron and systemd both have is a fault, with the way out."""
+    site = Site(root=app.folder / "machine")
+    site.installed.mkdir(parents=True)
+    for kind in ("cron", "systemd"):
+        save_manifest(site, Manifest("shop", kind, str(app.config)))
+    monkeypatch.setattr("dbbasic_queue.check.check.likely_sites", lambda user: [site])
+    (found,) = told(app.check())
+    assert found.startswith("fault: name: shop is scheduled 2 times: by cron, by systemd.")
 
 
 def test_limits_that_are_bound_to_alarm(app: App) -> None:
@@ -344,17 +361,9 @@ def test_limits_that_are_bound_to_alarm(app: App) -> None:
 
 def test_findings_in_words() -> None:
     """A finding reads like a fault of the file; the level decides whether all is well."""
-    assert str(fault("[queue].file", "is no file")) == "[queue].file: is no file"
+    assert (
+        str(fault("[queue].file", "is not a regular file")) == "[queue].file: is not a regular file"
+    )
     assert str(warning("", "dbq.toml:1: x")) == "dbq.toml:1: x"
-    assert Report("a", findings=(warning("", "x"),)).ok
-    assert not Report("a", findings=(warning("", "x"), Finding(Level.FAULT, "", "y"))).ok
-
-
-def test_asking_as_oneself() -> None:
-    """Who runs the check asks in this process; nobody is found under an unknown name."""
-    me = Account.find(None)
-    assert me is not None
-    assert me.is_me
-    assert as_user(me, lambda: os.getpid()) == os.getpid()
-    assert Account.find(me.name) == me
-    assert Account.find("no-such-user") is None
+    assert CheckReport("a", findings=(warning("", "x"),)).ok
+    assert not CheckReport("a", findings=(warning("", "x"), Problem(Level.FAULT, "", "y"))).ok

@@ -22,12 +22,12 @@ USER, OTHER = "nobody", "daemon"
 PROGRAM = """
 import json, os, sys
 sys.path.insert(0, sys.argv[3])
-from dbbasic_queue.check.check import check
+from dbbasic_queue.check.check import check_config
 if sys.argv[2]:
     import pwd
     account = pwd.getpwnam(sys.argv[2])
     os.setgroups([]); os.setgid(account.pw_gid); os.setuid(account.pw_uid)
-print(json.dumps(check(sys.argv[1]).as_dict()))
+print(json.dumps(check_config(sys.argv[1]).as_dict()))
 """
 
 
@@ -89,15 +89,23 @@ def test_handlers_are_imported_as_the_user(app: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "where", "said"),
     [
-        ("chown root data", "[queue].file", "nobody may not write in {app}/data: chown nobody"),
+        (
+            "chown root data",
+            "[queue].file",
+            "nobody has no write permission in {app}/data: chown nobody",
+        ),
         (
             "chmod 700 . && chown root .",
             "",
-            "nobody cannot read {app}/dbq.toml: may not enter {app}",
+            "nobody cannot read {app}/dbq.toml: cannot enter {app}",
         ),
         ("chmod 600 dbq.toml", "", "nobody cannot read {app}/dbq.toml: permission denied"),
-        ("touch data/queue.lock", "[queue].file", "nobody may not read and write {app}/data/queue"),
-        ("rmdir data", "[queue].file", "{app}/data is not there, and nobody may not make it"),
+        (
+            "touch data/queue.lock",
+            "[queue].file",
+            "nobody has no permission to read and write {app}/data/queue",
+        ),
+        ("rmdir data", "[queue].file", "{app}/data does not exist, and nobody cannot create it"),
         ("chmod 600 jobs.py", "[worker].handlers", "PermissionError"),
     ],
 )
@@ -113,7 +121,7 @@ def test_what_the_user_may_not_do(app: Path, command: str, where: str, said: str
 def test_folders_of_log_and_textfile(app: Path) -> None:
     """The folders of the log and of the textfile are the user's to write, too."""
     write(app, more='[log]\nfile = "/etc/a.log"\n[health]\ntextfile = "/etc/a.prom"\n')
-    found = [line for line in told(check(app)) if "may not write in /etc" in line]
+    found = [line for line in told(check(app)) if "has no write permission in /etc" in line]
     assert len(found) == 1, "the same folder once"
 
 
@@ -138,7 +146,7 @@ def test_who_is_not_root_cannot_ask_for_others(app: Path) -> None:
     assert report["types"] == [str(pwd.getpwnam(OTHER).pw_uid)]
     lines = told(report)
     assert lines[0].startswith(f"warning: [worker].user: checked as {OTHER}, who is not {USER}")
-    assert any(f"{OTHER} may not write in {app}/data" in line for line in lines)
+    assert any(f"{OTHER} has no write permission in {app}/data" in line for line in lines)
 
 
 def test_nothing_is_written(app: Path) -> None:

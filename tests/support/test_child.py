@@ -1,4 +1,4 @@
-"""A call in a child process is over in time, and what it did comes back."""
+"""A call in a child process is over in time, runs as the user it should, and answers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbbasic_queue.errors import StorageError
+from dbbasic_queue.support.account import Account
 from dbbasic_queue.support.child import ChildDied, ChildTimeout, call
 
 
@@ -114,3 +115,49 @@ def test_a_program_without_children_to_wait_for() -> None:
             call(lambda: os._exit(1), 10)
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def nobody() -> Account:
+    account = Account.find("nobody")
+    assert account is not None
+    return account
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@needs_root
+def test_it_runs_as_another_user() -> None:
+    """The child has the user, group and groups of the account, and cannot take root back."""
+
+    def identity() -> tuple[object, ...]:
+        with pytest.raises(PermissionError):
+            os.setuid(0)
+        return os.getresuid(), os.getresgid(), sorted(os.getgroups())
+
+    account = nobody()
+    uids, gids = (account.uid,) * 3, (account.gid,) * 3
+    assert call(identity, 10, user=account) == (uids, gids, sorted(account.groups))
+
+
+@needs_root
+def test_no_process_of_that_user_can_write_its_answer() -> None:
+    """The kernel lets no process of the new user trace the child, which would choose the answer."""
+
+    def memory_is_open() -> bool:
+        return os.access(f"/proc/{os.getpid()}/mem", os.W_OK)
+
+    assert not call(memory_is_open, 10, user=nobody())
+
+
+@needs_root
+def test_only_root_can_become_another_user() -> None:
+    """A process that has given root up gets the system's error."""
+    other = Account.find("daemon")
+    with pytest.raises(PermissionError):
+        call(lambda: call(lambda: 1, 5, user=other), 10, user=nobody())
+
+
+def test_oneself_is_a_user_like_any_other() -> None:
+    """Without a change of user the call is made as by any child."""
+    assert call(os.geteuid, 10, user=Account.find(None)) == os.geteuid()
