@@ -1,14 +1,39 @@
-"""What the parts of the command `dbq` share: exit codes, the config, the queue."""
+"""What the commands share: how one is described, the exit codes, which queue and which config.
+
+Exit codes, of every command that this package installs:
+
+    code  dbq                        dbq-install-…                    dbq-health, check_dbq
+    0     done                       done; as the config says         OK
+    1     not found, or refused      differs, or nothing is there     WARNING
+    2     wrong usage, or the queue  a fault in the config, an        CRITICAL
+          cannot be used             edited file, no permission
+    3     -                          -                                UNKNOWN
+    130   interrupted (Ctrl-C)       -                                -
+
+Which queue, and which config: the first of these that there is.
+
+    1  the options --file and --config      (of both: the queue is --file's, the rest the config's)
+    2  the variables $DBQ_FILE, $DBQ_CONFIG (both at once are an error)
+    3  ./dbq.toml
+    4  data/queue.tsv, if it exists
+    5  /etc/dbbasic-queue/dbq.toml
+    6  data/queue.tsv, which the first job creates
+
+Beside a queue that is named by itself, the config of $DBQ_CONFIG or ./dbq.toml still tells a
+command that needs one what to run.
+"""
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ..errors import ConfigError
 from ..queue import DEFAULT_FILE, Queue
 from ..support.durations import parse_duration
 from ..support.text import escape_control
@@ -19,6 +44,7 @@ if TYPE_CHECKING:
 DONE: Final = 0
 REFUSED: Final = 1
 WRONG: Final = 2
+INTERRUPTED: Final = 130  # as the shell has it: 128 + SIGINT
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -27,39 +53,116 @@ exit codes:
   2  wrong usage, or the queue cannot be read or written"""
 
 DEFAULT_CONFIG: Final = "dbq.toml"
-
-
-def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], about: str, examples: str
-) -> argparse.ArgumentParser:
-    """Add a command to `dbq`, with what all commands have."""
-    shown = "\n".join(f"  {line}" for line in examples.splitlines())
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=about,
-        description=about[0].upper() + about[1:] + ".",
-        epilog=f"examples:\n{shown}\n\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--config", metavar="PATH", help="the dbq.toml ($DBQ_CONFIG; ./dbq.toml if there)"
-    )
-    parser.add_argument(
-        "--file",
-        metavar="PATH",
-        help=f"the queue ($DBQ_FILE; the config's; {DEFAULT_FILE} if none of these)",
-    )
-    parser.set_defaults(run=run)
-    return parser
-
-
-def add_json(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the option --json."""
-    parser.add_argument("--json", action="store_true", help=f"print {what}")
+SYSTEM_CONFIG: Final = "/etc/dbbasic-queue/dbq.toml"
 
 
 class UsageError(Exception):
     """A mistake in the arguments that argparse cannot see."""
+
+
+# -- how a command is described --------------------------------------------------------------------
+
+
+class Argument(NamedTuple):
+    """An argument or an option, as `ArgumentParser.add_argument` takes it."""
+
+    flags: tuple[str, ...]
+    settings: dict[str, Any]
+
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
+        """Let a parser know it."""
+        parser.add_argument(*self.flags, **self.settings)
+
+
+def arg(*flags: str, **settings: Any) -> Argument:
+    """Describe an argument.
+
+    >>> arg("--limit", metavar="N").flags
+    ('--limit',)
+    """
+    return Argument(flags, settings)
+
+
+def json_option(what: str) -> Argument:
+    """Describe the option --json."""
+    return arg("--json", action="store_true", help=f"print {what}")
+
+
+class Command(NamedTuple):
+    """One command of `dbq`; arguments in a tuple of their own exclude one another."""
+
+    name: str
+    about: str
+    run: Callable[[argparse.Namespace], int]
+    examples: str
+    arguments: tuple[Argument | tuple[Argument, ...], ...] = ()
+
+    def add_to(self, commands: Any) -> None:
+        """Let the parser of `dbq` know this command."""
+        shown = "\n".join(f"  {line}" for line in self.examples.splitlines())
+        parser: argparse.ArgumentParser = commands.add_parser(
+            self.name,
+            help=self.about,
+            description=self.about[0].upper() + self.about[1:] + ".",
+            epilog=f"examples:\n{shown}\n\n{EXIT_CODES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for each in (*self.arguments, *WHICH):
+            if isinstance(each, Argument):
+                each.add_to(parser)
+            else:
+                group = parser.add_mutually_exclusive_group()
+                for one in each:
+                    one.add_to(group)
+        parser.set_defaults(run=self.run, json=False)
+
+
+WHICH: Final = (
+    arg(
+        "--config",
+        metavar="PATH",
+        help=f"the dbq.toml ($DBQ_CONFIG; ./dbq.toml; {SYSTEM_CONFIG})",
+    ),
+    arg(
+        "--file",
+        metavar="PATH",
+        help=f"the queue ($DBQ_FILE; the config's; {DEFAULT_FILE})",
+    ),
+)
+
+
+def count(text: str) -> int:
+    """Return a whole number of 0 or more, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Return a whole number of 1 or more, for argparse."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def duration(text: str) -> int:
+    """Return the seconds of `10min`; raises `UsageError`."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{error}") from None
+
+
+# -- what is printed -------------------------------------------------------------------------------
+
+
+def set_up_output(*, json: bool = False) -> None:
+    """Let any text be printed in any locale; JSON is UTF-8 whatever the locale says."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if json and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def complain(message: str, code: int) -> int:
@@ -69,60 +172,146 @@ def complain(message: str, code: int) -> int:
     return code
 
 
-def duration(text: str) -> int:
-    """Seconds of `10min`; raises `UsageError`."""
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"{error}") from None
+def reason(error: Exception) -> str:
+    """Return an error's text, without the number of an `OSError`.
 
-
-def config_of(args: argparse.Namespace, *, required: bool = False) -> Config | None:
-    """The config that --config, $DBQ_CONFIG or the working directory names.
-
-    None when none is named; raises `ConfigError` when `required`, or for its faults.
+    >>> reason(PermissionError(13, "Permission denied", "/etc/shadow"))
+    '/etc/shadow: Permission denied'
     """
-    name = args.config or os.environ.get("DBQ_CONFIG") or ""
-    if not name and (required or Path(DEFAULT_CONFIG).exists()):
-        name = DEFAULT_CONFIG
-    if not name:
-        return None
-    from ..config.sections import (
-        load,  # not needed by a worker without one, which should start fast
-    )
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
-    return load(name)
+
+def counted(number: int, thing: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "job"), counted(1200, "job")
+    ('1 job', '1,200 jobs')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+# -- which queue, which config ---------------------------------------------------------------------
+
+
+class Where(NamedTuple):
+    """What names the queue, and the config that goes with it."""
+
+    file: str | None  # None: the config's
+    config: str | None
+    by: str  # an option, a variable, or the file that was found
+    named: bool = False  # by an option or a variable
+
+
+def where(
+    file: str | None, config: str | None, environment: Mapping[str, str] = os.environ
+) -> Where:
+    """Find out which queue and which config are meant, in the order of this module's header.
+
+    Args:
+        file: the option --file.
+        config: the option --config.
+        environment: for `$DBQ_FILE` and `$DBQ_CONFIG`; an empty one counts as not set.
+
+    Raises `UsageError` when both variables are set and no option is given.
+
+    >>> where("jobs.tsv", None, {}).by
+    '--file'
+    """
+    their_file, their_config = environment.get("DBQ_FILE"), environment.get("DBQ_CONFIG")
+    local = DEFAULT_CONFIG if os.path.exists(DEFAULT_CONFIG) else None
+    if file:
+        return Where(file, config or their_config or local, "--file", named=True)
+    if config:
+        return Where(None, config, "--config", named=True)
+    if their_file and their_config:
+        raise UsageError(
+            "both $DBQ_FILE and $DBQ_CONFIG are set: unset one of them,"
+            " or name the queue with --file or --config"
+        )
+    if their_file:
+        return Where(their_file, local, "$DBQ_FILE", named=True)
+    if their_config:
+        return Where(None, their_config, "$DBQ_CONFIG", named=True)
+    if local:
+        return Where(None, local, f"./{local}")
+    if not os.path.exists(DEFAULT_FILE) and os.path.exists(SYSTEM_CONFIG):
+        return Where(None, SYSTEM_CONFIG, SYSTEM_CONFIG)
+    return Where(DEFAULT_FILE, None, DEFAULT_FILE)
+
+
+def config_path(option: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the path of the config, for a command that cannot do without one.
+
+    Raises `ConfigError` when there is none, and `UsageError` as `where` does.
+    """
+    path = where(None, option, environment).config
+    path = path or next((each for each in CONFIGS if os.path.exists(each)), None)
+    if path is None:
+        raise ConfigError(
+            f"there is no config: tried {' and '.join(CONFIGS)}; name one with --config or"
+            " $DBQ_CONFIG, or write one with: dbq init"
+        )
+    return path
+
+
+CONFIGS: Final = (DEFAULT_CONFIG, SYSTEM_CONFIG)
+
+
+def config_of(args: argparse.Namespace) -> Config | None:
+    """Return the config that goes with the queue, None if there is none.
+
+    Raises `ConfigError` for its faults.
+    """
+    path = where(args.file, args.config).config
+    if path is None:
+        return None
+    return load_config(path)
+
+
+def load_config(path: str) -> Config:
+    """Return the config in a file; raises `ConfigError` for its faults."""
+    from ..config import sections  # not needed by a worker without one, which should start fast
+
+    return sections.load(path)
 
 
 def queue_of(
     args: argparse.Namespace, config: Config | None = None, *, must_exist: bool = True
 ) -> Queue:
-    """The queue: --file, --config's, $DBQ_FILE, the config's that was found, data/queue.tsv."""
-    path: str | Path | None = args.file
-    if path is None and not args.config:
-        path = os.environ.get("DBQ_FILE") or None
-    if path is None:
-        config = config or config_of(args)
-        path = config.queue.file if config else DEFAULT_FILE
+    """Return the queue; on a terminal, say which one it is if nobody has named it.
+
+    Args:
+        args: those of the command.
+        config: the config of `config_of`, if it is loaded already.
+        must_exist: raise `UsageError` when there is no such queue yet.
+    """
+    place = where(args.file, args.config)
+    if config is not None and not place.named:  # one that the command has looked for by itself
+        place = Where(None, str(config.path), str(config.path))
+    path: str | Path | None = place.file
+    if path is None and place.config is not None:
+        config = config or load_config(place.config)
+        path = config.queue.file
     durability = getattr(args, "durability", None) or (config and config.queue.durability)
-    queue = Queue(path, durability=durability or "full")
+    queue = Queue(path or DEFAULT_FILE, durability=durability or "full")
     if must_exist and not queue.path.exists():
-        raise UsageError(
-            f"there is no queue {queue.path}; name it with --file or $DBQ_FILE"
-            " (the first `dbq enqueue` makes it)"
-        )
+        raise UsageError(_no_queue(queue.path, place))
+    if not place.named and sys.stderr.isatty():
+        by = f", by {place.by}" if place.config else ""
+        complain(f"the queue is {queue.path}{by}", DONE)
     return queue
 
 
-def count(text: str) -> int:
-    """A whole number, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """A whole number of 1 or more, for argparse."""
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
-    return int(text)
+def _no_queue(path: Path, place: Where) -> str:
+    """The message for a queue that does not exist: which, what named it, what else was tried."""
+    said = f"there is no queue {path}"
+    if place.named:
+        return f"{said} ({place.by}); the first `dbq enqueue` creates it"
+    tried = ", ".join(("$DBQ_FILE", "$DBQ_CONFIG", "./dbq.toml", DEFAULT_FILE, SYSTEM_CONFIG))
+    by = f" ({place.by})" if place.config else ""
+    return (
+        f"{said}{by}; tried {tried}: name the queue with --file or --config,"
+        " or create it with the first `dbq enqueue`"
+    )

@@ -10,10 +10,19 @@ from typing import Final
 
 from ..errors import JobExists, QueueError
 from ..version import VERSION
-from . import jobs as cli_jobs
-from . import setup as cli_setup
-from . import work as cli_work
-from .common import DONE, EXIT_CODES, REFUSED, WRONG, UsageError, complain
+from . import jobs, look, setup, upkeep, work
+from .common import (
+    DONE,
+    EXIT_CODES,
+    INTERRUPTED,
+    REFUSED,
+    WRONG,
+    Command,
+    UsageError,
+    complain,
+    reason,
+    set_up_output,
+)
 
 EXAMPLES: Final = """\
 examples:
@@ -23,28 +32,42 @@ examples:
   dbq work myapp.jobs:HANDLERS
   dbq prune --older-than 7d"""
 
+COMMANDS: Final[tuple[Command, ...]] = (
+    jobs.ENQUEUE,
+    look.LIST,
+    look.SHOW,
+    jobs.CANCEL,
+    jobs.RETRY,
+    jobs.PRUNE,
+    look.STATS,
+    work.WORK,
+    upkeep.EDIT,
+    upkeep.FSCK,
+    setup.INIT,
+    setup.CHECK,
+    setup.ENQUEUE_RECURRING,
+)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run `dbq` with these arguments (the process's own if None); returns the exit code."""
+    set_up_output()
     args = _parser().parse_args(argv)
+    set_up_output(json=args.json)
     try:
         run: Callable[[argparse.Namespace], int] = args.run
         code = run(args)
         sys.stdout.flush()
         return code
-    except UsageError as error:
-        return complain(f"{error}", WRONG)
     except JobExists as error:
-        return complain(f"{error}", REFUSED)
-    except QueueError as error:
-        return complain(f"{error}", WRONG)
+        return complain(reason(error), REFUSED)
     except BrokenPipeError:  # dbq list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except OSError as error:
-        return complain(f"{error}", WRONG)
+    except (UsageError, QueueError, OSError) as error:
+        return complain(reason(error), WRONG)
     except KeyboardInterrupt:
-        return 130  # as the shell has it: 128 + SIGINT
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,22 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dbq {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (
-        cli_jobs.add_enqueue,
-        cli_jobs.add_list,
-        cli_jobs.add_show,
-        cli_jobs.add_cancel,
-        cli_jobs.add_retry,
-        cli_jobs.add_prune,
-        cli_jobs.add_stats,
-        cli_work.add_work,
-        cli_jobs.add_edit,
-        cli_jobs.add_fsck,
-        cli_setup.add_init,
-        cli_setup.add_check,
-        cli_setup.add_enqueue_recurring,
-    ):
-        add(commands)
+    for command in COMMANDS:
+        command.add_to(commands)
     return parser
 
 

@@ -3,60 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from ..support.text import dump_json, escape_control
-from .common import DONE, WRONG, add_command, add_json, complain, config_of, queue_of
+from .common import (
+    DEFAULT_CONFIG,
+    DONE,
+    WRONG,
+    Command,
+    arg,
+    complain,
+    config_path,
+    json_option,
+    load_config,
+    queue_of,
+)
 
 if TYPE_CHECKING:
     from ..check.check import CheckReport, Runs
 
 
-def add_init(commands: Any) -> None:
-    """Add `dbq init`."""
-    parser = add_command(
-        commands,
-        "init",
-        _init,
-        "write a commented dbq.toml for the application in the current folder",
-        "dbq init\ndbq init --name shop --handlers shop.jobs:HANDLERS --user shop",
-    )
-    parser.add_argument("--name", metavar="NAME", help="the folder's name if not given")
-    parser.add_argument("--handlers", metavar="MODULE:ATTR", help="NAME.jobs:HANDLERS if not given")
-    parser.add_argument("--user", metavar="USER", help="whom the worker runs as")
-
-
-def add_check(commands: Any) -> None:
-    """Add `dbq check`."""
-    parser = add_command(
-        commands,
-        "check",
-        _check,
-        "say whether a config would work on this machine, and start nothing",
-        "dbq check\ndbq check --config /etc/myapp/dbq.toml --json",
-    )
-    add_json(parser, "a JSON object")
-
-
-def add_enqueue_recurring(commands: Any) -> None:
-    """Add `dbq enqueue-recurring`."""
-    parser = add_command(
-        commands,
-        "enqueue-recurring",
-        _enqueue_recurring,
-        "enqueue the job of a [[recurring]] section, at most once for each of its times",
-        "dbq enqueue-recurring nightly-report --config /etc/myapp/dbq.toml",
-    )
-    parser.add_argument("name", metavar="NAME", help="of the recurring job")
-
-
 def _init(args: argparse.Namespace) -> int:
     from ..config.starter import first_config, write_first_config
 
-    path = Path(args.config or "dbq.toml")
+    path = Path(args.config or DEFAULT_CONFIG)
     text = first_config(
         path.absolute().parent, name=args.name, handlers=args.handlers, user=args.user
     )
@@ -69,17 +41,12 @@ def _init(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from ..check.check import check_config
 
-    report = check_config(config_name(args))
+    report = check_config(config_path(args.config))
     if args.json:
         print(dump_json(report.as_dict()))
     else:
         _print_report(report)
     return DONE if report.ok else WRONG
-
-
-def config_name(args: argparse.Namespace) -> str:
-    """The name of the config as the user gave it, for messages that begin with it."""
-    return str(args.config or os.environ.get("DBQ_CONFIG") or "dbq.toml")
 
 
 def _print_report(report: CheckReport) -> None:
@@ -102,8 +69,7 @@ def _schedule(schedule: Runs) -> str:
 def _enqueue_recurring(args: argparse.Namespace) -> int:
     from ..schedule.recurring import Verdict, enqueue_slot
 
-    config = config_of(args, required=True)
-    assert config is not None
+    config = load_config(config_path(args.config))
     queue = queue_of(args, config, must_exist=False)
     outcome = enqueue_slot(config.recurring_jobs, args.name, queue.enqueue, queue.now())
     if outcome.verdict is Verdict.ENQUEUED:
@@ -111,3 +77,34 @@ def _enqueue_recurring(args: argparse.Namespace) -> int:
         return DONE
     # Not a failure: cron would mail it and systemd report it, for a job that is in the queue.
     return complain(f"{args.name}: {outcome.verdict}", DONE)
+
+
+INIT: Final = Command(
+    "init",
+    "write a commented dbq.toml for the application in the current folder",
+    _init,
+    "dbq init\ndbq init --name shop --handlers shop.jobs:HANDLERS --user shop",
+    (
+        arg("--name", metavar="NAME", help="the config's name (default: the folder's)"),
+        arg(
+            "--handlers",
+            metavar="MODULE:ATTR",
+            help="where the handlers are (default: NAME.jobs:HANDLERS)",
+        ),
+        arg("--user", metavar="USER", help="the user that the worker runs as"),
+    ),
+)
+CHECK: Final = Command(
+    "check",
+    "say whether a config would work on this machine, and start nothing",
+    _check,
+    "dbq check\ndbq check --config /etc/myapp/dbq.toml --json",
+    (json_option("a JSON object"),),
+)
+ENQUEUE_RECURRING: Final = Command(
+    "enqueue-recurring",
+    "enqueue the job of a [[recurring]] section, at most once for each of its times",
+    _enqueue_recurring,
+    "dbq enqueue-recurring nightly-report --config /etc/myapp/dbq.toml",
+    (arg("name", metavar="NAME", help="the recurring job's name in the config"),),
+)

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..log import JsonFormatter, TextFormatter
 from ..queue import Queue
@@ -19,63 +19,21 @@ from ..worker.signals import StopSignals
 from .common import (
     DONE,
     WRONG,
+    Command,
     UsageError,
-    add_command,
+    arg,
     config_of,
     count,
     duration,
     positive,
     queue_of,
 )
+from .jobs import DURABILITY
 
 if TYPE_CHECKING:
     from ..config.sections import Config
 
 log = logging.getLogger("dbbasic_queue")
-
-
-def add_work(commands: Any) -> None:
-    parser = add_command(
-        commands,
-        "work",
-        _work,
-        "run the jobs that are due, and exit",
-        "dbq work myapp.jobs:HANDLERS\n"
-        "dbq work --config /etc/myapp/dbq.toml\n"
-        "dbq work myapp.jobs:HANDLERS --linger 50s --concurrency 4\n"
-        "dbq work myapp.jobs:HANDLERS --types send_mail,report --timeout 10min",
-    )
-    parser.add_argument(
-        "handlers",
-        metavar="MODULE:ATTR",
-        nargs="?",
-        help="a dict of type -> callable, importable from the working directory (the config's)",
-    )
-    parser.add_argument("--types", metavar="A,B", help="take only jobs of these types")
-    parser.add_argument(
-        "--concurrency",
-        metavar="N",
-        type=positive,
-        help="so many processes, together with other runs that say so (one if not given)",
-    )
-    parser.add_argument("--linger", metavar="TIME", help="keep waiting for new work")
-    parser.add_argument("--limit", metavar="N", type=count, help="take at most N jobs")
-    parser.add_argument("--max-seconds", metavar="N", type=float, help="take no more after that")
-    parser.add_argument("--timeout", metavar="TIME", help="that a job may run")
-    parser.add_argument("--max-attempts", metavar="N", type=positive, help="tries in all (3)")
-    parser.add_argument(
-        "--durability",
-        choices=("full", "normal"),
-        help="full: what is done survives a power cut; normal: a crash of processes",
-    )
-    parser.add_argument(
-        "--skip-unknown", action="store_true", help="leave jobs without a handler to others"
-    )
-    parser.add_argument("--log-file", metavar="PATH", help="log there, not on standard error")
-    parser.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="of the log (text)"
-    )
-    parser.add_argument("-q", "--quiet", action="store_true", help="log only what goes wrong")
 
 
 def _work(args: argparse.Namespace) -> int:
@@ -229,3 +187,46 @@ def _where(error: Exception) -> str:
     own = [f for f in frames if "importlib" not in f.filename and f.filename != __file__]
     place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {error}{place}"
+
+
+WORK: Final = Command(
+    "work",
+    "run the jobs that are due, and exit",
+    _work,
+    "dbq work myapp.jobs:HANDLERS\n"
+    "dbq work --config /etc/myapp/dbq.toml\n"
+    "dbq work myapp.jobs:HANDLERS --linger 50s --concurrency 4\n"
+    "dbq work myapp.jobs:HANDLERS --types send_mail,report --timeout 10min",
+    (
+        arg(
+            "handlers",
+            metavar="MODULE:ATTR",
+            nargs="?",
+            help="a dict of job type -> function, importable from the working directory"
+            " (default: the config's [worker].handlers)",
+        ),
+        arg("--types", metavar="A,B", help="take only jobs of these types"),
+        arg(
+            "--concurrency",
+            metavar="N",
+            type=positive,
+            help="how many processes work, together with other runs that say so"
+            " (default: this one)",
+        ),
+        arg("--linger", metavar="TIME", help="how long to keep waiting for new jobs"),
+        arg("--limit", metavar="N", type=count, help="take at most N jobs"),
+        arg("--max-seconds", metavar="N", type=float, help="take no more jobs after that"),
+        arg("--timeout", metavar="TIME", help="how long one job may run"),
+        arg("--max-attempts", metavar="N", type=positive, help="attempts in total (3)"),
+        DURABILITY,
+        arg("--skip-unknown", action="store_true", help="leave jobs without a handler to others"),
+        arg("--log-file", metavar="PATH", help="log there, not on standard error"),
+        arg(
+            "--log-format",
+            choices=("text", "json"),
+            default="text",
+            help="the format of the log (text)",
+        ),
+        arg("-q", "--quiet", action="store_true", help="log only what goes wrong"),
+    ),
+)

@@ -1,0 +1,265 @@
+"""The commands of `dbq` that look at jobs: list, show, stats.
+
+A column of `dbq list` is a row of `COLUMNS`, below, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, STATUSES
+from ..queue import Queue
+from ..support.text import dump_json, escape_control
+from .common import (
+    DONE,
+    REFUSED,
+    Command,
+    arg,
+    complain,
+    count,
+    counted,
+    json_option,
+    queue_of,
+)
+
+Job = dict[str, Any]
+
+SAMPLE: Final = 1000  # jobs whose cells say how wide the columns are; those after them may be wider
+LEAST: Final = 20  # columns of the terminal that the last column is given at least
+GAP: Final = "  "
+
+
+class Column(NamedTuple):
+    """A column of `dbq list`."""
+
+    title: str
+    text: Callable[[Job], str]
+    right: bool = False  # aligned
+
+
+COLUMNS: Final = (
+    Column("ID", lambda job: str(job["id"])),
+    Column("TYPE", lambda job: escape_control(job["type"])),
+    Column("STATUS", lambda job: str(job["status"])),
+    Column("ATTEMPTS", lambda job: str(job["attempts"]), right=True),
+    Column("DUE, BEGAN, ENDED", lambda job: local_time(job["run_at"])),
+    Column(
+        "ERROR OR PAYLOAD", lambda job: escape_control(job["error"] or dump_json(job["payload"]))
+    ),
+)
+STATUS: Final = 2  # which of them has a colour
+COLOURS: Final = {FAILED: "31", COMPLETED: "32", PROCESSING: "36", CANCELLED: "2"}
+
+# What the time in the column `run_at` is, by the job's status.
+MEANING: Final = {PENDING: "due", PROCESSING: "began"}
+ENDED: Final = "ended"
+
+
+# -- list ------------------------------------------------------------------------------------------
+
+
+def _list(args: argparse.Namespace) -> int:
+    queue = queue_of(args)
+    wanted = set(args.status or ())
+    only = args.status[0] if len(wanted) == 1 else None
+    jobs: Iterator[Job] = (
+        job for job in queue.list_jobs(only, args.type) if not wanted or job["status"] in wanted
+    )
+    jobs = itertools.islice(jobs, args.limit)
+    if args.json:
+        for job in jobs:
+            print(dump_json(job))
+        return DONE
+    first = list(itertools.islice(jobs, SAMPLE))
+    if not first and args.limit != 0:
+        print(_nothing(queue, args), file=sys.stderr)
+        return DONE
+    terminal = sys.stdout.isatty()
+    for line in table(
+        itertools.chain(first, jobs),
+        first,
+        most=shutil.get_terminal_size().columns if terminal else None,
+        coloured=terminal and not os.environ.get("NO_COLOR"),
+    ):
+        print(line)
+    return DONE
+
+
+def _nothing(queue: Queue, args: argparse.Namespace) -> str:
+    """What is said instead of a table without a row."""
+    total = sum(queue.count_jobs().values())
+    if not total:
+        return f"dbq: there are no jobs in {queue.path}"
+    sort = " or ".join(args.status) + " " if args.status else ""
+    kind = f" of the type {escape_control(args.type)}" if args.type else ""
+    return f"dbq: no {sort}jobs{kind}, of {counted(total, 'job')} in {queue.path}"
+
+
+def table(
+    jobs: Iterable[Job], sample: Sequence[Job], *, most: int | None, coloured: bool
+) -> Iterator[str]:
+    """Yield the lines of `dbq list`.
+
+    Args:
+        jobs: what to show.
+        sample: the jobs whose cells say how wide the columns are.
+        most: columns of the terminal, beyond which the last column is cut; None cuts nothing.
+        coloured: whether the status has a colour.
+    """
+    titles = [column.title for column in COLUMNS]
+    cells = [titles, *(_cells(job) for job in sample)]
+    widths = [max(width_of(row[n]) for row in cells) for n in range(len(COLUMNS) - 1)]
+    rest = None
+    if most is not None:
+        rest = max(LEAST, most - sum(widths) - len(GAP) * len(widths))
+    yield _line(titles, widths, rest)
+    for job in jobs:
+        colour = COLOURS.get(job["status"]) if coloured else None
+        yield _line(_cells(job), widths, rest, colour)
+
+
+def _cells(job: Job) -> list[str]:
+    return [column.text(job) for column in COLUMNS]
+
+
+def _line(
+    cells: Sequence[str], widths: Sequence[int], rest: int | None, colour: str | None = None
+) -> str:
+    parts = []
+    for number, (cell, width) in enumerate(zip(cells, widths, strict=False)):
+        space = " " * (width - width_of(cell))
+        text = f"\x1b[{colour}m{cell}\x1b[0m" if colour and number == STATUS else cell
+        parts.append(space + text if COLUMNS[number].right else text + space)
+    return GAP.join([*parts, cells[-1] if rest is None else cut(cells[-1], rest)])
+
+
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes.
+
+    >>> width_of("Zoë"), width_of("数")
+    (3, 2)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(map(_columns, text))
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text in at most `most` columns of a terminal.
+
+    >>> cut("abcdef", 4)
+    'abc…'
+    """
+    if width_of(text) <= most:
+        return text
+    taken = itertools.accumulate(map(_columns, text))
+    return text[: sum(1 for columns in taken if columns < most)] + "…"
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def local_time(seconds: float) -> str:
+    """Return a time in Unix seconds as the machine's clock shows it."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):  # a hand-written time beyond all calendars
+        return f"{seconds}"
+
+
+# -- show ------------------------------------------------------------------------------------------
+
+
+def _show(args: argparse.Namespace) -> int:
+    queue = queue_of(args)
+    job = queue.get_job(args.id)
+    if job is None:
+        return complain(f"there is no job {args.id}", REFUSED)
+    if args.json:
+        print(dump_json(job))
+        return DONE
+    for name, text in _facts(job):
+        print(f"{name:8}  {text}".rstrip())
+    return DONE
+
+
+def _facts(job: Job) -> Iterator[tuple[str, str]]:
+    """What `dbq show` tells, each with its name."""
+    yield "id", job["id"]
+    yield "type", escape_control(job["type"])
+    yield "status", job["status"]
+    yield "attempts", str(job["attempts"])
+    yield "created", _time(job["created_at"])
+    yield MEANING.get(job["status"], ENDED), _time(job["run_at"])
+    yield "payload", dump_json(job["payload"])
+    yield "error", escape_control(job["error"] or "")
+    yield "result", "" if job["result"] is None else dump_json(job["result"])
+
+
+def _time(seconds: float) -> str:
+    return f"{local_time(seconds)}  ({seconds})"
+
+
+# -- stats -----------------------------------------------------------------------------------------
+
+
+def _stats(args: argparse.Namespace) -> int:
+    stats = queue_of(args).stats()
+    if args.json:
+        print(dump_json(stats._asdict()))
+        return DONE
+    for status, number in stats.jobs.items():
+        print(f"{status:11}{number:>12,}")
+    last_run = "never" if stats.last_run is None else local_time(stats.last_run)
+    print(f"{'ready':11}{stats.ready:>12,}  (pending and due)")
+    print(f"{'latency':11}{stats.latency:>10,} s  (since the oldest of them was due)")
+    print(f"{'last run':11}{last_run:>23}  (of a worker)")
+    print(f"{'size':11}{stats.size:>12,}  bytes")
+    return DONE
+
+
+LIST: Final = Command(
+    "list",
+    "list jobs",
+    _list,
+    "dbq list\n"
+    "dbq list --status failed --type send_mail\n"
+    "dbq list --status pending --status processing\n"
+    "dbq list --json | jq .payload",
+    (
+        arg(
+            "--status",
+            choices=STATUSES,
+            action="append",
+            help="only jobs in this state; may be repeated",
+        ),
+        arg("--type", metavar="TYPE", help="only jobs of this type"),
+        arg("--limit", metavar="N", type=count, help="the first N"),
+        json_option("a JSON object a line"),
+    ),
+)
+SHOW: Final = Command(
+    "show",
+    "show all of a job",
+    _show,
+    "dbq show 5f2c9b1e8a7d4c30\ndbq show ID --json",
+    (arg("id", metavar="ID", help="the job's id"), json_option("a JSON object")),
+)
+STATS: Final = Command(
+    "stats",
+    "show the queue in numbers",
+    _stats,
+    "dbq stats\ndbq stats --json",
+    (json_option("a JSON object"),),
+)

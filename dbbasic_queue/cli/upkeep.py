@@ -1,0 +1,97 @@
+"""The commands of `dbq` that need the queue's file itself: edit, fsck."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from ..errors import EditRefused, QueueError
+from ..queue import Queue
+from ..support.text import dump_json, escape_control
+from .common import (
+    DONE,
+    REFUSED,
+    WRONG,
+    Command,
+    UsageError,
+    arg,
+    complain,
+    counted,
+    json_option,
+    queue_of,
+    reason,
+)
+
+if TYPE_CHECKING:
+    from ..engines.tsv.fsck import Finding
+
+
+def _edit(args: argparse.Namespace) -> int:
+    from ..engines.tsv import edit  # not needed by a worker, which should start fast
+
+    try:
+        command = edit.editor(os.environ)
+    except ValueError as error:
+        raise UsageError(f"edit: {error}") from None
+    try:
+        changes = edit.edit(queue_of(args), command)
+    except QueueError as error:
+        code = complain(reason(error), REFUSED if isinstance(error, EditRefused) else WRONG)
+        for note in getattr(error, "__notes__", ()):
+            complain(note, code)
+        return code
+    if any(changes):
+        print("changed {}, removed {}, added {} lines".format(*changes))
+    else:
+        print("nothing changed")
+    return DONE
+
+
+def _fsck(args: argparse.Namespace) -> int:
+    from ..engines.tsv import fsck  # not needed by a worker, which should start fast
+
+    queue = queue_of(args)
+    findings = fsck.repair(queue) if args.repair else fsck.check(queue)
+    for finding in findings:
+        print(_finding(finding, queue, as_json=args.json))
+    if not findings and not args.json:
+        print("nothing found")
+    left = [finding for finding in findings if not args.repair or finding.kind == fsck.ORPHAN]
+    if args.repair and len(left) < len(findings):
+        aside = queue.path.with_suffix(".torn")
+        print(
+            f"dbq: set aside in {aside}: {counted(len(findings) - len(left), 'line')}",
+            file=sys.stderr,
+        )
+    return REFUSED if left else DONE
+
+
+def _finding(finding: Finding, queue: Queue, *, as_json: bool) -> str:
+    if as_json:
+        return dump_json({"kind": finding.kind, "line": finding.line, "message": finding.message})
+    return f"{queue.path}:{finding.line}: {finding.kind}: {escape_control(finding.message)}"
+
+
+EDIT: Final = Command(
+    "edit",
+    "edit jobs in an editor ($VISUAL, $EDITOR), while producers and workers go on",
+    _edit,
+    "dbq edit\nEDITOR=nano dbq edit\nEDITOR='code --wait' dbq edit\n"
+    "EDITOR='sed -i s/old@example.com/new@example.com/' dbq edit",
+)
+FSCK: Final = Command(
+    "fsck",
+    "look for malformed lines, torn ends, duplicates and orphans",
+    _fsck,
+    "dbq fsck\ndbq fsck --repair",
+    (
+        arg(
+            "--repair",
+            action="store_true",
+            help="move bad lines to queue.torn; nothing is deleted",
+        ),
+        json_option("a JSON object a line"),
+    ),
+)

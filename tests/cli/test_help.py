@@ -1,0 +1,95 @@
+"""The help, and what is said about mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_app import dbq
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["enqueue", "ok", "{"], "not JSON"),
+        (["enqueue", "ok", "[1]"], "must be a dict"),
+        (["enqueue", "ok", '{"n": NaN}'], "no JSON number"),
+        (["enqueue", "two words", "{}"], "job type"),
+        (["enqueue", "ok", "{}", "--id", "ü"], "job id"),
+        (["enqueue", "ok", "{}", "--run-at", "soon"], "soon"),
+        (["enqueue", "ok", "{}", "--in", "7 parsecs"], "duration"),
+        (["enqueue", "ok", "{}", "--in", "5s", "--run-at", "5"], "not allowed with"),
+        (["enqueue"], "TYPE"),
+        (["frobnicate"], "invalid choice"),
+        (["list", "--status", "lost"], "invalid choice"),
+        (["prune", "--older-than", "old", "--file", "jobs.py"], "not a queue table"),
+        (["work", "jobs"], "MODULE:ATTRIBUTE"),
+        (["work", "jobs:NOTHING"], "no attribute"),
+        (["work", "jobs:NOT_A_DICT"], "not a dict"),
+        (["work", "nojobs:H"], "No module named"),
+        (["work", "jobs:HANDLERS", "--concurrency", "0"], "1 or more"),
+        (["work", "jobs:HANDLERS", "--max-seconds", "-1"], "max_seconds"),
+        (["work", "jobs:HANDLERS", "--timeout", "0"], "timeout"),
+        (["retry"], "--failed"),
+        (["retry", "x", "--failed"], "--failed"),
+        (["retry", "x", "--type", "ok"], "--failed"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(app: Path, args: list[str], says: str) -> None:
+    """A user's mistake: exit 2, what is wrong on standard error, no traceback, nothing written."""
+    if args[0] == "prune":
+        args[2] = "7d"
+    done = dbq(*args, cwd=app)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    if args[0] == "enqueue":
+        assert not (app / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["list", "stats", "show x", "cancel x", "retry x", "fsck", "edit"]
+)
+def test_a_missing_queue_is_said_and_not_made(app: Path, command: str) -> None:
+    """Looking at a queue that is not there is exit 2 and makes nothing."""
+    done = dbq(*command.split(), cwd=app)
+    assert done.returncode == 2
+    assert "there is no queue" in done.stderr
+    assert not (app / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x00\xff\x7fELF" * 9, b"name\tage\nzoe\t5\n", b"\xef\xbb\xbfid\t"]
+)
+def test_a_file_that_is_no_queue_is_refused(app: Path, content: bytes) -> None:
+    """A binary file, another table: exit 2, the file as it was."""
+    other = app / "other.tsv"
+    other.write_bytes(content)
+    for command in (
+        ["list"],
+        ["stats"],
+        ["enqueue", "ok"],
+        ["work", "jobs:HANDLERS"],
+        ["fsck"],
+        ["edit"],
+    ):
+        done = dbq(*command, "--file", "other.tsv", cwd=app)
+        assert (done.returncode, "not a queue table" in done.stderr) == (2, True), command
+        assert other.read_bytes() == content
+
+
+def test_every_help_has_examples_and_exit_codes(app: Path) -> None:
+    """--help of dbq and of each command shows examples and the exit codes."""
+    top = dbq("--help", cwd=app).stdout
+    commands = ["enqueue", "list", "show", "cancel", "retry", "prune", "stats", "work", "fsck"]
+    commands.append("edit")
+    for text in [top, *(dbq(command, "--help", cwd=app).stdout for command in commands)]:
+        assert "examples:" in text
+        assert "exit codes:" in text
+    assert all(f"    {command} " in top for command in commands)
+
+
+def test_version(app: Path) -> None:
+    """--version names the version of the package."""
+    assert dbq("--version", cwd=app).stdout == "dbq 2.0.0\n"

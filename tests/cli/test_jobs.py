@@ -1,0 +1,108 @@
+"""The commands that add and change jobs, run as a person runs them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from cli_app import dbq, queue_of
+
+# -- enqueue -------------------------------------------------------------------------------------
+
+
+def test_enqueue_prints_the_id_and_makes_the_queue(app: Path) -> None:
+    """`dbq enqueue` prints the id of a job that is in the file then."""
+    done = dbq("enqueue", "ok", '{"n": "Zoë"}', cwd=app)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert queue_of(app).get_job(done.stdout.strip())["payload"] == {"n": "Zoë"}
+
+
+def test_enqueue_reads_the_payload_from_standard_input(app: Path) -> None:
+    """A payload of - is read from standard input."""
+    done = dbq("enqueue", "ok", "-", cwd=app, stdin='{"big": true}')
+    assert queue_of(app).get_job(done.stdout.strip())["payload"] == {"big": True}
+
+
+def test_enqueue_twice_by_one_id_adds_one(app: Path) -> None:
+    """--id is an idempotency key: again is fine, with another payload it is refused."""
+    for _ in range(2):
+        assert dbq("enqueue", "ok", "{}", "--id", "a1", cwd=app).stdout == "a1\n"
+    refused = dbq("enqueue", "ok", '{"n": 2}', "--id", "a1", cwd=app)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "a1" in refused.stderr
+    assert queue_of(app).count_jobs()["pending"] == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--run-at", "1900000000", 1900000000),
+        ("--run-at", "2030-03-17T17:46:40+00:00", 1900000000),
+        ("--run-at", "2030-03-17T17:46:40Z", 1900000000),
+    ],
+)
+def test_enqueue_takes_points_in_time(app: Path, option: str, value: str, expected: int) -> None:
+    """--run-at takes Unix seconds and ISO 8601 with a zone."""
+    done = dbq("enqueue", "ok", "{}", option, value, cwd=app)
+    assert queue_of(app).get_job(done.stdout.strip())["run_at"] == expected
+
+
+def test_enqueue_takes_local_time_and_delays(app: Path) -> None:
+    """A bare ISO time is local; --in counts from now."""
+    done = dbq(
+        "enqueue", "ok", "{}", "--run-at", "2030-03-17T19:46:40", cwd=app, env={"TZ": "UTC-2"}
+    )
+    assert queue_of(app).get_job(done.stdout.strip())["run_at"] == 1900000000
+    before = int(time.time())
+    done = dbq("enqueue", "ok", "{}", "--in", "1h30min", cwd=app)
+    due = queue_of(app).get_job(done.stdout.strip())["run_at"]
+    assert before + 5400 <= due <= time.time() + 5400
+
+
+# -- changing ------------------------------------------------------------------------------------
+
+
+def test_cancel_and_retry_say_what_they_did(app: Path) -> None:
+    """cancel takes pending jobs, retry failed or cancelled ones; the rest is exit 1 and why."""
+    queue = queue_of(app)
+    queue.enqueue("ok", {}, job_id="a1")
+    queue.enqueue("ok", {}, job_id="a2")
+    done = dbq("cancel", "a1", "nope", "a2", cwd=app)
+    assert (done.returncode, done.stdout) == (1, "cancelled a1\ncancelled a2\n")
+    assert "nope does not exist" in done.stderr
+    done = dbq("cancel", "a1", cwd=app)
+    assert (done.returncode, "is cancelled, not pending" in done.stderr) == (1, True)
+    assert dbq("retry", "a1", cwd=app).stdout == "pending a1\n"
+    assert queue.get_job("a1")["status"] == "pending"
+
+
+def test_retry_all_that_failed(app: Path) -> None:
+    """retry --failed takes every failed job, --type only those of a type."""
+    queue = queue_of(app)
+    for n in range(2):
+        queue.enqueue("bad", {}, job_id=f"b{n}")
+        queue.enqueue("none", {}, job_id=f"n{n}")
+    dbq("work", "jobs:HANDLERS", "--max-attempts", "1", cwd=app)
+    assert queue.count_jobs()["failed"] == 4
+    assert dbq("retry", "--failed", "--type", "bad", cwd=app).stdout == "pending b0\npending b1\n"
+    assert dbq("retry", "--failed", cwd=app).stdout == "pending n0\npending n1\n"
+    assert dbq("retry", "--failed", cwd=app).stdout == ""
+    assert {job["attempts"] for job in queue.list_jobs()} == {0}
+
+
+def test_prune_removes_only_what_it_says(app: Path) -> None:
+    """prune takes completed and cancelled jobs, or the states named; --dry-run takes nothing."""
+    queue = queue_of(app)
+    for job_type in ("ok", "bad", "ok"):
+        queue.enqueue(job_type, {})
+    dbq("work", "jobs:HANDLERS", "--max-attempts", "1", cwd=app)
+    assert "0 jobs" in dbq("prune", "--older-than", "1h", cwd=app).stdout
+    assert "would remove 2" in dbq("prune", "--older-than", "0", "--dry-run", cwd=app).stdout
+    assert queue.count_jobs()["completed"] == 2
+    assert "removed 2" in dbq("prune", "--older-than", "0", cwd=app).stdout
+    done = dbq("prune", "--older-than", "0", "--status", "failed", cwd=app)
+    assert "removed 1" in done.stdout
+    assert sum(queue.count_jobs().values()) == 0
+    assert dbq("prune", "--older-than", "0", "--status", "pending", cwd=app).returncode == 2

@@ -1,0 +1,97 @@
+"""The commands that need the file itself: edit, fsck."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from cli_app import dbq, queue_of
+
+
+def test_edit_does_what_the_editor_did(app: Path) -> None:
+    """edit counts what was changed, removed and added; without a change it says so."""
+    queue = queue_of(app)
+    for n in range(3):
+        queue.enqueue("ok", {"n": n}, job_id=f"o{n}")
+    sed = """sed -i -e 's/"n": 1/"n": 11/' -e '/^o2/d' -e '1a o9\\tok\\t{}\\tpending\\t5\\t5\\t0'"""
+    there = sorted(os.listdir(app / "data"))
+    done = dbq("edit", cwd=app, env={"VISUAL": sed, "EDITOR": "false"})
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "changed 1, removed 1, added 1 lines\n",
+        "",
+    )
+    assert [job["id"] for job in queue.list_jobs()] == ["o0", "o1", "o9"]
+    assert queue.get_job("o1")["payload"] == {"n": 11}
+    done = dbq("edit", cwd=app, env={"VISUAL": "", "EDITOR": "true"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing changed\n", "")
+    assert sorted(os.listdir(app / "data")) == there
+
+
+def test_edit_says_why_not_and_where_the_text_is(app: Path) -> None:
+    """A refused edit is exit 1: each reason in a line, FILE:LINE first, and the text in FILE."""
+    queue = queue_of(app)
+    for n in range(2):
+        queue.enqueue("ok", {"n": n}, job_id=f"o{n}")
+    content = queue.path.read_bytes()
+    done = dbq("edit", cwd=app, env={"VISUAL": "sed -i s/pending/\x1b[2Jdone/"})
+    assert (done.returncode, done.stdout) == (1, "")
+    *reasons, nothing, kept = done.stderr.splitlines()
+    file = kept.removeprefix("dbq: the edited text is kept in ")
+    assert [reason.partition(" status ")[0] for reason in reasons] == [
+        f"dbq: {file}:2:",
+        f"dbq: {file}:3:",
+    ]
+    assert nothing == "dbq: nothing was changed"
+    assert "\x1b" not in done.stderr
+    assert Path(file).stat().st_mode & 0o777 == 0o600
+    assert Path(file).read_bytes().count(b"[2Jdone") == 2
+    assert queue.path.read_bytes() == content
+
+
+def test_edit_refuses_what_a_worker_took(app: Path) -> None:
+    """A job that was run while the editor was open: exit 1, and the worker's word stands."""
+    queue = queue_of(app)
+    queue.enqueue("ok", {"n": 1}, job_id="o1")
+    command = f"{sys.executable} -m dbbasic_queue.cli work jobs:HANDLERS"
+    sed = "sed -i s/pending/cancelled/"
+    done = dbq("edit", cwd=app, env={"VISUAL": f"""sh -c '{command} && {sed} "$1"' sh"""})
+    assert done.returncode == 1
+    assert "dbq: job o1 changed meanwhile: it is completed now\n" in done.stderr
+    assert queue.get_job("o1")["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("env", "code", "says"),
+    [
+        ({"VISUAL": "no-such-editor"}, 2, "$VISUAL: there is no program no-such-editor"),
+        ({"VISUAL": "sed '"}, 2, "No closing quotation"),
+        ({"VISUAL": "", "EDITOR": "", "PATH": ""}, 2, "set $VISUAL or $EDITOR"),
+        ({"VISUAL": "false"}, 1, "false ended with exit code 1"),
+        ({"VISUAL": "sed -i 1d"}, 1, "it has to be the header"),
+    ],
+)
+def test_edit_without_a_good_editor(app: Path, env: dict[str, str], code: int, says: str) -> None:
+    """No editor is wrong usage; one that fails is a refusal. No traceback, nothing is changed."""
+    queue = queue_of(app)
+    queue.enqueue("ok", {}, job_id="o1")
+    content = queue.path.read_bytes()
+    done = dbq("edit", cwd=app, env=env)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert queue.path.read_bytes() == content
+
+
+def test_keys_are_the_editors(app: Path) -> None:
+    """Ctrl-C in the editor ends neither `dbq edit` nor the edit; the editor itself gets it."""
+    queue = queue_of(app)
+    queue.enqueue("ok", {"n": 1}, job_id="o1")
+    editor = "sh -c 'kill -INT $PPID; sed -i s/pending/cancelled/ $1' sh"
+    done = dbq("edit", cwd=app, env={"VISUAL": editor})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert queue.get_job("o1")["status"] == "cancelled"
+    done = dbq("edit", cwd=app, env={"VISUAL": "sh -c 'kill -INT $$' sh"})
+    assert (done.returncode, "was killed by signal 2" in done.stderr) == (1, True)

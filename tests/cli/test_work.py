@@ -1,0 +1,169 @@
+"""The command `dbq work`: its options, its log, its signals, its processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from cli_app import dbq, queue_of, start, wait_for
+
+# -- work ----------------------------------------------------------------------------------------
+
+
+def test_work_drains_and_exits(app: Path) -> None:
+    """work runs all that is due, logs a line an event on standard error, and exits 0."""
+    queue = queue_of(app)
+    queue.enqueue("ok", {"n": 1}, job_id="good")
+    queue.enqueue("bad", {}, job_id="worse")
+    queue.enqueue("ok", {}, time.time() + 1000, job_id="later")
+    done = dbq("work", "jobs:HANDLERS", cwd=app)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert queue.get_job("good")["result"] == {"n": 1}
+    assert queue.get_job("worse")["error"] == "ValueError: no such user"
+    assert queue.get_job("later")["status"] == "pending"
+    for words in ("started ok good", "completed ok good", "retried bad worse", "done: 1 completed"):
+        assert words in done.stderr
+    assert dbq("work", "jobs:HANDLERS", cwd=app).stderr == ""
+
+
+def test_work_logs_json_to_a_file(app: Path) -> None:
+    """--log-file and --log-format json: each line of the file is an event."""
+    queue_of(app).enqueue("bad", {}, job_id="b1")
+    args = ("--log-file", "w.log", "--log-format", "json", "--max-attempts", "1")
+    done = dbq("work", "jobs:HANDLERS", *args, cwd=app)
+    assert done.stderr == ""
+    events = [json.loads(line) for line in (app / "w.log").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["started", "failed", "done"]
+    assert events[1]["job_id"] == "b1"
+    assert "ValueError: no such user" in events[1]["traceback"]
+
+
+def test_work_takes_only_some(app: Path) -> None:
+    """--types, --limit and --skip-unknown leave the rest to others."""
+    queue = queue_of(app)
+    for n in range(3):
+        queue.enqueue("ok", {}, job_id=f"o{n}")
+    queue.enqueue("bad", {}, job_id="b")
+    queue.enqueue("none", {}, job_id="n")
+    dbq("work", "jobs:HANDLERS", "--types", "ok", "--limit", "2", cwd=app)
+    assert queue.count_jobs()["completed"] == 2
+    dbq("work", "jobs:HANDLERS", "--skip-unknown", "--types", "ok,none", cwd=app)
+    assert queue.count_jobs()["completed"] == 3
+    assert queue.get_job("n")["attempts"] == queue.get_job("b")["attempts"] == 0
+
+
+def test_work_lingers(app: Path) -> None:
+    """A lingering worker takes what is enqueued after it has started."""
+    worker = start("work", "jobs:HANDLERS", "--linger", "30s", "--limit", "2", cwd=app)
+    wait_for(lambda: (app / "data" / "queue.claims").exists())
+    queue = queue_of(app)
+    ids = [queue.enqueue("ok", {})]
+    wait_for(lambda: queue.get_job(ids[0])["status"] == "completed")
+    ids.append(queue.enqueue("ok", {}))
+    assert worker.wait(20) == 0
+    assert queue.get_job(ids[1])["status"] == "completed"
+
+
+def test_work_fails_what_takes_too_long(app: Path) -> None:
+    """--timeout ends a handler with JobTimeout."""
+    queue = queue_of(app)
+    queue.enqueue("slow", {"seconds": 60}, job_id="s")
+    dbq("work", "jobs:HANDLERS", "--timeout", "1s", "--max-attempts", "1", cwd=app)
+    assert queue.get_job("s")["error"].startswith("JobTimeout: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("crew", [[], ["--concurrency", "2"]])
+def test_a_signal_lets_the_job_in_hand_finish(app: Path, number: int, crew: list[str]) -> None:
+    """SIGTERM and SIGINT: the job in hand ends, no more are taken, exit 0."""
+    queue = queue_of(app)
+    busy = [queue.enqueue("slow", {"seconds": 1}) for _ in range(2 if crew else 1)]
+    worker = start("work", "jobs:HANDLERS", "--linger", "60s", *crew, cwd=app)
+    wait_for(lambda: queue.count_jobs()["processing"] == len(busy))
+    wait_for((app / "running").exists)
+    worker.send_signal(number)
+    queue.enqueue("ok", {}, job_id="next")
+    assert worker.wait(20) == 0
+    assert {queue.get_job(job_id)["status"] for job_id in busy} == {"completed"}
+    assert queue.get_job("next")["status"] == "pending"
+
+
+@pytest.mark.parametrize("crew", [[], ["--concurrency", "2"]])
+def test_a_second_signal_puts_the_job_back(app: Path, crew: list[str]) -> None:
+    """The second signal breaks the job off: pending again, the attempt refunded."""
+    queue = queue_of(app)
+    queue.enqueue("slow", {"seconds": 60}, job_id="s")
+    worker = start("work", "jobs:HANDLERS", *crew, cwd=app)
+    wait_for((app / "running").exists)
+    worker.send_signal(signal.SIGTERM)
+    time.sleep(0.2)  # so that the two are not merged into one by the kernel
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    assert (queue.get_job("s")["status"], queue.get_job("s")["attempts"]) == ("pending", 0)
+
+
+# -- several processes ---------------------------------------------------------------------------
+
+
+def test_a_crew_shares_the_work(app: Path) -> None:
+    """--concurrency N runs N processes; each job runs once."""
+    queue = queue_of(app)
+    ids = queue.enqueue_many([("pid", {}) for _ in range(30)])
+    done = dbq("work", "jobs:HANDLERS", "--concurrency", "3", cwd=app)
+    assert done.returncode == 0
+    jobs = [queue.get_job(job_id) for job_id in ids]
+    assert {(job["status"], job["attempts"]) for job in jobs} == {("completed", 1)}
+    assert len({job["result"] for job in jobs}) == 3
+    assert "done: 30 completed" in done.stderr
+
+
+def test_a_limit_is_shared_out(app: Path) -> None:
+    """--limit is that of the whole crew."""
+    queue = queue_of(app)
+    queue.enqueue_many([("pid", {}) for _ in range(9)])
+    dbq("work", "jobs:HANDLERS", "--concurrency", "2", "--limit", "5", cwd=app)
+    assert queue.count_jobs()["completed"] == 5
+
+
+def test_concurrency_bounds_all_runs_together(app: Path) -> None:
+    """A run that finds all worker slots taken exits 0 and takes nothing."""
+    queue = queue_of(app)
+    queue.enqueue("slow", {"seconds": 1.5}, job_id="s")
+    first = start("work", "jobs:HANDLERS", "--concurrency", "1", cwd=app)
+    wait_for((app / "running").exists)
+    queue.enqueue("ok", {}, job_id="next")
+    second = dbq("work", "jobs:HANDLERS", "--concurrency", "1", cwd=app)
+    assert second.returncode == 0
+    assert "at work already" in second.stderr
+    assert queue.get_job("next")["status"] == "pending"
+    assert first.wait(20) == 0
+    assert queue.get_job("next")["status"] == "completed"
+
+
+def test_a_killed_member_of_a_crew_is_noticed(app: Path) -> None:
+    """A job that kills its worker is taken back when the crew ends, its attempt counted."""
+    queue = queue_of(app)
+    queue.enqueue("die", {}, job_id="d")
+    done = dbq("work", "jobs:HANDLERS", "--concurrency", "2", "--max-attempts", "1", cwd=app)
+    assert "killed by signal 9" in done.stderr
+    job = queue.get_job("d")
+    assert (job["status"], job["attempts"]) == ("failed", 1)
+    assert job["error"].startswith("WorkerDied: ")
+
+
+def test_a_crew_without_its_parent_stops(app: Path) -> None:
+    """When the parent is killed, its children finish the job in hand and take no more."""
+    queue = queue_of(app)
+    queue.enqueue("slow", {"seconds": 0.5}, job_id="s")
+    worker = start("work", "jobs:HANDLERS", "--concurrency", "2", "--linger", "60s", cwd=app)
+    wait_for((app / "running").exists)
+    worker.kill()
+    worker.wait()
+    queue.enqueue("ok", {}, job_id="next")
+    wait_for(lambda: queue.get_job("s")["status"] == "completed")
+    slots = [queue.engine.claims.take_slot(2)]
+    wait_for(lambda: slots.append(queue.engine.claims.take_slot(2)) or {0, 1} <= set(slots))
+    assert queue.get_job("next")["status"] == "pending"

@@ -1,0 +1,103 @@
+"""`dbq` as a person runs it: in a process of its own, in a folder with handlers in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dbbasic_queue import Queue
+
+JOBS = """
+import os, sys, time
+
+def ok(payload): return payload
+
+def bad(payload): raise ValueError("no such user")
+
+def slow(payload):
+    open("running", "w").close()
+    time.sleep(payload["seconds"])
+    return "slept"
+
+def die(payload): os.kill(os.getpid(), 9)
+
+def pid(payload):
+    time.sleep(0.05)
+    return os.getpid()
+
+HANDLERS = {"ok": ok, "bad": bad, "slow": slow, "die": die, "pid": pid}
+NOT_A_DICT = 5
+"""
+
+
+def dbq(
+    *args: str, cwd: Path, stdin: str = "", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("DBQ_")}
+    return subprocess.run(
+        [sys.executable, "-m", "dbbasic_queue.cli", *args],
+        cwd=cwd,
+        input=stdin,
+        env={**clean, **(env or {})},
+        capture_output=True,
+        text=True,
+    )
+
+
+def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dbbasic_queue.cli", *args],
+        cwd=cwd,
+        env={k: v for k, v in os.environ.items() if not k.startswith("DBQ_")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def queue_of(app: Path) -> Queue:
+    return Queue(app / "data" / "queue.tsv")
+
+
+def on_a_terminal(
+    *args: str, cwd: Path, columns: int = 80, env: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """Run `dbq` on a terminal of its own; returns the exit code and all that it shows."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+    clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dbbasic_queue", *args],
+        cwd=cwd,
+        env={**{k: v for k, v in clean.items() if not k.startswith("DBQ_")}, **(env or {})},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # Linux says so when the last program has closed its side
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    return process.wait(), shown.decode(errors="replace").replace("\r\n", "\n")
