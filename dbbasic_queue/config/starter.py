@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..support.files import NewFile, create, refusing
 from .sections import name_from_folder, parse
 
 TEXT = """\
@@ -115,16 +116,11 @@ def write_first_config(path: Path, text: str) -> None:
 
     Raises `ConfigError` if there is such a file already, or it cannot be written.
     """
-    staged = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-    try:
-        staged.write_text(text, encoding="utf-8")
-        os.link(staged, path)  # as os.rename, but never over another file
-    except FileExistsError:
-        raise ConfigError(f"{path}: is there already, and was left as it is") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        staged.unlink(missing_ok=True)
+    with refusing(path, "cannot write", ConfigError):
+        try:
+            create(NewFile(path, text.encode(), mode=None, synced=False))
+        except FileExistsError:
+            raise ConfigError(f"{path}: is there already, and was left as it is") from None
 
 
 def _interpreter(python: str, folder: Path) -> str:

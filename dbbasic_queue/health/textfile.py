@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..errors import StorageError
-from ..support.files import write_all
+from ..support.files import NewFile, refusing, replace
 
 MODE: Final = 0o644  # the collector runs as another user
 
@@ -25,17 +22,5 @@ def write_textfile(path: Path, text: str) -> None:
     >>> path.read_text()
     'dbq_up 1\\n'
     """
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(fd, text.encode())
-            os.fchmod(fd, MODE)
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise StorageError(error.errno, f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            os.unlink(temporary)
+    with refusing(path, "cannot write"):
+        replace(NewFile(path, text.encode(), MODE, synced=False))

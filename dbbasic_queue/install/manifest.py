@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InstallError
-from .site import Site, put_files, refusing
+from ..support.files import NewFile, refusing, replace
+from .site import Site
 
 _LARGEST = 1 << 20
 PACKAGED = "systemd (units of a package)"
@@ -103,15 +104,15 @@ def save_manifest(site: Site, manifest: Manifest) -> None:
     """Write the manifest; nothing is written if it is there as it should be."""
     path = manifest_path(site, manifest.name, manifest.kind)
     text = manifest.to_json()
-    with refusing(path, "cannot write the manifest"):
+    with refusing(path, "cannot write the manifest", InstallError):
         if not path.exists() or path.read_bytes() != text:
-            put_files([(path, text, 0o644)])
+            replace(NewFile(path, text, 0o644))
 
 
 def delete_manifest(site: Site, name: str, kind: str) -> None:
     """Forget an installation. No error if there is no manifest."""
     path = manifest_path(site, name, kind)
-    with refusing(path, "cannot delete the manifest"):
+    with refusing(path, "cannot delete the manifest", InstallError):
         path.unlink(missing_ok=True)
 
 

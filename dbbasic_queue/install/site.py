@@ -6,16 +6,15 @@ wanted (`File`), and the store of all targets whose files are plain files (`Fold
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import stat
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InstallError
+from ..support.files import NewFile, refusing, replace_all, sync_folder
 
 SYSTEM_STATE = Path("/var/lib/dbbasic-queue")
 USER_STATE = Path(".local/state/dbbasic-queue")
@@ -109,7 +108,7 @@ class Folders:
     def read(self, path: Path) -> Found | None:
         """See `Store.read`."""
         real = self._site.below(path)
-        with refusing(real, "cannot read"):
+        with refusing(real, "cannot read", InstallError):
             try:
                 status = real.lstat()
             except (FileNotFoundError, NotADirectoryError):
@@ -123,66 +122,16 @@ class Folders:
 
     def write(self, files: Sequence[File]) -> None:
         """See `Store.write`."""
-        with refusing(files[0].path.parent, "cannot write"):
+        with refusing(files[0].path.parent, "cannot write in", InstallError):
             for file in files:
                 self._site.below(file.path).parent.mkdir(parents=True, exist_ok=True)
-            put_files([(self._site.below(file.path), file.text, file.mode) for file in files])
+            replace_all(
+                [NewFile(self._site.below(file.path), file.text, file.mode) for file in files]
+            )
 
     def delete(self, path: Path) -> None:
         """See `Store.delete`."""
         real = self._site.below(path)
-        with refusing(real, "cannot delete"):
+        with refusing(real, "cannot delete", InstallError):
             real.unlink(missing_ok=True)
-            _sync_folder(real.parent)
-
-
-def put_files(files: Sequence[tuple[Path, bytes, int]]) -> None:
-    """Replace all these files: each is staged on disk before the first is renamed into place."""
-    staged: list[tuple[Path, Path]] = []
-    try:
-        for path, text, mode in files:
-            staged.append((_stage(path, text, mode), path))
-        for temporary, path in staged:
-            temporary.replace(path)
-    except OSError:
-        for temporary, _ in staged:
-            temporary.unlink(missing_ok=True)
-        raise
-    for folder in dict.fromkeys(path.parent for _, path in staged):
-        _sync_folder(folder)
-
-
-def _stage(path: Path, text: bytes, mode: int) -> Path:
-    """Write a temporary file beside `path`, under a name that nobody takes for a real one.
-
-    cron wants names of letters, digits, - and _ (cron(8)), systemd skips backup names, and
-    logrotate's tabooext holds `~` (logrotate.conf(5)).
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix="~", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-    except OSError:
-        os.unlink(name)
-        raise
-    return Path(name)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def refusing(path: Path, what: str) -> Iterator[None]:
-    """Say which file the operating system refused, and why."""
-    try:
-        yield
-    except OSError as error:
-        raise InstallError(f"{path}: {what}: {error.strerror}") from error
+            sync_folder(real.parent)

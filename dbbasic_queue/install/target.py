@@ -59,6 +59,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import InstallError
+from ..support.files import NewFile, refusing, replace_all
 from .manifest import (
     Manifest,
     delete_manifest,
@@ -67,7 +68,7 @@ from .manifest import (
     manifests,
     save_manifest,
 )
-from .site import File, Folders, Found, Site, put_files, refusing
+from .site import File, Folders, Found, Site
 
 if TYPE_CHECKING:
     from ..config.sections import Config
@@ -364,7 +365,7 @@ def _locked(site: Site) -> Iterator[None]:
 
 def _open_folder(folder: Path) -> int:
     """Open the folder, made if need be; a removal at the same time may take it away in between."""
-    with refusing(folder, "cannot lock"):
+    with refusing(folder, "cannot lock", InstallError):
         for _ in range(_TRIES):
             with contextlib.suppress(FileNotFoundError):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -412,9 +413,9 @@ def _carry_out(target: Target, plan: Plan) -> None:
 def keep_backup(site: Site, path: Path, text: bytes) -> Path:
     """Keep a text that is about to be overwritten; one copy a path, readable by its owner only."""
     copy = site.backups / "-".join(path.parts[1:])
-    with refusing(copy, "cannot keep a backup"):
+    with refusing(copy, "cannot keep a backup in", InstallError):
         copy.parent.mkdir(parents=True, exist_ok=True)
-        put_files([(copy, text, 0o600)])
+        replace_all([NewFile(copy, text)])
     return copy
 
 

@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import StorageError, TableError
+from ..errors import TableError
+from ..support.files import NewFile, own_like, refusing, replace
 
 HEADING = "# The last slot of each recurring job; kept by: dbq enqueue-recurring\n"
 _LINE = re.compile(r"([0-9]{1,11})\t([a-z0-9-]+)\t([a-z0-9-]+)\t([^\t]+)")
@@ -56,8 +57,16 @@ class Marks:
             f"{mark.slot}\t{config}\t{name}\t{mark.schedule}\n"
             for (config, name), mark in sorted(self.all.items())
         )
-        with _refusing(self.path, "write"):
-            _replace(self.path, (HEADING + "".join(lines)).encode())
+        with refusing(self.path, "cannot write"):
+            replace(NewFile(self.path, (HEADING + "".join(lines)).encode(), own=self._own))
+
+    def _own(self, fd: int) -> None:
+        """Give the new file the owner and mode of the table, else of the old one.
+
+        So that what root enqueues by hand does not keep the application's user out.
+        """
+        table = self.path.with_suffix(".tsv")
+        own_like(fd, table if table.exists() else self.path)
 
 
 def marks_file(queue_file: Path) -> Path:
@@ -67,7 +76,7 @@ def marks_file(queue_file: Path) -> Path:
 
 def read(path: Path) -> AllMarks:
     """Return the marks in the file `path`, none where it is missing; errors as `locked`."""
-    with _refusing(path, "read"):
+    with refusing(path, "cannot read"):
         try:
             text = path.read_text(encoding="utf-8", errors="surrogateescape")
         except FileNotFoundError:
@@ -100,7 +109,7 @@ def locked(path: Path) -> Iterator[Marks]:
 
 def _lock(path: Path) -> int:
     """Open and lock the file that bears the name now."""
-    with _refusing(path, "lock"):
+    with refusing(path, "cannot lock"):
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, _mode(path))
@@ -116,47 +125,6 @@ def _lock(path: Path) -> int:
             os.close(handle)
 
 
-def _replace(path: Path, data: bytes) -> None:
-    staged = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-    handle = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(handle, "wb") as stream:
-            _own_like(handle, path)
-            stream.write(data)
-            stream.flush()
-            os.fsync(handle)
-        os.rename(staged, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(staged)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _own_like(handle: int, path: Path) -> None:
-    """Give the new file the owner and mode of the table, else of the old one.
-
-    So that what root enqueues by hand does not keep the application's user out.
-    """
-    like = path.with_suffix(".tsv")
-    status = os.stat(like if like.exists() else path)
-    with contextlib.suppress(PermissionError):  # only root may give a file away
-        os.fchown(handle, status.st_uid, status.st_gid)
-    os.fchmod(handle, status.st_mode & 0o666)
-
-
 def _mode(path: Path) -> int:
     like = path.with_suffix(".tsv")
     return like.stat().st_mode & 0o666 if like.exists() else 0o666
-
-
-@contextlib.contextmanager
-def _refusing(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(error.errno, f"{path}: cannot {what}: {error.strerror}") from error

@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from ..errors import InstallError
-from ..install.site import refusing
+from ..support.files import refusing
 
 _WRITE = 0o222
 _NEW = 0o660
@@ -26,7 +26,7 @@ def wake_fault(wake: Path, queue: Path, user: str) -> str | None:
         queue: the queue beside it; it need not exist yet.
         user: the worker's.
     """
-    with refusing(wake, "cannot look at the wake file"):
+    with refusing(wake, "cannot look at the wake file", InstallError):
         status = _lstat(wake)
         wanted = _lstat(queue)
         if status is None:
@@ -49,7 +49,7 @@ def make_wake(wake: Path, queue: Path, user: str) -> None:
 
     Raises `InstallError` if that is a folder, or the system refuses.
     """
-    with refusing(wake, "cannot make the wake file"):
+    with refusing(wake, "cannot make the wake file", InstallError):
         account = _user(user)
         like = _lstat(queue)
         folder = wake.parent.stat()
@@ -70,7 +70,7 @@ def make_wake(wake: Path, queue: Path, user: str) -> None:
 
 def drop_wake(wake: Path) -> None:
     """Take the wake file away. What is not plainly one, such as a file with text, stays."""
-    with refusing(wake, "cannot remove the wake file"):
+    with refusing(wake, "cannot remove the wake file", InstallError):
         status = _lstat(wake)
         if status is None or wake.suffix != ".wake":
             return

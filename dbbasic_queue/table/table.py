@@ -32,8 +32,6 @@ import errno
 import fcntl
 import logging
 import os
-import re
-import shutil
 import threading
 import time
 import weakref
@@ -45,7 +43,20 @@ from types import FrameType
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from ..errors import StorageError, TableError
-from ..support.files import BESIDE, SLICE, open_sibling, sync_folder, write_all
+from ..support.files import (
+    BESIDE,
+    SLICE,
+    NewFile,
+    create,
+    keep_status,
+    open_sibling,
+    refused,
+    refusing,
+    remove_leftovers,
+    replace,
+    sync_folder,
+    write_all,
+)
 from .directory_watch import TICK, DirectoryWatch
 from .handle import OpenTable, identity
 from .line import (
@@ -260,7 +271,7 @@ class Store:
         try:
             fcntl.flock(self._lock_fd, operation)
         except OSError as error:
-            raise _refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
+            raise refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
 
     def _take_current_lock(self, operation: int) -> None:
         """Take the lock of the file that the path leads to: a deleted one keeps nobody out."""
@@ -279,7 +290,7 @@ class Store:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             return open_sibling(self.lock_file, self.data_file)
         except OSError as error:
-            raise _refused(error, f"cannot lock the queue: open {self.lock_file}") from error
+            raise refused(error, f"cannot lock the queue: open {self.lock_file}") from error
 
     def _open_lock_for_reading(self) -> int:
         for access in (os.O_RDWR, os.O_RDONLY):
@@ -317,7 +328,7 @@ class Store:
                 opened = OpenTable(self._path, writable=writable)
         except OSError as error:
             verb = "write to" if writable else "read"
-            raise _refused(error, f"cannot {verb} the queue {self.data_file}") from error
+            raise refused(error, f"cannot {verb} the queue {self.data_file}") from error
         if self._file is None or self._file.identity != opened.identity:
             self._new_generation()
             self.size = 0
@@ -330,7 +341,7 @@ class Store:
         except FileNotFoundError:
             return False
         except OSError as error:  # a folder that we may not enter is not an empty queue
-            raise _refused(error, f"cannot see the queue {self.data_file}") from error
+            raise refused(error, f"cannot see the queue {self.data_file}") from error
         return True
 
     def _new_generation(self) -> None:
@@ -338,23 +349,12 @@ class Store:
         self._clean_to = UNKNOWN
 
     def _create(self) -> None:
-        temporary = self._temporary()
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with refusing(self.data_file, "cannot make the queue"):
             try:
-                os.write(fd, HEADER)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            with suppress(FileExistsError):  # made by a program that takes no lock
-                os.link(temporary, self.data_file)
-            sync_folder(self.data_dir)
+                create(NewFile(self.data_file, HEADER, mode=None))
+            except FileExistsError:  # made by a program that takes no lock
+                sync_folder(self.data_dir)
             self._sync_folders_above()
-        except OSError as error:
-            raise _refused(error, f"cannot make the queue {self.data_file}") from error
-        finally:
-            with suppress(OSError):
-                os.unlink(temporary)
 
     def _check_header(self, *, mend: bool) -> None:
         first = os.pread(self._fd, 4096, 0)
@@ -443,7 +443,7 @@ class Store:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise _refused(error, f"cannot set lines of the queue aside in {path}") from error
+            raise refused(error, f"cannot set lines of the queue aside in {path}") from error
 
     def last_line(self) -> tuple[int, bytes, int]:
         """Number (from 1), bytes and offset of the line at the end of the file."""
@@ -475,7 +475,7 @@ class Store:
         except BaseException as error:  # a handler's timeout, too
             self._cut_off(offset, len(data))
             if isinstance(error, OSError):
-                raise _refused(error, f"cannot append to the queue {self.data_file}") from error
+                raise refused(error, f"cannot append to the queue {self.data_file}") from error
             raise
         self.size = self._clean_to = offset + len(data)
         return offset
@@ -487,7 +487,7 @@ class Store:
         try:
             os.pwrite(self._lock_fd, note, 0)
         except OSError as error:
-            raise _refused(error, f"cannot write to {self.lock_file}") from error
+            raise refused(error, f"cannot write to {self.lock_file}") from error
         try:
             return self._append_whole(data)
         finally:
@@ -515,7 +515,7 @@ class Store:
         try:
             os.ftruncate(self._fd, size)
         except OSError as error:
-            raise _refused(error, f"cannot shorten the queue {self.data_file}") from error
+            raise refused(error, f"cannot shorten the queue {self.data_file}") from error
         self._fdatasync()
 
     def _is_noted(self) -> bool:
@@ -532,7 +532,7 @@ class Store:
         try:
             os.ftruncate(self._lock_fd, 0)
         except OSError as error:
-            raise _refused(error, f"cannot write to {self.lock_file}") from error
+            raise refused(error, f"cannot write to {self.lock_file}") from error
 
     def _start_of_half_batch(self, size: int) -> int:
         """Where in the table, `size` bytes long, the batch begins of which a part is missing.
@@ -658,7 +658,7 @@ class Store:
             if os.pwrite(file.fd, data, offset) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise _refused(error, f"cannot write to the queue {self.data_file}") from error
+            raise refused(error, f"cannot write to the queue {self.data_file}") from error
 
     # -- durability ------------------------------------------------------------------------------
 
@@ -681,7 +681,7 @@ class Store:
         try:
             file.sync()
         except OSError as error:
-            raise _refused(
+            raise refused(
                 error, f"the queue {self.data_file} may not be on disk: sync failed"
             ) from error
 
@@ -837,44 +837,18 @@ class Store:
 
     def _replace(self, write: Callable[[int], T]) -> T:
         """Let `write` fill a new file, and put it, synced, in the place of the table."""
-        self._remove_leftovers()
-        temporary = self._temporary()
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                self._keep_owner(fd, temporary)
-                answer = write(fd)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(temporary, self.data_file)
-            sync_folder(self.data_dir)
-        except OSError as error:
-            raise _refused(error, f"cannot write the queue {self.data_file} anew") from error
-        finally:
-            with suppress(OSError):
-                os.unlink(temporary)
+        answers: list[T] = []
+        file = NewFile(
+            self.data_file,
+            lambda fd: answers.append(write(fd)),
+            own=lambda fd: keep_status(self._fd, fd),
+        )
+        remove_leftovers(self.data_file)  # of any age: we hold the lock
+        with refusing(self.data_file, "cannot rewrite the queue"):
+            replace(file)
         self._mine.file = self._open(writable=True)
         self.size = self._clean_to = self._mine.file.size()
-        return answer
-
-    def _keep_owner(self, fd: int, temporary: Path) -> None:
-        old = os.fstat(self._fd)
-        try:
-            os.fchown(fd, old.st_uid, old.st_gid)
-        except PermissionError:
-            os.fchown(fd, -1, old.st_gid)  # the owner's file becomes ours; its group stays
-        shutil.copystat(self.data_file, temporary)
-
-    def _temporary(self) -> Path:
-        return self.data_file.with_name(f".{self.data_file.name}.{os.urandom(6).hex()}.tmp")
-
-    def _remove_leftovers(self) -> None:
-        """Remove what a process that was killed has left of a new file; under the lock."""
-        pattern = re.compile(rf"\.{re.escape(self.data_file.name)}\.[0-9a-f]{{12}}\.tmp")
-        for name in filter(pattern.fullmatch, os.listdir(self.data_dir)):
-            with suppress(OSError):
-                os.unlink(self.data_dir / name)
+        return answers[0]
 
     def compact_if_moved(self) -> None:
         """`compact`, when this process has moved rows since the last time."""
@@ -940,10 +914,6 @@ def may_hold_a_lock(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code not in _LOCKING:
         frame = frame.f_back
     return frame is not None
-
-
-def _refused(error: OSError, what: str) -> StorageError:
-    return StorageError(error.errno or errno.EIO, f"{what}: {error.strerror or error}")
 
 
 _boot: bytes | None = None

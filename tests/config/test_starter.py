@@ -88,7 +88,7 @@ def test_never_over_an_existing_file(tmp_path: Path) -> None:
 
 def test_folder_that_is_missing(tmp_path: Path) -> None:
     """A file that cannot be written is told, and nothing is left behind."""
-    with pytest.raises(ConfigError, match="cannot be written: No such file or directory"):
+    with pytest.raises(ConfigError, match=r"cannot write .*: No such file or directory"):
         write_first_config(tmp_path / "gone/dbq.toml", "x")
 
 

@@ -663,7 +663,7 @@ def test_who_may_not_write_is_told_before_the_editor(queue: Queue, tmp_path: Pat
     queue.enqueue("mail", {}, job_id="a1")
     let_in(queue.path.parent)
     queue.path.parent.chmod(0o555)
-    with pytest.raises(StorageError, match="cannot write in"):
+    with pytest.raises(StorageError, match="cannot write the edited table in"):
         as_user(lambda: edit.edit(Queue(queue.path), ["touch", "/nowhere"]), user=NOBODY)
     queue.path.parent.chmod(0o755)
 

@@ -40,7 +40,7 @@ def test_it_is_renamed_from_a_name_that_the_collector_ignores(
 
     monkeypatch.setattr(os, "rename", look)
     write_textfile(path, "new")
-    assert seen == [(tmp_path, ".tmp", "new", 0o100644)]
+    assert seen == [(tmp_path, ".tmp~", "new", 0o100644)]
 
 
 @pytest.mark.parametrize("step", ["open", "write", "fchmod", "rename"])

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from dbbasic_queue.install import site as folders
 from dbbasic_queue.install.manifest import (
     double_scheduled,
     likely_sites,
@@ -379,10 +378,9 @@ class Disk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps, self.fail_at = 0, 0
-        for module, name in ((Path, "replace"), (Path, "unlink"), (os, "fchmod")):
+        for module, name in ((os, "rename"), (Path, "unlink"), (os, "fchmod"), (os, "write")):
             monkeypatch.setattr(module, name, self._step(getattr(module, name)))
         monkeypatch.setattr(os, "fsync", self._step(lambda handle: None))  # a step, but a slow one
-        monkeypatch.setattr(folders.tempfile, "mkstemp", self._step(folders.tempfile.mkstemp))
 
     def _step(self, real):
         def call(*args, **kwargs):

@@ -175,7 +175,7 @@ def test_a_prune_without_space_changes_nothing(small_disk: Path) -> None:
     ids = fill_up(queue)
     assert queue.cancel_job(ids[0])
     content = queue.path.read_bytes()
-    with pytest.raises(StorageError, match=r"cannot write the queue .* anew: No space left"):
+    with pytest.raises(StorageError, match=r"cannot rewrite the queue .*: No space left"):
         queue.prune_jobs(0)
     assert queue.path.read_bytes() == content
     assert names(small_disk) == {"queue.tsv", "queue.lock"}

@@ -91,7 +91,7 @@ def test_a_table_that_cannot_be_read_is_not_replaced(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(rewrite, "whole_lines", fail)
-    with pytest.raises(StorageError, match=r"cannot write the queue .* anew"), table.writing():
+    with pytest.raises(StorageError, match=r"cannot rewrite the queue .*"), table.writing():
         table.rewrite()
     assert path.read_bytes() == before
     assert names(tmp_path) == {"queue.tsv", "queue.lock"}

@@ -31,11 +31,11 @@ import signal
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ...errors import EditRefused, InvalidJob, QueueError, StorageError
+from ...errors import EditRefused, InvalidJob, QueueError
 from ...job import (
     ERROR_LIMIT,
     PAYLOAD_LIMIT,
@@ -47,7 +47,7 @@ from ...job import (
     result_text,
     safe_error,
 )
-from ...support.files import write_all
+from ...support.files import NewFile, create, refusing
 from ...support.text import shown
 from ...table.line import (
     HEADER,
@@ -158,19 +158,8 @@ def _write_out(table: Store, text: bytes) -> Path:
     """Write the text into a new file beside the table that nobody else may read."""
     name = f".{table.data_file.stem}.{os.urandom(6).hex()}.edit.tsv"
     path = table.data_file.with_name(name)
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(fd, text)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(path)
-        raise StorageError(
-            error.errno,
-            f"cannot write in {path.parent}, where the edited table will be: {error.strerror}",
-        ) from error
+    with refusing(path.parent, "cannot write the edited table in"):
+        create(NewFile(path, text, synced=False))
     return path
 
 
