@@ -165,10 +165,10 @@ def set_up_output(*, json: bool = False) -> None:
         sys.stdout.reconfigure(encoding="utf-8")
 
 
-def complain(message: str, code: int) -> int:
+def complain(message: str, code: int, program: str = "dbq") -> int:
     """Say on standard error what is wrong; returns the exit code."""
     for line in message.splitlines() or [""]:
-        print(f"dbq: {escape_control(line)}", file=sys.stderr)
+        print(f"{program}: {escape_control(line)}", file=sys.stderr)
     return code
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import io
 import json
 import os
 import pwd
@@ -37,14 +36,23 @@ from ..install.target import (
     remove,
 )
 from ..systemd.target import SystemdTarget
+from .common import (
+    INTERRUPTED,
+    SYSTEM_CONFIG,
+    UsageError,
+    complain,
+    config_path,
+    reason,
+    set_up_output,
+)
 
-OK, DIFFERS, TROUBLE = 0, 1, 2
+OK, DIFFERS, TROUBLE = 0, 1, 2  # see common.py for what they mean
 _VERBS = {
     "print": "print what would be installed",
     "diff": "print a unified diff from what is installed to what would be",
-    "check": "as --diff, but silent",
+    "check": "like --diff, but print nothing",
     "remove": "remove exactly what was installed",
-    "status": "what is installed, next and last runs, running jobs",
+    "status": "show what is installed, the next and last runs, and the running jobs",
 }
 
 
@@ -65,7 +73,7 @@ def cron(arguments: Sequence[str] | None = None) -> int:
             "dbq-install-cron",
             "Schedule all that a dbq.toml names (worker, recurring jobs, prune, health) by cron.",
             lambda site: CrontabTarget(site) if site.user else CronTarget(site),
-            "a block in the crontab of NAME (yours, if not given); other lines stay as they are",
+            "a block in the crontab of NAME (default: yours); its other lines stay as they are",
         ),
         arguments,
     )
@@ -78,7 +86,7 @@ def systemd(arguments: Sequence[str] | None = None) -> int:
             "dbq-install-systemd",
             "Schedule all that a dbq.toml names (worker, recurring, prune, health) by systemd.",
             SystemdTarget,
-            "units for the own service manager of NAME (yours, if not given)",
+            "units for the service manager of the user NAME (default: you)",
         ),
         arguments,
     )
@@ -91,15 +99,15 @@ def logrotate(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(tool: _Tool, arguments: Sequence[str] | None) -> int:
+    set_up_output()
     options = _parser(tool).parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a path may hold bytes that are no UTF-8
-            stream.reconfigure(errors="backslashreplace")
+    set_up_output(json=options.json)
     try:
         return _run(tool, options)
-    except QueueError as error:
-        print(f"{tool.name}: {error}", file=sys.stderr)
-        return TROUBLE
+    except (UsageError, QueueError, OSError) as error:
+        return complain(reason(error), TROUBLE, tool.name)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _parser(tool: _Tool) -> argparse.ArgumentParser:
@@ -119,25 +127,27 @@ def _parser(tool: _Tool) -> argparse.ArgumentParser:
     if tool.user_help:
         whose.add_argument("--user", nargs="?", const="", metavar="NAME", help=tool.user_help)
     whose.add_argument(
-        "--system", action="store_true", help="the whole machine (default for root and --root)"
+        "--system", action="store_true", help="for the whole machine (default for root and --root)"
     )
     where.add_argument("--root", metavar="DIR", help="write below DIR and activate nothing")
     parser.add_argument(
-        "--config", metavar="PATH", help="the config (default: $DBQ_CONFIG, else ./dbq.toml)"
+        "--config",
+        metavar="PATH",
+        help=f"the config (default: $DBQ_CONFIG, ./dbq.toml, {SYSTEM_CONFIG})",
     )
     parser.add_argument(
-        "--name", help="with --remove and --status: the config's name, if it is gone"
+        "--name", help="with --remove and --status: the name of a config that no longer exists"
     )
     parser.add_argument(
-        "--force", action="store_true", help="overwrite or remove what was edited by hand"
+        "--force", action="store_true", help="overwrite or remove files that were edited by hand"
     )
-    parser.add_argument("--json", action="store_true", help="what was done or found, as JSON")
+    parser.add_argument("--json", action="store_true", help="print what was done or found as JSON")
     return parser
 
 
 def _epilog(tool: _Tool) -> str:
     return f"""\
-A second run writes nothing. What somebody edited by hand is shown and left alone without --force.
+A second run writes nothing. What was edited by hand is shown and, without --force, left alone.
 
 examples:
   {tool.name} --config /etc/myapp/dbq.toml --diff
@@ -148,8 +158,8 @@ examples:
 exit status:
   0  done; --check and --diff: as the config says; --status: something is installed
   1  --check and --diff: not as the config says; --status: nothing is installed
-  2  trouble: a fault in the config, an edited file, no permission; nothing was changed unless
-     the message says so"""
+  2  a fault in the config, an edited file, no permission; nothing was changed unless the
+     message says so"""
 
 
 # --- One run ------------------------------------------------------------------------------------
@@ -165,7 +175,7 @@ def _run(tool: _Tool, options: argparse.Namespace) -> int:
         return _by_name(tool, options, site)
     config = _config(options, site)
     if _is_other(site):
-        tool.target(site).render(config)  # what it loads, the other user may be unable to read
+        tool.target(site).render(config)  # which may load what the other user cannot read
         _become(site)
     target = tool.target(site)
     if options.verb == "print":
@@ -224,7 +234,7 @@ def _installed_config(target: Target, name: str) -> configs.Config | None:
 
 
 def _config(options: argparse.Namespace, site: Site) -> configs.Config:
-    return _load(options.config or os.environ.get("DBQ_CONFIG") or "dbq.toml", site)
+    return _load(config_path(options.config), site)
 
 
 def _load(path: str | Path, site: Site) -> configs.Config:
@@ -240,7 +250,7 @@ def _site(options: argparse.Namespace) -> Site:
     user = getattr(options, "user", None)
     root = Path(os.path.abspath(options.root)) if options.root is not None else Path("/")
     if not root.is_dir():
-        raise InstallError(f"--root {options.root}: there is no such folder")
+        raise InstallError(f"--root {options.root}: no such folder")
     if user is None and not options.system and hasattr(options, "user"):
         user = "" if options.root is None and os.geteuid() != 0 else None
     if user is None:
@@ -260,15 +270,15 @@ def _need_permission(site: Site) -> None:
     if os.geteuid() == 0 or not site.live:
         return
     if site.user is None:
-        raise InstallError("a system installation needs root; or use --user, if there is one")
+        raise InstallError("installing for the whole machine needs root (only --user does not)")
     if _is_other(site):
-        raise InstallError(f"only root may install for another user ({site.user})")
+        raise InstallError(f"only root can install for another user ({site.user})")
 
 
 def _become(site: Site) -> None:
-    """Be the user whose site it is from here on: root writes nothing into a user's folders."""
+    """Become the user whose site it is: root writes nothing into a user's folders."""
     if os.geteuid() != 0:
-        raise InstallError(f"only root may look after another user ({site.user})")
+        raise InstallError(f"only root can do this for another user ({site.user})")
     site.home_folder()
     entry = pwd.getpwnam(str(site.user))
     os.initgroups(entry.pw_name, entry.pw_gid)
@@ -285,16 +295,16 @@ def _become(site: Site) -> None:
 
 
 def _neighbours(target: Target, config: configs.Config) -> list[str]:
-    """Other installations that a person should know of: double scheduling, a former name."""
+    """What else the user should know: double scheduling, a missing interpreter, a former name."""
     site = target.site
     sites = [*likely_sites(config.worker.user, site.root), site]
     found = [] if target.kind == "logrotate" else double_scheduled(config.name, sites)
-    with contextlib.suppress(InstallError):  # a link out of --root: nobody can tell from here
+    with contextlib.suppress(InstallError):  # a link that leads out of --root
         if not site.below(Path(config.worker.python)).exists():
-            found.append(f"there is no interpreter {config.worker.python} ([worker].python) yet")
+            found.append(f"[worker].python: {config.worker.python} does not exist yet")
     for name in former_names(config, target):
         undo = removal_command(site, name, target.kind)
-        found.append(f"this config was installed as {name} before, and still is; remove it: {undo}")
+        found.append(f"this config is installed under its former name, {name}, too; remove: {undo}")
     return found
 
 
@@ -335,9 +345,9 @@ def _show(status: Status | None, name: str, as_json: bool) -> None:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  " + "  ".join(cells).rstrip())
     if status.running is None:
-        print("\nrunning now: not known, the config cannot be read")
+        print("\nrunning now: unknown, as the config cannot be read")
         return
-    print(f"\nrunning now: {'nothing' if not status.running else ''}")
+    print("\nrunning now:" if status.running else "\nrunning now: nothing")
     for sentence in status.running:
         print(f"  {sentence}")
 

@@ -156,7 +156,7 @@ def test_removal_when_the_config_is_gone_or_renamed(
     path.write_text(CONFIG.replace('"myapp"', '"newname"'))
     capsys.readouterr()
     assert run(*config) == 0
-    assert "was installed as myapp before" in capsys.readouterr().err
+    assert "installed under its former name, myapp, too" in capsys.readouterr().err
     path.unlink()
     assert run("--remove") == 2
     assert run("--remove", "--name", "myapp") == 0
@@ -283,7 +283,7 @@ def test_who_is_not_root_is_told_before_anything_is_read(
         assert "needs root" in capsys.readouterr().err
     for arguments in (["--user", "root"], ["--user", "root", "--status", "--name", "x"]):
         assert cli_install.cron([*arguments]) == 2
-        assert "only root may" in capsys.readouterr().err
+        assert "only root can" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -306,7 +306,7 @@ def test_the_default_config_is_found(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """$DBQ_CONFIG, else dbq.toml in the current folder."""
+    """$DBQ_CONFIG, dbq.toml in the current folder, then the system's."""
     monkeypatch.setenv("DBQ_CONFIG", str(root / "etc/myapp/dbq.toml"))
     assert run("--check") == 1
     monkeypatch.delenv("DBQ_CONFIG")
@@ -314,7 +314,7 @@ def test_the_default_config_is_found(
     assert run("--check") == 2
     monkeypatch.chdir(root / "etc/myapp")
     assert run("--check") == 1
-    assert "no such file" in capsys.readouterr().err
+    assert "there is no config: tried dbq.toml and /etc/" in capsys.readouterr().err
 
 
 def test_a_users_crontab_from_nothing_to_nothing(
