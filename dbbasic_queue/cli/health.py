@@ -15,21 +15,10 @@ from typing import Final, NoReturn, TypeVar
 from ..config import sections as configs
 from ..errors import QueueError
 from ..health import formats
-from ..health.judge import (
-    CRIT,
-    OK,
-    RANGED,
-    UNKNOWN,
-    WARN,
-    Commands,
-    Expectation,
-    Finding,
-    Report,
-    Thresholds,
-    check,
-)
-from ..health.ping import FAILURE, SECONDS, START, SUCCESS, ping
-from ..health.textfile import write_textfile
+from ..health.judge import Advice, Expectation, check_health
+from ..health.measures import CRIT, RANGED, WARN
+from ..health.push import FAILURE, SECONDS, START, SUCCESS, ping, write_textfile
+from ..health.report import OK, UNKNOWN, Finding, HealthReport, Thresholds
 from ..health.thresholds import Range
 from ..queue import DEFAULT_FILE
 from ..support.child import ChildDied, ChildTimeout, call
@@ -43,7 +32,7 @@ AGES: Final = {
     "stuck_after": "a job is stuck when it is processing for longer",
     "overdue_after": "a due job is overdue when no worker takes it for longer",
     "silent_after": "workers are silent when none has run for longer",
-    "failed_within": "a failed job counts for so long",
+    "failed_within": "how long a failed job counts",
 }
 NAMES: Final = (5, 20, 100, 1000)  # how many jobs of a kind are named, by the number of -v
 TIMEOUT: Final = 10.0  # seconds
@@ -83,7 +72,7 @@ class Settings:
     queue: str
     thresholds: Thresholds
     expected: Expectation | None
-    commands: Commands
+    advice: Advice
     textfile: Path | None
     ping_url: str | None
 
@@ -113,10 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return report.state
 
 
-def _no_report(reason: str) -> Report:
+def _no_report(reason: str) -> HealthReport:
     """The report of a check that could not be made."""
     finding = Finding("check", UNKNOWN, reason)
-    return Report("", Path(), int(time.time()), Thresholds(), None, None, (finding,))
+    return HealthReport("", Path(), int(time.time()), Thresholds(), None, None, (finding,))
 
 
 # -- the arguments ---------------------------------------------------------------------------------
@@ -193,27 +182,15 @@ def _add_thresholds(parser: argparse.ArgumentParser) -> None:
             type=_duration,
             help=f"{what} ({format_duration(getattr(usual, name))})",
         )
-    for name in RANGED:
+    for name, measure in RANGED.items():
         for level, ranges in (("warning", WARN), ("critical", CRIT)):
             default = f" ({ranges[name]})" if name in ranges else ""
             group.add_argument(
                 f"--{name}-{level}",
                 metavar="RANGE",
                 type=_range,
-                help=f"{level.upper()} when {_MEANING[name]} is outside of it{default}",
+                help=f"{level.upper()} when {measure.means} is outside of it{default}",
             )
-
-
-_MEANING: Final = {
-    "stuck": "the number of stuck jobs",
-    "failed": "the number of jobs that failed lately",
-    "overdue": "the number of overdue jobs",
-    "malformed": "the number of malformed lines",
-    "pending": "the number of pending jobs",
-    "ready": "the number of pending jobs that are due",
-    "latency": "the age of the oldest ready job, in seconds,",
-    "size": "the size of the file, in bytes,",
-}
 
 
 def _seconds(text: str) -> float:
@@ -222,7 +199,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r:.60} is no number of seconds from 1 to 86400")
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not a number of seconds from 1 to 86400")
     return seconds
 
 
@@ -243,7 +220,7 @@ def _range(text: str) -> Range:
 # -- one run ---------------------------------------------------------------------------------------
 
 
-def _run(options: argparse.Namespace, until: float) -> Report:
+def _run(options: argparse.Namespace, until: float) -> HealthReport:
     """Find out what to check, tell that it begins, check, tell how it went."""
     for_ping = min(SECONDS, options.timeout / 4)
     settings = _in_time(lambda: _settings(options), until)
@@ -274,14 +251,14 @@ def _in_time(function: Callable[[], T], until: float) -> T:
     return call(function, max(0.001, until - time.monotonic()))
 
 
-def _examine(settings: Settings, names: int) -> Report:
+def _examine(settings: Settings, names: int) -> HealthReport:
     """Check the queue, and write the textfile."""
-    report = check(
+    report = check_health(
         settings.file,
         settings.thresholds,
         queue=settings.queue,
         expected=settings.expected,
-        commands=settings.commands,
+        advice=settings.advice,
         names=names,
     )
     if settings.textfile is not None:
@@ -315,7 +292,7 @@ def _settings(options: argparse.Namespace) -> Settings:
             {**CRIT, **_ranges(options, "critical")},
         ),
         expected=_expectation(own) if own else None,
-        commands=Commands(where),
+        advice=Advice(where),
         textfile=Path(options.textfile) if options.textfile else told.textfile,
         ping_url=told.ping_url,
     )
@@ -351,7 +328,7 @@ def _ranges(options: argparse.Namespace, level: str) -> dict[str, Range]:
 # -- what is printed -------------------------------------------------------------------------------
 
 
-def _render(report: Report, options: argparse.Namespace) -> str:
+def _render(report: HealthReport, options: argparse.Namespace) -> str:
     if options.format == "prometheus":
         return formats.prometheus(report)
     if options.format == "json":

@@ -28,7 +28,7 @@ class Range:
 
     @classmethod
     def parse(cls, text: str) -> Range:
-        """The range that `text` names.
+        """Return the range that `text` names.
 
         | text     | alerts                       |
         |----------|------------------------------|
@@ -47,16 +47,16 @@ class Range:
         match = _RANGE.fullmatch(text)
         if match is None or not text.strip("@"):
             raise ValueError(
-                f"{text!r:.60} is no range; write it like 10, 10:, ~:10, 10:20 or @10:20"
+                f"{text!r:.60} is not a range; write it like 10, 10:, ~:10, 10:20 or @10:20"
             )
         start = -math.inf if match[2] == "~" else _number(match[2], 0)
         end = _number(match[3], math.inf)
         if start > end:
-            raise ValueError(f"{text!r:.60} is no range: its start is above its end")
+            raise ValueError(f"{text!r:.60} is not a range: its start is above its end")
         return cls(start, end, match[1] is not None)
 
     def alerts(self, value: float) -> bool:
-        """Whether this number is a reason to alert.
+        """Say whether this number is a reason to alert.
 
         >>> [Range.parse("10").alerts(value) for value in (-1, 0, 10, 11)]
         [True, False, False, True]
@@ -64,7 +64,7 @@ class Range:
         return (self.start <= value <= self.end) == self.inside
 
     def __str__(self) -> str:
-        """The shortest text that `parse` reads back.
+        """Return the shortest text that `parse` reads back.
 
         >>> str(Range.parse("0:10")), str(Range.parse("~:10.50"))
         ('10', '~:10.5')

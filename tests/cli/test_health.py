@@ -18,7 +18,8 @@ from tables import NOBODY, in_child, text, write
 
 from dbbasic_queue.cli import health as cli_health
 from dbbasic_queue.cli.health import main
-from dbbasic_queue.health.judge import CRITICAL, OK, RANGED, UNKNOWN, WARNING
+from dbbasic_queue.health.measures import RANGED
+from dbbasic_queue.health.report import CRITICAL, OK, UNKNOWN, WARNING
 
 ROOT = Path(__file__).parents[2]
 FORMATS = ("nagios", "text", "prometheus", "json")
@@ -184,7 +185,7 @@ def test_an_error_in_the_check_is_unknown(
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("no\nway")
 
-    monkeypatch.setattr(cli_health, "check", fail)
+    monkeypatch.setattr(cli_health, "check_health", fail)
     assert main(["--file", str(path)]) == UNKNOWN
     out, err = capsys.readouterr()
     assert out == "DBQ UNKNOWN: error in the check: ZeroDivisionError: no\\nway\n"
@@ -195,7 +196,7 @@ def test_a_check_that_is_killed_is_unknown(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A check that the kernel kills, for its memory or otherwise, is 3."""
-    monkeypatch.setattr(cli_health, "check", lambda *_, **__: os.kill(os.getpid(), 9))
+    monkeypatch.setattr(cli_health, "check_health", lambda *_, **__: os.kill(os.getpid(), 9))
     assert main(["--file", str(path)]) == UNKNOWN
     assert "the check was killed by signal 9" in capsys.readouterr().out
 
@@ -453,7 +454,7 @@ def test_a_check_that_fails_is_pinged(
     """A check that runs into its time-out is a failure for who is pinged, too."""
     write(path)
     config = str(make_config(tmp_path, path, ping_url=service.url))
-    monkeypatch.setattr(cli_health, "check", lambda *_, **__: time.sleep(60))
+    monkeypatch.setattr(cli_health, "check_health", lambda *_, **__: time.sleep(60))
     assert main(["--config", config, "-t", "3"]) == UNKNOWN
     assert ("/abc/fail", "DBQ UNKNOWN: no answer within 3 s") in service.pings()
 

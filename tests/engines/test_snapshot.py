@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from tables import NOBODY, in_child, look, own, text, write
 
 from dbbasic_queue import Queue, StorageError, TableError
+from dbbasic_queue.engines.interface import Limits, Snapshot
 from dbbasic_queue.engines.tsv import onlooker, pieces, snapshot
 from dbbasic_queue.engines.tsv.claims import Claims
 from dbbasic_queue.engines.tsv.onlooker import Onlooker
-from dbbasic_queue.engines.tsv.snapshot import Limits, Snapshot, take
+from dbbasic_queue.engines.tsv.snapshot import take
 from dbbasic_queue.job import STATUSES
 from dbbasic_queue.table.handle import OpenTable
 from dbbasic_queue.table.line import HEADER, parse_line
@@ -39,8 +40,9 @@ def let_in(path: Path) -> None:
         folder.chmod(0o755)
 
 
-def ids(rows: Any) -> list[str]:
-    return [row.id.decode() for row in rows]
+def ids(found: Any) -> list[str]:
+    """The ids of jobs, or of rows."""
+    return [it.id if isinstance(it.id, str) else it.id.decode() for it in found]
 
 
 # -- numbers -------------------------------------------------------------------------------------
@@ -65,14 +67,14 @@ def test_every_number_of_a_small_table(path: Path) -> None:
     found = seen(path)
     assert found.counts == dict(zip(STATUSES, (4, 1, 2, 3, 1), strict=True))
     assert (found.ready, found.oldest_ready, found.overdue) == (3, NOW - 2000, 2)
-    assert ids(found.overdue_rows) == ["p2", "p1"]
-    assert (found.failed, ids(found.failed_rows), found.failed_first) == (
+    assert ids(found.overdue_jobs) == ["p2", "p1"]
+    assert (found.failed, ids(found.failed_jobs), found.failed_first) == (
         2,
         ["f2", "f1"],
         NOW - 86_400,
     )
     assert (found.stuck, found.running) == (1, 0)
-    assert [(stuck.row.id, stuck.orphaned) for stuck in found.stuck_rows] == [(b"r1", True)]
+    assert [(stuck.job.id, stuck.orphaned) for stuck in found.stuck_jobs] == [("r1", True)]
     assert (found.last_success, found.last_run, found.malformed) == (NOW - 5, None, 0)
     assert found.size == path.stat().st_size
 
@@ -98,9 +100,9 @@ def test_only_the_first_few_are_named(path: Path) -> None:
     write(path, *lines)
     found = seen(path, names=3)
     assert (found.overdue, found.failed, found.stuck) == (100, 100, 100)
-    assert ids(found.overdue_rows) == ["p99", "p98", "p97"]
-    assert ids(found.failed_rows) == ["f0", "f1", "f2"]
-    assert ids(stuck.row for stuck in found.stuck_rows) == ["p99", "p98", "p97"]
+    assert ids(found.overdue_jobs) == ["p99", "p98", "p97"]
+    assert ids(found.failed_jobs) == ["f0", "f1", "f2"]
+    assert ids(stuck.job for stuck in found.stuck_jobs) == ["p99", "p98", "p97"]
     assert found.failed_first == NOW - 1099
 
 
@@ -112,15 +114,15 @@ def test_rows_named_come_from_all_pieces(path: Path, monkeypatch: pytest.MonkeyP
     write(path, *(own(0, f"j{i}", run_at=NOW - 1000 - i) for i in order))
     found = seen(path, names=4)
     assert (found.counts["pending"], found.overdue) == (300, 300)
-    assert ids(found.overdue_rows) == ["j299", "j298", "j297", "j296"]
+    assert ids(found.overdue_jobs) == ["j299", "j298", "j297", "j296"]
 
 
 def test_rows_that_are_alike_are_told_apart(path: Path) -> None:
     """Of jobs with the same times, each is named once."""
     write(path, *(text(f"f{i}", "failed", run_at=NOW) for i in range(9)), text("p"), text("q"))
     found = seen(path, names=20)
-    assert ids(found.failed_rows) == [f"f{i}" for i in range(9)]
-    assert ids(found.overdue_rows) == ["p", "q"]
+    assert ids(found.failed_jobs) == [f"f{i}" for i in range(9)]
+    assert ids(found.overdue_jobs) == ["p", "q"]
 
 
 def test_malformed_lines_are_numbered_as_an_editor_does(path: Path) -> None:
@@ -225,11 +227,11 @@ def test_the_engine_says_the_same(
     due = sorted(row.run_at for row in engine if row.status == "pending" and row.run_at <= NOW)
     assert (mine.ready, mine.oldest_ready) == (len(due), due[0] if due else None)
     overdue = [row for row in engine if row.status == "pending" and row.run_at < NOW - 300]
-    assert sorted(ids(mine.overdue_rows)) == sorted(ids(overdue))
+    assert sorted(ids(mine.overdue_jobs)) == sorted(ids(overdue))
     failed = [row for row in engine if row.status == "failed" and row.run_at >= NOW - 86_400]
-    assert sorted(ids(mine.failed_rows)) == sorted(ids(failed))
+    assert sorted(ids(mine.failed_jobs)) == sorted(ids(failed))
     stuck = [row for row in engine if row.status == "processing"]
-    assert sorted(ids(it.row for it in mine.stuck_rows)) == sorted(ids(stuck))
+    assert sorted(ids(it.job for it in mine.stuck_jobs)) == sorted(ids(stuck))
     assert [line.number for line in mine.bad_lines] == _malformed(path)
 
 
@@ -285,7 +287,7 @@ def test_ids_that_share_a_place_in_memory_are_told_apart(
     content = write(path, text("p", run_at=NOW - 400), text("q", run_at=NOW - 400), own(0, "q"))
     write(path, content[len(HEADER) :], own(len(content), "q", "completed", moved=True))
     found = seen(path)
-    assert (found.counts["pending"], ids(found.overdue_rows)) == (1, ["p"])
+    assert (found.counts["pending"], ids(found.overdue_jobs)) == (1, ["p"])
 
 
 def test_a_clock_that_went_back_is_noticed(path: Path) -> None:
@@ -298,7 +300,7 @@ def test_a_clock_that_went_back_is_noticed(path: Path) -> None:
         text("fine", "completed", run_at=NOW + 60),
     )
     found = seen(path)
-    assert (found.ahead, ids(found.ahead_rows)) == (2, ["done", "made"])
+    assert (found.ahead, ids(found.ahead_jobs)) == (2, ["done", "made"])
     assert found.last_success == NOW + 60
 
 
@@ -313,7 +315,7 @@ def test_a_claimed_job_runs_and_is_stuck_only_after_its_time(path: Path) -> None
     assert claims.take(b"old") is not None
     found = seen(path)
     assert (found.running, found.stuck) == (2, 1)
-    assert [(stuck.row.id, stuck.orphaned) for stuck in found.stuck_rows] == [(b"old", False)]
+    assert [(stuck.job.id, stuck.orphaned) for stuck in found.stuck_jobs] == [("old", False)]
 
 
 def test_a_job_of_a_killed_worker_is_stuck_at_once(path: Path) -> None:
@@ -322,8 +324,8 @@ def test_a_job_of_a_killed_worker_is_stuck_at_once(path: Path) -> None:
     job_id = queue.enqueue("die", {})
     worker = _worker(queue, lambda payload: os.kill(os.getpid(), signal.SIGKILL))
     os.waitpid(worker, 0)
-    (stuck,) = _now(path).stuck_rows
-    assert (stuck.row.id.decode(), stuck.orphaned, stuck.row.attempts) == (job_id, True, 1)
+    (stuck,) = _now(path).stuck_jobs
+    assert (stuck.job.id, stuck.orphaned, stuck.job.attempts) == (job_id, True, 1)
 
 
 def test_a_hanging_handler_is_running_then_stuck(path: Path) -> None:
@@ -334,12 +336,12 @@ def test_a_hanging_handler_is_running_then_stuck(path: Path) -> None:
     try:
         _until(lambda: _now(path).running == 1)
         assert _now(path).stuck == 0
-        (stuck,) = _now(path, later=1900).stuck_rows
-        assert (stuck.row.id.decode(), stuck.orphaned) == (job_id, False)
+        (stuck,) = _now(path, later=1900).stuck_jobs
+        assert (stuck.job.id, stuck.orphaned) == (job_id, False)
     finally:
         os.kill(worker, signal.SIGKILL)
         os.waitpid(worker, 0)
-    assert _now(path).stuck_rows[0].orphaned
+    assert _now(path).stuck_jobs[0].orphaned
 
 
 def _now(path: Path, later: int = 0) -> Snapshot:
@@ -431,7 +433,7 @@ def test_a_table_written_anew_is_read_again(
     Meanwhile(monkeypatch, rewrite)
     found = seen(path)
     assert (found.running, found.stuck, found.malformed) == (1, 0, 0)
-    assert ids(found.overdue_rows) == ["o1"]
+    assert ids(found.overdue_jobs) == ["o1"]
 
 
 def test_what_was_caught_half_written_is_not_believed(
@@ -542,7 +544,7 @@ def test_a_reader_sees_what_root_sees_and_leaves_no_trace(path: Path) -> None:
     theirs = in_child(lambda: _now(path), user=NOBODY)
     assert _traces(path.parent) == before
     assert mine == theirs
-    assert (mine.stuck, mine.stuck_rows[0].row.id.decode()) == (1, job_id)
+    assert (mine.stuck, mine.stuck_jobs[0].job.id) == (1, job_id)
     assert (mine.overdue, mine.malformed) == (1, 1)
 
 

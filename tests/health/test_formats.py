@@ -11,7 +11,9 @@ import pytest
 from tables import text, write
 
 from dbbasic_queue.health import formats
-from dbbasic_queue.health.judge import RANGED, UNKNOWN, Finding, Report, Thresholds, check
+from dbbasic_queue.health.judge import check_health
+from dbbasic_queue.health.measures import RANGED
+from dbbasic_queue.health.report import UNKNOWN, Finding, HealthReport, Thresholds
 from dbbasic_queue.health.thresholds import Range
 from dbbasic_queue.job import STATUSES
 
@@ -20,7 +22,7 @@ DATUM = re.compile(r"'([^'=]+)'=(-?[0-9.]+)(s|B|)(?:;([^;\s]*))(?:;([^;\s]*))(?:
 
 
 @pytest.fixture
-def wrong(path: Path) -> Report:
+def wrong(path: Path) -> HealthReport:
     """A report of a queue on which everything is wrong."""
     write(
         path,
@@ -35,30 +37,30 @@ def wrong(path: Path) -> Report:
     claims = path.with_suffix(".claims")
     claims.touch()
     os.utime(claims, (NOW - 700, NOW - 700))
-    return check(path, queue="myapp", clock=lambda: NOW)
+    return check_health(path, queue="myapp", clock=lambda: NOW)
 
 
 @pytest.fixture
-def well(path: Path) -> Report:
+def well(path: Path) -> HealthReport:
     """A report of a queue on which all is well."""
     write(path, text("p1", run_at=NOW - 10), text("c1", "completed", run_at=NOW - 30))
     os.utime(path, (NOW, NOW))
     claims = path.with_suffix(".claims")
     claims.touch()
     os.utime(claims, (NOW - 7, NOW - 7))
-    return check(path, queue="myapp", clock=lambda: NOW)
+    return check_health(path, queue="myapp", clock=lambda: NOW)
 
 
 @pytest.fixture
-def blind(path: Path) -> Report:
+def blind(path: Path) -> HealthReport:
     """A report of a queue that is not there."""
-    return check(path, queue="myapp", clock=lambda: NOW)
+    return check_health(path, queue="myapp", clock=lambda: NOW)
 
 
 # -- text ----------------------------------------------------------------------------------------
 
 
-def test_all_is_well_in_one_line(well: Report) -> None:
+def test_all_is_well_in_one_line(well: HealthReport) -> None:
     """When nothing is wrong there is one line, in both formats for people."""
     said = "1 pending (1 ready), 0 running, 1 completed, 0 failed; last worker run 7s ago"
     assert formats.text(well) == f"OK: {said}\n"
@@ -66,7 +68,7 @@ def test_all_is_well_in_one_line(well: Report) -> None:
     assert formats.nagios(well).count("\n") == 1
 
 
-def test_what_is_wrong_is_told_in_full(wrong: Report) -> None:
+def test_what_is_wrong_is_told_in_full(wrong: HealthReport) -> None:
     """Each finding with its state, its time, its jobs with their last error, and commands."""
     told = formats.text(wrong)
     first, *details = told.splitlines()
@@ -89,7 +91,7 @@ def test_one_finding_is_not_told_twice(path: Path) -> None:
     """A single finding begins the text."""
     write(path, text("f1", "failed", run_at=NOW))
     os.utime(path, (NOW, NOW))
-    told = formats.text(check(path, clock=lambda: NOW + 60))
+    told = formats.text(check_health(path, clock=lambda: NOW + 60))
     assert told.splitlines()[0].startswith("WARNING: 1 failed job in the last 1d, since ")
     assert told.count("1 failed job") == 1
 
@@ -97,10 +99,12 @@ def test_one_finding_is_not_told_twice(path: Path) -> None:
 def test_more_than_are_named_are_counted(path: Path) -> None:
     """What is left out is counted, and it is said how to see it."""
     write(path, *(text(f"f{i}", "failed", run_at=NOW) for i in range(8)))
-    assert "  and 3 more (-v shows more of them)" in formats.text(check(path, clock=lambda: NOW))
+    assert "  and 3 more (-v shows more of them)" in formats.text(
+        check_health(path, clock=lambda: NOW)
+    )
 
 
-def test_verbose_adds_the_numbers(well: Report) -> None:
+def test_verbose_adds_the_numbers(well: HealthReport) -> None:
     """-v tells all numbers, in words, also when all is well."""
     told = formats.text(well, verbose=True)
     assert "jobs: 1 pending, 0 processing, 1 completed, 0 failed, 0 cancelled" in told
@@ -112,13 +116,13 @@ def test_verbose_adds_the_numbers(well: Report) -> None:
 def test_a_time_in_the_far_future_does_no_harm(path: Path) -> None:
     """A hand-written time of fifteen digits is told like any other."""
     write(path, text("f1", "failed", run_at=999_999_999_999_999))
-    assert "31690708-" in formats.text(check(path, clock=lambda: NOW), verbose=True)
+    assert "31690708-" in formats.text(check_health(path, clock=lambda: NOW), verbose=True)
 
 
 # -- nagios --------------------------------------------------------------------------------------
 
 
-def test_the_first_line_of_a_plugin(wrong: Report) -> None:
+def test_the_first_line_of_a_plugin(wrong: HealthReport) -> None:
     """`DBQ STATE: text | perfdata`, with no other `|`, whatever the jobs are called."""
     output = formats.nagios(wrong)
     first, *details = output.splitlines()
@@ -129,7 +133,7 @@ def test_the_first_line_of_a_plugin(wrong: Report) -> None:
     assert DATUM.sub("", data).strip() == ""
 
 
-def test_performance_data(wrong: Report) -> None:
+def test_performance_data(wrong: HealthReport) -> None:
     """Every number with its unit, its ranges and its minimum."""
     data = {match[1]: match.groups()[1:] for match in DATUM.finditer(formats.nagios(wrong))}
     size = str(wrong.path.stat().st_size)
@@ -157,12 +161,12 @@ def test_ranges_stand_in_the_performance_data(path: Path) -> None:
     """A range that was given is shown as it was given, or shorter."""
     write(path)
     given = {name: Range.parse("~:0010.50") for name in RANGED}
-    output = formats.nagios(check(path, Thresholds(warning=given, critical={})))
+    output = formats.nagios(check_health(path, Thresholds(warning=given, critical={})))
     for name in RANGED:
         assert re.search(rf"'{name}'=\d+[sB]?;~:10.5;;0", output)
 
 
-def test_no_data_when_nothing_could_be_read(blind: Report) -> None:
+def test_no_data_when_nothing_could_be_read(blind: HealthReport) -> None:
     """Without numbers there is no performance data, and no `|`."""
     output = formats.nagios(blind)
     assert output.startswith("DBQ UNKNOWN: there is no queue ")
@@ -172,14 +176,14 @@ def test_no_data_when_nothing_could_be_read(blind: Report) -> None:
 def test_a_mistake_is_one_line(path: Path) -> None:
     """A report that has nothing to add to its first line has one line."""
     mistake = Finding("check", UNKNOWN, "wrong\nin | two lines")
-    report = Report("", path, NOW, Thresholds(), None, None, (mistake,))
+    report = HealthReport("", path, NOW, Thresholds(), None, None, (mistake,))
     assert formats.nagios(report) == "DBQ UNKNOWN: wrong\\nin / two lines\n"
 
 
 # -- JSON ----------------------------------------------------------------------------------------
 
 
-def test_json(wrong: Report) -> None:
+def test_json(wrong: HealthReport) -> None:
     """State, numbers and findings, for programs."""
     record = json.loads(formats.as_json(wrong))
     assert (record["state"], record["code"], record["queue"]) == ("CRITICAL", 2, "myapp")
@@ -194,7 +198,7 @@ def test_json(wrong: Report) -> None:
     assert stuck["advice"]
 
 
-def test_json_without_numbers(blind: Report) -> None:
+def test_json_without_numbers(blind: HealthReport) -> None:
     """What is not known is null."""
     record = json.loads(formats.as_json(blind))
     assert (record["state"], record["jobs"], record["stuck"]) == ("UNKNOWN", None, None)
@@ -207,7 +211,7 @@ def samples(output: str) -> dict[str, str]:
     return dict(line.rsplit(" ", 1) for line in output.splitlines() if not line.startswith("#"))
 
 
-def test_prometheus(wrong: Report) -> None:
+def test_prometheus(wrong: HealthReport) -> None:
     """All numbers, labelled with the queue's name, without a timestamp, id or type."""
     output = formats.prometheus(wrong)
     queue = '{queue="myapp"}'
@@ -238,7 +242,9 @@ def test_prometheus(wrong: Report) -> None:
     assert "mail" not in output
 
 
-def test_every_metric_has_help_and_type_once(wrong: Report, blind: Report, well: Report) -> None:
+def test_every_metric_has_help_and_type_once(
+    wrong: HealthReport, blind: HealthReport, well: HealthReport
+) -> None:
     """Help and type precede the samples; the help is the same whatever the queue and its state."""
     helps = []
     for report in (wrong, blind, well):
@@ -256,7 +262,7 @@ def test_every_metric_has_help_and_type_once(wrong: Report, blind: Report, well:
 
 def test_prometheus_without_numbers(path: Path) -> None:
     """What could not be read is down, and says nothing else about the queue."""
-    report = check(path, queue="myapp", clock=lambda: NOW)
+    report = check_health(path, queue="myapp", clock=lambda: NOW)
     assert samples(formats.prometheus(report)) == {
         'dbq_up{queue="myapp"}': "0",
         'dbq_health_state{queue="myapp"}': "3",
@@ -266,11 +272,11 @@ def test_prometheus_without_numbers(path: Path) -> None:
 
 def test_a_label_is_escaped(path: Path) -> None:
     """A path may hold quotes, backslashes, newlines and bytes that are no UTF-8."""
-    report = check(path, queue='/a "b"\\c\nd\udcff', clock=lambda: NOW)
+    report = check_health(path, queue='/a "b"\\c\nd\udcff', clock=lambda: NOW)
     assert 'dbq_up{queue="/a \\"b\\"\\\\c\\nd?"} 0' in formats.prometheus(report)
 
 
-def test_the_same_numbers_in_each_format(wrong: Report) -> None:
+def test_the_same_numbers_in_each_format(wrong: HealthReport) -> None:
     """What JSON says, the performance data and Prometheus say."""
     record = json.loads(formats.as_json(wrong))
     known = {**record["jobs"], **record, "failed_in_all": record["jobs"]["failed"]}

@@ -15,17 +15,15 @@ from tables import NOBODY, in_child, text, write
 from dbbasic_queue.cli import main as cli
 from dbbasic_queue.config.sections import HealthConfig
 from dbbasic_queue.engines.tsv.claims import Claims
-from dbbasic_queue.health.judge import (
+from dbbasic_queue.health.judge import Advice, Expectation, check_health
+from dbbasic_queue.health.report import (
     CRITICAL,
     OK,
     UNKNOWN,
     WARNING,
-    Commands,
-    Expectation,
     Finding,
-    Report,
+    HealthReport,
     Thresholds,
-    check,
 )
 from dbbasic_queue.health.thresholds import Range
 from dbbasic_queue.schedule.schedule import Schedule
@@ -34,15 +32,15 @@ NOW = 1_700_000_000  # 2023-11-14 22:13:20 UTC
 EVERY_MINUTE = Schedule.parse("* * * * *")
 
 
-def checked(path: Path, now: int = NOW, **options: Any) -> Report:
+def checked(path: Path, now: int = NOW, **options: Any) -> HealthReport:
     """A check by a clock that stands still. The files are as old as that clock says."""
     for file in path.parent.glob("queue.*"):
         if file.stat().st_mtime > NOW + 10**6:
             os.utime(file, (NOW, NOW))
-    return check(path, clock=lambda: now, **options)
+    return check_health(path, clock=lambda: now, **options)
 
 
-def found(report: Report) -> dict[str, int]:
+def found(report: HealthReport) -> dict[str, int]:
     """Kind -> state of what was found."""
     return {finding.kind: finding.state for finding in report.findings}
 
@@ -141,7 +139,7 @@ def test_the_size_can_be_given_a_range(path: Path) -> None:
 
 def test_a_known_fault_is_graver_than_an_unknown_one() -> None:
     """CRITICAL before WARNING before UNKNOWN before OK."""
-    bare = Report("q", Path(), NOW, Thresholds(), None, None, ())
+    bare = HealthReport("q", Path(), NOW, Thresholds(), None, None, ())
     states = [Finding("x", state, "x") for state in (UNKNOWN, WARNING, CRITICAL)]
     assert [replace(bare, findings=tuple(states[:n])).state for n in range(4)] == [
         OK,
@@ -256,7 +254,7 @@ def test_claims_that_cannot_be_read_are_unknown(path: Path) -> None:
     worker_ran(path, NOW)
     for folder in path.parents[:4]:
         folder.chmod(0o755)
-    report = in_child(lambda: check(path, clock=lambda: NOW + 1), user=NOBODY)
+    report = in_child(lambda: check_health(path, clock=lambda: NOW + 1), user=NOBODY)
     assert found(report) == {"claims": UNKNOWN}
     assert "Permission denied" in report.findings[0].summary
 
@@ -264,7 +262,7 @@ def test_claims_that_cannot_be_read_are_unknown(path: Path) -> None:
 # -- what it says --------------------------------------------------------------------------------
 
 
-def advice(report: Report, kind: str) -> str:
+def advice(report: HealthReport, kind: str) -> str:
     (finding,) = (finding for finding in report.findings if finding.kind == kind)
     return "\n".join(finding.advice)
 
@@ -305,7 +303,7 @@ def test_it_says_what_since_when_and_which(path: Path) -> None:
 def test_it_says_what_to_do_next(path: Path, where: list[str]) -> None:
     """The commands are exact, with the queue named as the user named it."""
     full(path)
-    report = checked(path, commands=Commands(where))
+    report = checked(path, advice=Advice(where))
     named = shlex.join(where)
     work = "dbq work" if where[0] == "--config" else "dbq work MODULE:HANDLERS"
     assert f"dbq show r1 {named}" in advice(report, "stuck")
@@ -329,10 +327,10 @@ def test_one_failed_job_is_retried_by_its_id(path: Path) -> None:
 def test_every_command_that_it_tells_is_one_that_dbq_knows(path: Path, option: str) -> None:
     """`dbq` takes the commands as they are told."""
     full(path)
-    commands = Commands([option, "x y"])
-    texts = [line for it in checked(path, commands=commands).findings for line in it.advice]
+    to_type = Advice([option, "x y"])
+    texts = [line for it in checked(path, advice=to_type).findings for line in it.advice]
     path.unlink()
-    texts += checked(path, commands=commands).findings[0].advice
+    texts += checked(path, advice=to_type).findings[0].advice
     told = [line[line.index("dbq ") :] for line in texts if "dbq " in line]
     assert len(told) == 10
     for command in told:
@@ -343,7 +341,7 @@ def test_a_silent_queue_with_a_config_tells_how_to_see_the_schedule(path: Path) 
     """With a config, the installers say what is scheduled."""
     write(path)
     worker_ran(path, NOW - 10_000)
-    report = checked(path, commands=Commands(["--config", "dbq.toml"]))
+    report = checked(path, advice=Advice(["--config", "dbq.toml"]))
     assert "dbq-install-cron --status --config dbq.toml" in advice(report, "silent")
     assert "dbq-install-systemd --status --config dbq.toml" in advice(report, "silent")
 

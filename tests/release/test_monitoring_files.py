@@ -11,8 +11,9 @@ from typing import Any
 from tables import write
 
 from dbbasic_queue.cli import health as cli_health
-from dbbasic_queue.health.formats import METRICS, nagios
-from dbbasic_queue.health.judge import RANGED, check
+from dbbasic_queue.health.formats import nagios
+from dbbasic_queue.health.judge import check_health
+from dbbasic_queue.health.measures import METRICS, RANGED
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 PROMETHEUS = PACKAGING / "prometheus"
@@ -31,13 +32,13 @@ def names_in(expression: str) -> set[str]:
     return set(re.findall(r"\bdbq_\w+", expression))
 
 
-METRIC_NAMES = {name for name, _, _ in METRICS}
+METRIC_NAMES = {measure.metric for measure in METRICS}
 
 
 def test_the_readme_names_every_metric_with_its_help() -> None:
     """The table of metrics is the list in the code, in its order and words."""
     rows = table((PROMETHEUS / "README.md").read_text(), "Metrics")
-    assert [(row[0].strip("`"), row[1]) for row in rows] == [it[:2] for it in METRICS]
+    assert [(row[0].strip("`"), row[1]) for row in rows] == [(it.metric, it.help) for it in METRICS]
 
 
 def test_the_readme_names_every_alert_with_its_severity() -> None:
@@ -136,7 +137,7 @@ def test_the_readme_names_all_performance_data(path: Path) -> None:
     path.with_suffix(".claims").touch()
     rows = table((NAGIOS / "README.md").read_text(), "Performance data")
     told = [label for row in rows for label in re.findall(r"`(\w+)`", row[0])]
-    written = re.findall(r"'(\w+)'=\d+(s|B|);", nagios(check(path)))
+    written = re.findall(r"'(\w+)'=\d+(s|B|);", nagios(check_health(path)))
     assert sorted(told) == sorted(label for label, _ in written)
     units = dict(written)
     assert all(units[row[0].strip("`")] == row[1] for row in rows if "," not in row[0])

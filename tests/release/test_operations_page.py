@@ -12,7 +12,8 @@ import parsers
 import pytest
 
 from dbbasic_queue import Queue
-from dbbasic_queue.health.judge import Thresholds, check
+from dbbasic_queue.health.judge import check_health
+from dbbasic_queue.health.report import Thresholds
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text()
@@ -83,4 +84,4 @@ def test_every_alert_has_its_row(tmp_path: Path) -> None:
     kinds |= {"size"}
     assert len(kinds) > 6
     assert {kind for kind in kinds if f"**{kind}**" not in PAGE} == set()
-    assert check(tmp_path / "none.tsv", Thresholds()).findings[0].kind == "unreadable"
+    assert check_health(tmp_path / "none.tsv", Thresholds()).findings[0].kind == "unreadable"

@@ -26,14 +26,14 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from ...job import FAILED, PENDING, PROCESSING, STATUSES
-from ...table.line import MOVED, Row, explain, is_moved
+from ...job import FAILED, PENDING, PROCESSING, STATUSES, Job
+from ...table.line import MOVED, Row, explain, is_moved, to_job
 from ...table.scan import PIECE, lines_in, row_at
+from ..interface import AHEAD, BadLine, Limits, Snapshot, Stuck
 from .claims import Claims
 from .onlooker import Onlooker, missing, require_readable, whole_lines
 from .pieces import CREATED, DEAD, EMPTY, PROCESSING_ROW, ROW, RUN, Found, MovedRows, Piece, Tally
@@ -41,64 +41,8 @@ from .pieces import CREATED, DEAD, EMPTY, PROCESSING_ROW, ROW, RUN, Found, Moved
 BATCH: Final = 200  # rows looked at under one lock: about a millisecond
 FEW: Final = 50  # rows searched for by their ids; a search may take 50 milliseconds
 MANY: Final = 10_000  # no machine runs more jobs at once than that
-AHEAD: Final = 60  # seconds a recorded time may be ahead of the clock
 QUICK: Final = 0.3  # seconds; a look that took less is repeated when rows moved meanwhile
 TRIES: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Which rows are worth a word; times in Unix seconds, `names` is how many of a kind to name."""
-
-    now: int
-    stuck_before: int  # processing since before then
-    overdue_before: int  # pending, and due before then
-    failed_since: int  # failed then or later
-    names: int
-
-
-class Stuck(NamedTuple):
-    """A job that is processing, but should not be any more."""
-
-    row: Row
-    orphaned: bool  # its worker is dead; otherwise it has run for too long
-
-
-class BadLine(NamedTuple):
-    """A line that is no row, by its number from 1, and why not."""
-
-    number: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The table in numbers, and the first few rows of each kind that is worth a word.
-
-    Times are Unix seconds. Where there are more than were to be named, the lists are shorter than
-    the numbers say: the longest processing, the longest due, the last failed.
-    """
-
-    counts: dict[str, int]  # rows by status
-    ready: int
-    oldest_ready: int | None  # when the first of them was due
-    overdue: int
-    overdue_rows: tuple[Row, ...]
-    stuck: int
-    stuck_rows: tuple[Stuck, ...]
-    running: int  # processing, and a worker is at it
-    unknown: str  # why it is not known whether workers are at it; empty if it is
-    failed: int  # lately
-    failed_rows: tuple[Row, ...]
-    failed_first: int | None  # the first of those
-    ahead: int  # rows with a time that is yet to come, but is that of an event
-    ahead_rows: tuple[Row, ...]
-    malformed: int
-    bad_lines: tuple[BadLine, ...]
-    last_success: int | None
-    last_run: float | None  # of a worker
-    written: float  # when the file was last written
-    size: int  # bytes
 
 
 def take(path: Path, limits: Limits) -> Snapshot:
@@ -256,16 +200,16 @@ class _Look:
             ready=self._ready.count,
             oldest_ready=self._oldest_ready(ready),
             overdue=self._overdue.count,
-            overdue_rows=overdue,
+            overdue_jobs=overdue,
             stuck=stuck,
-            stuck_rows=worst,
+            stuck_jobs=worst,
             running=running,
             unknown=unknown,
             failed=self._failed.count,
-            failed_rows=failed,
+            failed_jobs=failed,
             failed_first=self._failed_first if self._failed.count else None,
             ahead=self._ahead.count,
-            ahead_rows=ahead,
+            ahead_jobs=ahead,
             malformed=self._malformed,
             bad_lines=bad,
             last_success=self._last_success,
@@ -300,14 +244,14 @@ class _Look:
     def _is_current(self) -> bool:
         return self._table.generation == self._generation
 
-    def _again(self, kind: Tally) -> tuple[Row, ...]:
+    def _again(self, kind: Tally) -> tuple[Job, ...]:
         """The first few of a kind, without those that are not of it any more."""
         places = kind.places()
-        still = tuple(row for row in self._rows(places) if row is not None and kind.holds(row))
+        still = [row for row in self._rows(places) if row is not None and kind.holds(row)]
         kind.count -= len(places) - len(still)
-        return still
+        return tuple(map(to_job, still))
 
-    def _oldest_ready(self, first: tuple[Row, ...]) -> int | None:
+    def _oldest_ready(self, first: tuple[Job, ...]) -> int | None:
         if not self._ready.count:
             return None
         # Where none of the first few is there any more, the rest is not older than they were.
@@ -330,8 +274,8 @@ class _Look:
             running += not orphaned
             if orphaned or row.run_at < self._limits.stuck_before:
                 stuck += 1
-                worst.append(Stuck(row, orphaned))
-                worst = sorted(worst, key=lambda it: it.row.run_at)[: self._limits.names]
+                worst.append(Stuck(to_job(row), orphaned))
+                worst = sorted(worst, key=lambda it: it.job.run_at)[: self._limits.names]
         return running, stuck, tuple(worst), unknown
 
     def _is_orphaned(self, row: Row) -> bool:

@@ -1,18 +1,21 @@
-"""Pings in the style of healthchecks.io: somebody outside who notices when nothing comes any more.
+"""What the health check tells others by itself: pings, and a file for node_exporter.
 
-The rules are those of its Pinging API: a request to the URL itself means success, to `URL/start`
-that a run has begun, to `URL/fail` that it failed. The service tells somebody of a failure, and
-when no ping has come for longer than it was told to expect.
+Pings are in the style of healthchecks.io: a service outside this machine alarms a person when the
+check fails, or when nothing has come for longer than the service was told to expect. The rules are
+those of its Pinging API: a request to the URL itself means success, to `URL/start` that a run has
+begun, to `URL/fail` that it failed.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from ..support.child import ChildDied, ChildTimeout, call
+from ..support.files import NewFile, refusing, replace
 from ..version import VERSION
 
 START: Final = "start"
@@ -21,27 +24,29 @@ FAILURE: Final = "failure"
 
 SECONDS: Final = 2.0  # that a ping may take, the name's resolution included
 _SUFFIXES: Final = {START: "/start", SUCCESS: "", FAILURE: "/fail"}
+_MODE: Final = 0o644  # of the textfile: the collector runs as another user
 
 log = logging.getLogger("dbbasic_queue")
 
 
 def ping(url: str, kind: str, text: str = "", *, seconds: float = SECONDS) -> bool:
-    """Send one ping; says whether it arrived. Never raises for a ping that does not.
+    """Send one ping; returns whether it arrived. Never raises for one that does not.
 
     Args:
         url: http or https, without the suffix for the kind.
         kind: "start", "success" or "failure".
-        text: what to send along, shown by the service beside the ping. Mind what it tells.
-        seconds: that it may take in all.
+        text: what to send along; the service shows it beside the ping, so mind what it tells.
+        seconds: that the ping may take in all.
 
     A ping that fails is logged with the host's name, never with the whole URL, which is a secret.
     Raises `ValueError` for another kind or a URL that is neither http nor https.
 
-    >>> ping("http://127.0.0.1:9/abc", "start")  # nobody listens there
+    >>> ping("http://127.0.0.1:9/abc", "start")  # no service listens there
     False
     """
     target = address(url, kind)
-    # Slow to import, and most runs ping nobody; not in the child, whose time is for the network.
+    # Slow to import, so not at the top, as most runs send no ping; and not in the child, whose time
+    # is for the network.
     importlib.import_module("urllib.request")
     try:
         fault = call(lambda: _send(target, text), seconds)
@@ -50,18 +55,13 @@ def ping(url: str, kind: str, text: str = "", *, seconds: float = SECONDS) -> bo
     except ChildDied as error:
         fault = f"the process that sent it {error}"
     if fault:
-        log.warning(
-            "the %s ping to %s failed: %s",
-            kind,
-            urlsplit(url).hostname,
-            fault,
-            extra={"event": "ping"},
-        )
+        host = urlsplit(url).hostname
+        log.warning("the %s ping to %s failed: %s", kind, host, fault, extra={"event": "ping"})
     return not fault
 
 
 def address(url: str, kind: str) -> str:
-    """Where a ping of this kind goes: the suffix stands before a query.
+    """Return where a ping of this kind goes: the suffix stands before a query.
 
     Raises `ValueError`.
 
@@ -79,7 +79,7 @@ def address(url: str, kind: str) -> str:
 
 
 def _send(url: str, text: str) -> str:
-    """Make the request; what went wrong, or an empty text. Runs in a process of its own."""
+    """Make the request; return what went wrong, or an empty text. Runs in a child process."""
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
@@ -98,3 +98,19 @@ def _send(url: str, text: str) -> str:
     except (OSError, HTTPException, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def write_textfile(path: Path, text: str) -> None:
+    """Put `text` into the file at `path`, readable by all users whatever the umask.
+
+    It is written to a temporary file in the same folder, whose name does not end in `.prom` (the
+    collector reads all that do), and renamed. Raises `StorageError`; the file is as before then.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "dbq.prom"
+    >>> write_textfile(path, "dbq_up 1\\n")
+    >>> path.read_text()
+    'dbq_up 1\\n'
+    """
+    with refusing(path, "cannot write"):
+        replace(NewFile(path, text.encode(), _MODE, synced=False))

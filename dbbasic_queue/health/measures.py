@@ -1,0 +1,235 @@
+"""The numbers of the health check, each said once.
+
+A `Measure` is a row of `MEASURES`: where the number comes from, its unit, what Prometheus calls it,
+and, if it can be given a range, what `--help` calls it and the ranges it has by default. The JSON,
+the performance data, the metrics and the options of `dbq-health` are read off the rows, in their
+order. A new number is its place in the engine's `Snapshot` and a row here; if it is outside its
+range, judge.py has the words for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ..engines.interface import Snapshot
+from ..job import PENDING
+from .thresholds import Range
+
+Value = int | Mapping[str, int] | None  # by status, if it is a mapping; None: not known
+
+TIME: Final = "time"  # the unit of a point in time, in Unix seconds
+
+
+class Facts(Protocol):
+    """What a measure may ask of a report, besides the engine's numbers."""
+
+    @property
+    def at(self) -> int: ...
+    @property
+    def state(self) -> int: ...
+    @property
+    def silent(self) -> bool: ...
+    @property
+    def last_run(self) -> int | None: ...
+    @property
+    def silence(self) -> int | None: ...
+    @property
+    def latency(self) -> int | None: ...
+    @property
+    def clock_behind(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of the health check.
+
+    Args:
+        name: in the JSON, the performance data and the options.
+        of: the number, from the engine's numbers and the report; asked only if the queue could be
+            read.
+        unit: "s" for seconds, "B" for bytes, `TIME`, or "" for a count.
+        metric: its name in Prometheus; "" if it is not a metric of its own.
+        help: of the metric. It must not depend on the queue: the textfile collector drops a metric
+            whose help differs from that of another file.
+        blind: the number when the queue could not be read.
+        in_json: whether it stands among the numbers in JSON and in `--verbose`.
+        in_data: whether it is performance data.
+        means: what `--help` calls it if it can be given a range; "" if it cannot.
+        warning: the range outside of which it is a WARNING by default; "" if there is none.
+        critical: the same for CRITICAL.
+    """
+
+    name: str
+    of: Callable[[Snapshot, Facts], Value]
+    unit: str = ""
+    metric: str = ""
+    help: str = ""
+    blind: Callable[[Facts], Value] = lambda report: None
+    in_json: bool = True
+    in_data: bool = True
+    means: str = ""
+    warning: str = ""
+    critical: str = ""
+
+    def value(self, snapshot: Snapshot | None, report: Facts) -> Value:
+        """Return the number, or None if it is not known."""
+        return self.blind(report) if snapshot is None else self.of(snapshot, report)
+
+
+MEASURES: Final = (
+    Measure(
+        "up",
+        lambda snapshot, report: 1,
+        metric="dbq_up",
+        help="Whether the check could read the queue (1) or not (0).",
+        blind=lambda report: 0,
+        in_json=False,
+        in_data=False,
+    ),
+    Measure(
+        "state",
+        lambda snapshot, report: report.state,
+        metric="dbq_health_state",
+        help="Verdict of the check: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
+        blind=lambda report: report.state,
+        in_json=False,
+        in_data=False,
+    ),
+    Measure(
+        "time",
+        lambda snapshot, report: report.at,
+        TIME,
+        metric="dbq_last_check_timestamp_seconds",
+        help="When the check looked at the queue, in Unix seconds.",
+        blind=lambda report: report.at,
+        in_json=False,
+        in_data=False,
+    ),
+    Measure(
+        "jobs",
+        lambda snapshot, report: snapshot.counts,
+        metric="dbq_jobs",
+        help="Jobs in the queue, by status.",
+        in_json=False,
+        in_data=False,
+    ),
+    Measure(
+        "stuck",
+        lambda snapshot, report: snapshot.stuck,
+        metric="dbq_stuck_jobs",
+        help="Jobs whose worker died, or that have run for longer than stuck_after.",
+        means="the number of stuck jobs",
+        critical="0",
+    ),
+    Measure(
+        "failed",
+        lambda snapshot, report: snapshot.failed,
+        metric="dbq_recently_failed_jobs",
+        help="Jobs that failed for good within failed_within.",
+        means="the number of jobs that failed lately",
+        warning="0",
+        critical="9",
+    ),
+    Measure(
+        "overdue",
+        lambda snapshot, report: snapshot.overdue,
+        metric="dbq_overdue_jobs",
+        help="Ready jobs that no worker took for longer than overdue_after.",
+        means="the number of overdue jobs",
+        warning="0",
+    ),
+    Measure(
+        "malformed",
+        lambda snapshot, report: snapshot.malformed,
+        metric="dbq_malformed_lines",
+        help="Lines of the queue file that are not rows.",
+        means="the number of malformed lines",
+        critical="0",
+    ),
+    Measure(
+        "silent",
+        lambda snapshot, report: int(report.silent),
+        metric="dbq_workers_silent",
+        help="Whether no worker has run for longer than silent_after (1) or not (0).",
+    ),
+    Measure(
+        "running",
+        lambda snapshot, report: snapshot.running,
+        metric="dbq_running_jobs",
+        help="Jobs that a living worker is running.",
+    ),
+    Measure(
+        "pending",
+        lambda snapshot, report: snapshot.counts[PENDING],
+        in_json=False,
+        in_data=False,
+        means="the number of pending jobs",
+    ),
+    Measure(
+        "ready",
+        lambda snapshot, report: snapshot.ready,
+        metric="dbq_ready_jobs",
+        help="Pending jobs that are due.",
+        means="the number of pending jobs that are due",
+    ),
+    Measure(
+        "oldest_ready",
+        lambda snapshot, report: snapshot.oldest_ready,
+        TIME,
+        metric="dbq_oldest_ready_timestamp_seconds",
+        help="When the oldest ready job was due, in Unix seconds; absent when none is ready.",
+        in_data=False,
+    ),
+    Measure(
+        "latency",
+        lambda snapshot, report: report.latency,
+        "s",
+        means="the age of the oldest ready job, in seconds,",
+    ),
+    Measure(
+        "last_run",
+        lambda snapshot, report: report.last_run,
+        TIME,
+        metric="dbq_last_worker_run_timestamp_seconds",
+        help="When a worker was last at work, in Unix seconds; absent when none ever was.",
+        in_data=False,
+    ),
+    Measure("silence", lambda snapshot, report: report.silence, "s"),
+    Measure(
+        "last_success",
+        lambda snapshot, report: snapshot.last_success,
+        TIME,
+        metric="dbq_last_success_timestamp_seconds",
+        help="When the last job was completed that is still in the queue, in Unix seconds.",
+        in_data=False,
+    ),
+    Measure(
+        "clock_behind",
+        lambda snapshot, report: report.clock_behind,
+        "s",
+        metric="dbq_clock_behind_seconds",
+        help="By how much the clock is behind the latest time recorded; 0 when it is not.",
+    ),
+    Measure(
+        "size",
+        lambda snapshot, report: snapshot.size,
+        "B",
+        metric="dbq_file_size_bytes",
+        help="Size of the queue file.",
+        means="the size of the file, in bytes,",
+    ),
+)
+
+METRICS: Final = tuple(measure for measure in MEASURES if measure.metric)
+RANGED: Final = {measure.name: measure for measure in MEASURES if measure.means}
+
+
+def _ranges(level: str) -> Mapping[str, Range]:
+    texts = {name: getattr(measure, level) for name, measure in RANGED.items()}
+    return {name: Range.parse(text) for name, text in texts.items() if text}
+
+
+WARN: Final = _ranges("warning")
+CRIT: Final = _ranges("critical")
