@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test test-all e2e torture bench bench-here lint deb rpm dist build clean
+.PHONY: help demo samples test test-all e2e torture bench bench-here lint deb rpm dist build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,6 +26,9 @@ demo: $(BIN)/.ready ## run the example application: real jobs, from enqueue to t
 .cache/v1/.ready: | $(BIN)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .cache/v1 dbbasic-queue==1.0.0 dbbasic-tsv==1.0.2
 	@touch $@
+
+samples: $(BIN)/.ready ## the packaged config and the JSON Schema, after a change of the config's keys
+	$(BIN)/python packaging/tools/samples.py
 
 test: $(BIN)/.ready .cache/v1/.ready ## the tests (about two minutes)
 	$(BIN)/python -m pytest

@@ -1,4 +1,7 @@
-"""The configuration file, `dbq.toml`, as frozen dataclasses; all its faults at once."""
+"""The configuration file, `dbq.toml`, as frozen dataclasses; all its faults at once.
+
+Each key is said once, here: what it may be, its default, what it is for (see `reader.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,88 +21,289 @@ from ..schedule.schedule import Schedule
 from ..support.durations import format_duration
 from ..support.files import family
 from . import values
-from .reader import Table, where
-from .toml_lines import KeyPath, key_lines, line_of, unread_line
-
-EVERY_MINUTE = Schedule.parse("* * * * *")
-EVERY_FIVE_MINUTES = Schedule.parse("*/5 * * * *")
-NIGHTLY = Schedule.parse("30 3 * * *")
-MINUTE, HOUR = 60, 3600
+from .reader import KeyPath, Section, key, line_of, lines, needed, part, parts, where
 
 
 @dataclass(frozen=True)
 class QueueConfig:
     """`[queue]`: the table and how safely it is written."""
 
-    file: Path
-    durability: str = "full"
+    file: Path = needed(
+        values.file(".tsv"),
+        about="the queue; its lock and other files are kept next to it",
+        example="data/queue.tsv",
+        more="Its name ends in .tsv.",
+    )
+    durability: str = key(
+        values.one_of("full", "normal"),
+        "full",
+        about='"full": a job outlives a power cut; "normal": faster, outlives a crash only',
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """`[worker]`: what runs the jobs, when, as whom. `timeout` (a job's), `linger` in seconds."""
+    """`[worker]`: what runs the jobs, when, as whom.
 
-    handlers: str
-    schedule: Schedule = EVERY_MINUTE
-    python: str = sys.executable
-    directory: Path | None = None
-    user: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-    environment_file: Path | None = None
-    max_attempts: int = 3
-    timeout: int | None = None
-    concurrency: int = 1
-    linger: int = 0
-    hardening: str = "network"
+    `timeout` (a job's) and `linger` in seconds, `memory_max` in bytes, `cpu_quota` in percent of
+    one processor.
+    """
+
+    handlers: str = needed(
+        values.handlers,
+        about="module:attribute of a dict: job type -> function of the payload",
+        example="myapp.jobs:HANDLERS",
+    )
+    schedule: Schedule = key(
+        values.schedule, "* * * * *", about="when a worker looks for jobs", live=True
+    )
+    python: str = key(
+        values.interpreter,
+        about="the Python interpreter that has your application's packages",
+        example="venv/bin/python",
+        otherwise="the interpreter that runs the installer",
+        more="An installer from a package of the operating system lets it run the system's "
+        "library: a virtual environment needs none of its own.",
+        live=True,
+        value=sys.executable,
+    )
+    directory: Path | None = key(
+        values.path,
+        about="the folder that your module is imported from and that jobs run in",
+        example="/srv/myapp",
+        otherwise="the folder of this file",
+    )
+    user: str | None = key(
+        values.user,
+        about="the user that jobs run as; system units and /etc/cron.d need it",
+        example="www-data",
+        otherwise="the user who installs",
+    )
+    environment: Mapping[str, str] = key(
+        values.environment,
+        {},
+        about="environment variables of your jobs",
+        example={"DJANGO_SETTINGS_MODULE": "myapp.settings"},
+        otherwise="PATH only",
+    )
+    environment_file: Path | None = key(
+        values.file(),
+        about="a file of NAME=value lines, for secrets; give it mode 0600",
+        example="/etc/myapp/env",
+        otherwise="no such file is read",
+        more="It is read as EnvironmentFile= in systemd.exec(5), under cron too.",
+    )
+    max_attempts: int = key(
+        values.number(1), 3, about="attempts in total before a job counts as failed", live=True
+    )
+    timeout: int | None = key(
+        values.duration(1),
+        about="how long one job may run",
+        example="10min",
+        otherwise="without a limit",
+        live=True,
+    )
+    concurrency: int = key(
+        values.number(1, 1000),
+        1,
+        about="how many jobs run at once",
+        more="All runs of the worker are counted together.",
+        live=True,
+    )
+    linger: int = key(
+        values.duration(),
+        "0s",
+        about="keep the worker waiting for new jobs, so that they start at once",
+        example="50s",
+        otherwise="it ends when no job is due",
+        live=True,
+    )
+    hardening: str = key(
+        values.one_of("isolated", "network", "compat"),
+        "network",
+        about='what systemd lets jobs do: "isolated" (no network), "network" or "compat"',
+        live=True,
+    )
+    writable: tuple[Path, ...] = key(
+        values.folders,
+        about="folders that jobs may write in, besides the queue's (under systemd)",
+        example=["uploads"],
+        otherwise="none",
+        value=(),
+    )
+    umask: int | None = key(
+        values.umask,
+        about="which rights new files of jobs do not get, as umask(1) takes it",
+        example="027",
+        otherwise="as the queue's folder has it",
+    )
+    nice: int | None = key(
+        values.number(-20, 19),
+        about="how far jobs stand back for other programs, 19 the furthest",
+        example=10,
+        otherwise="0",
+    )
+    memory_max: int | None = key(
+        values.size,
+        about="how much memory a run of the worker may use (under systemd)",
+        example="2G",
+        otherwise="without a limit",
+    )
+    cpu_quota: int | None = key(
+        values.percent,
+        about="how much of one processor a run of the worker may use (under systemd)",
+        example="200%",
+        otherwise="without a limit",
+    )
 
 
-RecurringConfig = RecurringJob
+@dataclass(frozen=True)
+class RecurringConfig(RecurringJob):
+    """One `[[recurring]]` job. `jitter` in seconds."""
+
+    name: str = needed(values.name, about="its name; no two are the same", example="nightly-report")
+    type: str = needed(values.job_type, about="the job's type", example="generate_report")
+    schedule: Schedule = needed(values.schedule, about="when it is enqueued", example="0 2 * * *")
+    payload: dict[str, Any] = key(
+        values.payload,
+        {},
+        about="the job's payload",
+        example={"report": "sales"},
+        otherwise="empty",
+        live=True,
+    )
+    jitter: int = key(
+        values.duration(),
+        "0s",
+        about="start it up to this much later, always the same on one machine",
+        example="5min",
+        otherwise="at its time",
+        live=True,
+    )
+    catch_up: bool = key(
+        values.boolean,
+        False,
+        about="run a time that was missed, once, when the machine is on again",
+        example=True,
+        otherwise="false",
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
 class PruneConfig:
     """`[prune]`: for how many seconds jobs are kept once they ended; None keeps them for ever."""
 
-    schedule: Schedule = NIGHTLY
-    completed: int | None = None
-    cancelled: int | None = None
-    failed: int | None = None
+    schedule: Schedule = key(
+        values.schedule, "30 3 * * *", about="when older ones are removed", live=True
+    )
+    completed: int | None = key(
+        values.duration(),
+        about="how long completed jobs are kept",
+        example="7d",
+        otherwise="for ever",
+        live=True,
+    )
+    cancelled: int | None = key(
+        values.duration(),
+        about="how long cancelled jobs are kept",
+        example="7d",
+        otherwise="for ever",
+        live=True,
+    )
+    failed: int | None = key(
+        values.duration(),
+        about="how long failed jobs are kept",
+        example="30d",
+        otherwise="for ever",
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
 class HealthConfig:
     """`[health]`: after how many seconds something is a fault, and who is told."""
 
-    schedule: Schedule = EVERY_FIVE_MINUTES
-    stuck_after: int = 30 * MINUTE
-    overdue_after: int = 5 * MINUTE
-    silent_after: int = 10 * MINUTE
-    failed_within: int = 24 * HOUR
-    textfile: Path | None = None
-    ping_url: str | None = None
+    schedule: Schedule = key(values.schedule, "*/5 * * * *", about="when it looks", live=True)
+    stuck_after: int = key(
+        values.duration(1), "30min", about="a job has been running for this long", live=True
+    )
+    overdue_after: int = key(
+        values.duration(1),
+        "5min",
+        about="a job has been due for this long and no worker took it",
+        live=True,
+    )
+    silent_after: int = key(
+        values.duration(1), "10min", about="no worker has run for this long", live=True
+    )
+    failed_within: int = key(
+        values.duration(1), "1d", about="a job has failed within this time", live=True
+    )
+    textfile: Path | None = key(
+        values.file(".prom"),
+        about="write metrics there, for Prometheus's node_exporter",
+        example="/var/lib/prometheus/node-exporter/dbq-myapp.prom",
+        otherwise="no metrics are written",
+        more="Its name ends in .prom.",
+    )
+    ping_url: str | None = key(
+        values.url,
+        about="call this at the start and end of each look, as healthchecks.io expects",
+        example="https://hc.example/abc",
+        otherwise="nothing is called",
+    )
 
 
 @dataclass(frozen=True)
 class LogConfig:
     """`[log]`: the worker's log and its rotation."""
 
-    file: Path
-    frequency: str = "daily"
-    rotate: int = 14
+    file: Path = needed(values.file(), about="where the worker logs", example="data/dbq.log")
+    frequency: str = key(
+        values.one_of("hourly", "daily", "weekly", "monthly", "yearly"),
+        "daily",
+        about="how often logrotate begins a new one",
+        more='One of "hourly", "daily", "weekly", "monthly", "yearly".',
+        live=True,
+    )
+    rotate: int = key(values.number(0, 10_000), 14, about="how many old ones are kept", live=True)
+
+
+@dataclass(frozen=True)
+class CronConfig:
+    """`[cron]`: what only cron needs to know. `mailto` is cron's own: empty for no mail."""
+
+    mailto: str | None = key(
+        values.addresses,
+        about='where cron mails what goes wrong; "" for no mail',
+        example="ops@example.com",
+        otherwise="to the user that the jobs run as",
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
 class Config:
     """A whole `dbq.toml`. `path` is the file's own, absolute, as are all other paths."""
 
-    name: str
     path: Path
-    queue: QueueConfig
-    worker: WorkerConfig
-    recurring: tuple[RecurringJob, ...] = ()
-    prune: PruneConfig | None = None
-    health: HealthConfig | None = None
-    log: LogConfig | None = None
+    name: str = needed(
+        values.name,
+        about="this queue's name in units, cron entries and metrics",
+        example="myapp",
+        more="1 to 32 of a-z, 0-9 and -, a letter first. If not given: made of the folder's name.",
+    )
+    queue: QueueConfig = part(QueueConfig, "where jobs are kept", needed=True)
+    worker: WorkerConfig = part(WorkerConfig, "what runs them", needed=True)
+    recurring: tuple[RecurringConfig, ...] = parts(
+        RecurringConfig, "a job that the clock enqueues; one such section for each"
+    )
+    prune: PruneConfig | None = part(PruneConfig, "how long ended jobs are kept")
+    health: HealthConfig | None = part(HealthConfig, "dbq-health raises an alarm when ...")
+    log: LogConfig | None = part(LogConfig, "the worker's log, rotated by dbq-install-logrotate")
+    cron: CronConfig | None = part(CronConfig, "for dbq-install-cron only", live=False)
 
     @property
     def recurring_jobs(self) -> RecurringJobs:
@@ -133,8 +337,8 @@ def load(path: str | Path) -> Config:
         data = Path(path).read_bytes()
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: there is no such file; name yours by --config or $DBQ_CONFIG, "
-            "or write one with: dbq init"
+            f"{path}: no such file; name one with --config or $DBQ_CONFIG, or write one with: "
+            "dbq init"
         ) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
@@ -142,7 +346,7 @@ def load(path: str | Path) -> Config:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}:{line}: is not UTF-8 text") from None
+        raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
     return parse(text, path)
 
 
@@ -159,14 +363,16 @@ def parse(text: str, path: str | Path) -> Config:
     document = _document(text, path)
     faults: dict[KeyPath, str] = dict(_forbidden(document))
     absolute = Path(os.path.abspath(path))
-    config = _read(Table(document, (), faults), absolute)
+    top = Section(document, (), absolute.parent, faults)
+    config = _read(top, absolute)
+    _check_together(top, config)
     if not faults:
         return config
-    lines = key_lines(text)
+    found = lines(text)
     numbered = sorted(
-        (line_of(lines, key), where(key, document), said) for key, said in faults.items()
+        (line_of(found, at), where(at, document), said) for at, said in faults.items()
     )
-    raise ConfigError("\n".join(f"{path}:{line}: {key}: {said}" for line, key, said in numbered))
+    raise ConfigError("\n".join(f"{path}:{line}: {at}: {said}" for line, at, said in numbered))
 
 
 def name_from_folder(folder: Path) -> str | None:
@@ -181,15 +387,19 @@ def name_from_folder(folder: Path) -> str | None:
 
 
 def _document(text: str, path: str | Path) -> dict[str, Any]:
+    """What TOML makes of the text."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         said, _, place = str(error).rpartition(" (at ")
-        found = re.match("line ([0-9]+)", place)
-        line = int(found[1]) if found else unread_line(text)
+        at = re.match("line ([0-9]+)", place)
+        # At the end of the text: what has no end has begun with the last key.
+        line = int(at[1]) if at else max(lines(text).values(), default=1)
     except (ValueError, RecursionError) as error:
-        said, line = str(error), unread_line(text)
-    raise ConfigError(f"{path}:{line}: is not valid TOML: {said}")
+        said = str(error)  # of thousands of digits or brackets, so of the longest line
+        rows = text.split("\n")
+        line = max(range(len(rows)), key=lambda number: len(rows[number])) + 1
+    raise ConfigError(f"{path}:{line}: not valid TOML: {said}")
 
 
 def _forbidden(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
@@ -200,164 +410,53 @@ def _forbidden(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     elif isinstance(value, list):
         children = enumerate(value)
     elif isinstance(value, str) and (found := values.forbidden(value)):
-        yield path, f"holds the character {found}, and control characters are not allowed"
-    for key, child in children:
-        if isinstance(key, str) and (found := values.forbidden(key)):
-            yield (*path, key), f"the key holds the character {found}"
-        yield from _forbidden(child, (*path, key))
+        yield path, f"holds the character {found}; control characters are not allowed"
+    for name, child in children:
+        if isinstance(name, str) and (found := values.forbidden(name)):
+            yield (*path, name), f"the key holds the character {found}"
+        yield from _forbidden(child, (*path, name))
 
 
-def _read(top: Table, path: Path) -> Config:
-    folder = path.parent
-    config = Config(
-        name=_name(top, folder),
-        path=path,
-        queue=_queue(top.needed_section("queue"), folder),
-        worker=_worker(top.needed_section("worker"), folder),
-        recurring=_recurring(top.array("recurring")),
-        prune=_prune(top.section("prune")),
-        health=_health(top.section("health"), folder),
-        log=_log(top.section("log"), folder),
-    )
-    top.finish()
-    _refuse_same_file(top, config)
-    return config
+def _read(top: Section, path: Path) -> Config:
+    """All sections, each by the field of `Config` that it is."""
+    found: dict[str, Any] = {"path": path}
+    _, name, *sections = fields(Config)
+    found["name"] = name_from_folder(path.parent)
+    if "name" in top.content or found["name"] is None:
+        found["name"] = top.value("name", name.metadata["key"])
+    for each in sections:
+        said = each.metadata["part"]
+        if said.many:
+            found[each.name] = tuple(table.read(said.keys) for table in top.array(each.name))
+        elif table := top.section(each.name, needed=said.needed):
+            found[each.name] = table.read(said.keys)
+    top.refuse_others(each.name for each in (name, *sections))
+    return Config(**found)
 
 
-def _name(top: Table, folder: Path) -> str:
-    name = name_from_folder(folder)
-    if name is None:
-        return top.need("name", values.name, "")
-    return top.get("name", values.name, name)
+def _check_together(top: Section, config: Config) -> None:
+    """What no key can be refused for by itself."""
+    names: set[str] = set()
+    for number, job in enumerate(config.recurring):
+        if job.name and job.name in names:
+            top.fault(f"{job.name!r} is the name of one above already", "recurring", number, "name")
+        names.add(job.name)
+        if job.jitter and job.schedule and job.jitter >= (gap := job.schedule.shortest_gap()):
+            said = f"must be shorter than the {format_duration(gap)} from one run to the next"
+            top.fault(said, "recurring", number, "jitter")
+    if config.prune and not {"completed", "cancelled", "failed"} & top.content["prune"].keys():
+        said = "prunes nothing; say for how long completed, cancelled or failed are kept"
+        top.fault(said, "prune")
+    if config.queue.file:
+        _refuse_same_file(top, config)
 
 
-def _queue(table: Table, folder: Path) -> QueueConfig:
-    usual = QueueConfig(Path("queue.tsv"))
-    section = QueueConfig(
-        file=table.need("file", values.file_from(folder, ".tsv"), usual.file),
-        durability=table.get("durability", values.one_of("full", "normal"), usual.durability),
-    )
-    table.finish()
-    return section
-
-
-def _worker(table: Table, folder: Path) -> WorkerConfig:
-    usual = WorkerConfig("")
-    count, path, file = values.at_least(1), values.path_from(folder), values.file_from(folder)
-    profile = values.one_of("isolated", "network", "compat")
-    section = WorkerConfig(
-        handlers=table.need("handlers", values.handlers, usual.handlers),
-        schedule=table.get("schedule", values.schedule, usual.schedule),
-        python=table.get("python", values.interpreter_from(folder), usual.python),
-        directory=table.get("directory", path, usual.directory),
-        user=table.get("user", values.user, usual.user),
-        environment=_environment(table),
-        environment_file=table.get("environment_file", file, usual.environment_file),
-        max_attempts=table.get("max_attempts", count, usual.max_attempts),
-        timeout=table.get("timeout", values.duration(1), usual.timeout),
-        concurrency=table.get("concurrency", values.at_least(1, 1000), usual.concurrency),
-        linger=table.get("linger", values.duration(), usual.linger),
-        hardening=table.get("hardening", profile, usual.hardening),
-    )
-    table.finish()
-    return section
-
-
-def _environment(worker: Table) -> dict[str, str]:
-    table = worker.section("environment")
-    if table is None:
-        return {}
-    for name in table.content:
-        try:
-            values.environment_name(name)
-        except ValueError as error:
-            table.fault((*table.path, name), str(error))
-    return {name: table.get(name, values.environment_value, "") for name in table.content}
-
-
-def _recurring(tables: list[Table]) -> tuple[RecurringJob, ...]:
-    entries = [_recurring_entry(table) for table in tables]
-    names = [entry.name for entry in entries]
-    for number, (table, entry) in enumerate(zip(tables, entries, strict=True)):
-        if entry.name and entry.name in names[:number]:
-            table.fault((*table.path, "name"), f"{entry.name!r} is the name of one above already")
-    return tuple(entries)
-
-
-def _recurring_entry(table: Table) -> RecurringJob:
-    usual = RecurringJob("", "", {}, EVERY_MINUTE)
-    entry = RecurringJob(
-        name=table.need("name", values.name, usual.name),
-        type=table.need("type", values.job_type, usual.type),
-        payload=table.get("payload", values.payload, usual.payload),
-        schedule=table.need("schedule", values.schedule, usual.schedule),
-        jitter=table.get("jitter", values.duration(), usual.jitter),
-        catch_up=table.get("catch_up", values.boolean, usual.catch_up),
-    )
-    table.finish()
-    is_given = "schedule" in table.content and (*table.path, "schedule") not in table.faults
-    if entry.jitter and is_given and entry.jitter >= (gap := entry.schedule.shortest_gap()):
-        said = f"must be shorter than the {format_duration(gap)} from one run to the next"
-        table.fault((*table.path, "jitter"), said)
-    return entry
-
-
-def _prune(table: Table | None) -> PruneConfig | None:
-    if table is None:
-        return None
-    usual, age = PruneConfig(), values.duration()
-    section = PruneConfig(
-        schedule=table.get("schedule", values.schedule, usual.schedule),
-        completed=table.get("completed", age, usual.completed),
-        cancelled=table.get("cancelled", age, usual.cancelled),
-        failed=table.get("failed", age, usual.failed),
-    )
-    table.finish()
-    if not {"completed", "cancelled", "failed"} & table.content.keys():
-        table.fault(
-            table.path, "prunes nothing; say for how long completed, cancelled or failed are kept"
-        )
-    return section
-
-
-def _health(table: Table | None, folder: Path) -> HealthConfig | None:
-    if table is None:
-        return None
-    usual, age = HealthConfig(), values.duration(1)
-    section = HealthConfig(
-        schedule=table.get("schedule", values.schedule, usual.schedule),
-        stuck_after=table.get("stuck_after", age, usual.stuck_after),
-        overdue_after=table.get("overdue_after", age, usual.overdue_after),
-        silent_after=table.get("silent_after", age, usual.silent_after),
-        failed_within=table.get("failed_within", age, usual.failed_within),
-        textfile=table.get("textfile", values.file_from(folder, ".prom"), usual.textfile),
-        ping_url=table.get("ping_url", values.url, usual.ping_url),
-    )
-    table.finish()
-    return section
-
-
-def _log(table: Table | None, folder: Path) -> LogConfig | None:
-    if table is None:
-        return None
-    usual = LogConfig(Path())
-    words = values.one_of("hourly", "daily", "weekly", "monthly", "yearly")
-    section = LogConfig(
-        file=table.need("file", values.file_from(folder), usual.file),
-        frequency=table.get("frequency", words, usual.frequency),
-        rotate=table.get("rotate", values.at_least(0, 10_000), usual.rotate),
-    )
-    table.finish()
-    return section
-
-
-def _refuse_same_file(top: Table, config: Config) -> None:
+def _refuse_same_file(top: Section, config: Config) -> None:
     """No other file of the config may be the queue's, or one of those beside it."""
-    others = {
-        ("log", "file"): config.log and config.log.file,
-        ("health", "textfile"): config.health and config.health.textfile,
-    }
     own = family(config.queue.file)
-    for path, file in others.items():
-        if file in own:
-            top.fault(path, f"is {file.name}, one of the queue's own files; name another")
+    if config.log and config.log.file in own:
+        said = f"is {config.log.file.name}, one of the queue's own files; name another"
+        top.fault(said, "log", "file")
+    if config.health and config.health.textfile in own:
+        said = f"is {config.health.textfile.name}, one of the queue's own files; name another"
+        top.fault(said, "health", "textfile")

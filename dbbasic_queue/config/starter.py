@@ -1,75 +1,38 @@
-"""The `dbq.toml` that `dbq init` writes: every key with what it is for, ready to be changed."""
+"""Sample configs: every key with what it is for, ready to be changed. `dbq init` writes one.
+
+The samples are made of what `sections.py` says of each key; only a few values and words differ
+from one sample to another.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError
 from ..support.files import NewFile, create, refusing
-from .sections import name_from_folder, parse
+from .reader import Key, Part
+from .sections import Config, name_from_folder, parse
 
-TEXT = """\
-# What dbbasic-queue does for this application, and when.
+COLUMN = 28  # where comments behind a value begin
+WIDTH = 100
+HEADER = """\
+# What dbbasic-queue runs for this application, and when.
 #
-# When this file was changed:   dbq check
-# Then put it into force:       dbq-install-cron, or dbq-install-systemd
+# When you have changed it:
+#     dbq check              is the file right, and would it work on this machine?
+#     dbq-install-cron       have cron start the worker; or let systemd: dbq-install-systemd
 #
-# Relative paths are relative to this file. A schedule is five cron fields ("0 2 * * *"), @hourly,
-# @daily, @weekly, @monthly, or "every 5 minutes". A duration is "50s", "10min", "1h30min" or "7d".
-
-name = {name}
-
-[queue]
-file = "data/queue.tsv"     # all jobs, as plain text; what belongs to it lies beside it
-durability = "full"         # full: a job outlives a power cut. normal: faster, but it may not
-
-[worker]
-# module:attribute, a dict of job type -> function of the payload
-handlers = {handlers}
-schedule = "* * * * *"      # looks for jobs every minute
-# the interpreter that has the application's packages
-python = {python}
-{user}
-# directory = "."           # where jobs run
-# environment = {{ DJANGO_SETTINGS_MODULE = "myapp.settings" }}
-# environment_file = "env"  # NAME=value lines, as systemd's EnvironmentFile=
-max_attempts = 3            # so often a job is tried in all
-timeout = "10min"           # so long a job may run
-concurrency = 1             # so many jobs at once
-linger = "50s"              # wait for more jobs, so that they begin at once and not at the minute
-hardening = "network"       # under systemd: isolated (no network), network, or compat
-
-# A job that comes back; one such section for each.
-# [[recurring]]
-# name = "nightly-report"
-# type = "generate_report"
-# payload = {{ report = "sales" }}
-# schedule = "0 2 * * *"
-# jitter = "5min"           # up to so much later, always the same on this machine
-# catch_up = true           # missed while the machine was off: made up for once
-
-[prune]                     # how long jobs stay in the file once they have ended
-schedule = "30 3 * * *"
-completed = "7d"
-cancelled = "7d"
-failed = "30d"
-
-[health]                    # dbq-health says so if ...
-schedule = "*/5 * * * *"
-stuck_after = "30min"       # a job has run for so long
-overdue_after = "5min"      # a job was due for so long and no worker took it
-silent_after = "10min"      # no worker has run for so long
-failed_within = "24h"       # a job has failed since
-# textfile = "/var/lib/prometheus/node-exporter/dbq-{bare_name}.prom"
-# ping_url = "https://hc.example/abc"
-
-[log]                       # dbq-install-logrotate has it rotated
-file = "data/dbq.log"
-frequency = "daily"
-rotate = 14                 # so many old ones are kept
+# Lines that begin with # say what a key is for, or show one that you may set: take the # away.
+# Paths are relative to this file. Durations are "50s", "10min", "1h30min" or "7d". Schedules are
+# "every 5 minutes", @hourly, @daily, @weekly, @monthly, or the five fields of cron: "0 2 * * *" is
+# each night at two.
 """
 
 
@@ -81,34 +44,67 @@ def first_config(
     user: str | None = None,
     python: str = sys.executable,
 ) -> str:
-    """Return the text of a `dbq.toml` for the application in `folder`.
+    """Return the text of a first config for the application in `folder`.
 
     Args:
-        folder: where the file will lie.
-        name: the folder's name, made to fit, if None.
-        handlers: `module:attribute`; `NAME.jobs:HANDLERS` if None.
-        user: whom the worker runs as on a system's installation; left open if None.
-        python: the interpreter with the application's packages.
+        folder: where the file will be.
+        name: of the queue; made of the folder's if None.
+        handlers: `module:attribute`; made of the name if None.
+        user: as whom jobs run; left to be filled in if None.
+        python: the interpreter that has the application's packages.
 
-    Raises `ConfigError` if one of them cannot stand in a config.
+    Raises `ConfigError` if one of these cannot stand in a config.
 
-    >>> print(first_config(Path("/srv/My Shop")).splitlines()[8])
+    >>> print(first_config(Path("/srv/my-shop")).splitlines()[11][:16])
     name = "my-shop"
     """
     folder = Path(os.path.abspath(folder))
     known = name or name_from_folder(folder)
     if known is None:
-        raise ConfigError(f"{folder} is no name for a config; give one with --name")
-    run_as = '# user = "www-data"         # whom jobs run as; system units need it'
-    text = TEXT.format(
-        name=_quoted(known),
-        bare_name=known,
-        handlers=_quoted(handlers or f"{known.replace('-', '_')}.jobs:HANDLERS"),
-        python=_quoted(_interpreter(python, folder)),
-        user=f"user = {_quoted(user)}" if user else run_as,
-    )
+        raise ConfigError(f"{folder} does not make a name; give one with --name")
+    if Path(python).is_relative_to(folder):  # a virtual environment: both can move
+        python = str(Path(python).relative_to(folder))
+    live = {
+        "name": known,
+        "worker.handlers": handlers or f"{known.replace('-', '_')}.jobs:HANDLERS",
+        "worker.python": python,
+    }
+    if user:
+        live["worker.user"] = user
+    metrics = f"/var/lib/prometheus/node-exporter/dbq-{known}.prom"
+    text = sample(HEADER, live, {"health.textfile": metrics})
     parse(text, folder / "dbq.toml")
     return text
+
+
+def sample(
+    header: str,
+    live: Mapping[str, Any],
+    examples: Mapping[str, Any] | None = None,
+    words: Mapping[str, str] | None = None,
+) -> str:
+    """Return a config with every key that there is, each with what it is for.
+
+    Args:
+        header: what the file begins with.
+        live: keys that are set to another value than in all samples, as `section.key`; None for
+            one that stands in a comment here.
+        examples: other values for keys in a comment.
+        words: what a key (or section) is for, in other words.
+    """
+    lines = [header]
+    _, name, *sections = fields(Config)
+    lines += _key("name", name.metadata["key"], "", live, examples or {}, words or {})
+    for each in sections:
+        part: Part = each.metadata["part"]
+        title = f"[[{each.name}]]" if part.many else f"[{each.name}]"
+        hidden = "" if part.live and not part.many else "# "
+        lines += ["", *_with_comment(hidden + title, (words or {}).get(each.name, part.about))]
+        for inner in fields(part.keys):
+            path = f"{each.name}.{inner.name}"
+            said: Key = inner.metadata["key"]
+            lines += _key(path, said, hidden, live, examples or {}, words or {})
+    return "\n".join(lines) + "\n"
 
 
 def write_first_config(path: Path, text: str) -> None:
@@ -123,13 +119,34 @@ def write_first_config(path: Path, text: str) -> None:
             raise ConfigError(f"{path}: is there already, and was left as it is") from None
 
 
-def _interpreter(python: str, folder: Path) -> str:
-    """Relative if it lies in the folder, as a virtual environment does, so that both can move."""
-    if Path(python).is_relative_to(folder):
-        return str(Path(python).relative_to(folder))
-    return python
+def _key(
+    path: str,
+    said: Key,
+    hidden: str,
+    live: Mapping[str, Any],
+    examples: Mapping[str, Any],
+    words: Mapping[str, str],
+) -> Iterator[str]:
+    """The line of a key, with its comment behind or above it."""
+    value = live.get(path, said.example if said.example is not None else said.default)
+    is_live = live[path] is not None if path in live else said.live
+    if value is None:
+        value = said.example if said.example is not None else said.default
+    if not is_live:
+        hidden, value = "# ", examples.get(path, value)
+    key = path.rpartition(".")[2]
+    yield from _with_comment(f"{hidden}{key} = {_toml(value)}", words.get(path, said.about))
 
 
-def _quoted(text: str) -> str:
-    """A TOML basic string, whose escapes are JSON's."""
-    return json.dumps(text, ensure_ascii=False)
+def _with_comment(line: str, about: str) -> list[str]:
+    behind = f"{line:<{COLUMN}}# {about}"
+    if len(line) < COLUMN and len(behind) <= WIDTH and "\n" not in about:
+        return [behind]
+    return [*(f"# {row}" for row in textwrap.wrap(about, WIDTH - 2, break_on_hyphens=False)), line]
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it; a string's escapes are JSON's."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,23 +1,26 @@
-"""What a single value of the config may be: each function checks one and returns it converted.
+"""What a single value of the config may be: each check takes one and returns it converted.
 
-All of them raise `ValueError` with a message that reads well after `[section].key: `.
+All of them raise `ValueError` with a message that reads well after `[section].key: `. Each carries
+a JSON Schema, which says the same as far as JSON Schema can.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..job import check_payload, check_type
 from ..schedule.schedule import Schedule
 from ..support.durations import parse_duration
 from ..support.text import shown
 
-NAME = re.compile("[a-z][a-z0-9-]{0,31}")
-_VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+T = TypeVar("T")
+
+_NAME = "[a-z][a-z0-9-]{0,31}"
+_VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
 # Control characters and line separators could end a line of a crontab or a unit. A line with a
 # noncharacter systemd ignores, as no UTF-8 (utf8_is_valid in its source).
 _FORBIDDEN = re.compile(
@@ -27,9 +30,37 @@ _FORBIDDEN = re.compile(
     )
     + "]"
 )
-_URL = re.compile(r"https?://(?:[!-.0-;=?-~]+@)?[A-Za-z0-9.:\[\]-]+(?:[/?#][!-~]*)?")
-_USER = re.compile("[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_URL = r"https?://(?:[!-.0-;=?-~]+@)?[A-Za-z0-9.:\[\]-]+(?:[/?#][!-~]*)?"
+# `svc@corp.example`, `CORP\svc` and `machine$` too: names that a directory service gives.
+_USER = r"(?![0-9]+$)[A-Za-z0-9_][A-Za-z0-9_.@+\\-]{0,62}\$?"
+# What Debian's cron takes for an address (safe_p in its do_command.c); no `-` at the start.
+_ADDRESSES = r"(?:[A-Za-z0-9_@!:.,+][A-Za-z0-9_@!:.,+-]*)?"
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _KINDS = {bool: "a boolean", int: "a whole number", float: "a number", str: "a string"}
+
+
+class Check(Generic[T]):
+    """Checks one value, which may be a path relative to `folder`, and converts it."""
+
+    def __init__(self, convert: Callable[[object, Path], T], schema: Mapping[str, Any]) -> None:
+        self._convert = convert
+        self.schema = schema
+
+    def __call__(self, value: object, folder: Path = Path("/")) -> T:
+        return self._convert(value, folder)
+
+
+class KeyFaults(ValueError):
+    """What is wrong with the keys of a table, by key."""
+
+    def __init__(self, faults: dict[str, str]) -> None:
+        super().__init__(faults)
+        self.faults = faults
+
+
+def _check(**schema: Any) -> Callable[[Callable[[object], T]], Check[T]]:
+    """Make a check of a function of the value alone."""
+    return lambda function: Check(lambda value, folder: function(value), schema)
 
 
 def kind(value: object) -> str:
@@ -47,8 +78,12 @@ def forbidden(text: str) -> str | None:
     return f"U+{ord(match[0]):04X}" if match else None
 
 
+# --- strings, numbers, words ----------------------------------------------------------------------
+
+
+@_check(type="string", minLength=1)
 def string(value: object) -> str:
-    """A string that is not empty."""
+    """Take a string that is not empty."""
     if not isinstance(value, str):
         raise ValueError(f"must be a string, not {kind(value)}; put it in quotes")
     if not value.strip(" "):
@@ -56,16 +91,18 @@ def string(value: object) -> str:
     return value
 
 
+@_check(type="boolean")
 def boolean(value: object) -> bool:
-    """True or false."""
+    """Take true or false."""
     if not isinstance(value, bool):
         raise ValueError(f"must be true or false, not {shown(value)}")
     return value
 
 
-def at_least(lowest: int, highest: int = 1_000_000) -> Callable[[object], int]:
-    """A whole number from `lowest` to `highest`."""
+def number(lowest: int, highest: int = 1_000_000) -> Check[int]:
+    """Take a whole number from `lowest` to `highest`."""
 
+    @_check(type="integer", minimum=lowest, maximum=highest)
     def check(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"must be a whole number, not {shown(value)}")
@@ -76,9 +113,10 @@ def at_least(lowest: int, highest: int = 1_000_000) -> Callable[[object], int]:
     return check
 
 
-def one_of(*words: str) -> Callable[[object], str]:
-    """One of a few words."""
+def one_of(*words: str) -> Check[str]:
+    """Take one of a few words."""
 
+    @_check(enum=list(words))
     def check(value: object) -> str:
         if value not in words:
             raise ValueError(f"must be one of {', '.join(map(repr, words))}, not {shown(value)}")
@@ -87,9 +125,10 @@ def one_of(*words: str) -> Callable[[object], str]:
     return check
 
 
-def duration(lowest: int = 0) -> Callable[[object], int]:
-    """A duration of at least `lowest` seconds."""
+def duration(lowest: int = 0) -> Check[int]:
+    """Take a duration of at least `lowest` seconds."""
 
+    @_check(anyOf=[{"type": "integer", "minimum": lowest}, {"type": "string", "pattern": "[0-9]"}])
     def check(value: object) -> int:
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise ValueError(f'must be a duration such as "10min", not {kind(value)}')
@@ -101,117 +140,191 @@ def duration(lowest: int = 0) -> Callable[[object], int]:
     return check
 
 
+@_check(anyOf=[{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[0-9]+[KMGT]?$"}])
+def size(value: object) -> int:
+    """Take a number of bytes, or one with K, M, G or T for 1024 bytes, KiB, MiB, GiB."""
+    text = str(value) if not isinstance(value, bool) and isinstance(value, int | str) else ""
+    match = re.fullmatch("([0-9]{1,15})([KMGT]?)", text)
+    if match is None or not int(match[1]):
+        raise ValueError(f'must be a size such as "500M" or "2G", not {shown(value)}')
+    return int(match[1]) * _SIZES[match[2]]
+
+
+@_check(type="string", pattern="^[0-9]{1,6}%$")
+def percent(value: object) -> int:
+    """Take a percentage of one processor, of at least 1 %."""
+    match = re.fullmatch("([0-9]{1,6})%", value) if isinstance(value, str) else None
+    if match is None or not int(match[1]):
+        raise ValueError(f'must be a percentage such as "50%" or "200%", not {shown(value)}')
+    return int(match[1])
+
+
+@_check(type="string", pattern="^[0-7]{3,4}$")
+def umask(value: object) -> int:
+    """Take three or four octal digits in quotes: TOML's 0027 would be no number."""
+    if not isinstance(value, str) or not re.fullmatch("0?[0-7]{3}", value):
+        raise ValueError(f'must be three octal digits in quotes, such as "027", not {shown(value)}')
+    return int(value, 8)
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+@_check(type="string", minLength=1)
 def schedule(value: object) -> Schedule:
-    """A schedule in any of the forms of `Schedule.parse`."""
+    """Take a schedule in any of the forms of `Schedule.parse`."""
     return Schedule.parse(string(value))
 
 
+@_check(type="string", pattern=f"^{_NAME}$")
 def name(value: object) -> str:
-    """A name that can stand in unit names, crontab markers and metric labels."""
+    """Take a name that can stand in unit names, crontab markers and metric labels."""
     text = string(value)
-    if not NAME.fullmatch(text):
+    if not re.fullmatch(_NAME, text):
         raise ValueError(
-            f"{shown(text)} is no name; take 1 to 32 of a-z, 0-9 and -, the first of them a letter"
+            f"{shown(text)} is not a name; use 1 to 32 of a-z, 0-9 and -, the first of them a "
+            "letter"
         )
     return text
 
 
+@_check(type="string", pattern=f"^{_USER}$")
 def user(value: object) -> str:
-    """The name of a user of this machine (whether there is one is for `dbq check` to see)."""
+    """Take the name of a user (whether the machine has that user is for `dbq check` to see)."""
     text = string(value)
-    if not _USER.fullmatch(text):
-        raise ValueError(f"{shown(text)} is no user name; take letters, digits, '_', '-' and '.'")
+    if not re.fullmatch(_USER, text):
+        raise ValueError(
+            f"{shown(text)} is not a user name; use letters, digits, '_', '-', '.', '+', '@' and "
+            r"'\', or '$' at the end"
+        )
     return text
 
 
+@_check(type="string", pattern=f"^{_ADDRESSES}$")
+def addresses(value: object) -> str:
+    """Take the addresses that cron mails to, with commas between them; none is no mail."""
+    if not isinstance(value, str) or not re.fullmatch(_ADDRESSES, value):
+        raise ValueError(
+            f"{shown(value)} is not a mail address that cron takes; write it like "
+            "'ops@example.com', several with commas and without blanks, or \"\" for no mail"
+        )
+    return value
+
+
+@_check(type="string", pattern=r"^[^\s:]+:[^\s:]+$")
 def handlers(value: object) -> str:
-    """`module:attribute`."""
+    """Take `module:attribute`."""
     text = string(value)
     module, colon, attribute = text.partition(":")
     parts = [*module.split("."), *attribute.split(".")]
     if not colon or not all(part.isidentifier() for part in parts):
         raise ValueError(
-            f"{shown(text)} is no module:attribute; write it like 'myapp.jobs:HANDLERS'"
+            f"{shown(text)} is not module:attribute; write it like 'myapp.jobs:HANDLERS'"
         )
     return text
 
 
-def path_from(folder: Path) -> Callable[[object], Path]:
-    """A path, absolute or relative to `folder`; returned absolute, without `.` and `..`."""
-
-    def check(value: object) -> Path:
-        text = string(value)
-        if text.startswith("~"):
-            raise ValueError(f"{shown(text)}: '~' is not expanded here; write the whole path")
-        if any(len(os.fsencode(part)) > 255 for part in text.split("/")):
-            raise ValueError(f"{shown(text)} has a part longer than 255 bytes")
-        path = os.path.normpath(folder / text)
-        if len(os.fsencode(path)) > 4095:
-            raise ValueError(f"{shown(text)} is longer than 4095 bytes")
-        return Path(path)
-
-    return check
-
-
-def file_from(folder: Path, suffix: str = "") -> Callable[[object], Path]:
-    """The path of a file, whose name ends in `suffix`."""
-    path_of = path_from(folder)
-
-    def check(value: object) -> Path:
-        path = path_of(value)
-        if str(value).endswith("/") or not path.name:
-            raise ValueError(f"{shown(value)} is a folder's path; name the file")
-        if suffix and (path.suffix != suffix or path.name == suffix):
-            raise ValueError(f"{shown(value)} must be a file name that ends in {suffix}")
-        return path
-
-    return check
-
-
-def interpreter_from(folder: Path) -> Callable[[object], str]:
-    """The path of a Python interpreter; a bare command is refused, for cron has its own PATH."""
-    path_of = file_from(folder)
-
-    def check(value: object) -> str:
-        if "/" not in string(value):
-            raise ValueError(
-                f"{shown(value)} is a command, not a path; write the interpreter's path, such as "
-                "'/usr/bin/python3' or 'venv/bin/python' (relative to this file)"
-            )
-        return str(path_of(value))
-
-    return check
-
-
+@_check(type="string", pattern="^https?://")
 def url(value: object) -> str:
-    """An http or https URL."""
+    """Take an http or https URL."""
     text = string(value)
-    if not _URL.fullmatch(text):
-        raise ValueError(f"{shown(text)} is no URL; write it like 'https://hc.example/abc'")
+    if not re.fullmatch(_URL, text):
+        raise ValueError(f"{shown(text)} is not a URL; write it like 'https://hc.example/abc'")
     return text
 
 
-def environment_name(text: str) -> None:
-    """The name of an environment variable."""
-    if not _VARIABLE.fullmatch(text):
-        raise ValueError("is no variable name; take letters, digits and '_', no digit first")
-
-
-def environment_value(value: object) -> str:
-    """What an environment variable is set to; it may be empty."""
-    if not isinstance(value, str):
-        raise ValueError(f"must be a string, not {kind(value)}; put it in quotes")
-    return value
-
-
+@_check(type="string", minLength=1, maxLength=64)
 def job_type(value: object) -> str:
-    """A job's type, as the queue takes it."""
+    """Take a job's type, as the queue does."""
     return check_type(string(value))
 
 
+# --- tables ---------------------------------------------------------------------------------------
+
+
+@_check(
+    type="object",
+    propertyNames={"pattern": f"^{_VARIABLE}$"},
+    additionalProperties={"type": "string"},
+)
+def environment(value: object) -> dict[str, str]:
+    """Take a table of environment variables; their values may be empty."""
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a table, not {kind(value)}")
+    faults = {}
+    for variable, text in value.items():
+        if not re.fullmatch(_VARIABLE, variable):
+            faults[variable] = (
+                "is not the name of a variable; use letters, digits and '_', no digit first"
+            )
+        elif not isinstance(text, str):
+            faults[variable] = f"must be a string, not {kind(text)}; put it in quotes"
+    if faults:
+        raise KeyFaults(faults)
+    return value
+
+
+@_check(type="object")
 def payload(value: object) -> dict[str, Any]:
-    """A table that the queue takes as a job's payload: JSON can hold it, and it is not too big."""
+    """Take a table that can be a job's payload: JSON can hold it, and it is not too big."""
     if not isinstance(value, dict):
         raise ValueError(f"must be a table, not {kind(value)}")
     check_payload(value)
     return value
+
+
+# --- paths ----------------------------------------------------------------------------------------
+
+_PATH = {"type": "string", "minLength": 1}
+
+
+def _path(value: object, folder: Path) -> Path:
+    """A path, absolute or relative to `folder`; returned absolute, without `.` and `..`."""
+    text = string(value)
+    if text.startswith("~"):
+        raise ValueError(f"{shown(text)}: '~' is not expanded here; write the whole path")
+    if any(len(os.fsencode(part)) > 255 for part in text.split("/")):
+        raise ValueError(f"{shown(text)} has a part longer than 255 bytes")
+    path = os.path.normpath(folder / text)
+    if len(os.fsencode(path)) > 4095:
+        raise ValueError(f"{shown(text)} is longer than 4095 bytes")
+    return Path(path)
+
+
+path = Check(_path, _PATH)
+
+
+def file(suffix: str = "") -> Check[Path]:
+    """Take the path of a file, whose name ends in `suffix`."""
+
+    def convert(value: object, folder: Path) -> Path:
+        found = _path(value, folder)
+        if str(value).endswith("/") or not found.name:
+            raise ValueError(f"{shown(value)} is a folder's path; name the file")
+        if suffix and (found.suffix != suffix or found.name == suffix):
+            raise ValueError(f"{shown(value)} must be a file name that ends in {suffix}")
+        return found
+
+    return Check(convert, {**_PATH, "pattern": f"{re.escape(suffix)}$"} if suffix else _PATH)
+
+
+def _folders(value: object, folder: Path) -> tuple[Path, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f'must be an array of paths such as ["uploads"], not {kind(value)}')
+    return tuple(dict.fromkeys(_path(each, folder) for each in value))
+
+
+folders = Check(_folders, {"type": "array", "items": _PATH})
+
+
+def _interpreter(value: object, folder: Path) -> str:
+    """The path of a Python interpreter; a bare command is refused, for cron has its own PATH."""
+    if "/" not in string(value):
+        raise ValueError(
+            f"{shown(value)} is a command, not a path; write the interpreter's path, such as "
+            "'/usr/bin/python3' or 'venv/bin/python' (relative to this file)"
+        )
+    return str(file()(value, folder))
+
+
+interpreter = Check(_interpreter, {**_PATH, "pattern": "/"})

@@ -32,7 +32,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -60,8 +60,8 @@ class RecurringJob:
 
     name: str
     type: str
-    payload: dict[str, Any]
     schedule: Schedule
+    payload: dict[str, Any] = field(default_factory=dict)
     jitter: int = 0
     catch_up: bool = False
 

@@ -8,15 +8,17 @@ A line `@PART@` or `@PART COMMAND@` of a page stands for a generated part:
     @EXAMPLES dbq@      the examples of its --help
     @STATUS dbq@        the exit status of its --help
 
-`dbq:list` is the command `dbq list`.
+`dbq:list` is the command `dbq list`. A line `@KEYS@` stands for the keys of the config.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 
 from parsers import (
@@ -30,6 +32,11 @@ from parsers import (
     subcommands,
     usage,
 )
+
+from dbbasic_queue.config.reader import Key, Part
+from dbbasic_queue.config.sections import Config
+from dbbasic_queue.config.values import schedule
+from dbbasic_queue.schedule.schedule import Schedule
 
 PAGES = SOURCE / "packaging" / "man"
 LINKS = {"check_dbq.1": "dbq-health.1"}
@@ -78,6 +85,7 @@ def _page(template: str, date: str, found: dict[str, argparse.ArgumentParser]) -
         for own, each in subcommands(parser).items()
     }
     text = template.replace("@DATE@", date).replace("@VERSION@", project()["version"])
+    text = text.replace("@KEYS@\n", "\n".join(_keys()) + "\n")
     return _PART.sub(part, text)
 
 
@@ -173,13 +181,38 @@ def _status(parser: argparse.ArgumentParser) -> Iterable[str]:
         yield escape(found[2] if found else line.strip())
 
 
+def _keys() -> Iterable[str]:
+    """The keys of the config, as the library says them."""
+    _, name, *sections = fields(Config)
+    yield from _key("name", name.metadata["key"])
+    for each in sections:
+        part: Part = each.metadata["part"]
+        yield f".SS [[{each.name}]]" if part.many else f".SS [{each.name}]"
+        yield sentence(part.about)
+        for key in fields(part.keys):
+            yield from _key(key.name, key.metadata["key"])
+
+
+def _key(name: str, key: Key) -> Iterable[str]:
+    yield from (".TP", f".B {name}", sentence(key.about))
+    if key.more:
+        yield escape(key.more)
+    usual = key.otherwise
+    if not usual and key.check is schedule:
+        usual = Schedule.parse(key.default).describe() if key.default else ""
+    elif not usual and key.default is not None:
+        usual = json.dumps(key.default) if "enum" in key.check.schema else str(key.default)
+    if usual:
+        yield escape(f"If not given: {usual}.")
+
+
 # --- Words --------------------------------------------------------------------------------------
 
 
 def sentence(text: str) -> str:
     """A help text as a sentence of a page."""
     first = text.split()[0]
-    named = first.endswith(":") or first.startswith("dbq")  # a value or a command, as it is typed
+    named = ":" in first or first.startswith("dbq")  # a value or a command, as it is typed
     text = escape(text if named else text[0].upper() + text[1:])
     return text if text.endswith((".", "?")) else f"{text}."
 

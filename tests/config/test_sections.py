@@ -194,11 +194,11 @@ rotate = 1.5
 """
     assert faults(text, "conf/dbq.toml") == [
         "conf/dbq.toml:1: nme: is an unknown key; did you mean 'name'?",
-        "conf/dbq.toml:2: name: 'My App' is no name; take 1 to 32 of a-z, 0-9 and -, the first of "
-        "them a letter",
+        "conf/dbq.toml:2: name: 'My App' is not a name; use 1 to 32 of a-z, 0-9 and -, the "
+        "first of them a letter",
         "conf/dbq.toml:4: [queue].file: is missing",
         "conf/dbq.toml:5: [queue].durabilty: is an unknown key; did you mean 'durability'?",
-        "conf/dbq.toml:7: [worker].handlers: 'jobs.py' is no module:attribute; write it like "
+        "conf/dbq.toml:7: [worker].handlers: 'jobs.py' is not module:attribute; write it like "
         "'myapp.jobs:HANDLERS'",
         "conf/dbq.toml:8: [worker].schedule: never fires: there is no day 30 in February",
         "conf/dbq.toml:9: [worker].timeout: '5 years' is no duration; write numbers with the units "
@@ -206,12 +206,12 @@ rotate = 1.5
         "number of seconds",
         "conf/dbq.toml:10: [worker].max_attempts: must be from 1 to 1000000, not 0",
         "conf/dbq.toml:11: [worker].concurrency: must be a whole number, not '2'",
-        "conf/dbq.toml:12: [worker].environment.'B C': is no variable name; take letters, digits "
-        "and '_', no digit first",
+        "conf/dbq.toml:12: [worker].environment.'B C': is not the name of a variable; use "
+        "letters, digits and '_', no digit first",
         "conf/dbq.toml:12: [worker].environment.A: must be a string, not a whole number; put it in "
         "quotes",
-        "conf/dbq.toml:13: [worker].user: holds the character U+000A, and control characters are "
-        "not allowed",
+        "conf/dbq.toml:13: [worker].user: holds the character U+000A; control characters are not "
+        "allowed",
         "conf/dbq.toml:15: [worker].hardening: must be one of 'isolated', 'network', 'compat', not "
         "'none'",
         "conf/dbq.toml:18: [recurring].type: job type 't t': must be a string of 1 to 64 printable "
@@ -237,9 +237,9 @@ rotate = 1.5
     [
         # names
         ("", 'name = ""', "name: must not be empty"),
-        ("", 'name = "1a"', "name: '1a' is no name"),
-        ("", 'name = "a_b"', "name: 'a_b' is no name"),
-        ("", f'name = "{"a" * 33}"', "is no name"),
+        ("", 'name = "1a"', "name: '1a' is not a name"),
+        ("", 'name = "a_b"', "name: 'a_b' is not a name"),
+        ("", f'name = "{"a" * 33}"', "is not a name"),
         ("", "name = 5", "name: must be a string, not a whole number; put it in quotes"),
         ("", "worker = 5", "worker: must be a table, not a whole number"),
         ("", "recurring = { }", "[recurring]: must be an array of tables; write [[recurring]]"),
@@ -263,16 +263,24 @@ rotate = 1.5
         ("log", 'frequency = "daily"', "[log].file: is missing"),
         ("health", 'textfile = "a.txt"', "must be a file name that ends in .prom"),
         # handlers, users, environment
-        ("worker", 'handlers = "a.b:"', "[worker].handlers: 'a.b:' is no module:attribute"),
-        ("worker", 'handlers = "a..b:C"', "is no module:attribute"),
-        ("worker", 'handlers = "a:b:c"', "is no module:attribute"),
-        ("worker", 'handlers = "a:B C"', "is no module:attribute"),
-        ("worker", 'user = "a b"', "[worker].user: 'a b' is no user name"),
-        ("worker", 'user = "1000"', "is no user name"),
-        ("worker", 'user = "-a"', "is no user name"),
+        ("worker", 'handlers = "a.b:"', "[worker].handlers: 'a.b:' is not module:attribute"),
+        ("worker", 'handlers = "a..b:C"', "is not module:attribute"),
+        ("worker", 'handlers = "a:b:c"', "is not module:attribute"),
+        ("worker", 'handlers = "a:B C"', "is not module:attribute"),
+        ("worker", 'user = "a b"', "[worker].user: 'a b' is not a user name"),
+        ("worker", 'user = "1000"', "is not a user name"),
+        ("worker", 'user = "-a"', "is not a user name"),
         ("worker", "environment = 5", "[worker].environment: must be a table"),
-        ("worker", 'environment."" = "x"', "[worker].environment.'': is no variable name"),
-        ("worker", 'environment.1A = "x"', "[worker].environment.1A: is no variable name"),
+        (
+            "worker",
+            'environment."" = "x"',
+            "[worker].environment.'': is not the name of a variable",
+        ),
+        (
+            "worker",
+            'environment.1A = "x"',
+            "[worker].environment.1A: is not the name of a variable",
+        ),
         ("worker", "environment.A = true", "must be a string, not a boolean; put it in quotes"),
         # numbers and durations
         ("worker", "max_attempts = true", "must be a whole number, not True"),
@@ -289,11 +297,11 @@ rotate = 1.5
         ("queue", 'durability = "fast"', "must be one of 'full', 'normal', not 'fast'"),
         ("queue", "durability = 1", "must be one of 'full', 'normal', not 1"),
         ("log", 'frequency = "often"', "must be one of 'hourly', 'daily'"),
-        ("health", 'ping_url = "hc.example"', "[health].ping_url: 'hc.example' is no URL"),
-        ("health", 'ping_url = "ftp://a/b"', "is no URL"),
-        ("health", 'ping_url = "https://"', "is no URL"),
-        ("health", 'ping_url = "https://a b/"', "is no URL"),
-        ("health", 'ping_url = "https://é.example/"', "is no URL"),
+        ("health", 'ping_url = "hc.example"', "[health].ping_url: 'hc.example' is not a URL"),
+        ("health", 'ping_url = "ftp://a/b"', "is not a URL"),
+        ("health", 'ping_url = "https://"', "is not a URL"),
+        ("health", 'ping_url = "https://a b/"', "is not a URL"),
+        ("health", 'ping_url = "https://é.example/"', "is not a URL"),
         # schedules
         ("worker", 'schedule = "daily"', "[worker].schedule: 'daily' has 1 field, not five"),
         ("worker", "schedule = 5", "[worker].schedule: must be a string"),
@@ -334,16 +342,16 @@ def test_jitter_is_shorter_than_the_schedule() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("a = 1\nb = ", "dbq.toml:2: is not valid TOML: Invalid value"),
-        ("a = 1\na = 2\n", "dbq.toml:2: is not valid TOML: Cannot overwrite a value"),
-        ("[a]\n[a]\n", "dbq.toml:2: is not valid TOML: Cannot declare ('a',) twice"),
-        ('\na = "x\n', "dbq.toml:2: is not valid TOML"),
-        ('\na = """x\n\n\n', "dbq.toml:2: is not valid TOML: Unterminated string"),
-        ("\n\na = [1,\n2\n\n", "dbq.toml:3: is not valid TOML: Unclosed array"),
-        ("b = 1\n# \x01\n", "dbq.toml:2: is not valid TOML"),
-        ("\na = 1" + "0" * 5000, "dbq.toml:2: is not valid TOML: Exceeds the limit"),
-        ("\na = " + "[" * 5000, "dbq.toml:2: is not valid TOML: maximum recursion depth"),
-        ("a\n", "dbq.toml:1: is not valid TOML"),
+        ("a = 1\nb = ", "dbq.toml:2: not valid TOML: Invalid value"),
+        ("a = 1\na = 2\n", "dbq.toml:2: not valid TOML: Cannot overwrite a value"),
+        ("[a]\n[a]\n", "dbq.toml:2: not valid TOML: Cannot declare ('a',) twice"),
+        ('\na = "x\n', "dbq.toml:2: not valid TOML"),
+        ('\na = """x\n\n\n', "dbq.toml:2: not valid TOML: Unterminated string"),
+        ("\n\na = [1,\n2\n\n", "dbq.toml:3: not valid TOML: Unclosed array"),
+        ("b = 1\n# \x01\n", "dbq.toml:2: not valid TOML"),
+        ("\na = 1" + "0" * 5000, "dbq.toml:2: not valid TOML: Exceeds the limit"),
+        ("\na = " + "[" * 5000, "dbq.toml:2: not valid TOML: maximum recursion depth"),
+        ("a\n", "dbq.toml:1: not valid TOML"),
     ],
 )
 def test_no_toml(text: str, fault: str) -> None:
@@ -360,7 +368,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(tmp_path)
     (tmp_path / "dbq.toml").write_bytes(b'# a\nname = "\xe9"\n')
-    with pytest.raises(ConfigError, match=r"dbq\.toml:2: is not UTF-8 text"):
+    with pytest.raises(ConfigError, match=r"dbq\.toml:2: not UTF-8 text"):
         load(tmp_path / "dbq.toml")
 
 

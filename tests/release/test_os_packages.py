@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dbbasic
 import pytest
+import samples
 
 from dbbasic_queue.config import sections as config
 from dbbasic_queue.install import entries as commands
@@ -86,16 +87,22 @@ def test_dependencies_are_those_of_the_project() -> None:
 def test_the_shipped_config_shows_every_key(shipped: config.Config) -> None:
     """Each key that the config knows stands in the file, set or commented out."""
     text = (PACKAGING / "dbq.toml").read_text()
-    for kind in ("Queue", "Worker", "Recurring", "Prune", "Health", "Log"):
+    for kind in ("Queue", "Worker", "Recurring", "Prune", "Health", "Log", "Cron"):
         for key in getattr(config, f"{kind}Config").__dataclass_fields__:
             assert re.search(rf"^(?:# )?{key} = ", text, re.MULTILINE), key
     assert shipped.name == "main"
 
 
+@pytest.mark.parametrize("path", samples.files(), ids=lambda path: path.name)
+def test_what_is_made_of_the_keys_is_up_to_date(path: Path) -> None:
+    """The packaged config and the JSON Schema are what packaging/tools/samples.py makes."""
+    assert path.read_text(encoding="utf-8") == samples.files()[path], "run make samples"
+
+
 def test_a_commented_key_is_a_sound_one() -> None:
     """Whoever takes a `# ` away gets a config without a fault."""
     text = (PACKAGING / "dbq.toml").read_text()
-    whole = re.sub(r"^# (?=\[\[|[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    whole = re.sub(r"^# (?=\[|[a-z_]+ = )", "", text, flags=re.MULTILINE)
     found = config.parse(whole, CONFIG)
     assert found.recurring[0].name == "nightly-report"
     assert found.worker.linger == 50
