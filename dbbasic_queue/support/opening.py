@@ -1,0 +1,345 @@
+"""One way to open a file in a folder where other users may have put something in its place.
+
+Theory of operation
+-------------------
+A queue's folder belongs to the worker's user: the owner of the folder is that user. Each file is
+opened relative to a descriptor of the folder, so that what was seen of the folder is true of the
+folder that the file is in. The last name is never followed if it is a link, and no opening waits
+for the other end of a pipe. What was opened is looked at by its descriptor: it has to be a regular
+file of the folder's owner, of root, or of this process's own user. Where a stranger chooses what is
+written, it may have one name only.
+
+As root, no folder on the way may be one that others than root and the folder's owner can write:
+those could lead root elsewhere. A folder with the sticky bit (/tmp) is not such a one, as nobody
+can replace in it what belongs to another.
+
+No descriptor of ours is 0, 1 or 2: in a process that was started without them, the next thing
+printed would go into the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shlex
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+ROOT: Final = 0
+MOST_LINKS: Final = 40  # that the kernel follows on one path, path_resolution(7)
+SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+STEP: Final = os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a symbolic link",
+}
+
+
+class Folder:
+    """A folder that is held open, and the one way to open the files in it.
+
+    Args:
+        path: the folder. Folders on the way, and the last one, may be symbolic links.
+
+    Raises `OSError`; as root also for a folder that others may lead elsewhere.
+
+    >>> import tempfile
+    >>> with Folder(tempfile.mkdtemp()) as folder:
+    ...     os.symlink("/etc/passwd", folder.path / "a")
+    ...     folder.open("a", os.O_RDONLY)
+    Traceback (most recent call last):
+    OSError: [Errno 40] it is a symbolic link; remove it, or name the file that it leads to
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.fd = -1
+        self.path = Path(path)
+        self.fd = _above_streams(_walk(self.path) if os.geteuid() == ROOT else _open_plainly(path))
+        status = os.fstat(self.fd)
+        self.owner = status.st_uid
+        self.group = status.st_gid
+        self.mode = stat.S_IMODE(status.st_mode)
+        self.device = status.st_dev
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether files may be made here: by the folder's owner, or root, who hands them over."""
+        return os.geteuid() in (self.owner, ROOT)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether files in it are its group's: the folder has the set-group-ID bit, as 2750 has."""
+        return bool(self.mode & stat.S_ISGID and self.mode & stat.S_IXGRP)
+
+    def open(self, name: str, flags: int, *, one_name: bool = False) -> int:
+        """Return a descriptor of the regular file `name` in this folder.
+
+        Args:
+            name: the last part of its path.
+            flags: of open(2), but for `O_CREAT`.
+            one_name: refuse a file that has another name somewhere (a hard link).
+
+        Raises `OSError`, whose text says what is wrong with the file and what to do.
+        """
+        try:
+            fd = os.open(name, flags | SAFE, dir_fd=self.fd)
+        except OSError as error:
+            raise self._plainer(error, name) from None
+        try:
+            self.check(os.fstat(fd), name, one_name=one_name)
+            return _above_streams(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def make(self, name: str, flags: int, mode: int | None = None) -> int:
+        """Return a descriptor of a new file, which belongs to the folder's owner.
+
+        Args:
+            name: the last part of its path.
+            flags: of open(2); `O_CREAT` and `O_EXCL` come by themselves.
+            mode: its permission bits. None: 0660 in a shared folder, elsewhere what the umask
+                leaves of 0666.
+
+        Raises `OSError`: `FileExistsError` also when a link or a folder bears that name.
+        """
+        first = 0o666 if mode is None else 0o600
+        fd = os.open(name, flags | os.O_CREAT | os.O_EXCL | SAFE, first, dir_fd=self.fd)
+        try:
+            if os.geteuid() == ROOT and self.owner != ROOT:
+                os.fchown(fd, self.owner, self.group)
+            if mode is None and self.is_shared:
+                mode = 0o660
+            if mode is not None:
+                os.fchmod(fd, mode)
+            return _above_streams(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def check(self, status: os.stat_result, name: str, *, one_name: bool = False) -> None:
+        """Raise `OSError` unless this is the status of a file that may be used."""
+        path = shlex.quote(str(self.path / name))
+        kind = stat.S_IFMT(status.st_mode)
+        if kind != stat.S_IFREG:
+            what = _KINDS.get(kind, "something else")
+            raise OSError(errno.EINVAL, f"it is {what}, not a regular file; move it out of the way")
+        if not self.is_trusted(status.st_uid):
+            raise OSError(
+                errno.EPERM,
+                f"it belongs to {user_name(status.st_uid)}, not to {user_name(self.owner)}, whose"
+                f" folder it is in; as root: chown {user_name(self.owner)} {path}",
+            )
+        if one_name and status.st_nlink > 1:
+            raise OSError(
+                errno.EMLINK,
+                f"it has {status.st_nlink} names (hard links); find them with"
+                f" find {shlex.quote(str(mount_of(self.path)))} -xdev -samefile {path}"
+                " and remove the others",
+            )
+
+    def is_trusted(self, uid: int) -> bool:
+        """Whether a file of this user may be used: the folder's owner, root, or we ourselves."""
+        return uid in (self.owner, ROOT) or uid == os.geteuid()
+
+    def _plainer(self, error: OSError, name: str) -> OSError:
+        """Say what stands in the way, where open(2) says it in a riddle."""
+        if error.errno == errno.ELOOP:
+            return OSError(
+                errno.ELOOP,
+                "it is a symbolic link; remove it, or name the file that it leads to",
+            )
+        if error.errno in (errno.ENXIO, errno.EISDIR, errno.ENODEV, errno.EACCES, errno.EPERM):
+            try:
+                status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+                self.check(status, name)
+            except FileNotFoundError:
+                pass
+            except OSError as plainer:
+                if plainer.errno != errno.EACCES:
+                    return plainer
+        return error
+
+    def close(self) -> None:
+        """Let go of the folder; what was opened in it stays open."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def open_file(path: str | Path, flags: int, *, one_name: bool = False) -> int:
+    """Open one file as `Folder.open` does; raises what that raises."""
+    path = Path(path)
+    with Folder(path.parent) as folder:
+        return folder.open(path.name, flags, one_name=one_name)
+
+
+def is_mounted_alone(folder: int, fd: int) -> bool:
+    """Whether an open file is mounted by itself, not with the open folder that it is in.
+
+    False where the kernel does not tell (proc(5), mnt_id: Linux 3.15).
+    """
+    ours = _mount_id(folder)
+    return ours is not None and ours != _mount_id(fd)
+
+
+def _mount_id(fd: int) -> bytes | None:
+    try:
+        info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(info, 4096)
+    finally:
+        os.close(info)
+    return next((line for line in text.splitlines() if line.startswith(b"mnt_id:")), None)
+
+
+def mount_of(path: Path) -> Path:
+    """The top folder of the file system that an absolute path is on."""
+    while path != path.parent and not os.path.ismount(path):
+        path = path.parent
+    return path
+
+
+def user_name(uid: int) -> str:
+    """The user's name for a message; the number of one that this machine does not know."""
+    import pwd  # here, as only messages need it
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _open_plainly(path: str | Path) -> int:
+    return os.open(path, FOLDER)
+
+
+def _above_streams(fd: int) -> int:
+    """The descriptor, or a copy of it, where it is one of the three standard streams."""
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
+
+
+# -- as root -------------------------------------------------------------------------------------
+
+
+def _walk(path: Path) -> int:
+    """Open a folder step by step; raise `PermissionError` where others could have led us astray."""
+    passed: list[tuple[Path, os.stat_result]] = []
+    place = Path("/") if path.is_absolute() else Path.cwd()
+    fd = os.open(place, FOLDER)
+    ahead = [part for part in reversed(path.parts) if part != "/"]
+    links = 0
+    try:
+        passed.append((place, os.fstat(fd)))
+        while ahead:
+            part = ahead.pop()
+            step = os.open(part, STEP, dir_fd=fd)
+            status = os.fstat(step)
+            if not stat.S_ISLNK(status.st_mode):
+                os.close(fd)
+                fd, place = step, place / part
+                if not stat.S_ISDIR(status.st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, f"{place} is not a directory")
+                passed.append((place, status))
+                continue
+            os.close(step)
+            links += 1
+            if links > MOST_LINKS:
+                raise OSError(errno.ELOOP, f"{path} leads through too many symbolic links")
+            target = Path(os.readlink(part, dir_fd=fd))
+            if target.is_absolute():
+                place, above = Path("/"), fd
+                fd = os.open(place, FOLDER)
+                os.close(above)
+            ahead += [part for part in reversed(target.parts) if part != "/"]
+        owner = passed[-1][1].st_uid
+        for place, status in passed:
+            _refuse_open_to_others(place, status, owner)
+        return fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _refuse_open_to_others(place: Path, status: os.stat_result, owner: int) -> None:
+    """Raise `PermissionError` for a folder in which others than root and `owner` can write."""
+    word = shlex.quote(str(place))
+    if status.st_uid not in (ROOT, owner) and status.st_uid not in _unmapped():
+        whose = f"{place} belongs to {user_name(status.st_uid)}"
+        remedy = f"run this as {user_name(owner)}, not as root"
+    elif status.st_mode & stat.S_ISVTX:
+        return
+    elif status.st_mode & stat.S_IWOTH:
+        whose, remedy = f"every user can write in {place}", f"chmod o-w {word}"
+    elif status.st_mode & stat.S_IWGRP and not _all_in_group(status.st_gid, (ROOT, owner)):
+        whose = f"the group {_group_name(status.st_gid)} can write in {place}"
+        remedy = f"chmod g-w {word}"
+    else:
+        return
+    raise PermissionError(errno.EPERM, f"{whose}, so root could be led elsewhere: {remedy}")
+
+
+def _unmapped() -> Iterator[int]:
+    """The number that stands for users of outside, in a container that has not all users."""
+    try:
+        if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+            yield int(Path("/proc/sys/kernel/overflowuid").read_text())
+    except (OSError, ValueError):
+        return
+
+
+def _all_in_group(gid: int, uids: tuple[int, ...]) -> bool:
+    """Whether no user but these is in a group; False for a group that nobody knows."""
+    import grp
+    import pwd
+
+    try:
+        named = grp.getgrgid(gid).gr_mem
+    except KeyError:
+        return False
+    members = {entry.pw_uid for entry in pwd.getpwall() if entry.pw_gid == gid}
+    for name in named:
+        try:
+            members.add(pwd.getpwnam(name).pw_uid)
+        except KeyError:
+            continue
+    return members <= set(uids)
+
+
+def _group_name(gid: int) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
