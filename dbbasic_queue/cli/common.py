@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -154,6 +155,20 @@ def duration(text: str) -> int:
 
 
 # -- what is printed -------------------------------------------------------------------------------
+
+
+def hold_descriptors() -> None:
+    """Open /dev/null in place of a standard stream that is closed.
+
+    Otherwise the queue's file would become that stream, and what a handler or a library prints
+    would be written into it.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for the process's life
 
 
 def set_up_output(*, json: bool = False) -> None:
@@ -315,3 +330,33 @@ def _no_queue(path: Path, place: Where) -> str:
         f"{said}{by}; tried {tried}: name the queue with --file or --config,"
         " or create it with the first `dbq enqueue`"
     )
+
+
+# -- which job -------------------------------------------------------------------------------------
+
+
+def find_id(queue: Queue, text: str, *, to_change: bool = False) -> tuple[str | None, str]:
+    """Return the id of the one job whose id is `text`, or begins with it.
+
+    Args:
+        queue: where the job is.
+        text: the id, or its beginning.
+        to_change: only an id of 16 hex digits, which dbq makes, may be shortened, to 4 or more.
+            One that a program has chosen may not: with job order-1 gone, that would mean order-10.
+
+    Returns None and why, when there is no such job or more than one.
+    """
+    if queue.get_job(text) is not None:
+        return text, ""
+    like = [job["id"] for job in queue.list_jobs() if job["id"].startswith(text)] if text else []
+    found = like
+    if to_change:
+        short = re.fullmatch("[0-9a-f]{4,15}", text)
+        found = [each for each in like if short and re.fullmatch("[0-9a-f]{16}", each)]
+    if len(found) == 1:
+        return found[0], ""
+    if found:
+        names = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+        return None, f"{len(found)} ids begin with {text}: {names}; give more of it"
+    meant = f"; did you mean {like[0]}?" if like else ""
+    return None, f"there is no job {text} in {queue.path}{meant}"

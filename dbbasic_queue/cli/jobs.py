@@ -21,6 +21,7 @@ from .common import (
     config_of,
     counted,
     duration,
+    find_id,
     queue_of,
 )
 
@@ -98,13 +99,16 @@ def _for_each(
 ) -> int:
     """Do it to each job; says which it was not possible for, and why."""
     code = DONE
-    for job_id in ids:
-        if verb(job_id):
+    for text in ids:
+        job_id, why = find_id(queue, text, to_change=True)
+        if job_id is None:
+            code = complain(why, REFUSED)
+        elif verb(job_id):
             print(f"{done} {job_id}")
-            continue
-        job = queue.get_job(job_id)
-        why = f"is {job['status']}, not {allowed}" if job else "does not exist"
-        code = complain(f"job {job_id} {why}", REFUSED)
+        else:
+            job = queue.get_job(job_id)
+            now = job["status"] if job else "gone"
+            code = complain(f"job {job_id} is {now}, not {allowed}", REFUSED)
     return code
 
 
@@ -168,12 +172,13 @@ ENQUEUE: Final = Command(
         DURABILITY,
     ),
 )
+SHORT: Final = "; of one that dbq made, the first four characters or more will do"
 CANCEL: Final = Command(
     "cancel",
     "cancel pending jobs",
     _cancel,
     "dbq cancel 5f2c9b1e8a7d4c30",
-    (arg("ids", metavar="ID", nargs="+", help="the jobs' ids"),),
+    (arg("ids", metavar="ID", nargs="+", help=f"the jobs' ids{SHORT}"),),
 )
 RETRY: Final = Command(
     "retry",
@@ -181,7 +186,7 @@ RETRY: Final = Command(
     _retry,
     "dbq retry 5f2c9b1e8a7d4c30\ndbq retry --failed\ndbq retry --failed --type send_mail",
     (
-        arg("ids", metavar="ID", nargs="*", help="the jobs' ids"),
+        arg("ids", metavar="ID", nargs="*", help=f"the jobs' ids{SHORT}"),
         arg("--failed", action="store_true", help="all failed jobs"),
         arg("--type", metavar="TYPE", help="with --failed: only jobs of this type"),
     ),

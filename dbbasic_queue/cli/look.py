@@ -26,6 +26,7 @@ from .common import (
     complain,
     count,
     counted,
+    find_id,
     json_option,
     queue_of,
 )
@@ -183,9 +184,10 @@ def local_time(seconds: float) -> str:
 
 def _show(args: argparse.Namespace) -> int:
     queue = queue_of(args)
-    job = queue.get_job(args.id)
+    job_id, why = find_id(queue, args.id)
+    job = queue.get_job(job_id) if job_id else None
     if job is None:
-        return complain(f"there is no job {args.id}", REFUSED)
+        return complain(why, REFUSED)
     if args.json:
         print(dump_json(job))
         return DONE
@@ -253,8 +255,8 @@ SHOW: Final = Command(
     "show",
     "show all of a job",
     _show,
-    "dbq show 5f2c9b1e8a7d4c30\ndbq show ID --json",
-    (arg("id", metavar="ID", help="the job's id"), json_option("a JSON object")),
+    "dbq show 5f2c9b1e8a7d4c30\ndbq show 5f2c --json",
+    (arg("id", metavar="ID", help="the job's id, or how it begins"), json_option("a JSON object")),
 )
 STATS: Final = Command(
     "stats",

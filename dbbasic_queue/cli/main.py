@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
 from ..version import VERSION
@@ -20,6 +21,7 @@ from .common import (
     Command,
     UsageError,
     complain,
+    hold_descriptors,
     reason,
     set_up_output,
 )
@@ -51,8 +53,13 @@ COMMANDS: Final[tuple[Command, ...]] = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run `dbq` with these arguments (the process's own if None); returns the exit code."""
+    hold_descriptors()
     set_up_output()
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.run is None:
+        parser.print_help()
+        return WRONG
     set_up_output(json=args.json)
     try:
         run: Callable[[argparse.Namespace], int] = args.run
@@ -70,15 +77,48 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what was probably meant by a word that it does not know."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and refuse what is left over, which argparse would leave to its caller."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            option = rest[0].partition("=")[0]
+            if option.startswith("-"):
+                known = re.findall(r"(?<![\w-])--[a-z-]+", self.format_help())
+                self.error(f"there is no option {option}{_did_you_mean(option, known)}")
+            self.error(f"one argument too many: {rest[0]}")
+        return found, rest
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and a message, which names the command that was meant."""
+        unknown = re.match(r"argument COMMAND: invalid choice: '([^']*)'", message)
+        if unknown:
+            names = [command.name for command in COMMANDS]
+            meant = _did_you_mean(unknown[1], names)
+            message = f"there is no command {unknown[1]}{meant or '; see dbq --help'}"
+        super().error(message)
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    """The end of a message about a word that is not known; empty if none is like it."""
+    from difflib import get_close_matches
+
+    like = get_close_matches(word, sorted(set(known)), n=1)
+    return f"; did you mean {like[0]}?" if like else ""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="dbq",
         description="A job queue in one plain-text file: add jobs, look at them, run them.",
         epilog=f"{EXAMPLES}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"dbq {VERSION}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.set_defaults(run=None, json=False)
+    commands = parser.add_subparsers(metavar="COMMAND")
     for command in COMMANDS:
         command.add_to(commands)
     return parser

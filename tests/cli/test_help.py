@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cli_app import dbq
+
+from dbbasic_queue import Queue
 
 
 @pytest.mark.parametrize(
@@ -20,7 +24,14 @@ from cli_app import dbq
         (["enqueue", "ok", "{}", "--in", "7 parsecs"], "duration"),
         (["enqueue", "ok", "{}", "--in", "5s", "--run-at", "5"], "not allowed with"),
         (["enqueue"], "TYPE"),
-        (["frobnicate"], "invalid choice"),
+        (["frobnicate"], "there is no command frobnicate; see dbq --help"),
+        (["lst"], "there is no command lst; did you mean list?"),
+        (["list", "--statsu", "failed"], "there is no option --statsu; did you mean --status?"),
+        (["list", "--zzz"], "there is no option --zzz\n"),
+        (["stats", "extra"], "one argument too many: extra"),
+        (["list", "--limit", "-1"], "not a whole number of 0 or more"),
+        (["enqueue", "ok", '{"a":' + "[" * 9999 + "]" * 9999 + "}"], "nested too deeply"),
+        (["work", "jobs:HANDLERS", "--log-file", "/"], "/: Is a directory"),
         (["list", "--status", "lost"], "invalid choice"),
         (["prune", "--older-than", "old", "--file", "jobs.py"], "not a queue table"),
         (["work", "jobs"], "MODULE:ATTRIBUTE"),
@@ -43,6 +54,7 @@ def test_mistakes_are_told_in_one_line(app: Path, args: list[str], says: str) ->
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Errno" not in done.stderr
     assert done.stdout == ""
     if args[0] == "enqueue":
         assert not (app / "data").exists()
@@ -93,3 +105,26 @@ def test_every_help_has_examples_and_exit_codes(app: Path) -> None:
 def test_version(app: Path) -> None:
     """--version names the version of the package."""
     assert dbq("--version", cwd=app).stdout == "dbq 2.0.0\n"
+
+
+def test_without_a_command_the_help_is_printed(app: Path) -> None:
+    """Bare `dbq` prints what --help prints; the exit code says that nothing was done."""
+    done = dbq(cwd=app)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout == dbq("--help", cwd=app).stdout
+
+
+@pytest.mark.parametrize("redirect", ["1>&- 2>&-", "<&- >&- 2>&-", "2>&-", "<&-"])
+def test_closed_standard_streams_are_not_the_queue(app: Path, redirect: str) -> None:
+    """With descriptors 0 to 2 closed at the start, nothing printed there gets into the table."""
+    (app / "native.py").write_text(
+        "import ctypes\n"
+        "def native(payload):\n"
+        "    for fd in (0, 1, 2): ctypes.CDLL(None).dprintf(fd, b'libfoo: warning\\n')\n"
+        "HANDLERS = {'native': native}\n"
+    )
+    command = f"{sys.executable} -m dbbasic_queue"
+    script = f"{command} enqueue native {{}} --id a1 && {command} work native:HANDLERS {redirect}"
+    assert subprocess.run(["sh", "-c", script], cwd=app, capture_output=True).returncode == 0
+    assert b"libfoo" not in (app / "data" / "queue.tsv").read_bytes()
+    assert Queue(app / "data" / "queue.tsv").get_job("a1")["status"] == "completed"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from cli_app import dbq, queue_of
@@ -23,6 +28,38 @@ def test_enqueue_reads_the_payload_from_standard_input(app: Path) -> None:
     """A payload of - is read from standard input."""
     done = dbq("enqueue", "ok", "-", cwd=app, stdin='{"big": true}')
     assert queue_of(app).get_job(done.stdout.strip())["payload"] == {"big": True}
+
+
+def test_a_payload_from_standard_input_is_utf_8(app: Path) -> None:
+    """Whatever the locale says; a mark of the byte order is understood."""
+    env = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "dbbasic_queue", "enqueue", "ok", "-"],
+        cwd=app,
+        input='\ufeff{"name": "Zoë"}'.encode(),
+        env={**os.environ, **env},
+        capture_output=True,
+    )
+    assert done.stderr == b""
+    assert queue_of(app).get_job(done.stdout.decode().strip())["payload"] == {"name": "Zoë"}
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [
+        ("2027-03-28T02:30", "03:30:00"),  # skipped: as long after 02:00 as it says
+        ("2027-03-28 01:59", "01:59:00"),
+        ("2027-03-28 03:00", "03:00:00"),
+        ("2027-10-31T02:30", "02:30:00"),  # there twice: the first
+    ],
+)
+def test_a_time_on_the_night_of_the_change(app: Path, text: str, local: str) -> None:
+    """--run-at is never earlier than it says, in a time that the clock skips either."""
+    zone = {"TZ": "Europe/Berlin"}
+    job_id = dbq("enqueue", "ok", "{}", "--run-at", text, cwd=app, env=zone).stdout.strip()
+    due = queue_of(app).get_job(job_id)["run_at"]
+    assert datetime.fromtimestamp(due, ZoneInfo("Europe/Berlin")).strftime("%H:%M:%S") == local
+    assert datetime.fromtimestamp(due, ZoneInfo("Europe/Berlin")).fold == 0
 
 
 def test_enqueue_twice_by_one_id_adds_one(app: Path) -> None:
@@ -71,11 +108,36 @@ def test_cancel_and_retry_say_what_they_did(app: Path) -> None:
     queue.enqueue("ok", {}, job_id="a2")
     done = dbq("cancel", "a1", "nope", "a2", cwd=app)
     assert (done.returncode, done.stdout) == (1, "cancelled a1\ncancelled a2\n")
-    assert "nope does not exist" in done.stderr
+    assert "there is no job nope in " in done.stderr
     done = dbq("cancel", "a1", cwd=app)
     assert (done.returncode, "is cancelled, not pending" in done.stderr) == (1, True)
     assert dbq("retry", "a1", cwd=app).stdout == "pending a1\n"
     assert queue.get_job("a1")["status"] == "pending"
+
+
+def test_an_id_that_dbq_made_may_be_shortened(app: Path) -> None:
+    """Four characters or more of such an id will do, if no other begins so."""
+    queue = queue_of(app)
+    for job_id in ("4f59aaaaaaaaaaaa", "4f59bbbbbbbbbbbb"):
+        queue.enqueue("ok", {}, job_id=job_id)
+    assert dbq("cancel", "4f59a", cwd=app).stdout == "cancelled 4f59aaaaaaaaaaaa\n"
+    assert dbq("retry", "4f59aaaa", cwd=app).stdout == "pending 4f59aaaaaaaaaaaa\n"
+    done = dbq("cancel", "4f59", cwd=app)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "2 ids begin with 4f59: 4f59aaaaaaaaaaaa, 4f59bbbbbbbbbbbb; give more" in done.stderr
+    assert "there is no job 4f5 in" in dbq("cancel", "4f5", cwd=app).stderr
+
+
+@pytest.mark.parametrize("text", ["order-1", "beef", ""])
+def test_an_id_of_a_programs_is_never_taken_for_another(app: Path, text: str) -> None:
+    """With job order-1 gone, `cancel order-1` leaves order-10 alone."""
+    queue = queue_of(app)
+    for job_id in ("order-10", "beef-and-beer"):
+        queue.enqueue("ok", {}, job_id=job_id)
+    done = dbq("cancel", text, cwd=app)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert ("did you mean" in done.stderr) is bool(text)
+    assert queue.count_jobs()["cancelled"] == 0
 
 
 def test_retry_all_that_failed(app: Path) -> None:
@@ -103,6 +165,6 @@ def test_prune_removes_only_what_it_says(app: Path) -> None:
     assert queue.count_jobs()["completed"] == 2
     assert "removed 2" in dbq("prune", "--older-than", "0", cwd=app).stdout
     done = dbq("prune", "--older-than", "0", "--status", "failed", cwd=app)
-    assert "removed 1" in done.stdout
+    assert done.stdout == "removed 1 job\n"
     assert sum(queue.count_jobs().values()) == 0
     assert dbq("prune", "--older-than", "0", "--status", "pending", cwd=app).returncode == 2

@@ -49,6 +49,19 @@ def test_show_tells_all_of_a_job(app: Path) -> None:
     assert dbq("show", "a1", cwd=app).stdout.splitlines()[5].startswith("ended  ")
 
 
+def test_show_takes_the_beginning_of_an_id(app: Path) -> None:
+    """Of any id, as long as no other begins so; what is ambiguous is said."""
+    queue = queue_of(app)
+    for job_id in ("order-1", "order-10", "order-2"):
+        queue.enqueue("ok", {"id": job_id}, job_id=job_id)
+    for text, job_id in (("order-1", "order-1"), ("order-10", "order-10"), ("order-2", "order-2")):
+        assert json.loads(dbq("show", text, "--json", cwd=app).stdout)["id"] == job_id
+    done = dbq("show", "ord", cwd=app)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "3 ids begin with ord: order-1, order-10, order-2; give more of it" in done.stderr
+    assert dbq("show", "", cwd=app).returncode == 1
+
+
 def test_job_data_cannot_command_the_terminal(app: Path) -> None:
     """Control characters in payload, error and type never reach the terminal."""
     queue = queue_of(app)
