@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples test test-all e2e torture bench bench-here lint deb rpm dist build clean
+.PHONY: help demo samples pages test test-all e2e torture bench bench-here lint deb rpm dist build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -21,6 +21,10 @@ $(BIN)/.ready: pyproject.toml
 
 demo: $(BIN)/.ready ## run the example application: real jobs, from enqueue to the finished file
 	@$(BIN)/python examples/demo.py
+
+pages: $(BIN)/.ready ## draw the README's picture and write the plan of the house anew
+	@$(BIN)/python packaging/tools/picture.py
+	@$(BIN)/python packaging/tools/plan.py
 
 # The released 1.0.0 and the dbbasic-tsv of its time, whose files we read and which read ours.
 .cache/v1/.ready: | $(BIN)/.ready

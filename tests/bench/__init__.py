@@ -2,7 +2,7 @@
 
 python -m tests.bench            all of it, under 10 minutes
 python -m tests.bench --quick    the same with fewer rounds and smaller tables, under a minute
-python -m tests.bench --report   writes the README's block and the curve anew, from the last run
+python -m tests.bench --report   writes docs/performance.md and the curve anew, from the last run
 
 adapters.py    each engine behind the same four methods
 actor.py       a process that puts or works, as one engine
@@ -11,6 +11,6 @@ own.py         our figures with a target, each in a process of its own
 peers.py       backlogs, workers and producers; pick-up; cold start; looking a job up
 machine.py     what it was measured on
 figures.py     median and spread
-report.py      the block of the README
+report.py      the part of docs/performance.md that is measured
 curve.py       the picture of how cost grows
 """

@@ -1,4 +1,4 @@
-"""The benchmark: measure, keep what was seen as JSON, write it into the README."""
+"""The benchmark: measure, keep what was seen as JSON, write it into docs/performance.md."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CACHE = ROOT / ".cache" / "bench"
 RESULTS = CACHE / "results.json"
 EXAMPLES = """examples:
   python -m tests.bench            all of it
-  python -m tests.bench --quick    fewer rounds, smaller tables; leaves the README as it is
-  python -m tests.bench --report   the README from the last run, without a new one"""
+  python -m tests.bench --quick    fewer rounds, smaller tables; writes no page
+  python -m tests.bench --report   the page from the last run, without a new one"""
 
 WHOLE = peers.Plan(rounds=5, backlogs=(0, 10_000, 100_000), curve=(1_000, 1_000_000))
 QUICK = peers.Plan(
@@ -54,9 +54,9 @@ def main() -> int:
         return 2
     print(report.text(results))
     if not arguments.quick:
-        report.write(ROOT / "README.md", results)
+        report.write(ROOT / "docs" / "performance.md", results)
         curve.draw(ROOT / "docs" / "cost-curve.svg", results)
-        say("written: README.md, docs/cost-curve.svg")
+        say("written: docs/performance.md, docs/cost-curve.svg")
     return 0
 
 
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--quick", action="store_true", help="under a minute, to see that it works")
-    either.add_argument("--report", action="store_true", help="write the README anew, no new run")
+    either.add_argument("--report", action="store_true", help="write the page anew, no new run")
     parser.add_argument("--rounds", type=int, metavar="N", help="so many (5; quick: 1)")
     return parser
 

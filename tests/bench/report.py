@@ -1,4 +1,4 @@
-"""The block of the README: what was measured, on what, beside the targets and the peers."""
+"""The measured part of docs/performance.md: on what machine, beside the targets and the peers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ CLASSES = ((True, "Synced each step"), (False, "Not synced"))
 OPERATIONS = {"put": "enqueue", "work": "take + finish"}
 
 
-def write(readme: Path, results: dict[str, Any]) -> None:
+def write(page: Path, results: dict[str, Any]) -> None:
     """Replace what stands between the two marks; raises `ValueError` when they are not there."""
-    before = readme.read_text()
+    before = page.read_text()
     block = f"{BEGIN}\n{text(results)}\n{END}"
     after, count = re.subn(
         f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda match: block, before, flags=re.DOTALL
     )
     if count != 1:
-        raise ValueError(f"{readme}: must have {BEGIN} and {END} once each, has {count} pairs")
-    readme.write_text(after)
+        raise ValueError(f"{page}: must have {BEGIN} and {END} once each, has {count} pairs")
+    page.write_text(after)
 
 
 def text(results: dict[str, Any]) -> str:

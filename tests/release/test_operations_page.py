@@ -21,13 +21,11 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ROW = re.compile(r"^\| `((?:dbq|check_dbq)[^`]*)` \|(.*)\|$", re.MULTILINE)
 
 
-def test_blocks_of_the_page_run(tmp_path: Path) -> None:
-    """Backup, restore, moving and the way out do what they say, in their order."""
-    queue = Queue(tmp_path / "queue.tsv")
-    queue.enqueue("greet", {"name": "Zoë"})
+def test_backup_restore_and_moving_keep_every_job(tmp_path: Path) -> None:
+    """The shell blocks, in their order, say nothing on standard error and lose no job."""
+    Queue(tmp_path / "queue.tsv").enqueue("greet", {"name": "Zoë"})
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LANG": "C.UTF-8"}
-    blocks = [text for language, text in BLOCK.findall(PAGE) if language == "sh"]
-    assert len(blocks) == 4
+    blocks = [text for kind, text in BLOCK.findall(PAGE) if kind == "sh" and "make " not in text]
     for text in blocks:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", text],
@@ -36,8 +34,7 @@ def test_blocks_of_the_page_run(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-        assert done.stderr == ""
+        assert (done.returncode, done.stderr) == (0, ""), f"{text}\n{done.stdout}"
     assert '"Zoë"' in done.stdout
     assert [job["type"] for job in Queue(tmp_path / "elsewhere/queue.tsv").list_jobs()] == ["greet"]
 

@@ -168,7 +168,8 @@ def test_the_sdist_holds_what_it_takes_to_build_and_test(built: Path) -> None:
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers()}
-    wanted = {"Makefile", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "MANIFEST.in"}
+    wanted = {"Makefile", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"}
+    wanted |= {"pyproject.toml", "MANIFEST.in"}
     wanted |= {name for name in sources("tests") if not {"bench", "e2e"} & {*name.split("/")}}
     wanted |= sources("dbbasic_queue") | sources("examples") | {"tests/helpers/tables.py"}
     wanted |= {template.relative_to(ROOT).as_posix() for folder in MAPPED.values()

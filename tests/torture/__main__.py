@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
     parser.add_argument("--seed", type=int, help="for payloads, places and moments")
     parser.add_argument("--case", help="only this one")
-    parser.add_argument("--stride", type=int, default=1, help="only every so many-th case")
+    parser.add_argument("--stride", type=int, default=1, help="only one case in so many")
     parser.add_argument("--kills", type=int, default=kills.KILLS, help="how many")
     parser.add_argument("--seconds", type=float, default=soak.SECONDS, help="of the soak")
     return parser

@@ -1,0 +1,173 @@
+"""Every code block of the README, of docs/ and of the contributor's guide is run or held here.
+
+`sh`, `python` and `toml` blocks run for real, page by page, in an empty folder and in their order.
+`console` blocks need root or a machine of their own: each of their commands is listed in HELD with
+the test that runs it. `text` blocks are not commands.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import picture
+import pytest
+from crontab import CronTab
+
+from dbbasic_queue import Queue
+from dbbasic_queue.cli import main as cli
+from dbbasic_queue.config import sections as config
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+WITH_A_QUEUE = {"docs/operations.md", "docs/monitoring.md"}  # their commands look at a queue
+PACKAGE = "tests/e2e/test_packages.py"
+BUILDS = "tests/e2e/test_package_builds.py"
+HERE = "tests/release/test_packaging.py"
+# What a page tells to type that takes root or a machine of its own: the test that does it, and
+# what that test says for it.
+HELD = {
+    r"apt-get install \./dbbasic-queue_.*_all\.deb": (PACKAGE, '"apt-get", "--yes"'),
+    r"sudoedit /etc/dbbasic-queue/dbq\.toml": (PACKAGE, "^python = .*|python ="),
+    r"dbq check --config \S+": (PACKAGE, '"dbq", "check", "--config", CONFIG'),
+    r"dbq-install-systemd --config \S+": (PACKAGE, '"dbq-install-systemd", "--config", CONFIG'),
+    r"adduser www-data _dbbasic-queue": (PACKAGE, "--append --groups _dbbasic-queue web"),
+    r"adduser nagios _dbbasic-queue-read": (PACKAGE, "--append --groups _dbbasic-queue-read nag"),
+    r"echo /usr/lib/dbbasic-queue > .*\.pth": (PACKAGE, 'dbbasic-queue.pth").write_text'),
+    r"python3 -m venv /srv/shop/venv": (PACKAGE, "python3 -m venv --without-pip /srv/shop/venv"),
+    r"/srv/shop/venv/bin/pip install dbbasic-queue": (HERE, "def test_the_wheel_works"),
+    r"cd /srv/shop && venv/bin/dbq init && venv/bin/dbq check": (
+        "tests/release/test_pages.py",
+        "def test_blocks_run",
+    ),
+}
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The code blocks of a page, each with its language, in their order."""
+    return BLOCK.findall((ROOT / page).read_text())
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_run(page: str, tmp_path: Path) -> None:
+    """A reader who types what a page says gets no error."""
+    if page in WITH_A_QUEUE:
+        Queue(tmp_path / "queue.tsv").enqueue("greet", {"name": "Zoë"})
+    where = tmp_path
+    for language, text in blocks(page):
+        text = text.replace("/var/lib/dbbasic-queue/main", str(where))
+        if language == "toml":
+            config.parse(text, where / "dbq.toml")
+        if language in ("text", "crontab", "console", "toml"):
+            continue
+        if "make " in text:
+            words = text.replace("make ", "make --dry-run ")
+            command, folder = ["bash", "-euc", words], ROOT
+        elif language == "python":
+            command, folder = [sys.executable, "-c", text], where
+        else:
+            assert language == "sh", f"no test runs a block in {language!r}"
+            command, folder = ["bash", "-euo", "pipefail", "-c", text], where
+        done = subprocess.run(
+            command, cwd=folder, env=environment(tmp_path), capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        if "cd shop" in text:
+            where = tmp_path / "shop"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_need_root_are_held(page: str) -> None:
+    """Each command of a console block is run by a test, which is there and says so."""
+    lines = [line for kind, text in blocks(page) if kind == "console" for line in text.splitlines()]
+    for line in lines:
+        command = re.sub(r"\s+# .*", "", line.removeprefix("$ ").removeprefix("# "))
+        (held,) = [place for known, place in HELD.items() if re.fullmatch(known, command)]
+        assert held[1] in (ROOT / held[0]).read_text(), command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """A link to a file of the project, and to a heading in it, leads to one that is there."""
+    for target, anchor in LINK.findall((ROOT / page).read_text()):
+        if ":" in target:
+            continue
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", each).lower().replace(" ", "-") for each in headings}
+            assert anchor[1:] in slugs, f"{target}{anchor}"
+
+
+def test_the_readme_is_short() -> None:
+    """The first page is read to its end: 1,400 words, and all else has a page of its own."""
+    assert len((ROOT / "README.md").read_text().split()) <= 1400
+
+
+def test_the_installation_is_that_of_the_administrators_page() -> None:
+    """From the package to running jobs it takes the same commands in README and operations."""
+    (block,) = (text for kind, text in blocks("README.md") if kind == "console")
+    page = (ROOT / "docs" / "operations.md").read_text()
+    for line in block.splitlines():
+        command = re.sub(r"\s+# .*", "", line)
+        assert f"\n{command}" in page, command
+
+
+def test_crontab_of_the_readme_is_valid() -> None:
+    """The crontab lines that the README shows are accepted by cron and by dbq."""
+    found = [text.splitlines() for kind, text in blocks("README.md") if kind == "crontab"]
+    lines = [line for text in found for line in text]
+    assert lines
+    for line in lines:
+        (entry,) = CronTab(tab=line + "\n")
+        assert entry.is_valid()
+        words = shlex.split(entry.command)
+        start = next(i for i, word in enumerate(words) if word.endswith("/dbq")) + 1
+        stop = words.index(">>") if ">>" in words else len(words)
+        assert cli._parser().parse_args(words[start:stop]).linger == "50s"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    """The README's table names each command of `dbq`, and no other."""
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"^\| `dbq ([a-z-]+)", readme, re.MULTILINE))
+    (choices,) = (a.choices for a in cli._parser()._actions if a.choices and a.dest != "help")
+    assert named == set(choices)
+
+
+def test_the_picture_is_of_what_the_commands_print(tmp_path: Path) -> None:
+    """docs/terminal.svg shows what the commands print now, but for times, ids and numbers."""
+    drawn = (ROOT / "docs" / "terminal.svg").read_text()
+    now = picture.drawn(picture.play(tmp_path))
+    assert _without_numbers(now) == _without_numbers(drawn), "run `make pages`"
+
+
+def _without_numbers(svg: str) -> str:
+    words = re.sub(r"<[^>]*>", "", svg).replace("last worker run now", "last worker run 1s ago")
+    return re.sub(r"\b[0-9a-f]{16}\b|\d+", "N", words)
+
+
+def test_the_demo_runs() -> None:
+    """The demo runs to its end, and says ok of everything it checks."""
+    done = subprocess.run(
+        [sys.executable, "examples/demo.py"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NOT OK" not in done.stdout
+    assert done.stdout.count("\nok: ") == 5
