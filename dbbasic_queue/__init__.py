@@ -39,7 +39,8 @@ from .queue import (
     retry_job,
 )
 from .version import VERSION
-from .worker.loop import Summary, current_job
+from .worker.handlers import current_job
+from .worker.loop import Summary
 
 __version__ = VERSION
 

@@ -6,22 +6,51 @@ program has assigned another `QUEUE_FILE` to this module, as programs for 1.0.0 
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from functools import wraps
+from pathlib import Path
+from types import MethodType
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from .backoff import Backoff, BackoffLike
-from .engines.tsv.engine import Ledger
-from .worker.loop import Handlers, Options, Summary, Timeout, work
+from .engines import open_engine
+from .engines.interface import Order, Stats
+from .errors import ConfigError, InvalidJob
+from .job import (
+    CANCELLED,
+    COMPLETED,
+    FINISHED,
+    PAYLOAD_LIMIT,
+    PENDING,
+    STATUSES,
+    Job,
+    check_id,
+    check_payload,
+    check_time,
+    check_type,
+)
+from .support.text import shown
+from .worker.handlers import Handlers
+from .worker.loop import Summary, work
+from .worker.options import Options, Timeout
 from .worker.signals import StopSignals
 
 DEFAULT_FILE: Final = "data/queue.tsv"
 QUEUE_FILE = DEFAULT_FILE
 MAX_ATTEMPTS = 3
 
+log = logging.getLogger("dbbasic_queue")
 
-class Queue(Ledger):
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, written in Python
+
+
+class Queue:
     """A job queue in one TSV file.
 
     Args:
@@ -32,7 +61,10 @@ class Queue(Ledger):
         max_payload: bytes of JSON a payload may have, 1 MiB if not given.
         clock: the time in Unix seconds; for tests.
 
-    Cheap to make, may be used from several threads, survives `fork`.
+    Cheap to make, may be used from several threads, survives `fork`. It is an address: it can be
+    copied and pickled. Its attribute `engine` is what keeps the jobs (engines/interface.py).
+
+    Raises `ValueError` for another durability, `ConfigError` for a URL that no engine knows.
 
     >>> import tempfile
     >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
@@ -42,6 +74,125 @@ class Queue(Ledger):
     >>> queue.get_job(job_id)["result"]
     'Hello Zoë'
     """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        durability: str = "full",
+        *,
+        max_payload: int = PAYLOAD_LIMIT,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.engine = open_engine(path, durability, clock=clock)
+        self.max_payload = max_payload
+        self._options = {"durability": durability, "max_payload": max_payload, "clock": clock}
+
+    def __repr__(self) -> str:
+        return f"Queue({self.engine.url!r})"
+
+    def __reduce__(self) -> Any:
+        return _opened, (self.engine.url, self._options)
+
+    @property
+    def path(self) -> Path:
+        """The table file. Raises `ConfigError` for a queue that is not kept in one."""
+        if self.engine.path is None:
+            raise ConfigError(f"{self.engine.url}: this queue is not a file")
+        return self.engine.path
+
+    def now(self) -> int:
+        """The time in Unix seconds, by the clock that the jobs go by."""
+        return self.engine.now()
+
+    # -- adding ------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        job_type: str,
+        payload: dict[str, Any],
+        run_at: Any = None,
+        *,
+        job_id: str | None = None,
+    ) -> str:
+        """Add a job and return its id. In "full" it is on disk by then.
+
+        Args:
+            job_type: 1 to 64 printable characters; which handler runs it.
+            payload: a dict that JSON can hold, handed to the handler.
+            run_at: Unix seconds (int or float) or an aware datetime; not before then. Now if None.
+            job_id: an idempotency key, `[A-Za-z0-9_-]{1,64}`. If a job with it is there already,
+                nothing is added and the id is returned. Costs a search of the table.
+
+        Raises:
+            InvalidJob: the type, payload, time or id is not what it should be.
+            JobExists: a job with this id is there, with another type or payload.
+            StorageError: the disk refused; nothing was added, unless the message says that only
+                the sync failed.
+
+        >>> import tempfile
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> queue.enqueue("mail", {"to": "zoe@example.com"}, job_id="welcome-17")
+        'welcome-17'
+        """
+        engine = self.engine
+        now = engine.now()
+        job_type = check_type(job_type)
+        text = check_payload(payload, self.max_payload)
+        due = now if run_at is None else check_time(run_at, now)
+        keyed = job_id is not None
+        job_id = check_id(job_id) if keyed else os.urandom(8).hex()
+        order = _new_tuple(Order, (job_id, job_type, text, due, keyed))
+        if engine.add((order,), now) and log.isEnabledFor(logging.INFO):
+            log.info(
+                "enqueued %s %s",
+                job_type,
+                job_id,
+                extra={"event": "enqueued", "job_id": job_id, "job_type": job_type},
+            )
+        return job_id
+
+    def enqueue_many(self, jobs: Iterable[Sequence[Any] | Mapping[str, Any]]) -> list[str]:
+        """Add many jobs with one lock, one write and one sync, all or none; returns their ids.
+
+        Args:
+            jobs: `(type, payload)` or `(type, payload, run_at)` each, or a mapping with the keys
+                `job_type`, `payload` and perhaps `run_at` and `job_id`.
+
+        Raises what `enqueue` raises, naming the number of the job (from 0); then none was added.
+
+        >>> import tempfile
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> len(queue.enqueue_many([("mail", {"to": "a"}), ("mail", {"to": "b"}, 1800000000)]))
+        2
+        """
+        now = self.engine.now()
+        jobs = list(jobs)
+        new = os.urandom(8 * len(jobs)).hex()
+        orders = [
+            self._order(number, job, new[number * 16 : number * 16 + 16], now)
+            for number, job in enumerate(jobs)
+        ]
+        added = self.engine.add(orders, now)
+        log.info("enqueued %d jobs", added, extra={"event": "enqueued", "count": added})
+        return [order.job_id for order in orders]
+
+    def _order(self, number: int, job: Any, new_id: str, now: int) -> Order:
+        try:
+            job_type, payload, run_at, job_id = _unpack(job)
+            return _new_tuple(
+                Order,
+                (
+                    new_id if job_id is None else check_id(job_id),
+                    check_type(job_type),
+                    check_payload(payload, self.max_payload),
+                    now if run_at is None else check_time(run_at, now),
+                    job_id is not None,
+                ),
+            )
+        except InvalidJob as error:
+            raise type(error)(f"job {number}: {error}; none was added") from None
+
+    # -- working -----------------------------------------------------------------------------
 
     def process_jobs(
         self,
@@ -91,10 +242,149 @@ class Queue(Ledger):
             unknown=unknown,
         )
         signals = StopSignals()
-        summary = work(self, handlers, options, signals)
+        summary = work(self.engine, handlers, options, signals)
         signals.pass_on()
         return summary
 
+    # -- what a person does with a job -------------------------------------------------------
+
+    def cancel_job(self, job_id: str) -> bool:
+        """Cancel a pending job. True if it was pending, False if it is not or is unknown."""
+        return self._log_change(self.engine.cancel(job_id), CANCELLED, job_id)
+
+    def retry_job(self, job_id: str) -> bool:
+        """Put a failed or cancelled job back, due now, with no attempts counted.
+
+        True if it was failed or cancelled, False if it is not or is unknown.
+        """
+        return self._log_change(self.engine.retry(job_id), PENDING, job_id)
+
+    def _log_change(self, done: bool, status: str, job_id: str) -> bool:
+        if done:
+            log.info("%s %s", status, job_id, extra={"event": status, "job_id": job_id})
+        return done
+
+    def retry_failed(self, job_type: str | None = None) -> list[str]:
+        """Put all failed jobs back, or those of one type; returns their ids."""
+        return self.engine.retry_failed(job_type)
+
+    def prune_jobs(
+        self,
+        older_than: float | timedelta,
+        statuses: Collection[str] = (COMPLETED, CANCELLED),
+        *,
+        dry_run: bool = False,
+    ) -> int:
+        """Remove finished jobs that last changed that long ago; returns how many.
+
+        Args:
+            older_than: seconds, or a `timedelta`.
+            statuses: of completed, cancelled and failed.
+            dry_run: only count them.
+
+        Raises `ValueError` for a negative age or another status, `StorageError` when the table
+        cannot be written anew (which takes as much free space as the table is long).
+        """
+        wanted = [statuses] if isinstance(statuses, str) else statuses
+        return self.prune_by_age(dict.fromkeys(wanted, older_than), dry_run=dry_run)
+
+    def prune_by_age(self, ages: Mapping[str, float | timedelta], *, dry_run: bool = False) -> int:
+        """`prune_jobs` with an age for each state: `{"completed": 86400, "failed": 2592000}`."""
+        if not ages or not ages.keys() <= set(FINISHED):
+            raise ValueError(
+                f"statuses {sorted(ages)}: only {', '.join(FINISHED)} jobs can be pruned"
+            )
+        seconds = {status: _age(age) for status, age in ages.items()}
+        pruned = self.engine.prune(seconds, dry_run)
+        if pruned and not dry_run:
+            log.info("pruned %d jobs", pruned, extra={"event": "pruned", "count": pruned})
+        return pruned
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def find_job(self, job_id: str) -> Job | None:
+        """A job by its id, None when there is none. Takes no more than read permission."""
+        return self.engine.find(job_id)
+
+    def get_job(self, job_id: str) -> dict[str, Any] | None:
+        """A job as a dict of the nine columns, payload and result parsed; None if unknown.
+
+        `error` and `result` are None when empty. A payload or result that is not JSON any more is
+        handed over as its text.
+        """
+        job = self.engine.find(job_id)
+        return job.as_dict() if job is not None else None
+
+    def list_jobs(
+        self,
+        status: str | Collection[str] | None = None,
+        job_type: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """The jobs, as `get_job` gives them, in the order of the file.
+
+        Args:
+            status: one state or several; None for all.
+            job_type: None for all.
+            limit: how many at most.
+
+        Raises `ValueError` for an unknown status or a negative limit.
+        """
+        wanted = [status] if isinstance(status, str) else status
+        for name in wanted or ():
+            if name not in STATUSES:
+                raise ValueError(f"status {name!r}: must be one of {', '.join(STATUSES)}")
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit {limit!r}: must be 0 or more")
+        return itertools.islice(map(Job.as_dict, self.engine.jobs(wanted, job_type)), limit)
+
+    def count_jobs(self) -> dict[str, int]:
+        """How many jobs there are in each of the five states.
+
+        >>> import tempfile
+        >>> Queue(tempfile.mkdtemp() + "/queue.tsv").count_jobs()["pending"]
+        0
+        """
+        return self.engine.counts()
+
+    def stats(self) -> Stats:
+        """The state of the queue in numbers. Takes no more than read permission."""
+        return self.engine.stats()
+
+
+def _opened(url: str, options: Mapping[str, Any]) -> Queue:
+    """A queue that was copied or pickled: the same address, opened anew."""
+    return Queue(url, **options)
+
+
+_SEQUENCES = (list, tuple)
+
+
+def _unpack(job: Any) -> tuple[Any, Any, Any, Any]:
+    if isinstance(job, _SEQUENCES):
+        if len(job) == 2:
+            return *job, None, None
+        if len(job) == 3:
+            return *job, None
+    elif isinstance(job, Mapping):
+        unknown = set(job) - {"job_type", "payload", "run_at", "job_id"}
+        if unknown or not {"job_type", "payload"} <= set(job):
+            raise InvalidJob(
+                "must have the keys job_type and payload, and may have run_at and job_id;"
+                f" it has {', '.join(map(shown, job))}"
+            )
+        return job["job_type"], job["payload"], job.get("run_at"), job.get("job_id")
+    raise InvalidJob(f"{shown(job)} is neither (type, payload[, run_at]) nor a mapping")
+
+
+def _age(older_than: float | timedelta) -> float:
+    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if isinstance(age, bool) or not isinstance(age, int | float) or not age >= 0:
+        raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds, or a timedelta")
+    return age
+
+
+# -- the default queue -----------------------------------------------------------------------------
 
 _default: tuple[str, Queue] | None = None
 
@@ -111,73 +401,25 @@ def default_queue() -> Queue:
     return _default[1]
 
 
-def enqueue(
-    job_type: str, payload: dict[str, Any], run_at: Any = None, *, job_id: str | None = None
-) -> str:
-    """Add a job to the default queue and return its id; see `Queue.enqueue`."""
-    return default_queue().enqueue(job_type, payload, run_at, job_id=job_id)
+def _on_default_queue(method: Callable[Concatenate[Queue, _P], _R]) -> Callable[_P, _R]:
+    """A method of `Queue` as a function on the default queue, with its signature and docstring."""
+
+    @wraps(method)
+    def function(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return method(default_queue(), *args, **kwargs)
+
+    # What inspect.signature follows: a bound method, whose signature is without `self`.
+    function.__wrapped__ = MethodType(method, Queue)
+    function.__qualname__ = method.__name__
+    return function
 
 
-def enqueue_many(jobs: Iterable[Sequence[Any] | Mapping[str, Any]]) -> list[str]:
-    """Add many jobs to the default queue, all or none; see `Queue.enqueue_many`."""
-    return default_queue().enqueue_many(jobs)
-
-
-def process_jobs(
-    handlers: Handlers,
-    max_attempts: int = MAX_ATTEMPTS,
-    *,
-    types: Sequence[str] | None = None,
-    limit: int | None = None,
-    max_seconds: float | None = None,
-    linger: float = 0,
-    timeout: Timeout = None,
-    backoff: BackoffLike | None = None,
-    unknown: str = "fail",
-) -> Summary:
-    """Run the jobs of the default queue that are due; see `Queue.process_jobs`."""
-    return default_queue().process_jobs(
-        handlers,
-        max_attempts,
-        types=types,
-        limit=limit,
-        max_seconds=max_seconds,
-        linger=linger,
-        timeout=timeout,
-        backoff=backoff,
-        unknown=unknown,
-    )
-
-
-def get_job(job_id: str) -> dict[str, Any] | None:
-    """A job of the default queue; see `Queue.get_job`."""
-    return default_queue().get_job(job_id)
-
-
-def cancel_job(job_id: str) -> bool:
-    """Cancel a pending job of the default queue; see `Queue.cancel_job`."""
-    return default_queue().cancel_job(job_id)
-
-
-def retry_job(job_id: str) -> bool:
-    """Put a failed or cancelled job of the default queue back; see `Queue.retry_job`."""
-    return default_queue().retry_job(job_id)
-
-
-def list_jobs(
-    status: str | None = None, job_type: str | None = None, limit: int | None = None
-) -> Iterator[dict[str, Any]]:
-    """The jobs of the default queue; see `Queue.list_jobs`."""
-    return default_queue().list_jobs(status, job_type, limit)
-
-
-def count_jobs() -> dict[str, int]:
-    """How many jobs of the default queue are in each state; see `Queue.count_jobs`."""
-    return default_queue().count_jobs()
-
-
-def prune_jobs(
-    older_than: float | timedelta, statuses: Collection[str] = ("completed", "cancelled")
-) -> int:
-    """Remove finished jobs from the default queue; see `Queue.prune_jobs`."""
-    return default_queue().prune_jobs(older_than, statuses)
+enqueue = _on_default_queue(Queue.enqueue)
+enqueue_many = _on_default_queue(Queue.enqueue_many)
+process_jobs = _on_default_queue(Queue.process_jobs)
+get_job = _on_default_queue(Queue.get_job)
+cancel_job = _on_default_queue(Queue.cancel_job)
+retry_job = _on_default_queue(Queue.retry_job)
+list_jobs = _on_default_queue(Queue.list_jobs)
+count_jobs = _on_default_queue(Queue.count_jobs)
+prune_jobs = _on_default_queue(Queue.prune_jobs)

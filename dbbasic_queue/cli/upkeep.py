@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from ..errors import EditRefused, QueueError
 from ..queue import Queue
@@ -25,6 +25,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
+    from ..engines.tsv.engine import TsvEngine
     from ..engines.tsv.fsck import Finding
 
 
@@ -35,8 +36,9 @@ def _edit(args: argparse.Namespace) -> int:
         command = edit.editor(os.environ)
     except ValueError as error:
         raise UsageError(f"edit: {error}") from None
+    queue = queue_of(args)
     try:
-        changes = edit.edit(queue_of(args), command)
+        changes = edit.edit(_file_engine(queue, "edit"), command, queue.max_payload)
     except QueueError as error:
         code = complain(reason(error), REFUSED if isinstance(error, EditRefused) else WRONG)
         for note in getattr(error, "__notes__", ()):
@@ -53,7 +55,8 @@ def _fsck(args: argparse.Namespace) -> int:
     from ..engines.tsv import fsck  # not needed by a worker, which should start fast
 
     queue = queue_of(args)
-    findings = fsck.repair(queue) if args.repair else fsck.check(queue)
+    engine = _file_engine(queue, "fsck")
+    findings = fsck.repair(engine) if args.repair else fsck.check(engine)
     for finding in findings:
         print(_finding(finding, queue, as_json=args.json))
     if not findings and not args.json:
@@ -66,6 +69,13 @@ def _fsck(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return REFUSED if left else DONE
+
+
+def _file_engine(queue: Queue, verb: str) -> TsvEngine:
+    """The engine of a queue that can do this; raises `UsageError` for one that cannot."""
+    if verb not in queue.engine.can:
+        raise UsageError(f"{verb}: {queue.engine.url} is not a file, so this cannot be done to it")
+    return cast("TsvEngine", queue.engine)
 
 
 def _finding(finding: Finding, queue: Queue, *, as_json: bool) -> str:

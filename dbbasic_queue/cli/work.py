@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
-import sys
-import traceback
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..log import JsonFormatter, TextFormatter
 from ..queue import Queue
-from ..worker.loop import Handlers, Options, Summary, work
+from ..worker.handlers import Handlers, load
+from ..worker.loop import Summary, work
+from ..worker.options import Options
 from ..worker.signals import StopSignals
 from .common import (
     DONE,
@@ -81,38 +79,22 @@ def _run(
     queue: Queue, handlers: Handlers, options: Options, count: int | None
 ) -> tuple[Summary, int]:
     """Work in one process or several; returns what was done, and how many processes failed."""
-    if count is None:
-        return work(queue, handlers, options), 0
-    if count == 1:
-        return _work_in_slot(queue, handlers, options, count), 0
+    engine = queue.engine
+    if count is None or count == 1:
+        return work(engine, handlers, options, places=count), 0
     from ..worker.loop import rescue
     from ..worker.processes import (
         WorkerProcesses,  # not needed by a single worker, which should start fast
     )
 
     def child(number: int, signals: StopSignals) -> Summary:
-        return _work_in_slot(queue, handlers, options.share(number, count), count, signals)
+        return work(engine, handlers, options.share(number, count), signals, count)
 
     crew = WorkerProcesses(count, child)
     summary, failed = crew.run()
     if crew.killed:
-        summary.add(rescue(queue, options))
+        summary.add(rescue(engine, options))
     return summary, failed
-
-
-def _work_in_slot(
-    queue: Queue,
-    handlers: Handlers,
-    options: Options,
-    count: int,
-    signals: StopSignals | None = None,
-) -> Summary:
-    with queue.table.writing():  # which makes the folder and the table when missing
-        slot = queue.claims.take_slot(count)
-    if slot is None:
-        log.info("%d at work already: nothing to do for this one", count)
-        return Summary()
-    return work(queue, handlers, options, signals)
 
 
 def _log_summary(summary: Summary) -> None:
@@ -153,40 +135,7 @@ def _load_handlers(args: argparse.Namespace, config: Config | None) -> Handlers:
         folder = str(config.directory)
         for variable, value in config.environment_variables.items():
             os.environ.setdefault(variable, value)
-    return _import_handlers(name, folder)
-
-
-def _import_handlers(name: str, folder: str) -> Handlers:
-    module_name, _, attribute = name.partition(":")
-    if not (module_name and attribute):
-        raise UsageError(f"{name}: must be MODULE:ATTRIBUTE, such as myapp.jobs:HANDLERS")
-    _put_on_path(folder)
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise UsageError(f"cannot load {name}: {_where(error)}") from error
-    if not hasattr(found, "get") or not hasattr(found, "keys"):
-        raise UsageError(f"{name} is {type(found).__name__}, not a dict of type -> callable")
-    handlers: Handlers = found
-    return handlers
-
-
-def _put_on_path(folder: str) -> None:
-    """Let modules be imported from this folder, but none in the place of one of Python's own."""
-    home = os.path.dirname(os.__file__)
-    own = [n for n, path in enumerate(sys.path) if path in (home, f"{home}/lib-dynload")]
-    if folder not in sys.path:
-        sys.path.insert(max(own, default=-1) + 1, folder)
-
-
-def _where(error: Exception) -> str:
-    """What went wrong, and at which line of the application."""
-    frames: Iterable[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "importlib" not in f.filename and f.filename != __file__]
-    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return load(name, folder)
 
 
 WORK: Final = Command(

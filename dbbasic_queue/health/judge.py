@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from ..engines import open_engine
 from ..engines.interface import Limits, Snapshot
-from ..engines.tsv.snapshot import take
 from ..errors import QueueError
 from ..job import Job
 from ..schedule.clock import machine_zone
@@ -126,7 +126,7 @@ def check_health(
         names=names,
     )
     try:
-        snapshot = take(path, limits)
+        snapshot = open_engine(path).snapshot(limits)
     except QueueError as error:
         finding = _unreadable(error, path, advice)
         return HealthReport(queue, path, now, thresholds, None, None, (finding,))

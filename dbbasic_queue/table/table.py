@@ -393,6 +393,16 @@ class Store:
             return object()
         return status.st_ino, status.st_size, status.st_mtime_ns
 
+    def is_at(self, size: int) -> bool:
+        """Whether the path leads to the file last seen, and that is `size` bytes long; takes no
+        lock."""
+        file = self._file
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        return file is not None and status.st_size == size and identity(status) == file.identity
+
     # -- the end of the file ---------------------------------------------------------------------
 
     def _end_last_line(self) -> None:

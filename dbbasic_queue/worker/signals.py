@@ -14,8 +14,8 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Final
 
+from ..engines import interface
 from ..errors import JobTimeout
-from ..table.table import may_hold_a_lock
 
 
 class PutBack(BaseException):
@@ -27,7 +27,7 @@ TRY_AGAIN: Final = 0.001  # seconds until the next attempt to break into a handl
 
 def _may_break(frame: FrameType | None) -> bool:
     """Whether an exception may be raised in the code that a signal has interrupted."""
-    if may_hold_a_lock(frame):
+    if any(guard(frame) for guard in interface.guards):
         return False  # the handler is enqueueing just now
     while frame is not None:
         if frame.f_code in _UNBREAKABLE:

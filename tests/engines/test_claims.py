@@ -23,7 +23,7 @@ from tables import NOBODY, in_child, let_in, names, write
 
 from dbbasic_queue import Queue, StorageError
 from dbbasic_queue.engines.tsv import claims
-from dbbasic_queue.engines.tsv.claims import NOTE, Claims, _byte_of
+from dbbasic_queue.engines.tsv.claims import NOTE, Claims, byte_of
 
 
 def open_claims(path: Path) -> Claims:
@@ -113,7 +113,7 @@ def test_claims_are_independent(made: Path) -> None:
 @given(st.text("0123456789abcdefABCDEFgxz_-", min_size=1, max_size=64))
 def test_every_id_has_a_byte(job_id: str) -> None:
     """Any id falls on a byte that the kernel can lock and that is no worker's slot."""
-    byte = _byte_of(job_id.encode())
+    byte = byte_of(job_id.encode())
     assert 1 << 61 <= byte < 1 << 62
 
 
@@ -198,7 +198,7 @@ def test_a_claim_outlives_a_look_at_its_file(
 def test_the_trap_of_traditional_locks_is_real(made: Path) -> None:
     """The reason for open file description locks, shown: a traditional one is lost by a look."""
     with made.with_suffix(".claims").open("wb") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX, 1, _byte_of(b"a1"))
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, byte_of(b"a1"))
         assert held(made, b"a1") == [True]
         made.with_suffix(".claims").read_bytes()
         assert held(made, b"a1") == [False]

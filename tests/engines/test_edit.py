@@ -23,10 +23,9 @@ from tables import MALFORMED, NOBODY, fill, let_in, look, names, own, states, te
 from tables import in_child as as_user
 
 from dbbasic_queue import Queue, StorageError
+from dbbasic_queue.engines.interface import Outcome
 from dbbasic_queue.engines.tsv import edit, fsck
 from dbbasic_queue.engines.tsv.edit import Changes, hand_out, take_back
-from dbbasic_queue.engines.tsv.engine import Outcome
-from dbbasic_queue.engines.tsv.waiting import WaitingList
 from dbbasic_queue.errors import EditRefused
 from dbbasic_queue.table.line import HEADER, SECTOR, Row, parse_line
 
@@ -35,12 +34,12 @@ LATER = 4_000_000_000
 
 def change(queue: Queue, *replacements: tuple[str, str]) -> Changes:
     """Edit the queue as `sed` would, with regular expressions for whole lines or parts of them."""
-    before = hand_out(queue)
+    before = hand_out(queue.engine)
     after = before.decode(errors="surrogateescape")
     for pattern, new in replacements:
         after, count = re.subn(pattern, new, after, flags=re.MULTILINE)
         assert count, f"there is no {pattern}"
-    return take_back(queue, before, after.encode(errors="surrogateescape"), "F")
+    return take_back(queue.engine, before, after.encode(errors="surrogateescape"), "F")
 
 
 def refusal(queue: Queue, *replacements: tuple[str, str]) -> list[str]:
@@ -81,19 +80,19 @@ def assert_fresh(row: Row) -> None:
 def test_the_text_is_the_table_without_padding(path: Path) -> None:
     """What is handed out is the header, each job once, lines that are no rows, and no spaces."""
     write(path, own(70, "a1"), b"    \n", b"# note \xff\n", b"\n", text("b2"), text("c3")[:-1])
-    assert hand_out(Queue(path)) == (
+    assert hand_out(Queue(path).engine) == (
         HEADER + text("a1") + b"# note \xff\n" + text("b2") + text("c3")
     )
     write(path, text("a1"), text("b2"), own(99, "a1", "failed", moved=True), b"torn\tx\t{")
-    assert hand_out(Queue(path)) == HEADER + text("b2") + text("a1", "failed")
+    assert hand_out(Queue(path).engine) == HEADER + text("b2") + text("a1", "failed")
 
 
 def test_of_an_empty_file_there_is_the_header(path: Path) -> None:
     """A file that is empty, as 1.0.0 leaves one, can have jobs added to it."""
     write(path, header=b"")
     queue = Queue(path)
-    assert hand_out(queue) == HEADER
-    assert take_back(queue, HEADER, HEADER + text("a1")) == (0, 0, 1)
+    assert hand_out(queue.engine) == HEADER
+    assert take_back(queue.engine, HEADER, HEADER + text("a1")) == (0, 0, 1)
     assert states(look(path)) == {"a1": "pending"}
 
 
@@ -126,7 +125,7 @@ def test_change_remove_add(queue: Queue, path: Path) -> None:
             assert by_id[row.id].offset % SECTOR == row.offset % SECTOR
     for name in (b"due1", b"later", b"n1"):
         assert_fresh(by_id[name])
-    assert fsck.check(queue) == []
+    assert fsck.check(queue.engine) == []
     ran: list[Any] = []
     assert queue.process_jobs({"mail": ran.append}).completed == 6
     assert {"new": "Zoë"} in ran
@@ -136,9 +135,9 @@ def test_change_remove_add(queue: Queue, path: Path) -> None:
 def test_what_editors_do_to_lines_is_no_change(queue: Queue, path: Path, mend: str) -> None:
     """White space, line ends, blank lines, order and csv's quotes: nothing is written at all."""
     fill(queue)
-    before = hand_out(queue)
+    before = hand_out(queue.engine)
     inode, content = path.stat().st_ino, path.read_bytes()
-    assert take_back(queue, before, EDITS[mend](before)) == (0, 0, 0)
+    assert take_back(queue.engine, before, EDITS[mend](before)) == (0, 0, 0)
     assert (path.stat().st_ino, path.read_bytes()) == (inode, content)
 
 
@@ -146,9 +145,9 @@ def test_what_editors_do_to_lines_is_no_change(queue: Queue, path: Path, mend: s
 def test_nor_does_it_hide_a_change(queue: Queue, mend: str) -> None:
     """Whatever else an editor does to the lines, one changed field is one changed job."""
     fill(queue)
-    before = hand_out(queue)
+    before = hand_out(queue.engine)
     after = EDITS[mend](before.replace(b'"n": 4', b'"n": 444'))
-    assert take_back(queue, before, after) == (1, 0, 0)
+    assert take_back(queue.engine, before, after) == (1, 0, 0)
     assert jobs(queue)["due4"]["payload"]["n"] == 444
 
 
@@ -194,11 +193,11 @@ def test_a_line_that_is_no_job_is_refused(queue: Queue, kind: str) -> None:
     """A line that may not be in the table: FILE:LINE, what is wrong, and nothing is written."""
     queue.enqueue("mail", {}, job_id="a1")
     line, why = NEW[kind]
-    before = hand_out(queue)
+    before = hand_out(queue.engine)
     content = queue.path.read_bytes()
     for after in (before + line, before + line + b"\n", before + line + b"\r\n"):
         with pytest.raises(EditRefused) as caught:
-            take_back(queue, before, after, "F")
+            take_back(queue.engine, before, after, "F")
         assert queue.path.read_bytes() == content
         (said,) = str(caught.value).splitlines()
         assert said.startswith("F:3: ")
@@ -223,7 +222,7 @@ def test_a_header_that_is_gone_is_refused(queue: Queue, after: bytes) -> None:
     queue.enqueue("mail", {}, job_id="a1")
     content = queue.path.read_bytes()
     with pytest.raises(EditRefused, match="header"):
-        take_back(queue, hand_out(queue), after)
+        take_back(queue.engine, hand_out(queue.engine), after)
     assert queue.path.read_bytes() == content
 
 
@@ -277,7 +276,7 @@ def test_strings_and_quotes_are_read_as_csv_does(queue: Queue) -> None:
     job = jobs(queue)["a1"]
     assert (job["status"], job["error"], job["result"]) == ("completed", '"E"', "fine")
     assert b'\t"' not in queue.path.read_bytes()
-    assert fsck.check(queue) == []
+    assert fsck.check(queue.engine) == []
 
 
 def test_malformed_lines_stay(path: Path) -> None:
@@ -297,9 +296,9 @@ def test_each_malformed_line_can_go(path: Path) -> None:
             continue
         write(path, line, text("z9"), line)
         queue = Queue(path)
-        before = hand_out(queue)
+        before = hand_out(queue.engine)
         after = HEADER + before[len(HEADER) :].replace(line, b"", 1)
-        assert take_back(queue, before, after) == (0, 1, 0), line
+        assert take_back(queue.engine, before, after) == (0, 1, 0), line
         assert (path.read_bytes() + b"\n").count(line) - (line == HEADER) == 1, line
         assert states(look(path)) == {"z9": "pending"}
 
@@ -310,7 +309,7 @@ def test_a_malformed_line_becomes_a_job(path: Path) -> None:
     queue = Queue(path)
     assert change(queue, (r"^b 2\t", "b2\t")) == (0, 1, 1)
     assert jobs(queue).keys() == {"a1", "b2", "c3"}
-    assert fsck.check(queue) == []
+    assert fsck.check(queue.engine) == []
 
 
 def test_outdated_lines_of_a_job_go_with_it(path: Path) -> None:
@@ -320,7 +319,7 @@ def test_outdated_lines_of_a_job_go_with_it(path: Path) -> None:
     assert change(Queue(path), (r"^a1\t.*\n", ""), (r"^(b2.*\t)5\t0", r"\g<1>9\t0")) == (1, 1, 0)
     assert states(look(path)) == {"b2": "pending", "c3": "pending"}
     assert jobs(Queue(path))["b2"]["run_at"] == 9
-    assert fsck.check(Queue(path)) == []
+    assert fsck.check(Queue(path).engine) == []
 
 
 def test_due_jobs_wake_a_worker(queue: Queue) -> None:
@@ -340,9 +339,8 @@ def test_due_jobs_wake_a_worker(queue: Queue) -> None:
 
 def claim(queue: Queue) -> Any:
     """Take the first job, as a worker does."""
-    agenda = WaitingList(queue.engine.table)
-    agenda.read()
-    return agenda, queue.turn(agenda)
+    seat = queue.engine.seat()
+    return seat, seat.turn()
 
 
 def test_a_job_that_runs_is_its_workers(queue: Queue) -> None:
@@ -362,21 +360,21 @@ def test_an_attempt_in_hand_survives_the_edit(queue: Queue) -> None:
     for name in ("a0", "a1", "b2"):
         queue.enqueue("mail", {"n": name, "pad": "x" * 300}, job_id=name)
     change(queue, (r"^a0\t.*\n", ""))
-    agenda, attempt = claim(queue)
+    seat, attempt = claim(queue)
     change(queue, (r'"n": "b2"', '"n": "b2 and a lot more' + "y" * 700 + '"'))
-    assert queue.turn(agenda, Outcome(attempt, "completed", 9, result="1")).job.id == "b2"
+    assert seat.turn(Outcome(attempt, "completed", 9, result="1")).job.id == "b2"
     assert states(look(queue.path)) == {"a1": "completed", "b2": "processing"}
 
 
 def meanwhile(queue: Queue, act: Callable[[Queue], Any], *replacements: tuple[str, str]) -> Changes:
     """Edit while somebody else does something."""
-    before = hand_out(queue)
+    before = hand_out(queue.engine)
     after = before.decode()
     for pattern, new in replacements:
         after, count = re.subn(pattern, new, after, flags=re.MULTILINE)
         assert count
     act(Queue(queue.path, "normal"))
-    return take_back(queue, before, after.encode(), "F")
+    return take_back(queue.engine, before, after.encode(), "F")
 
 
 STORIES: dict[str, tuple[Callable[[Queue], Any], str]] = {
@@ -450,7 +448,7 @@ def test_what_others_do_meanwhile_is_kept(queue: Queue, act: Callable[[Queue], A
     found = jobs(queue)
     assert found.keys() - {"d4"} == {"a1", "c3"}
     assert found["a1"]["payload"] == {"pad": "y", "more": "x" * 333}
-    assert fsck.check(queue) == []
+    assert fsck.check(queue.engine) == []
 
 
 def test_producers_never_lose_a_job(path: Path) -> None:
@@ -478,7 +476,7 @@ def test_producers_never_lose_a_job(path: Path) -> None:
     assert len(added) == 800
     assert found.keys() == {*added, "edited"} | {f"new{n}" for n in range(1, edits + 1)}
     assert found["edited"]["payload"] == {"n": edits}
-    assert fsck.check(queue) == []
+    assert fsck.check(queue.engine) == []
 
 
 # -- all or nothing --------------------------------------------------------------------------------
@@ -505,7 +503,7 @@ def test_a_kill_leaves_the_old_table_or_the_new(queue: Queue, call: str, after: 
     else:
         assert found == old
     assert queue.enqueue("mail", {}, job_id="next") == "next"
-    assert fsck.check(queue) == []
+    assert fsck.check(queue.engine) == []
 
 
 def test_a_full_disk_keeps_table_and_text(
@@ -521,13 +519,13 @@ def test_a_full_disk_keeps_table_and_text(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError) as caught:
-        edit.edit(queue, ["sed", "-i", 's/"n": 1/"n": 2/'])
+        edit.edit(queue.engine, ["sed", "-i", 's/"n": 1/"n": 2/'])
     assert path.read_bytes() == content
     (kept,) = names(path.parent) - there
     assert caught.value.__notes__ == [f"the edited text is kept in {path.parent / kept}"]
     assert b'"n": 2' in (path.parent / kept).read_bytes()
     monkeypatch.undo()
-    assert edit.edit(queue, ["cp", str(path.parent / kept)]) == (1, 0, 0)
+    assert edit.edit(queue.engine, ["cp", str(path.parent / kept)]) == (1, 0, 0)
 
 
 cells = st.sampled_from(["", "x", "y" * 90, "z" * 400, "ä" * 333])
@@ -556,7 +554,7 @@ def test_any_edit_is_what_is_in_the_queue_then(
     lines = [text(f"j{n}", payload=f'{{"pad": "{pad}"}}') for n, pad in wanted.items()]
     random.Random(seed).shuffle(lines)
     old = {row.id: row for row in rows(path)}
-    take_back(queue, hand_out(queue), HEADER + b"".join(lines))
+    take_back(queue.engine, hand_out(queue.engine), HEADER + b"".join(lines))
     found = jobs(queue)
     assert {name: job["payload"]["pad"] for name, job in found.items()} == {
         f"j{n}": pad for n, pad in wanted.items()
@@ -567,7 +565,7 @@ def test_any_edit_is_what_is_in_the_queue_then(
             assert_fresh(row)
         else:
             assert (row.line, row.offset % SECTOR) == (was.line, was.offset % SECTOR)
-    assert fsck.check(queue) == []
+    assert fsck.check(queue.engine) == []
 
 
 # -- the editor ------------------------------------------------------------------------------------
@@ -587,7 +585,7 @@ def test_the_copy_is_private_and_beside_the_table(queue: Queue, tmp_path: Path) 
     queue.enqueue("mail", {"n": 1}, job_id="a1")
     there = names(queue.path.parent)
     command = script(tmp_path, f"Path({str(tmp_path / 'seen')!r}).write_text(str(path))")
-    assert edit.edit(queue, command) == (0, 0, 0)
+    assert edit.edit(queue.engine, command) == (0, 0, 0)
     seen = Path((tmp_path / "seen").read_text())
     assert seen.parent == queue.path.parent
     assert names(queue.path.parent) == there
@@ -599,7 +597,7 @@ def test_its_mode_is_0600_whatever_the_umask(queue: Queue, tmp_path: Path) -> No
     old = os.umask(0)
     try:
         command = script(tmp_path, "sys.exit(oct(path.stat().st_mode) != '0o100600')")
-        assert edit.edit(queue, command) == (0, 0, 0)
+        assert edit.edit(queue.engine, command) == (0, 0, 0)
     finally:
         os.umask(old)
 
@@ -617,7 +615,7 @@ assert queue.prune_jobs(0) == 2
 queue.enqueue("mail", {{"n": 4}}, job_id="d4")
 path.write_bytes(path.read_bytes().replace(b'"n": 1', b'"n": 100'))
 """
-    assert edit.edit(queue, script(tmp_path, body)) == (1, 0, 0)
+    assert edit.edit(queue.engine, script(tmp_path, body)) == (1, 0, 0)
     assert {name: job["payload"]["n"] for name, job in jobs(queue).items()} == {"a1": 100, "d4": 4}
 
 
@@ -640,7 +638,7 @@ def test_an_editor_that_fails_changes_nothing(
     content = queue.path.read_bytes()
     there = names(queue.path.parent)
     with pytest.raises(EditRefused, match=re.escape(why)) as caught:
-        edit.edit(queue, script(tmp_path, body))
+        edit.edit(queue.engine, script(tmp_path, body))
     left = [f"the edited text is kept in {queue.path.parent / name}"
             for name in names(queue.path.parent) - there]  # fmt: skip
     assert len(left) == kept
@@ -654,7 +652,7 @@ def test_an_editor_that_cannot_be_started(queue: Queue, tmp_path: Path) -> None:
     there = names(queue.path.parent)
     (tmp_path / "broken").write_text("no program")
     with pytest.raises(EditRefused, match="cannot start"):
-        edit.edit(queue, [str(tmp_path / "broken")])
+        edit.edit(queue.engine, [str(tmp_path / "broken")])
     assert names(queue.path.parent) == there
 
 
@@ -664,7 +662,7 @@ def test_who_may_not_write_is_told_before_the_editor(queue: Queue, tmp_path: Pat
     let_in(queue.path.parent)
     queue.path.parent.chmod(0o555)
     with pytest.raises(StorageError, match="cannot write the edited table in"):
-        as_user(lambda: edit.edit(Queue(queue.path), ["touch", "/nowhere"]), user=NOBODY)
+        as_user(lambda: edit.edit(Queue(queue.path).engine, ["touch", "/nowhere"]), user=NOBODY)
     queue.path.parent.chmod(0o755)
 
 
@@ -686,7 +684,7 @@ def test_many_lines(path: Path) -> None:
     """Tens of thousands of jobs changed at once are changed, each once."""
     queue = Queue(path, "normal")
     queue.enqueue_many([("mail", {"n": n, "pad": "x" * (n % 200)}) for n in range(20_000)])
-    assert edit.edit(queue, shlex.split("sed -i -e 's/\"n\": /\"n\": 1/' -e '/999,/d'")) == (
+    assert edit.edit(queue.engine, shlex.split("sed -i -e 's/\"n\": /\"n\": 1/' -e '/999,/d'")) == (
         19_980,
         20,
         0,

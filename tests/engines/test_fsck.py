@@ -10,7 +10,6 @@ import pytest
 
 from dbbasic_queue import Queue
 from dbbasic_queue.engines.tsv import fsck
-from dbbasic_queue.engines.tsv.waiting import WaitingList
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def add(queue: Queue, text: bytes) -> None:
 
 
 def kinds(queue: Queue) -> list[tuple[str, int]]:
-    return [(finding.kind, finding.line) for finding in fsck.check(queue)]
+    return [(finding.kind, finding.line) for finding in fsck.check(queue.engine)]
 
 
 def test_a_sound_table_has_no_findings(queue: Queue) -> None:
@@ -37,8 +36,8 @@ def test_a_sound_table_has_no_findings(queue: Queue) -> None:
     with queue.engine.table.writing():
         queue.engine.table.kill(queue.engine.table.find(b"a2", row))
     add(queue, b"\n   \n\r\n")
-    assert fsck.check(queue) == []
-    assert fsck.repair(queue) == []
+    assert fsck.check(queue.engine) == []
+    assert fsck.repair(queue.engine) == []
 
 
 @pytest.mark.parametrize(
@@ -61,14 +60,14 @@ def test_a_malformed_line_is_found_and_set_aside(queue: Queue, line: bytes, why:
     before = queue.path.read_bytes()
     add(queue, line)
     queue.enqueue("ok", {}, job_id="a4")
-    (finding,) = fsck.check(queue)
+    (finding,) = fsck.check(queue.engine)
     assert (finding.kind, finding.line) == ("malformed", 5)
     assert why in finding.message
     assert line in queue.path.read_bytes()
-    assert fsck.repair(queue) == [finding]
+    assert fsck.repair(queue.engine) == [finding]
     assert queue.engine.table.sibling("torn").read_bytes() == line
     assert queue.path.read_bytes().startswith(before)
-    assert fsck.check(queue) == []
+    assert fsck.check(queue.engine) == []
     assert queue.count_jobs()["pending"] == 4
 
 
@@ -76,9 +75,9 @@ def test_a_torn_end_is_found_and_set_aside(queue: Queue) -> None:
     """A last line that was cut off is reported; repair moves it into queue.torn."""
     add(queue, b"a4\tok\t{}\tpend")
     assert kinds(queue) == [("torn", 5)]
-    fsck.repair(queue)
+    fsck.repair(queue.engine)
     assert queue.engine.table.sibling("torn").read_bytes() == b"a4\tok\t{}\tpend\n"
-    assert fsck.check(queue) == []
+    assert fsck.check(queue.engine) == []
 
 
 def test_a_duplicate_is_found_and_set_aside(queue: Queue) -> None:
@@ -86,8 +85,8 @@ def test_a_duplicate_is_found_and_set_aside(queue: Queue) -> None:
     add(queue, b"a2\tok\t{}\tcompleted\t1\t1\t1\t\t5 \n")
     assert kinds(queue) == [("duplicate", 3)]
     assert queue.get_job("a2")["status"] == "completed"
-    fsck.repair(queue)
-    assert fsck.check(queue) == []
+    fsck.repair(queue.engine)
+    assert fsck.check(queue.engine) == []
     assert queue.count_jobs() == {
         "pending": 2, "processing": 0, "completed": 1, "failed": 0, "cancelled": 0
     }  # fmt: skip
@@ -101,10 +100,8 @@ def test_an_orphan_is_found_and_left_to_the_worker(queue: Queue) -> None:
         "Queue(sys.argv[1]).process_jobs({'ok': lambda p: os.kill(os.getpid(), 9)})"
     )
     subprocess.run([sys.executable, "-c", program, str(queue.path)])
-    agenda = WaitingList(queue.engine.table)
-    agenda.read()
-    attempt = queue.turn(agenda)
+    attempt = queue.engine.seat().turn()
     assert attempt is not None
     assert kinds(queue) == [("orphan", 2)]
-    fsck.repair(queue)
+    fsck.repair(queue.engine)
     assert kinds(queue) == [("orphan", 2)]

@@ -16,9 +16,8 @@ from actors import AT_ONCE, Clock, columns, die, in_child
 from tables import own
 
 from dbbasic_queue import IllegalTransition, Queue, StorageError, Summary, current_job
-from dbbasic_queue.engines.tsv import engine as ledger
-from dbbasic_queue.engines.tsv.engine import Attempt, Outcome
-from dbbasic_queue.engines.tsv.waiting import WaitingList
+from dbbasic_queue.engines.interface import Attempt, Outcome, Seat
+from dbbasic_queue.engines.tsv import seat as tsv_seat
 from dbbasic_queue.job import FINISHED, STATUSES
 from dbbasic_queue.table.line import HEADER
 
@@ -35,12 +34,12 @@ def queue(tmp_path: Path, clock: Clock) -> Queue:
     return Queue(tmp_path / "queue.tsv", "normal", clock=clock)
 
 
-def take(queue: Queue) -> tuple[WaitingList, Attempt]:
+def take(queue: Queue) -> tuple[Seat, Attempt]:
     """Begin the next job by hand, as a worker does."""
-    agenda = WaitingList(queue.engine.table)
-    attempt = queue.turn(agenda)
+    seat = queue.engine.seat()
+    attempt = seat.turn()
     assert attempt is not None
-    return agenda, attempt
+    return seat, attempt
 
 
 def job_in(queue: Queue, status: str) -> str:
@@ -130,10 +129,10 @@ def test_an_illegal_end_of_an_attempt_raises_and_nothing_happens(
 ) -> None:
     """A running job ends completed, failed or pending again, and nothing else."""
     job_id = queue.enqueue("x", {})
-    agenda, attempt = take(queue)
+    seat, attempt = take(queue)
     before = queue.path.read_bytes()
     with pytest.raises(IllegalTransition, match=f"{job_id} is processing: it cannot become"):
-        queue.turn(agenda, Outcome(attempt, status, int(clock.now)))
+        seat.turn(Outcome(attempt, status, int(clock.now)))
     assert queue.path.read_bytes() == before
 
 
@@ -155,12 +154,12 @@ def test_the_end_of_an_attempt_and_the_begin_of_the_next_are_one_turn(
 ) -> None:
     """A turn that writes how one job ended has the next in hand."""
     first, second = queue.enqueue("x", {}), queue.enqueue("x", {})
-    agenda, attempt = take(queue)
-    following = queue.turn(agenda, Outcome(attempt, "completed", int(clock.now), result="1"))
+    seat, attempt = take(queue)
+    following = seat.turn(Outcome(attempt, "completed", int(clock.now), result="1"))
     assert following is not None
     assert following.job.id == second
     assert queue.get_job(first)["result"] == 1
-    assert queue.turn(agenda, Outcome(following, "completed", int(clock.now)), take=False) is None
+    assert seat.turn(Outcome(following, "completed", int(clock.now)), take=False) is None
     assert queue.count_jobs()["completed"] == 2
 
 
@@ -209,7 +208,7 @@ def test_both_ways_to_take_a_job_leave_the_same_file(
         path.parent.mkdir()
         path.write_bytes(table)
         if way == "long":
-            monkeypatch.setattr(ledger, "begin", lambda *line: None)
+            monkeypatch.setattr(tsv_seat, "begin", lambda *line: None)
         ran.clear()
         summary = Queue(path, "normal", clock=clock).process_jobs(handlers, types=types)
         ends.append((path.read_bytes(), summary, list(ran)))
@@ -358,21 +357,20 @@ def test_all_of_a_dead_crews_jobs_are_rescued(queue: Queue) -> None:
     orphans = set(queue.enqueue_many([("x", {})] * 3))
 
     def take_all_and_die() -> None:
-        agenda = WaitingList(queue.engine.table)
+        seat = queue.engine.seat()
         for _ in orphans:
-            queue.turn(agenda)
+            seat.turn()
         die()
 
     assert in_child(take_all_and_die) == -signal.SIGKILL
     alive = queue.enqueue("x", {})
-    agenda = WaitingList(queue.engine.table)
-    assert queue.turn(agenda).job.id == alive
-    agenda.read()
-    rescued = queue.rescue(agenda, 3, AT_ONCE)
+    seat = queue.engine.seat()
+    assert seat.turn().job.id == alive
+    rescued = seat.rescue(3, AT_ONCE)
     assert {each.job.id for each in rescued} == orphans
     assert {each.status for each in rescued} == {"pending"}
     assert queue.get_job(alive)["status"] == "processing"
-    assert queue.rescue(agenda, 3, AT_ONCE) == []
+    assert seat.rescue(3, AT_ONCE) == []
 
 
 def test_a_schedule_that_fails_does_not_stop_a_rescue(queue: Queue, clock: Clock) -> None:
@@ -655,16 +653,10 @@ def test_whoever_may_not_sync_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_type_named_like_a_state_is_no_state(queue: Queue, clock: Clock) -> None:
     """A job of the type `pending` that another worker has, or has finished, is not taken again."""
     queue.enqueue("pending", {})
-    first, second, third = (
-        WaitingList(queue.engine.table),
-        WaitingList(queue.engine.table),
-        WaitingList(queue.engine.table),
-    )
-    for agenda in (first, second, third):
-        agenda.read()
-    attempt = queue.turn(first)
+    first, second, third = (queue.engine.seat() for _ in range(3))
+    attempt = first.turn()
     assert attempt is not None
-    assert queue.turn(second) is None
-    queue.turn(first, Outcome(attempt, "completed", int(clock.now)))
-    assert queue.turn(third) is None
+    assert second.turn() is None
+    first.turn(Outcome(attempt, "completed", int(clock.now)), take=False)
+    assert third.turn() is None
     assert queue.count_jobs()["completed"] == 1

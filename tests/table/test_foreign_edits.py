@@ -153,7 +153,7 @@ def test_malformed_lines_are_kept_byte_for_byte(path: Path) -> None:
     assert set(states(queue.engine.table)) == wanted
     assert queue.prune_jobs(0) == len(wanted)
     assert path.read_bytes() == HEADER + b"".join(MALFORMED)
-    assert len(fsck.check(queue)) == len(MALFORMED)
+    assert len(fsck.check(queue.engine)) == len(MALFORMED)
 
 
 def test_only_jobs_count_as_ready(path: Path) -> None:
@@ -175,7 +175,7 @@ def test_of_two_lines_with_one_id_the_later_is_the_job(path: Path) -> None:
     assert job["attempts"] == 2
     assert queue.cancel_job("a1")
     assert states(queue.engine.table) == {"b2": "pending", "c3": "pending", "a1": "cancelled"}
-    assert [(found.kind, found.line) for found in fsck.check(queue)] == [("duplicate", 2)]
-    assert [found.kind for found in fsck.repair(queue)] == ["duplicate"]
+    assert [(found.kind, found.line) for found in fsck.check(queue.engine)] == [("duplicate", 2)]
+    assert [found.kind for found in fsck.repair(queue.engine)] == ["duplicate"]
     assert states(queue.engine.table) == {"b2": "pending", "c3": "pending", "a1": "cancelled"}
     assert torn(path) == text("a1", attempts=1)

@@ -768,7 +768,7 @@ def test_readers_leave_a_torn_line_alone(path: Path) -> None:
     assert states(queue.engine.table) == {"a1": "pending"}
     assert queue.get_job("b2") is None
     assert queue.count_jobs()["pending"] == 1
-    assert [finding.kind for finding in fsck.check(queue)] == ["torn"]
+    assert [finding.kind for finding in fsck.check(queue.engine)] == ["torn"]
     assert path.read_bytes() == content
     assert names(path.parent) == {"queue.tsv"}
 
@@ -1038,7 +1038,7 @@ def test_a_line_half_blanked_is_dead(path: Path) -> None:
     write(path, content + own(len(content), "a1", "completed", moved=True), header=b"")
     queue = Queue(path)
     assert states(queue.engine.table) == {"a1": "completed"}
-    assert fsck.check(queue) == []
+    assert fsck.check(queue.engine) == []
     assert queue.engine.table.count_by_status() == {"completed": 1}
 
 
@@ -1241,7 +1241,7 @@ def test_a_prune_takes_only_what_is_old_when_it_holds_the_lock(
     }
     assert before.keys() - after <= gone
     assert pruned == len(before) - len(after)
-    assert [found.kind for found in fsck.check(queue)] == ["malformed"]  # the line more
+    assert [found.kind for found in fsck.check(queue.engine)] == ["malformed"]  # the line more
 
 
 def test_what_a_killed_rewrite_has_left_is_removed(queue: Queue, path: Path) -> None:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
-from dbbasic_queue.engines.tsv.waiting import WaitingList
 from dbbasic_queue.table import directory_watch
 from dbbasic_queue.table import table as store
 from dbbasic_queue.table.line import HEADER
@@ -272,9 +271,9 @@ def two_lines(stage: Stage) -> None:
 
 def _orphans(stage: Stage) -> None:
     names = stage.fill(4)
-    agenda = WaitingList(stage.queue.engine.table)
+    seat = stage.queue.engine.seat()
     for _ in names[:2]:
-        stage.queue.turn(agenda)  # this process ends without finishing them
+        seat.turn()  # this process ends without finishing them
     stage.append(stage.line("orphan-1", "processing", 1), stage.line("orphan-3", "processing", 3))
 
 
@@ -317,18 +316,18 @@ def _for_an_editor(stage: Stage) -> None:
 @scenario(_for_an_editor)
 def edit(stage: Stage) -> None:
     """Jobs are changed, removed and added in an editor, all of it or nothing; twice."""
-    before = hand_out(stage.queue)
+    before = hand_out(stage.queue.engine)
     lines = [line for line in before.splitlines(True) if not line.startswith((b"old", b"gone"))]
     added = [f"new-{number}" for number in range(3)]
     stage.groups.append(added)
     lines += [stage.line(name, "pending") for name in added]
     after = b"".join(lines).replace(b"failed\t", b"cancelled\t")
     after = after.replace(b'{"n": 2}', b'{"n": 2, "text": "%s"}' % (b"y" * 900))
-    take_back(stage.queue, before, after)
+    take_back(stage.queue.engine, before, after)
     _say_all(stage, ["old", "gone"], "absent")
     stage.say({"failed-1": "cancelled", **dict.fromkeys([*added, "last"], "pending")})
-    before = hand_out(stage.queue)
-    take_back(stage.queue, before, before.replace(b'{"n": 1}', b'{"n": 17}'))
+    before = hand_out(stage.queue.engine)
+    take_back(stage.queue.engine, before, before.replace(b'{"n": 1}', b'{"n": 17}'))
     stage.say({"failed-1": "cancelled", **dict.fromkeys([*added, "mended"], "pending")})
     stage.add_last()
 

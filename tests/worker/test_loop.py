@@ -1013,10 +1013,10 @@ def test_a_second_signal_puts_the_job_back(queue: Queue, job_type: str) -> None:
 def test_the_same_signal_twice_puts_the_job_back(queue: Queue) -> None:
     """Ctrl-C and Ctrl-C again, as an impatient person does."""
     code = WORKER + (
-        "from dbbasic_queue import interrupts\n"
+        "from dbbasic_queue.worker import signals\n"
         "def wait(payload):\n"
         "    tell('started')\n"
-        "    while not interrupts._active.received: time.sleep(0.001)\n"
+        "    while not signals._active.received: time.sleep(0.001)\n"
         "    tell('stopping')\n"
         "    time.sleep(60)\n"
         "queue.process_jobs({'wait': wait})\n"
@@ -1540,7 +1540,7 @@ def test_a_lingering_worker_notes_that_it_is_alive(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time of `queue.claims` is that of the last run, also while it only waits."""
-    monkeypatch.setattr("dbbasic_queue.worker.loop.MARK_EVERY", 0.02)
+    monkeypatch.setattr("dbbasic_queue.engines.tsv.seat.MARK_EVERY", 0.02)
     claims = queue.path.with_suffix(".claims")
     queue.process_jobs({})
     os.utime(claims, (1, 1))

@@ -13,8 +13,7 @@ are gone, so a handler that backs up or checksums the folder would give its own 
 have their own: a forked child shares them. The child's copy is closed as soon as it is born.
 Where the kernel has none (not Linux), the traditional ones serve, and the trap is back.
 
-The file's modification time is the time of the last worker run. Its text is a note to whoever
-wonders what it is.
+The file's modification time is the time of the last worker run. Its text says what it is for.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import fcntl
 import os
 import struct
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -45,13 +45,24 @@ _FLOCK: Final = struct.Struct("@hhqqi0q")
 _JOBS: Final = 1 << 61  # the bytes from here on are jobs, those below are worker slots
 
 
-def _byte_of(job_id: bytes) -> int:
-    """Two jobs that fall on one byte are never run at the same time, which does no harm."""
+def byte_of(job_id: bytes) -> int:
+    """The byte that stands for a job. If two jobs share one, they only never run at the same
+    time."""
     try:
         number = int(job_id, 16)  # as our own ids are
     except ValueError:
         number = int.from_bytes(blake2b(job_id, digest_size=8).digest(), "big")
     return _JOBS | number & (_JOBS - 1)
+
+
+def _locks_of(process: int, fd: str, path: str) -> Iterator[tuple[int, int]]:
+    """(first byte, process) of each lock that a process holds through a descriptor of `path`."""
+    with suppress(FileNotFoundError):  # closed meanwhile
+        if os.readlink(f"/proc/{process}/fd/{fd}") == path:
+            with open(f"/proc/{process}/fdinfo/{fd}") as lines:
+                for line in lines:
+                    if line.startswith("lock:"):
+                        yield int(line.split()[-2]), process
 
 
 class Claims:
@@ -85,27 +96,49 @@ class Claims:
 
         Raises `StorageError`.
         """
-        byte = _byte_of(job_id)
+        byte = byte_of(job_id)
         return byte if self._lock(byte) else None
 
     def release(self, claim: int) -> None:
-        """Give back what `take` returned. Harmless in a child that has forked since."""
+        """Give back what `take` returned. Harmless in a child forked since."""
         with self._mutex:
             if claim in self._mine:
                 self._mine.discard(claim)
                 fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, claim, 1, 0))
 
     def is_held(self, job_id: bytes) -> bool:
-        """Whether any process holds a claim on this job. Needs read permission only."""
-        byte = _byte_of(job_id)
+        """Whether any process holds a claim on this job. Needs read permission only.
+
+        Raises `StorageError`.
+        """
+        byte = byte_of(job_id)
         with self._mutex:
             if byte in self._mine:
                 return True
             self._let_go_of_deleted()
             if not self._open(writable=False):
                 return False
-            answer = fcntl.fcntl(self._fd, _GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
+            query = _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0)
+            try:
+                answer = fcntl.fcntl(self._fd, _GETLK, query)
+            except OSError as error:
+                raise self._refused("cannot read the claims", error) from error
             return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+    def holders(self) -> dict[int, int]:
+        """Byte -> id of the process that holds a claim on it, as far as this user may see.
+
+        The kernel tells the locks of a descriptor in /proc/PID/fdinfo (proc(5)), to the user whose
+        process it is and to root.
+        """
+        wanted = os.path.realpath(self.path)
+        found: dict[int, int] = {}
+        with suppress(OSError):  # no /proc: not Linux
+            for process in filter(str.isdigit, os.listdir("/proc")):
+                with suppress(OSError):  # it ended, or is another user's
+                    for fd in os.listdir(f"/proc/{process}/fd"):
+                        found.update(_locks_of(int(process), fd, wanted))
+        return found
 
     def take_slot(self, count: int) -> int | None:
         """Take one of `count` worker slots, held until `release_slot` or the process ends.
@@ -161,7 +194,7 @@ class Claims:
             except OSError as error:
                 if error.errno in (errno.EAGAIN, errno.EACCES):
                     return False
-                raise self._refused(error) from error
+                raise self._refused("cannot claim jobs in", error) from error
             self._mine.add(byte)
             return True
 
@@ -179,7 +212,8 @@ class Claims:
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not writable:
                 return False
-            raise self._refused(error) from error
+            what = "cannot claim jobs in" if writable else "cannot read the claims"
+            raise self._refused(what, error) from error
         status = os.fstat(self._fd)
         self._identity = identity(status)
         self._writable = writable
@@ -194,7 +228,5 @@ class Claims:
         except OSError:
             return False
 
-    def _refused(self, error: OSError) -> StorageError:
-        return StorageError(
-            error.errno or errno.EIO, f"cannot claim jobs in {self.path}: {error.strerror}"
-        )
+    def _refused(self, what: str, error: OSError) -> StorageError:
+        return StorageError(error.errno or errno.EIO, f"{what} {self.path}: {error.strerror}")

@@ -60,7 +60,7 @@ from ...table.line import (
 )
 from ...table.scan import ids_in, lines_in
 from ...table.table import Store
-from .engine import Ledger
+from .engine import TsvEngine
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -112,12 +112,13 @@ def editor(environment: Mapping[str, str]) -> list[str]:
     raise ValueError(f"there is no editor (tried {', '.join(EDITORS)}): set $VISUAL or $EDITOR")
 
 
-def edit(ledger: Ledger, command: Sequence[str]) -> Changes:
+def edit(engine: TsvEngine, command: Sequence[str], max_payload: int = PAYLOAD_LIMIT) -> Changes:
     """Have the jobs edited by a command, and put what it has changed into the table.
 
     Args:
-        ledger: the queue; its table has to be there.
+        engine: the queue; its table has to be there.
         command: the words of the editor's command, as `editor` returns them.
+        max_payload: bytes of JSON a payload may have.
 
     Raises:
         EditRefused: nothing was written; the message says why, one reason a line.
@@ -127,18 +128,19 @@ def edit(ledger: Ledger, command: Sequence[str]) -> Changes:
     the main thread: the keys that end a program are the editor's meanwhile.
 
     >>> import tempfile
-    >>> ledger = Ledger(tempfile.mkdtemp() + "/queue.tsv")
-    >>> _ = ledger.enqueue("mail", {"to": "Zoe"}, job_id="a1")
-    >>> edit(ledger, ["sed", "-i", "s/Zoe/Ben/"])
+    >>> engine = TsvEngine(tempfile.mkdtemp() + "/queue.tsv")
+    >>> from dbbasic_queue.engines.interface import Order
+    >>> _ = engine.add([Order("a1", "mail", '{"to": "Zoe"}', due=5, keyed=True)], now=5)
+    >>> edit(engine, ["sed", "-i", "s/Zoe/Ben/"])
     Changes(changed=1, removed=0, added=0)
-    >>> ledger.get_job("a1")["payload"]
+    >>> engine.find("a1").payload
     {'to': 'Ben'}
     """
-    before = hand_out(ledger)
-    path = _write_out(ledger.table, before)
+    before = hand_out(engine)
+    path = _write_out(engine.table, before)
     try:
         _run(command, path)
-        changes = take_back(ledger, before, _read(path), str(path))
+        changes = take_back(engine, before, _read(path), str(path), max_payload)
     except QueueError as error:
         if isinstance(error, EditRefused):
             error.add_note("nothing was changed")
@@ -209,14 +211,14 @@ def _is_worth_keeping(path: Path, before: bytes) -> bool:
 # -- what goes out, and what comes back ------------------------------------------------------------
 
 
-def hand_out(ledger: Ledger) -> bytes:
+def hand_out(engine: TsvEngine) -> bytes:
     """The table as text for a person: a header, and each job in a line without padding.
 
     Lines that are no rows are there, too, as they are. Of two lines of one id only the later one,
     which is the job. Raises `StorageError`, `TableError`.
     """
-    with ledger.table.reading():
-        pieces = list(ledger.table.pieces())
+    with engine.table.reading():
+        pieces = list(engine.table.pieces())
     lines: list[bytes] = []
     places: dict[bytes, int] = {}  # of each job in `lines`
     for offset, piece in pieces:
@@ -232,22 +234,27 @@ def hand_out(ledger: Ledger) -> bytes:
 
 
 def take_back(
-    ledger: Ledger, before: bytes, after: bytes, name: str = "the edited text"
+    engine: TsvEngine,
+    before: bytes,
+    after: bytes,
+    name: str = "the edited text",
+    max_payload: int = PAYLOAD_LIMIT,
 ) -> Changes:
     """Do to the table what a person did to the text: all of it, or nothing.
 
     Args:
-        ledger: the queue.
+        engine: the queue.
         before: what `hand_out` returned.
         after: what the person made of it.
         name: of the file that holds it, for messages.
+        max_payload: bytes of JSON a payload may have.
 
     Raises:
         EditRefused: a line is no job, or a job is not as it was handed out any more; the message
             has all reasons, one a line. Nothing was written.
         StorageError: the disk refused.
     """
-    difference = _compare(before, after, name, ledger.max_payload)
+    difference = _compare(before, after, name, max_payload)
     if difference.faults:
         raise EditRefused("\n".join(difference.faults))
     old, new, others = difference.old, difference.new, difference.others
@@ -257,16 +264,16 @@ def take_back(
         len(new.keys() - old.keys()),
     )
     if any(changes):
-        with ledger.table.writing():
-            ledger.table.replace_with(_edited(ledger.table, difference, name))
-        _announce(ledger, changes, new)
+        with engine.table.writing():
+            engine.table.replace_with(_edited(engine.table, difference, name))
+        _announce(engine, changes, new)
     return changes
 
 
-def _announce(ledger: Ledger, changes: Changes, new: Mapping[bytes, Row]) -> None:
-    now = ledger.now()
+def _announce(engine: TsvEngine, changes: Changes, new: Mapping[bytes, Row]) -> None:
+    now = engine.now()
     if any(row.status == PENDING and row.run_at <= now for row in new.values()):
-        ledger.wake_up(now)
+        engine.wake_up(now)
     log.info(
         "edited: %d changed, %d removed, %d added",
         *changes,

@@ -270,7 +270,7 @@ class _Look:
             try:
                 orphaned = self._is_orphaned(row)
             except OSError as error:
-                orphaned, unknown = False, f"cannot read {error.filename}: {error.strerror}"
+                orphaned, unknown = False, str(error.strerror)
             running += not orphaned
             if orphaned or row.run_at < self._limits.stuck_before:
                 stuck += 1

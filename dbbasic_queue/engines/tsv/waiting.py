@@ -30,7 +30,7 @@ class WaitingList:
         self._read: list[int] = []  # what the last reading found, latest first
         self._heap: list[int] = []  # what came since
         self._generation = -1
-        self._read_to = 0  # bytes
+        self.read_to = 0  # bytes
         self.moved: dict[bytes, int] = {}  # id -> where the row stands that was moved
         self.processing: list[int] = []  # offsets, as of the last read
         self.read_at = 0.0  # time.monotonic()
@@ -43,7 +43,7 @@ class WaitingList:
         with table.reading():
             self._generation, size = table.generation, table.size
         self._read, self._heap, self.processing, self.moved = [], [], [], {}
-        self._read_to = 0
+        self.read_to = 0
         for offset, piece in table.pieces(end=size):
             self._read += _pending_in(piece, offset)
             self._note(piece, offset)
@@ -58,21 +58,21 @@ class WaitingList:
     def is_current(self) -> bool:
         """Whether there is nothing to catch up with."""
         table = self._table
-        return self._read_to == table.size and self._generation == table.generation
+        return self.read_to == table.size and self._generation == table.generation
 
     def catch_up(self) -> None:
         """Read what was appended since. Call it under the lock."""
         table = self._table
         if self._generation != table.generation:
             self.read()
-        if table.size != self._read_to:
-            for offset, piece in table.pieces(self._read_to, table.size):
+        if table.size != self.read_to:
+            for offset, piece in table.pieces(self.read_to, table.size):
                 for entry in _pending_in(piece, offset):
                     heapq.heappush(self._heap, entry)
                 self._note(piece, offset)
 
     def _note(self, piece: bytes, offset: int) -> None:
-        self._read_to = offset + len(piece)
+        self.read_to = offset + len(piece)
         self.moved.update(moved_in(piece, offset))
         self.processing += [
             offset + piece.rfind(b"\n", 0, match.start()) + 1

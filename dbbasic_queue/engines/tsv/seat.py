@@ -1,0 +1,358 @@
+"""A worker's place at a table: one attempt ended, the next begun; what dead workers left.
+
+Theory of operation
+-------------------
+The waiting list says which job is next, the claim says that it is ours, the table writes it: all
+under one lock, together with how the last attempt ended. One sync follows, outside the lock.
+
+A job is ours while its line is as we left it, in the same generation of the file; else it is
+looked for by its id, and written to only if it is still processing this very attempt. What another
+process changed meanwhile stands ("fenced").
+
+The waiting list learns of appended jobs at each turn. Of rows that others put back in place it
+learns only by reading the whole table again: at most every `LOOK_AGAIN` seconds, and so that all
+readings take a twentieth of the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from ...backoff import BackoffLike, seconds
+from ...errors import StorageError
+from ...job import COMPLETED, FAILED, PENDING, PROCESSING, Job, require
+from ...table.line import Row, begin, new_tail, parse_line, to_job
+from ...table.table import Store
+from ..interface import Attempt, Outcome, Rescued
+from .claims import Claims
+from .waiting import WaitingList
+
+log = logging.getLogger("dbbasic_queue")
+
+POLL: Final = 0.01  # seconds between two looks at the table while there is nothing to do
+LOOK_AGAIN: Final = 0.25  # seconds at least between two readings of the whole table
+SHARE: Final = 20  # a reading is repeated after this many times what it took: 5 % at most
+MARK_EVERY: Final = 5  # seconds between two notes that a worker is at work
+
+_NAMES_PENDING = b"\tpending\t"  # every pending row does, and one whose type is that word
+_new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, written in Python
+
+# What a token is: offset and line of the row as this worker left it, where the tail begins in the
+# line, the generation of the file, and the claim.
+_Token = tuple[int, bytes, int, int, int]
+
+
+class TsvSeat:
+    """One worker at one table; `engine.seat()` makes it.
+
+    Args:
+        table: of the engine; it exists.
+        claims: of the engine.
+        clock: Unix seconds.
+        place: the worker slot to give back in the end, if one was taken.
+    """
+
+    def __init__(
+        self, table: Store, claims: Claims, clock: Callable[[], float], place: int | None = None
+    ) -> None:
+        self._table = table
+        self._claims = claims
+        self._clock = clock
+        self._place = place
+        self._waiting = WaitingList(table)
+        self._in_hand: Attempt | None = None
+        self._marked = time.monotonic()
+        self._rescue_from = 0.0  # time.monotonic() before which no dead worker is looked for
+        self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        self._state = self._table.state()
+        self._waiting.read()
+        self._looked = time.monotonic()
+        self._rescue_from = 0.0
+
+    # -- one attempt ended, the next begun -----------------------------------------------------
+
+    def turn(
+        self,
+        outcome: Outcome | None = None,
+        take: bool = True,
+        types: Collection[str] | None = None,
+    ) -> Attempt | None:
+        """Write how the last attempt ended and begin the next: one lock, one sync.
+
+        As `Seat.turn` says. What could not be written is rescued by the next run.
+        """
+        # No argument is keyword-only: CPython 3.11 would take a slower way to call this.
+        table = self._table
+        attempt = self._in_hand = None
+        unsettled = outcome
+        try:
+            table.acquire()
+            if not self._waiting.is_current():
+                self._catch_up()
+            try:
+                if outcome is not None:
+                    self._settle(outcome)
+                    unsettled = None
+                if take:
+                    attempt = self._take(types)
+            finally:
+                table.release()
+        except BaseException:
+            if unsettled is not None:
+                self._claims.release(unsettled.attempt.token[4])
+            raise
+        if outcome is not None or attempt is not None:
+            try:
+                table.sync()
+            except StorageError:
+                if attempt is not None:
+                    self._put_back(attempt)
+                raise
+        self._in_hand = attempt
+        now = time.monotonic()
+        if now - self._marked >= MARK_EVERY:
+            self._mark(now)
+        return attempt
+
+    def _mark(self, now: float) -> None:
+        self._marked = now
+        self._claims.mark_run()
+
+    def _catch_up(self) -> None:
+        """Let the waiting list catch up; the lock is held before and after, not always between."""
+        if self._waiting.is_stale():  # has to be read whole, which should not hold others up
+            self._table.release()
+            self._waiting.read()
+            self._table.acquire()
+        try:
+            self._waiting.catch_up()
+        except BaseException:
+            self._table.release()
+            raise
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Write how an attempt ended, if the job is ours still."""
+        attempt, status, run_at, error, result, _, _, _ = outcome
+        job, token, _ = attempt
+        offset, line, tail_at, generation, claim = token
+        table = self._table
+        held = generation == table.generation and table.holds(line, offset)
+        tail = None
+        if held and status == COMPLETED and not (error or result):  # as most of them end
+            at, room = offset + tail_at, len(line) - tail_at - 1
+            tail = new_tail(at, room, status, job.created_at, run_at, job.attempts)
+        if tail is not None:
+            table.write_in_place(tail, at)
+        else:
+            row = parse_line(line, offset) if held else self._row_if_ours(job)
+            if row is not None:
+                self._write_end(row, outcome)
+        self._claims.release(claim)
+
+    def _write_end(self, row: Row, outcome: Outcome) -> None:
+        """Write how an attempt ended into its row. On a full disk, where only a change in place
+        may still be possible, without error and result."""
+        _, status, run_at, error, result, refund, _, _ = outcome
+        require(row.id, row.status, status)
+        attempts, table = row.attempts - refund, self._table
+        try:
+            row = table.change(row, status, run_at, attempts, error.encode(), result.encode())
+        except StorageError as fault:
+            if not (error or result):
+                raise
+            log.error("%s: %s is recorded without error or result", fault, row.id.decode())
+            row = table.change(row, status, run_at, attempts)
+        if status == PENDING:
+            self._waiting.add(run_at, row.offset)
+
+    def _row_if_ours(self, job: Job) -> Row | None:
+        """The row of a job in hand, wherever it stands now; None when another process changed
+        it."""
+        row = self._table.find(job.id.encode())
+        if row is not None and row.status == PROCESSING and row.attempts == job.attempts:
+            return row
+        log.warning(
+            "not recorded: %s %s is %s now, another process changed it while it ran",
+            job.type,
+            job.id,
+            row.status if row else "gone",
+            extra={"event": "fenced", "job_id": job.id, "job_type": job.type},
+        )
+        return None
+
+    def _take(self, types: Collection[str] | None) -> Attempt | None:
+        now = int(self._clock())
+        table, waiting = self._table, self._waiting
+        while (offset := waiting.pop_due(now)) is not None:
+            line = table.line_at(offset)
+            if _NAMES_PENDING not in line:  # another worker has it; or the row has moved
+                if not line:  # saved in place, without the lock
+                    waiting.read()
+                continue
+            begun = begin(line, offset, now)
+            if begun is None or offset < waiting.moved.get(begun[0], 0):
+                attempt = self._take_odd(line, offset, now, types)
+            elif types is None or begun[1].type in types:
+                attempt = self._begin(line, offset, *begun)
+            else:
+                continue
+            if attempt is not None:
+                return attempt
+        return None
+
+    def _begin(
+        self, line: bytes, offset: int, job_id: bytes, job: Job, tail_at: int, tail: bytes
+    ) -> Attempt | None:
+        claim = self._claims.take(job_id)
+        if claim is None:
+            return None  # a person put it back while it runs
+        table = self._table
+        try:
+            table.write_in_place(tail, offset + tail_at)
+        except BaseException:
+            self._claims.release(claim)
+            raise
+        token = offset, line[:tail_at] + tail + b"\n", tail_at, table.generation, claim
+        return _new_tuple(Attempt, (job, token, False))
+
+    def _take_odd(
+        self, line: bytes, offset: int, now: int, types: Collection[str] | None
+    ) -> Attempt | None:
+        """Take a job that `begin` declined: written by another program, unreadable, outdated or
+        not yet due."""
+        row = parse_line(line, offset)
+        if row is None or row.status != PENDING or self._is_outdated(row):
+            return None
+        if row.run_at > now:
+            self._waiting.add(row.run_at, offset)
+            return None
+        if types is not None and row.type.decode(errors="replace") not in types:
+            return None
+        claim = self._claims.take(row.id)
+        if claim is None:
+            return None
+        try:
+            row = self._table.change(row, PROCESSING, now, row.attempts + 1, row.error)
+        except BaseException:
+            self._claims.release(claim)
+            raise
+        job = to_job(row)
+        spoiled = isinstance(job.payload, str) and not row.payload.lstrip().startswith(b'"')
+        token: _Token = row.offset, row.line, row.tail, self._table.generation, claim
+        return Attempt(job, token, spoiled)
+
+    def _is_outdated(self, row: Row) -> bool:
+        """Whether a later line of this job is alive; if so, finish what a crash interrupted."""
+        if row.offset < self._waiting.moved.get(row.id, 0):
+            self._table.kill(row)
+            return True
+        return False
+
+    def _put_back(self, attempt: Attempt) -> None:
+        """Undo the beginning of an attempt that may not be on disk, and so must not run."""
+        try:
+            with self._table.writing():
+                row = self._row_if_ours(attempt.job)
+                if row is not None:
+                    job = attempt.job
+                    self._table.change(row, PENDING, job.run_at, job.attempts - 1, row.error)
+        finally:
+            self._claims.release(attempt.token[4])
+
+    # -- what dead workers left ----------------------------------------------------------------
+
+    def rescue(self, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
+        """Take back the jobs whose worker died: see `Seat.rescue`.
+
+        Looks again after the pause that `wait` keeps between two readings.
+        """
+        waiting, now = self._waiting, time.monotonic()
+        if not waiting.processing or now < self._rescue_from:
+            return []
+        self._rescue_from = now + self._pause()
+        rescued = []
+        with self._table.writing():
+            waiting.catch_up()
+            suspects, waiting.processing = waiting.processing, []
+            for offset in suspects:
+                row = self._table.read_row(offset)
+                if row is None or row.status != PROCESSING or self._is_outdated(row):
+                    continue
+                if self._claims.is_held(row.id):
+                    waiting.processing.append(offset)
+                else:
+                    rescued.append(self._rescue(row, max_attempts, backoff))
+        if rescued:
+            self._table.sync()
+        return rescued
+
+    def _rescue(self, row: Row, max_attempts: int, backoff: BackoffLike) -> Rescued:
+        now = int(self._clock())
+        error = b"WorkerDied: the worker died while it ran this job (attempt %d)" % row.attempts
+        if row.attempts >= max_attempts:
+            status, run_at = FAILED, now
+        else:
+            status, run_at = PENDING, now + seconds(backoff, row.attempts)
+        row = self._table.change(row, status, run_at, row.attempts, error)
+        if status == PENDING:
+            self._waiting.add(run_at, row.offset)
+        job = to_job(row)
+        log.warning(
+            "rescued %s %s: its worker died, attempt %d of %d; it is %s now",
+            job.type,
+            job.id,
+            job.attempts,
+            max_attempts,
+            status,
+            extra={"event": "rescued", "job_id": job.id, "job_type": job.type},
+        )
+        return Rescued(job, status, run_at)
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def wait(self, most: float) -> bool:
+        """Wait for at most `most` seconds until there may be work; whether there may be."""
+        ends = time.monotonic() + most
+        while not self._may_have_work():
+            now = time.monotonic()
+            if now >= ends:
+                return False
+            if now - self._marked >= MARK_EVERY:
+                self._mark(now)
+            time.sleep(min(POLL, ends - now))
+        return True
+
+    def _may_have_work(self) -> bool:
+        waiting = self._waiting
+        due = waiting.next_time()
+        if due is not None and due <= self._clock():
+            return True
+        if waiting.is_stale() or not self._table.is_at(waiting.read_to):
+            return True
+        if time.monotonic() - self._looked < self._pause():
+            return False
+        if self._table.state() == self._state:
+            return False
+        self._look_at_all()
+        return True
+
+    def _pause(self) -> float:
+        return max(LOOK_AGAIN, SHARE * self._waiting.read_cost)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Leave the place; a job that is still in hand is given up, for the next run to rescue."""
+        attempt, self._in_hand = self._in_hand, None
+        if attempt is not None:
+            self._claims.release(attempt.token[4])
+        else:
+            self._table.compact_if_moved()
+        if self._place is not None:
+            self._claims.release_slot(self._place)
+            self._place = None
