@@ -26,7 +26,7 @@ from ..errors import ConfigError
 from ..install.manifest import double_scheduled, likely_sites
 from ..schedule.clock import machine_zone
 from ..schedule.schedule import Schedule
-from ..support.account import Account
+from ..support.account import Account, no_user
 from ..support.durations import format_duration
 from .access import access_problems
 from .finding import Level, Problem, fault, warning
@@ -107,7 +107,7 @@ def _ask_as_user(config: Config, timeout: float) -> tuple[frozenset[str] | None,
     """Return the job types with a handler, if they are known, and what the user lacks."""
     account, me = Account.find(config.worker.user), Account.find(None)
     if account is None or me is None:
-        said = f"there is no user {config.worker.user or ''!r} on this machine"
+        said = no_user(config.worker.user or "")
         return None, [fault("[worker].user", said)]
     if account.is_me or me.uid == 0:
         found = access_problems(config, account, timeout)

@@ -8,7 +8,6 @@ mean, so each entry of the block carries its environment along (`crontab_block.p
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from ..install import entries as commands
 from ..install.target import Entry, File, Folders, Plan, Site
 from ..install.templates import render
 from ..schedule.schedule import Schedule
+from ..support.account import Account, no_user
 from .block import markers, text_above
 from .crontab import BlockStore, UserCrontab, block_path
 from .log import last_runs
@@ -153,8 +153,8 @@ def faults(text: bytes, *, user_column: bool) -> list[str]:
             )
         if when != AT_BOOT.encode():
             problems += _schedule_faults(number, when.decode())
-        if user_column and not _is_user(user.decode("utf-8", "replace")):
-            problems.append(f"line {number}: there is no user {user.decode()!r} on this machine")
+        if user_column and Account.find(user.decode("utf-8", "replace")) is None:
+            problems.append(f"line {number}: {no_user(user.decode('utf-8', 'replace'))}")
     return problems + _second_opinion(text, len(entries), user_column)
 
 
@@ -183,14 +183,6 @@ def _second_opinion(text: bytes, count: int, user_column: bool) -> list[str]:
     if len(valid) == count:
         return []
     return [f"python-crontab reads {len(valid)} valid entries where {count} were written"]
-
-
-def _is_user(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 def _daemon_notes() -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import pwd
 import re
 import shlex
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InstallError
+from ..support.account import user_entry
 from ..support.files import family
 from .target import Entry, File, Folders, Plan, Site
 from .templates import render
@@ -66,14 +66,12 @@ class LogrotateTarget:
 
     def _group(self, user: str) -> str:
         """The user's main group; in an image its files are asked, not this machine."""
+        if self.site.live:
+            return grp.getgrgid(user_entry(user, InstallError).pw_gid).gr_name
         try:
-            if self.site.live:
-                return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
             gid = _field(self.site.below(Path("/etc/passwd")), 0, user, 3)
             return _field(self.site.below(Path("/etc/group")), 2, gid, 0)
         except KeyError:
-            if self.site.live:
-                raise InstallError(f"there is no user {user!r} on this machine") from None
             return user  # made later, with a group of its own, as useradd does
 
     def verify(self, files: Sequence[File]) -> list[str]:

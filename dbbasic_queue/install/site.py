@@ -7,13 +7,13 @@ wanted (`File`), and the store of all targets whose files are plain files (`Fold
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InstallError
+from ..support.account import user_entry
 from ..support.files import NewFile, refusing, replace_all, sync_folder
 
 SYSTEM_STATE = Path("/var/lib/dbbasic-queue")
@@ -62,10 +62,7 @@ class Site:
             return self.home
         if self.user is None:
             raise InstallError("a system installation has no home folder")
-        try:
-            return Path(pwd.getpwnam(self.user).pw_dir)
-        except KeyError:
-            raise InstallError(f"there is no user {self.user!r} on this machine") from None
+        return Path(user_entry(self.user, InstallError).pw_dir)
 
     def below(self, path: Path) -> Path:
         """Where an absolute path of that system lies on this one; never outside the root."""

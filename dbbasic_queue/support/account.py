@@ -4,8 +4,28 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+
+def user_entry(name: str, error: Callable[[str], Exception] = LookupError) -> pwd.struct_passwd:
+    """Return what passwd(5) says of a user.
+
+    Raises what `error` makes of the message where this machine has no such user.
+
+    >>> user_entry("root").pw_uid
+    0
+    """
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise error(no_user(name)) from None
+
+
+def no_user(name: str) -> str:
+    """Return the sentence that every message has about a user who is not there."""
+    return f"there is no user {name!r} on this machine"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import InstallError
+from ..support.account import user_entry
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Manager:
                     "Use dbq-install-cron, or --root DIR to write the units of another machine"
                 )
             return None
-        if _uid(self.user) != os.geteuid():
+        if user_entry(self.user, InstallError).pw_uid != os.geteuid():
             return (
                 f"only {self.user} can talk to {self.user}'s service manager: run this as that user"
             )
@@ -90,16 +90,10 @@ class Manager:
         """What leads systemctl to the right manager, also from sudo and cron; plain words."""
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
         if self.user is not None:
-            environment["XDG_RUNTIME_DIR"] = f"/run/user/{_uid(self.user)}"
+            uid = user_entry(self.user, InstallError).pw_uid
+            environment["XDG_RUNTIME_DIR"] = f"/run/user/{uid}"
             environment.pop("DBUS_SESSION_BUS_ADDRESS", None)
         return environment
-
-
-def _uid(user: str) -> int:
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        raise InstallError(f"there is no user {user!r} on this machine") from None
 
 
 def _time(microseconds: int | None) -> datetime | None:

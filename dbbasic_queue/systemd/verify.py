@@ -8,7 +8,6 @@ that is not there, a folder that the sandbox hides. That is looked for here.
 from __future__ import annotations
 
 import os.path
-import pwd
 import re
 import subprocess
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import InstallError
+from ..support.account import Account, no_user
 from .syntax import Setting, literal, parse, words
 
 OLDEST = 250  # systemd's version: the first with `verify --recursive-errors=` (its NEWS file)
@@ -88,10 +88,8 @@ def _rootly(units: Units) -> Iterator[str]:
 def _unknown_users(units: Units) -> Iterator[str]:
     users = {each.value for _, each in _all(units) if each.key == "User"}
     for user in sorted(users):
-        try:
-            pwd.getpwnam(user)
-        except KeyError:
-            yield f"there is no user {user!r} on this machine ([worker].user)"
+        if Account.find(user) is None:
+            yield f"{no_user(user)} ([worker].user)"
 
 
 def _missing_paths(units: Units) -> Iterator[str]:

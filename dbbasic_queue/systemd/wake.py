@@ -7,11 +7,11 @@ the queue.
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from pathlib import Path
 
 from ..errors import InstallError
+from ..support.account import user_entry
 from ..support.files import refusing
 
 _WRITE = 0o222
@@ -33,7 +33,7 @@ def wake_fault(wake: Path, queue: Path, user: str) -> str | None:
             return f"{wake}: is missing, so enqueue cannot start the worker"
         if not stat.S_ISREG(status.st_mode):
             return f"{wake}: is no file"
-        if status.st_uid != _user(user).pw_uid:
+        if status.st_uid != user_entry(user, InstallError).pw_uid:
             return f"{wake}: does not belong to {user}"
         if wanted is None:
             return None
@@ -50,7 +50,7 @@ def make_wake(wake: Path, queue: Path, user: str) -> None:
     Raises `InstallError` if that is a folder, or the system refuses.
     """
     with refusing(wake, "cannot make the wake file", InstallError):
-        account = _user(user)
+        account = user_entry(user, InstallError)
         like = _lstat(queue)
         folder = wake.parent.stat()
         group = folder.st_gid if folder.st_mode & stat.S_ISGID else account.pw_gid
@@ -83,10 +83,3 @@ def _lstat(path: Path) -> os.stat_result | None:
         return path.lstat()
     except FileNotFoundError:
         return None
-
-
-def _user(name: str) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        raise InstallError(f"there is no user {name!r} on this machine") from None
