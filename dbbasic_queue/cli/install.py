@@ -24,17 +24,10 @@ from ..install.manifest import (
     load_manifest,
     removal_command,
 )
+from ..install.plan import apply, diff, former_names, plan_apply, remove
+from ..install.site import Site
 from ..install.status import Status, survey
-from ..install.target import (
-    Plan,
-    Site,
-    Target,
-    apply,
-    diff,
-    former_names,
-    plan_apply,
-    remove,
-)
+from ..install.target import Plan, Target
 from ..systemd.target import SystemdTarget
 from .common import (
     INTERRUPTED,
@@ -179,7 +172,7 @@ def _run(tool: _Tool, options: argparse.Namespace) -> int:
         _become(site)
     target = tool.target(site)
     if options.verb == "print":
-        for file in target.render(config):
+        for file in target.render(config).files:
             sys.stdout.buffer.write(file.text)
         return OK
     if options.verb in ("diff", "check"):

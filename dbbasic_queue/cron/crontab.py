@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InstallError
-from ..install.target import File, Found, Site, keep_backup
+from ..install.site import Existing, Site, Wanted, keep_backup
 from .block import block_names, cut_block, find_block, put_block
 
 SPOOL = Path("/var/spool/cron/crontabs")
@@ -127,40 +127,40 @@ def block_path(user: str, name: str) -> Path:
     return SPOOL / f"{user}:{name}"
 
 
-class BlockStore:
-    """The store (`install.Store`) whose files are blocks of one user's crontab."""
+class CrontabBlocks:
+    """The store (`FileStore`) whose files are blocks of one user's crontab."""
 
     def __init__(self, site: Site, crontab: UserCrontab) -> None:
         self._site = site
-        self.crontab = crontab
+        self._crontab = crontab
 
-    def read(self, path: Path) -> Found | None:
-        """See `Store.read`."""
-        block = find_block(self.crontab.listing(), _name(path))
-        return Found(block, 0o600) if block is not None else None
+    def read(self, path: Path) -> Existing | None:
+        """See `FileStore.read`."""
+        block = find_block(self._crontab.listing(), _name(path))
+        return Existing(block, 0o600) if block is not None else None
 
-    def write(self, files: Sequence[File]) -> None:
-        """See `Store.write`. What others have changed since the plan was made stays changed."""
-        text = changed = self.crontab.read()
+    def write(self, files: Sequence[Wanted]) -> None:
+        """See `FileStore.write`. What others have changed since the plan was made stays changed."""
+        text = changed = self._crontab.read()
         for file in files:
             changed = put_block(changed, _name(file.path), file.text)
         self._replace(text, changed)
 
     def delete(self, path: Path) -> None:
-        """See `Store.delete`."""
-        text = self.crontab.read()
+        """See `FileStore.delete`."""
+        text = self._crontab.read()
         self._replace(text, cut_block(text, _name(path)))
 
     def names(self) -> list[str]:
         """The names of all blocks in the crontab."""
-        return block_names(self.crontab.listing())
+        return block_names(self._crontab.listing())
 
     def _replace(self, old: bytes, new: bytes) -> None:
         if new == old:
             return
         if old:
-            keep_backup(self._site, SPOOL / self.crontab.user, old)
-        self.crontab.write(new)
+            keep_backup(self._site, SPOOL / self._crontab.user, old)
+        self._crontab.write(new)
 
 
 def _name(path: Path) -> str:

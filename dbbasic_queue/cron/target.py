@@ -1,314 +1,100 @@
-"""Config to crontab: the system's file in /etc/cron.d, or a block in one user's crontab.
+"""The two targets of cron: the system's file in /etc/cron.d, or a block in one user's crontab.
 
 Both hold the same entries. The /etc/cron.d file is ours alone, so the environment stands in lines
 of its own above them. A user's crontab is shared: a setting there would change what other entries
-mean, so each entry of the block carries its environment along (`crontab_block.py`, on why).
+mean, so each entry of the block carries its environment along (block.py says why).
+
+cron keeps no record of runs: it logs `(USER) CMD (COMMAND)` when it starts one (cron(8), -L). So
+the last run of an entry is what the journal tells, or what the entry leaves behind.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crontab import CronTab
 
-from ..errors import InstallError, ScheduleError
-from ..install import entries as commands
-from ..install.target import Entry, File, Folders, Plan, Site
+from ..errors import InstallError
+from ..install.site import Site, Wanted
+from ..install.target import Entry, EntryStatus, Installation, Target
 from ..install.templates import render
 from ..schedule.schedule import Schedule
 from ..support.account import Account, no_user
 from .block import markers, text_above
-from .crontab import BlockStore, UserCrontab, block_path
-from .log import last_runs
-from .quoting import MAX_COMMAND, env_line, quote
+from .crontab import CrontabBlocks, UserCrontab, block_path
+from .lines import AT_BOOT, Line, lines, settings
+from .quoting import MAX_COMMAND, as_logged, as_run
 
 if TYPE_CHECKING:
     from ..config.sections import Config
 
 CRON_D = Path("/etc/cron.d")
-AT_BOOT = "@reboot"
+_SECONDS = 20
+_JOURNAL = (
+    *("journalctl", "--quiet", "--no-pager", "--identifier=CRON", "--output=json"),
+    *("--output-fields=MESSAGE", "--since=-8d", "--reverse", "--lines=20000"),
+)
 
 
-@dataclass(frozen=True)
-class Line:
-    """One entry: what it is for, its five fields (or `@reboot`), its command for cron and sh."""
-
-    comment: str
-    when: str
-    command: str
-
-
-# --- Config -> lines ----------------------------------------------------------------------------
-
-
-def lines(config: Config, inline: dict[str, str]) -> list[Line]:
-    """All entries of a config.
-
-    Args:
-        config: the whole config.
-        inline: variables that each command sets for itself.
-
-    Raises `ValueError` if something in the config cannot be said in a crontab.
-    """
-
-    def run(verb: str, *arguments: str) -> str:
-        return _command(config, commands.argv(config, verb, *arguments), inline)
-
-    work = run(commands.WORK, *(() if config.log else ("--quiet",)))
-    found = [_line("Worker: runs the jobs that are due", config.worker.schedule, work)]
-    for job in config.recurring:
-        command = _unless_trouble(run(commands.ENQUEUE_RECURRING, job.name))
-        found.append(_line(f"Recurring: enqueues {job.name}", job.schedule, command))
-        if job.catch_up:
-            note = f"Recurring: {job.name}, if a time was missed while the machine was off"
-            found.append(Line(note, AT_BOOT, command))
-    if config.prune:
-        note = "Prune: deletes old jobs"
-        command = _unless_trouble(run(commands.PRUNE))
-        found.append(_line(note, config.prune.schedule, command))
-    if config.health:
-        note = "Health check: says nothing as long as all is well"
-        command = _if_failed(run(commands.HEALTH))
-        found.append(_line(note, config.health.schedule, command))
-    return found
-
-
-def _line(comment: str, schedule: Schedule, command: str) -> Line:
-    return Line(f"{comment}; {schedule.describe()}", schedule.cron(), command)
-
-
-def _command(config: Config, argv: Sequence[str], inline: dict[str, str]) -> str:
-    """`cd FOLDER && exec [env NAME=VALUE ...] PROGRAM ...`, fit for cron and any POSIX shell."""
-    words = list(argv)
-    if config.worker.environment_file:
-        file = str(config.worker.environment_file)
-        words = commands.command(words[0], commands.ENV, file, *words)
-    if inline:
-        if "=" in words[0]:
-            raise ValueError(
-                f"{words[0]!r}: env(1) takes a program with = in its path for a variable"
-            )
-        words = ["/usr/bin/env", *(f"{name}={value}" for name, value in inline.items()), *words]
-    folder = quote(str(config.directory))
-    return f"cd {folder} && exec {' '.join(map(quote, words))}"
-
-
-# cron mails whatever an entry prints. So a worker without a log of its own tells only what went
-# wrong, and the others are heard only when there is something that a person should know.
-
-
-def _unless_trouble(command: str) -> str:
-    return f"{command} >/dev/null"
-
-
-def _if_failed(command: str) -> str:
-    return f"out=$({command}) || printf '\\%s\\n' \"$out\""
-
-
-def _environment(config: Config) -> tuple[list[str], dict[str, str]]:
-    """The lines that set the environment, and the variables that no line can set."""
-    found: list[str] = ["SHELL=/bin/sh"]
-    inline: dict[str, str] = {}
-    for name, value in config.environment_variables.items():
-        line = env_line(name, value)
-        if line is None:
-            inline[name] = value
-        else:
-            found.append(line)
-    return found, inline
-
-
-def _saying(config: Config, function: Callable[[], bytes]) -> bytes:
-    """Name the config in what cannot be said in a crontab."""
-    try:
-        return function()
-    except ValueError as error:
-        raise InstallError(f"{config.path}: {error}") from error
-
-
-# --- Both targets -------------------------------------------------------------------------------
-
-
-def faults(text: bytes, *, user_column: bool) -> list[str]:
-    """What cron would not accept or not run as meant, each with its line's number.
-
-    Args:
-        text: a whole /etc/cron.d file or a whole block.
-        user_column: whether entries name the user that they run as.
-    """
-    problems = []
-    entries = list(_entries(text, user_column))
-    for number, when, user, command in entries:
-        if len(command) > MAX_COMMAND:
-            problems.append(
-                f"line {number}: the command has {len(command)} bytes, cron takes {MAX_COMMAND}. "
-                "Shorten it: move variables into an environment_file, or use shorter paths"
-            )
-        if when != AT_BOOT.encode():
-            problems += _schedule_faults(number, when.decode())
-        if user_column and Account.find(user.decode("utf-8", "replace")) is None:
-            problems.append(f"line {number}: {no_user(user.decode('utf-8', 'replace'))}")
-    return problems + _second_opinion(text, len(entries), user_column)
-
-
-def _entries(text: bytes, user_column: bool) -> Iterator[tuple[int, bytes, bytes, bytes]]:
-    """Line number, schedule, user and command of each entry that we wrote."""
-    user = rb"(?P<user>\S+) " if user_column else rb"(?P<user>)"
-    pattern = rb"(?P<when>@\w+|(?:[0-9*/,-]+ ){4}[0-9*/,-]+) " + user + rb"(?P<command>.+)"
-    for number, line in enumerate(text.split(b"\n"), start=1):
-        match = re.fullmatch(pattern, line)
-        if match:
-            yield number, match["when"], match["user"], match["command"]
-
-
-def _schedule_faults(number: int, when: str) -> list[str]:
-    try:
-        Schedule.parse(when)
-    except ScheduleError as error:
-        return [f"line {number}: {error}"]
-    return []
-
-
-def _second_opinion(text: bytes, count: int, user_column: bool) -> list[str]:
-    """python-crontab must find the same entries, all of them valid."""
-    table = CronTab(tab=text.decode("utf-8", "replace"), user=False if user_column else None)
-    valid = [job for job in table if job.is_valid()]
-    if len(valid) == count:
-        return []
-    return [f"python-crontab reads {len(valid)} valid entries where {count} were written"]
-
-
-def _daemon_notes() -> list[str]:
-    """Whether a cron daemon runs: it keeps its process id in /run/crond.pid."""
-    try:
-        os.kill(int(Path("/run/crond.pid").read_text()), 0)
-    except PermissionError:
-        return []
-    except (OSError, ValueError):
-        return ["no cron daemon runs on this machine now; nothing starts until one does"]
-    return []
-
-
-def _status(text: bytes, user_column: bool, config: Config | None) -> list[Entry]:
-    """The installed entries; an `@reboot` line belongs to the entry above it."""
-    now = datetime.now().astimezone()
-    entries = [e for e in _entries(text, user_column) if e[1] != AT_BOOT.encode()]
-    logged = last_runs(command for _, _, _, command in entries)
-    found = []
-    for _, when, _, command in entries:
-        label, schedule = _label(command), when.decode()
-        next_run = next(iter(Schedule.parse(schedule).next_runs(now, 1)), None)
-        known = [run for run in (logged.get(command), _traced(label, config)) if run]
-        note = "" if known else "no record of a run"
-        found.append(Entry(label, schedule, next_run, max(known, default=None), note))
-    return found
-
-
-def _traced(label: str, config: Config | None) -> datetime | None:
-    """When the entry last ran, by what it leaves behind: cron itself keeps no record."""
-    if config is None:
-        return None
-    traces = {"worker": config.queue.file.with_suffix(".claims")}
-    if config.health and config.health.textfile:
-        traces["health"] = config.health.textfile
-    try:
-        return datetime.fromtimestamp(traces[label].stat().st_mtime).astimezone()
-    except (KeyError, OSError):
-        return None
-
-
-def _label(command: bytes) -> str:
-    """What an entry is for, from the command that it runs."""
-    match = re.search(
-        rb" -P (?:-m )?\S*dbbasic[_-]queue (?:enqueue-recurring ([a-z0-9-]+)|(work|prune|health)) ",
-        command,
-    )
-    if match is None:
-        return "unknown"
-    label = (match[1] or match[2]).decode()
-    return "worker" if label == commands.WORK else label
-
-
-# --- The targets --------------------------------------------------------------------------------
-
-
-class CronTarget:
+class CronTarget(Target):
     """The file /etc/cron.d/dbq-NAME, whose entries run as `[worker].user`."""
 
     kind = "cron"
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.store = Folders(site)
 
     def path(self, name: str) -> Path:
         """No dot in the name: cron would not read the file (cron(8))."""
         return CRON_D / f"dbq-{name}"
 
-    def render(self, config: Config) -> list[File]:
+    def render(self, config: Config) -> Installation:
         """See `Target.render`. Raises `InstallError` for what cannot be said in a crontab."""
         if config.worker.user is None:
             raise InstallError(
                 f"{config.path}: [worker].user is missing: entries in {CRON_D} need the user they "
                 "run as. Add it, or install into your own crontab with --user"
             )
-        text = _saying(config, lambda: self._text(config))
-        return [File(self.path(config.name), text, 0o644)]
-
-    def _text(self, config: Config) -> bytes:
-        settings, inline = _environment(config)
-        return render(
+        found, inline = settings(config)
+        wanted = _lines(config, inline)
+        text = render(
             "cron/cron.d.j2",
             name=config.name,
-            config=shlex.quote(str(config.path)),
+            config=_quoted_path(config),
             user=config.worker.user,
-            settings=settings,
-            lines=lines(config, inline),
+            settings=found,
+            lines=wanted,
         )
+        file = Wanted(self.path(config.name), text, 0o644)
+        return Installation((file,), tuple(line.entry for line in wanted), config.worker.user)
 
-    def verify(self, files: Sequence[File]) -> list[str]:
+    def verify(self, wanted: Installation, config: Config) -> list[str]:
         """See `Target.verify`."""
-        found = []
-        for file in files:
-            problems = faults(file.text, user_column=True)
-            if not self.site.live:
-                problems = [p for p in problems if "there is no user" not in p]
-            found += [f"{file.path}: {problem}" for problem in problems]
-        return found
+        problems = entry_faults(wanted, user_column=True)
+        if self.site.live and Account.find(wanted.user) is None:
+            problems.append(f"{no_user(str(wanted.user))} ([worker].user)")
+        return [f"{wanted.files[0].path}: {problem}" for problem in problems]
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
         return _daemon_notes() if self.site.live else []
-
-    def inactive(self, files: Sequence[File]) -> list[str]:
-        """cron sees a new file by itself, within the minute."""
-        return []
-
-    def deactivate(self, paths: Sequence[Path]) -> None:
-        """Nothing to do: cron forgets the entries when the file is gone."""
-
-    def activate(self, plan: Plan) -> None:
-        """Nothing to do: cron looks at the folder every minute."""
 
     def traces(self, name: str) -> list[Path]:
         """See `Target.traces`."""
         path = self.path(name)
         return [path] if self.store.read(path) else []
 
-    def status(self, name: str, config: Config | None) -> list[Entry]:
+    def status(self, entries: Sequence[Entry], config: Config | None) -> list[EntryStatus]:
         """See `Target.status`."""
-        found = self.store.read(self.path(name))
-        return _status(found.text, True, config) if found else []
+        return _status(entries, config)
 
 
-class CrontabTarget:
+class CrontabTarget(Target):
     """A block in one user's crontab, whose entries run as that user.
 
     The caller must be that user, or root.
@@ -324,33 +110,30 @@ class CrontabTarget:
                 "a user's crontab cannot be made below --root: the spool belongs to cron. "
                 "Use --system there, with [worker].user in the config"
             )
-        self.site = site
         self.user = site.user
-        self.store = BlockStore(site, crontab or UserCrontab(site.user))
+        self.crontab = crontab or UserCrontab(site.user)
+        self.blocks = CrontabBlocks(site, self.crontab)
+        super().__init__(site, self.blocks)
 
-    def render(self, config: Config) -> list[File]:
+    def render(self, config: Config) -> Installation:
         """See `Target.render`. Raises `InstallError` for what cannot be said in a crontab."""
-        text = _saying(config, lambda: self._text(config))
-        return [File(block_path(self.user, config.name), text, 0o600)]
-
-    def _text(self, config: Config) -> bytes:
         begin, end = markers(config.name)
-        return render(
+        wanted = _lines(config, config.environment_variables)
+        text = render(
             "cron/crontab.j2",
             name=config.name,
-            config=shlex.quote(str(config.path)),
+            config=_quoted_path(config),
             begin=begin.decode(),
             end=end.decode(),
-            lines=lines(config, config.environment_variables),
+            lines=wanted,
         )
+        file = Wanted(block_path(self.user, config.name), text, 0o600)
+        return Installation((file,), tuple(line.entry for line in wanted), self.user)
 
-    def verify(self, files: Sequence[File]) -> list[str]:
+    def verify(self, wanted: Installation, config: Config) -> list[str]:
         """See `Target.verify`."""
-        return [
-            f"crontab of {self.user}: {problem}"
-            for file in files
-            for problem in faults(file.text, user_column=False)
-        ]
+        problems = entry_faults(wanted, user_column=False)
+        return [f"crontab of {self.user}: {problem}" for problem in problems]
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
@@ -360,7 +143,7 @@ class CrontabTarget:
                 f"the entries run as {self.user}, whose crontab this is, not as [worker].user "
                 f"{config.worker.user}; use --system for that"
             )
-        above = text_above(self.store.crontab.listing(), config.name)
+        above = text_above(self.crontab.listing(), config.name)
         if re.search(rb"^[ \t]*[\"']?SHELL[\"']?[ \t]*=", above, re.MULTILINE):
             found.append(
                 f"the crontab of {self.user} sets SHELL above the block, whose entries are written "
@@ -372,21 +155,135 @@ class CrontabTarget:
                 found.append(f"{self.user} cannot read the {what} {path}")
         return found
 
-    def inactive(self, files: Sequence[File]) -> list[str]:
-        """crontab(1) tells cron by itself."""
-        return []
-
-    def deactivate(self, paths: Sequence[Path]) -> None:
-        """Nothing to do: cron forgets the entries when the block is gone."""
-
-    def activate(self, plan: Plan) -> None:
-        """Nothing to do: crontab(1) has told cron."""
-
     def traces(self, name: str) -> list[Path]:
         """See `Target.traces`."""
-        return [block_path(self.user, name)] if name in self.store.names() else []
+        return [block_path(self.user, name)] if name in self.blocks.names() else []
 
-    def status(self, name: str, config: Config | None) -> list[Entry]:
+    def status(self, entries: Sequence[Entry], config: Config | None) -> list[EntryStatus]:
         """See `Target.status`."""
-        found = self.store.read(block_path(self.user, name))
-        return _status(found.text, False, config) if found else []
+        return _status(entries, config)
+
+
+# --- What both have -----------------------------------------------------------------------------
+
+
+def _lines(config: Config, inline: dict[str, str]) -> list[Line]:
+    """The lines; names the config in what cannot be said in a crontab."""
+    try:
+        return lines(config, inline)
+    except ValueError as error:
+        raise InstallError(f"{config.path}: {error}") from error
+
+
+def _quoted_path(config: Config) -> str:
+    """The config's path as a word for the shell, in the comment that says what to type."""
+    return shlex.quote(str(config.path))
+
+
+def entry_faults(wanted: Installation, *, user_column: bool) -> list[str]:
+    """What cron would not accept or not run as meant.
+
+    Args:
+        wanted: a whole /etc/cron.d file or a whole block.
+        user_column: whether entries name the user that they run as.
+    """
+    problems = []
+    for entry in wanted.entries:
+        length = len(_bytes(entry.known_as))
+        if length > MAX_COMMAND:
+            problems.append(
+                f"{entry.label}: the command has {length} bytes, cron takes {MAX_COMMAND}. "
+                "Shorten it: move variables into an environment_file, or use shorter paths"
+            )
+    text = wanted.files[0].text.decode("utf-8", "replace")
+    # A second opinion: python-crontab must find the same entries, all of them valid.
+    table = CronTab(tab=text, user=False if user_column else None)
+    valid = sum(1 for job in table if job.is_valid())
+    if valid != len(wanted.entries):
+        problems.append(
+            f"python-crontab reads {valid} valid entries where {len(wanted.entries)} were written"
+        )
+    return problems
+
+
+def _bytes(command: str) -> bytes:
+    """A command as it stands in the crontab; a path in it may hold any bytes."""
+    return command.encode("utf-8", "surrogateescape")
+
+
+def _daemon_notes() -> list[str]:
+    """Whether a cron daemon runs: it keeps its process id in /run/crond.pid."""
+    try:
+        os.kill(int(Path("/run/crond.pid").read_text()), 0)
+    except PermissionError:
+        return []
+    except (OSError, ValueError):
+        return ["no cron daemon runs on this machine now; nothing starts until one does"]
+    return []
+
+
+def _status(entries: Sequence[Entry], config: Config | None) -> list[EntryStatus]:
+    """Each entry once: what runs at boot is another line of an entry that has a schedule."""
+    now = datetime.now().astimezone()
+    scheduled = [entry for entry in entries if entry.schedule != AT_BOOT]
+    logged = last_runs(_bytes(entry.known_as) for entry in scheduled)
+    found = []
+    for entry in scheduled:
+        next_run = next(iter(Schedule.parse(entry.schedule).next_runs(now, 1)), None)
+        runs = (logged.get(_bytes(entry.known_as)), _traced(entry.label, config))
+        known = [run for run in runs if run]
+        note = "" if known else "no record of a run"
+        last_run = max(known, default=None)
+        found.append(EntryStatus(entry.label, entry.schedule, next_run, last_run, note))
+    return found
+
+
+def _traced(label: str, config: Config | None) -> datetime | None:
+    """When the entry last ran, by what it leaves behind."""
+    if config is None:
+        return None
+    traces = {"worker": config.queue.file.with_suffix(".claims")}
+    if config.health and config.health.textfile:
+        traces["health"] = config.health.textfile
+    try:
+        return datetime.fromtimestamp(traces[label].stat().st_mtime).astimezone()
+    except (KeyError, OSError):
+        return None
+
+
+# --- The journal --------------------------------------------------------------------------------
+
+
+def last_runs(commands: Iterable[bytes]) -> dict[bytes, datetime]:
+    """The last start of each command, given as it stands in the crontab; those unknown are absent.
+
+    Empty where there is no journal, or none that the caller has permission to read. That is not
+    told apart from a command that did not run in eight days.
+    """
+    wanted = {as_logged(as_run(command)): command for command in commands}
+    found: dict[bytes, datetime] = {}
+    for message, when in _messages():
+        match = re.fullmatch(rb"\([^)]*\) CMD \((.*)\)", message, re.DOTALL)
+        command = wanted.get(match[1]) if match else None
+        if command is not None:
+            found.setdefault(command, when)
+        if len(found) == len(wanted):
+            break
+    return found
+
+
+def _messages() -> Iterator[tuple[bytes, datetime]]:
+    """cron's messages, the newest first (systemd.journal-fields(7))."""
+    try:
+        done = subprocess.run(_JOURNAL, capture_output=True, timeout=_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    for line in done.stdout.splitlines():
+        try:
+            record = json.loads(line)
+            microseconds = int(record["__REALTIME_TIMESTAMP"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        message = record.get("MESSAGE")
+        if isinstance(message, str):
+            yield message.encode(), datetime.fromtimestamp(microseconds / 1e6, UTC).astimezone()

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from ..errors import InstallError
 from ..support.account import user_entry
 from ..support.files import family
-from .target import Entry, File, Folders, Plan, Site
+from .site import Site, Wanted
+from .target import Entry, EntryStatus, Installation, Target
 from .templates import render
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _SECONDS = 60
 _SPECIAL = re.compile(r"[\x00-\x1f\x7f-\x9f\"'\\*?\[\]{}~]")
 
 
-class LogrotateTarget:
+class LogrotateTarget(Target):
     """The file /etc/logrotate.d/dbq-NAME, which rotates `[log].file` as `[worker].user`.
 
     logrotate runs once for the whole machine, so there is no target for one user.
@@ -37,32 +38,36 @@ class LogrotateTarget:
     kind = "logrotate"
 
     def __init__(self, site: Site, program: str = "logrotate") -> None:
-        self.site = site
-        self.store = Folders(site)
+        super().__init__(site)
         self._program = program
 
     def path(self, name: str) -> Path:
         """Where the rules of this config are."""
         return LOGROTATE_D / f"dbq-{name}"
 
-    def render(self, config: Config) -> list[File]:
+    def render(self, config: Config) -> Installation:
         """See `Target.render`. Raises `InstallError` if there is no log or it cannot be named."""
         if config.log is None:
             raise InstallError(f"{config.path}: there is no [log] section, so nothing to rotate")
-        if config.worker.user is None:
+        user = config.worker.user
+        if user is None:
             raise InstallError(
                 f"{config.path}: [worker].user is missing: logrotate must know whose log it is"
             )
-        _refuse_unsafe(config, config.log.file)
-        text = render(
+        log = config.log
+        _refuse_unsafe(config, log.file)
+        text = self._text(config, f"{user} {self._group(user)}")
+        file = Wanted(self.path(config.name), text)
+        return Installation((file,), (Entry(str(log.file), log.frequency),), user)
+
+    def _text(self, config: Config, owner: str | None) -> bytes:
+        return render(
             "packaging/logrotate/logrotate.j2",
             name=config.name,
             config=shlex.quote(str(config.path)),
             log=config.log,
-            user=config.worker.user,
-            group=self._group(config.worker.user),
+            owner=owner,
         )
-        return [File(self.path(config.name), text)]
 
     def _group(self, user: str) -> str:
         """The user's main group; in an image its files are asked, not this machine."""
@@ -74,28 +79,24 @@ class LogrotateTarget:
         except KeyError:
             return user  # made later, with a group of its own, as useradd does
 
-    def verify(self, files: Sequence[File]) -> list[str]:
+    def verify(self, wanted: Installation, config: Config) -> list[str]:
         """Ask the real `logrotate -d`, together with all other rules: a log named twice is skipped.
 
         In an image the users are not those of this machine, so `su` is left out there, and without
         a logrotate here nothing is asked.
         """
-        found = []
-        for file in files:
-            text = file.text
-            if not self.site.live:
-                text = re.sub(rb"^ *su .*$", b"", text, flags=re.MULTILINE)
-            try:
-                found += [f"{file.path}: {fault}" for fault in self._faults(file.path, text)]
-            except FileNotFoundError:
-                if self.site.live:
-                    found.append("there is no logrotate command: install the package logrotate")
-        return found
+        (file,) = wanted.files
+        text = file.text if self.site.live else self._text(config, None)
+        try:
+            faults = self._faults(file.path, text, wanted.entries[0].label)
+        except FileNotFoundError:
+            missing = "there is no logrotate command: install the package logrotate"
+            return [missing] if self.site.live else []
+        return [f"{file.path}: {fault}" for fault in faults]
 
-    def _faults(self, path: Path, text: bytes) -> list[str]:
+    def _faults(self, path: Path, text: bytes, log: str) -> list[str]:
         others = sorted(self.site.below(path).parent.glob("[!.]*"))
         rules = [str(other) for other in others if other.name != path.name]
-        log = _rotated(text)
         with tempfile.TemporaryDirectory() as folder:
             trial = Path(folder, path.name)
             trial.write_bytes(text)
@@ -126,32 +127,18 @@ class LogrotateTarget:
             ]
         return []
 
-    def inactive(self, files: Sequence[File]) -> list[str]:
-        """logrotate reads its folder each time it runs."""
-        return []
-
-    def deactivate(self, paths: Sequence[Path]) -> None:
-        """Nothing to do."""
-
-    def activate(self, plan: Plan) -> None:
-        """Nothing to do: logrotate reads its folder each time it runs."""
-
     def traces(self, name: str) -> list[Path]:
         """See `Target.traces`."""
         path = self.path(name)
         return [path] if self.store.read(path) else []
 
-    def status(self, name: str, config: Config | None) -> list[Entry]:
+    def status(self, entries: Sequence[Entry], config: Config | None) -> list[EntryStatus]:
         """The log, its frequency and when logrotate last rotated it."""
-        found = self.store.read(self.path(name))
-        if found is None:
-            return []
-        log = _rotated(found.text)
-        frequency = re.search(
-            rb"^ *(hourly|daily|weekly|monthly|yearly)$", found.text, re.MULTILINE
-        )
-        schedule = frequency[1].decode() if frequency else ""
-        return [Entry(log, schedule, None, _last_rotation(self.site.below(STATE), log))]
+        state = self.site.below(STATE)
+        return [
+            EntryStatus(entry.label, entry.schedule, None, _last_rotation(state, entry.label))
+            for entry in entries
+        ]
 
 
 def _refuse_unsafe(config: Config, log: Path) -> None:
@@ -163,7 +150,7 @@ def _refuse_unsafe(config: Config, log: Path) -> None:
             "take a path without it"
         )
     if log.resolve() in [member.resolve() for member in family(config.queue.file)]:
-        raise InstallError(f"{config.path}: [log].file is one of the queue's own files, {log}")
+        raise InstallError(f"{config.path}: [log].file is one of the queue's own files: {log}")
 
 
 def _field(table: Path, key: int, value: str, wanted: int) -> str:
@@ -176,12 +163,6 @@ def _field(table: Path, key: int, value: str, wanted: int) -> str:
         if len(row) > max(key, wanted) and row[key] == value:
             return row[wanted]
     raise KeyError(value)
-
-
-def _rotated(text: bytes) -> str:
-    """The log that our rules name."""
-    match = re.search(rb'^"(.*)" \{$', text, re.MULTILINE)
-    return match[1].decode("utf-8", "surrogateescape") if match else ""
 
 
 def _last_rotation(state: Path, log: str) -> datetime | None:

@@ -1,7 +1,7 @@
 """The record of what was installed: one JSON file for each name and target.
 
-A manifest makes removal exact, also when the config is renamed or gone, and tells our own text
-from somebody else's by its hash.
+A manifest makes removal exact, also when the config is renamed or gone, tells our own text from
+that of others by its hash, and says what was scheduled, so that no installed text is read back.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import os
 import pwd
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import InstallError
 from ..support.files import NewFile, refusing, replace
 from .site import Site
+from .target import Entry
 
 _LARGEST = 1 << 20
 PACKAGED = "systemd (units of a package)"
@@ -31,18 +32,26 @@ class Manifest:
     """What is installed under one name by one target.
 
     `hashes` holds for each path the SHA-256 of the text we wrote: one, or two while an apply is
-    under way, so that a crash in between does not make our own text look like somebody else's.
+    under way, so that a crash in between does not make our own text look like that of others.
+    `entries` is what the files schedule; manifests of version 2.0.0 do not say it.
     """
 
     name: str
     kind: str
     config: str
     hashes: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
 
     def to_json(self) -> bytes:
         """The manifest as a file: sorted and indented, so that people can read and compare it."""
         files = {str(path): list(hashes) for path, hashes in sorted(self.hashes.items())}
-        record = {"name": self.name, "kind": self.kind, "config": self.config, "files": files}
+        record = {
+            "name": self.name,
+            "kind": self.kind,
+            "config": self.config,
+            "files": files,
+            "entries": [asdict(entry) for entry in self.entries],
+        }
         return json.dumps(record, indent=2).encode() + b"\n"
 
     @classmethod
@@ -57,7 +66,18 @@ class Manifest:
         hashes = {Path(path): tuple(map(str, seen)) for path, seen in record["files"].items()}
         if not all(path.is_absolute() for path in hashes):
             raise ValueError("paths must be absolute")
-        return cls(record["name"], record["kind"], record["config"], hashes)
+        entries = tuple(map(_entry, record.get("entries", [])))
+        return cls(record["name"], record["kind"], record["config"], hashes, entries)
+
+
+def _entry(record: object) -> Entry:
+    try:
+        entry = Entry(**record)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ValueError(f"an entry must have a label and a schedule: {error}") from None
+    if not all(isinstance(word, str) for word in (entry.label, entry.schedule, entry.known_as)):
+        raise ValueError("label and schedule of an entry must be text")
+    return entry
 
 
 def digest(text: bytes) -> str:

@@ -1,7 +1,7 @@
-"""Files as they are and as they shall be, below a root, replaced whole or not at all.
+"""Files as they are and as they should be, below a root, replaced whole or not at all.
 
-The plain half of the installers: where things lie (`Site`), what is there (`Found`), what is
-wanted (`File`), and the store of all targets whose files are plain files (`Folders`).
+The plain half of the installers: where things lie (`Site`), what is there (`Existing`), what is
+wanted (`Wanted`), and the store of all targets whose files are plain files (`PlainFiles`).
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Site:
 
 
 @dataclass(frozen=True)
-class File:
-    """One file as it shall be. `path` is absolute and does not contain `--root`."""
+class Wanted:
+    """One file as it should be. `path` is absolute and does not contain `--root`."""
 
     path: Path
     text: bytes
@@ -84,7 +84,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Found:
+class Existing:
     """One file as it is. `sound` is False if its mode or owner would be wrong for any text."""
 
     text: bytes
@@ -92,33 +92,28 @@ class Found:
     sound: bool = True
 
 
-class Folders:
-    """The store of targets whose files are plain files.
+class PlainFiles:
+    """The store of targets whose files are plain files; see `FileStore` in target.py.
 
-    A file is sound if it is a regular file of whoever installs it; a symbolic link in its place
-    (a masked unit) is somebody's decision and shows as edited.
+    A file is sound if it is a regular file of the user who installs it. A symbolic link in its
+    place (a masked unit) is a decision of the administrator, and shows as edited.
     """
 
     def __init__(self, site: Site) -> None:
         self._site = site
 
-    def read(self, path: Path) -> Found | None:
-        """See `Store.read`."""
+    def read(self, path: Path) -> Existing | None:
+        """See `FileStore.read`."""
         real = self._site.below(path)
         with refusing(real, "cannot read", InstallError):
             try:
-                status = real.lstat()
+                return _look_at(real)
             except (FileNotFoundError, NotADirectoryError):
+                # It was never there, or another installer took it away between two looks.
                 return None
-            if stat.S_ISLNK(status.st_mode):
-                return Found(f"symbolic link to {os.readlink(real)}\n".encode(), 0o777, False)
-            if not stat.S_ISREG(status.st_mode):
-                raise InstallError(f"{real}: is in the way and no file; move it away")
-            mine = status.st_uid == os.geteuid()
-            return Found(real.read_bytes(), stat.S_IMODE(status.st_mode), mine)
 
-    def write(self, files: Sequence[File]) -> None:
-        """See `Store.write`."""
+    def write(self, files: Sequence[Wanted]) -> None:
+        """See `FileStore.write`."""
         with refusing(files[0].path.parent, "cannot write in", InstallError):
             for file in files:
                 self._site.below(file.path).parent.mkdir(parents=True, exist_ok=True)
@@ -127,8 +122,33 @@ class Folders:
             )
 
     def delete(self, path: Path) -> None:
-        """See `Store.delete`."""
+        """See `FileStore.delete`."""
         real = self._site.below(path)
         with refusing(real, "cannot delete", InstallError):
             real.unlink(missing_ok=True)
             sync_folder(real.parent)
+
+
+def _look_at(real: Path) -> Existing:
+    """The file at this path. Raises `OSError`, `InstallError` if it is not a regular file."""
+    status = real.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        target = os.fsencode(os.readlink(real))
+        return Existing(b"symbolic link to " + target + b"\n", 0o777, False)
+    if not stat.S_ISREG(status.st_mode):
+        raise InstallError(f"{real}: is not a regular file; move it out of the way")
+    # A pipe or a link put in its place meanwhile must neither hold root up nor lead it away.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(real, flags), "rb") as stream:
+        status = os.fstat(stream.fileno())
+        mine = status.st_uid == os.geteuid()
+        return Existing(stream.read(), stat.S_IMODE(status.st_mode), mine)
+
+
+def keep_backup(site: Site, path: Path, text: bytes) -> Path:
+    """Keep a text that is about to be overwritten; one copy a path, readable by its owner only."""
+    copy = site.backups / "-".join(path.parts[1:])
+    with refusing(copy, "cannot keep a backup in", InstallError):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        replace_all([NewFile(copy, text)])
+    return copy

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..engines.tsv.claims import Claims
 from .manifest import digest, load_manifest
-from .target import Entry, Target
+from .target import EntryStatus, Target
 
 if TYPE_CHECKING:
     from ..config.sections import Config
@@ -36,7 +36,7 @@ class Status:
     kind: str
     config: str
     files: dict[str, str]
-    entries: tuple[Entry, ...]
+    entries: tuple[EntryStatus, ...]
     running: tuple[str, ...] | None
 
 
@@ -58,7 +58,10 @@ def survey(target: Target, name: str, config: Config | None) -> Status | None:
         found = target.store.read(path)
         state = "missing" if found is None else "changed by hand"
         files[str(path)] = "as installed" if found and digest(found.text) in hashes else state
-    entries = tuple(target.status(name, config))
+    installed = manifest.entries
+    if not installed and config is not None:  # version 2.0.0 did not write them down
+        installed = target.render(config).entries
+    entries = tuple(target.status(installed, config))
     running = None
     if config is not None:
         queue = target.site.below(config.queue.file)

@@ -20,27 +20,31 @@ def template_folder() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent
 
 
-def render(template: str, **values: object) -> bytes:
-    """The template filled in, as bytes to be written.
+def fill(template: str, **values: object) -> str:
+    """The template filled in.
 
     Nothing is escaped here: what a value may hold depends on where it stands, so the caller
-    quotes. What a path holds that is no UTF-8 comes out as the bytes it is.
+    quotes.
 
     Args:
         template: path below `template_folder()`.
         values: what the template names; to leave one out is an error (`jinja2.UndefinedError`).
 
     Example:
-        render("cron/cron.d.j2", name="myapp", ...)
+        fill("cron/cron.d.j2", name="myapp", ...)
     """
-    text = _environment().get_template(template).render(**values)
-    return text.encode("utf-8", "surrogateescape")
+    return _environment().get_template(template).render(**values)
+
+
+def render(template: str, **values: object) -> bytes:
+    """The template filled in, as bytes; those of a path that are not UTF-8 come out as they are."""
+    return fill(template, **values).encode("utf-8", "surrogateescape")
 
 
 @cache
 def _environment() -> Environment:
-    # A template that was used once is not looked at again: the installer may have become a user
-    # by then who may not read it.
+    # A template that was used once is not looked at again: by then the installer may have become
+    # a user who has no permission to read it.
     return Environment(
         loader=FileSystemLoader(template_folder()),
         undefined=StrictUndefined,

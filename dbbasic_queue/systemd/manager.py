@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from ..errors import InstallError
@@ -73,6 +74,16 @@ class Manager:
             if "Id" in pairs:
                 found[pairs["Id"]] = pairs
         return found
+
+    def watched(self, units: Sequence[str]) -> dict[str, Path]:
+        """The file that each of these path units looks at, by unit name, as systemd has it loaded.
+
+        Args:
+            units: names, or patterns such as `dbq-*-worker.path`, which match loaded units only.
+        """
+        paths = {unit: found.get("Paths", "") for unit, found in self.show(units, "Paths").items()}
+        mark = " (PathChanged)"
+        return {u: Path(p.removesuffix(mark)) for u, p in paths.items() if p.endswith(mark)}
 
     def timers(self, units: Sequence[str]) -> dict[str, tuple[datetime | None, datetime | None]]:
         """The next and the last run of these timers, by unit name."""

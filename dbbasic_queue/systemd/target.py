@@ -1,8 +1,11 @@
 """Install a config's units into systemd: the system's, or one user's own service manager.
 
-Files are written by `install.py`; what is done here is the talk with systemd around it. Timers and
-the path are enabled and started, never a service: nothing runs before its time. A stop waits for
-the job in hand.
+Files are written by install/plan.py; what is done here is the talk with systemd around it. Timers
+and the path are enabled and started, never a service: nothing runs before its time. A stop waits
+for the job that is running.
+
+What is in force is asked of systemd, never read from the files: which wake file a path unit looks
+at, whether a timer is persistent.
 """
 
 from __future__ import annotations
@@ -10,14 +13,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..install.target import Action, Entry, File, Folders, InstallError, Plan, Site
+from ..errors import InstallError
+from ..install.site import Site, Wanted
+from ..install.target import Action, Entry, EntryStatus, Installation, Plan, Target
 from .manager import Manager
-from .syntax import literal, parse
-from .units import unit_pattern, units
+from .units import unit_pattern, wake_file, write_units
 from .verify import unit_faults
 from .wake import drop_wake, make_wake, wake_fault
 
@@ -55,8 +58,8 @@ _OTHER_USER = "the units run as {user}, whose manager this is, not as [worker].u
 _IDLE = "[worker].linger is not needed: an enqueued job starts the worker at once"
 
 
-class SystemdTarget:
-    """The units of one config; see `install.Target` for what each member owes.
+class SystemdTarget(Target):
+    """The units of one config; see install/target.py for what each member owes.
 
     Args:
         site: the live system or a root folder, of the whole machine or of one user, who then must
@@ -67,12 +70,13 @@ class SystemdTarget:
     """
 
     def __init__(self, site: Site) -> None:
-        self.site = site
-        self.store = Folders(site)
+        super().__init__(site)
         self.kind = "systemd" if site.user is None else "systemd-user"
         self._manager = Manager(site.user)
         # One apply plans several times, and to verify takes a while.
-        self._sound: list[Sequence[File]] = []
+        self._sound: list[Installation] = []
+        # The wake files of path units that are on their way out.
+        self._leaving: set[Path] = set()
 
     @property
     def folder(self) -> Path:
@@ -83,23 +87,26 @@ class SystemdTarget:
 
     # --- Before anything is written
 
-    def render(self, config: Config) -> list[File]:
+    def render(self, config: Config) -> Installation:
         """See `Target.render`. Raises `InstallError` for what cannot be said in a unit file."""
         try:
-            texts = units(config, for_user=self.site.user is not None)
+            written = write_units(config, for_user=self.site.user is not None)
         except ValueError as error:
             raise InstallError(f"{config.path}: {error}") from error
-        return [File(self.folder / name, text.encode()) for name, text in texts.items()]
+        files = [Wanted(self.folder / name, text.encode()) for name, text in written.units.items()]
+        user = self.site.user or config.worker.user
+        return Installation(tuple(files), tuple(written.entries), user, wake_file(config))
 
-    def verify(self, files: Sequence[File]) -> list[str]:
+    def verify(self, wanted: Installation, config: Config) -> list[str]:
         """See `Target.verify`."""
         if self.site.live and (why := self._manager.unreachable()):
             return [why]
-        if files in self._sound:
+        if wanted in self._sound:
             return []
-        texts = {file.path.name: file.text.decode() for file in files}
-        faults = unit_faults(texts, for_user=self.site.user is not None, live=self.site.live)
-        self._sound += [] if faults else [files]
+        texts = {file.path.name: file.text.decode() for file in wanted.files}
+        for_user = self.site.user is not None
+        faults = unit_faults(texts, config, for_user=for_user, live=self.site.live)
+        self._sound += [] if faults else [wanted]
         return faults
 
     def notes(self, config: Config) -> list[str]:
@@ -137,9 +144,9 @@ class SystemdTarget:
 
     # --- In force or not
 
-    def inactive(self, files: Sequence[File]) -> list[str]:
+    def inactive(self, wanted: Installation) -> list[str]:
         """See `Target.inactive`."""
-        starters = [file.path.name for file in files if file.path.suffix in STARTERS]
+        starters = _starters(wanted)
         states = self._manager.show(starters, "UnitFileState", "ActiveState", "NeedDaemonReload")
         found = []
         for name in starters:
@@ -150,20 +157,18 @@ class SystemdTarget:
                 found.append(f"{name}: is {state.get('ActiveState', 'unknown')}")
             elif state.get("NeedDaemonReload") == "yes":
                 found.append(f"{name}: systemd has not read the file that is there now")
-        for file in files:
-            if wake := _wake_of(file.text):
-                fault = wake_fault(wake, _queue_of(wake), self._worker_user(files))
-                found += [fault] if fault else []
-        return found
+        fault = self._wake_fault(wanted)
+        return [*found, fault] if fault else found
 
     def activate(self, plan: Plan) -> None:
         """See `Target.activate`."""
+        updated = [change.path.name for change in plan.of(Action.UPDATE)]
+        starters = _starters(plan.wanted)
+        # Until the reload systemd says what it has loaded, not what was just written.
+        self._note_wake_files(updated)
         self._forget_stamps(plan)
         self._manager.run("daemon-reload")
-        files = [change.after for change in plan.changes if change.after]
-        self._wake_files(plan, files)
-        starters = [file.path.name for file in files if file.path.suffix in STARTERS]
-        updated = [change.path.name for change in plan.of(Action.UPDATE)]
+        self._wake_files(plan.wanted)
         if changed := [name for name in starters if name in updated]:
             self._manager.run("stop", "--", *changed)
         if starters:
@@ -182,55 +187,56 @@ class SystemdTarget:
                 self.folder.parent.rmdir()
 
     def deactivate(self, paths: Sequence[Path]) -> None:
-        """See `Target.deactivate`. Waits for the job in hand."""
+        """See `Target.deactivate`. Waits for the job that is running."""
         if why := self._manager.unreachable():
             raise InstallError(why)
-        starters = [path for path in paths if path.suffix in STARTERS]
+        starters = [path.name for path in paths if path.suffix in STARTERS]
+        self._note_wake_files(starters)
+        persistent = self._persistent(starters)
         if starters:
-            names = [path.name for path in starters]
-            self._manager.run("--quiet", "disable", "--now", "--", *names)
+            self._manager.run("--quiet", "disable", "--now", "--", *starters)
         services = [path.name.replace("@.", "@*.") for path in paths if path.suffix == ".service"]
         if services:
             self._manager.run("stop", "--", *services)
-        for path in starters:
-            found = self.store.read(path)
-            if found and _is_persistent(found.text):
-                self._manager.run("clean", "--what=state", "--", path.name)
+        for name in persistent:
+            self._manager.run("clean", "--what=state", "--", name)
+
+    def _persistent(self, units: Sequence[str]) -> list[str]:
+        """The timers that keep a stamp, among these units as systemd has them loaded."""
+        timers = [unit for unit in units if unit.endswith(".timer")]
+        found = self._manager.show(timers, "Persistent")
+        return [timer for timer in timers if found.get(timer, {}).get("Persistent") == "yes"]
 
     def _forget_stamps(self, plan: Plan) -> None:
         """Clean the stamps of timers that were persistent and are no more, while systemd still
         takes them for persistent: it cleans no others."""
-        for change in plan.of(Action.UPDATE):
-            texts = [each.text for each in (change.before, change.after) if each]
-            if change.path.suffix == ".timer" and [*map(_is_persistent, texts)] == [True, False]:
-                self._manager.run("stop", "--", change.path.name)
-                self._manager.run("clean", "--what=state", "--", change.path.name)
+        changed = [change.path.name for change in plan.of(Action.UPDATE)]
+        wanted = plan.wanted.entries if plan.wanted else ()
+        stays = {entry.known_as for entry in wanted if entry.persistent}
+        for name in self._persistent([name for name in changed if name not in stays]):
+            self._manager.run("stop", "--", name)
+            self._manager.run("clean", "--what=state", "--", name)
 
-    def _wake_files(self, plan: Plan, files: Sequence[File]) -> None:
-        """Make the wake file, take away one that no path unit looks at any more."""
-        wanted = [wake for file in files if (wake := _wake_of(file.text))]
-        before = [change.before.text for change in plan.changes if change.before]
-        for wake in (wake for text in before if (wake := _wake_of(text))):
-            if wake not in self._wakes():
+    def _note_wake_files(self, units: Sequence[str]) -> None:
+        """Keep in mind which wake files these path units look at, before that changes."""
+        paths = [unit for unit in units if unit.endswith(".path")]
+        self._leaving |= set(self._manager.watched(paths).values())
+
+    def _wake_files(self, wanted: Installation | None) -> None:
+        """Make the wake file; take away those that no path unit looks at any more."""
+        if self._leaving:  # two configs may share a queue
+            watched = set(self._manager.watched(["dbq-*-worker.path"]).values())
+            watched |= {wanted.wake} if wanted and wanted.wake else set()
+            for wake in self._leaving - watched:
                 drop_wake(wake)
-        for wake in wanted:
-            user = self._worker_user(files)
-            if wake_fault(wake, _queue_of(wake), user):
-                make_wake(wake, _queue_of(wake), user)
+            self._leaving.clear()
+        if wanted and wanted.wake and wanted.user and self._wake_fault(wanted):
+            make_wake(wanted.wake, wanted.wake.with_suffix(".tsv"), wanted.user)
 
-    def _wakes(self) -> set[Path]:
-        """All wake files that installed path units look at: two configs may share a queue."""
-        found = set()
-        for path in self.site.below(self.folder).glob("dbq-*-worker.path"):
-            if path.is_file() and (wake := _wake_of(path.read_bytes())):
-                found.add(wake)
-        return found
-
-    def _worker_user(self, files: Sequence[File]) -> str:
-        if self.site.user is not None:
-            return self.site.user
-        settings = (each for file in files for each in parse(file.text.decode()))
-        return next(each.value for each in settings if each.key == "User")
+    def _wake_fault(self, wanted: Installation) -> str | None:
+        if wanted.wake is None or wanted.user is None:
+            return None
+        return wake_fault(wanted.wake, wanted.wake.with_suffix(".tsv"), wanted.user)
 
     # --- What is there
 
@@ -242,22 +248,19 @@ class SystemdTarget:
             return [self.folder / each for each in found if pattern.fullmatch(each)]
         return []
 
-    def status(self, name: str, config: Config | None) -> list[Entry]:
+    def status(self, entries: Sequence[Entry], config: Config | None) -> list[EntryStatus]:
         """See `Target.status`."""
-        found = {}
-        for path in self.traces(name):
-            file = self.store.read(path)
-            if file and path.suffix in STARTERS:
-                found[path.name] = file.text
         if not self.site.live:
-            return [_entry(name, unit, text, (None, None), "") for unit, text in found.items()]
-        runs = self._manager.timers([unit for unit in found if unit.endswith(".timer")])
-        notes = self._states(list(found))
-        never = (None, None)
-        return [
-            _entry(name, unit, text, runs.get(unit, never), notes[unit])
-            for unit, text in found.items()
-        ]
+            return [EntryStatus(entry.label, entry.schedule) for entry in entries]
+        units = [entry.known_as for entry in entries]
+        runs = self._manager.timers([unit for unit in units if unit.endswith(".timer")])
+        notes = self._states(units)
+        found = []
+        for entry in entries:
+            next_run, last_run = runs.get(entry.known_as, (None, None))
+            note = notes[entry.known_as]
+            found.append(EntryStatus(entry.label, entry.schedule, next_run, last_run, note))
+        return found
 
     def _states(self, starters: Sequence[str]) -> dict[str, str]:
         """For each timer or path what is not as usual with it, or with the service it starts."""
@@ -282,32 +285,6 @@ class SystemdTarget:
         return notes
 
 
-def _entry(
-    name: str,
-    unit: str,
-    text: bytes,
-    runs: tuple[datetime | None, datetime | None],
-    note: str,
-) -> Entry:
-    label = unit.removeprefix(f"dbq-{name}-").rpartition(".")[0].removeprefix("recurring@")
-    settings = parse(text.decode("utf-8", "replace"))
-    schedule = ", ".join(each.value for each in settings if each.key == "OnCalendar")
-    if unit.endswith(".path"):
-        label, schedule = f"{label} (wake)", "when a job is enqueued"
-    return Entry(label, schedule, *runs, note)
-
-
-def _is_persistent(text: bytes) -> bool:
-    return b"\nPersistent=yes\n" in text
-
-
-def _wake_of(text: bytes) -> Path | None:
-    """The wake file that a path unit looks at; None for any other unit."""
-    for setting in parse(text.decode("utf-8", "replace")):
-        if setting.key == "PathChanged":
-            return Path(literal(setting.value))
-    return None
-
-
-def _queue_of(wake: Path) -> Path:
-    return wake.with_suffix(".tsv")
+def _starters(wanted: Installation | None) -> list[str]:
+    """The timers and the path."""
+    return sorted(entry.known_as for entry in wanted.entries) if wanted else []

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..install import entries as commands
-from ..install.templates import render
+from ..install.target import Entry
+from ..install.templates import fill
 from .syntax import command, file_pattern, line, word
 
 if TYPE_CHECKING:
@@ -49,35 +50,48 @@ def units(config: Config, *, for_user: bool = False) -> dict[str, str]:
         config: the whole config.
         for_user: for a user's own service manager, which knows no `User=` and sets up no sandbox.
 
-    Raises `ValueError` if something in the config cannot be said in a unit file, and for system
-    units without `[worker].user`.
+    Raises `ValueError` as `write_units` does.
 
     Example:
         sorted(units(config))[0]
         # 'dbq-myapp-failed@.service'
+    """
+    return write_units(config, for_user=for_user).units
+
+
+def write_units(config: Config, *, for_user: bool = False) -> UnitWriter:
+    """The units of a config with what they schedule.
+
+    Raises `ValueError` if something in the config cannot be said in a unit file, and for system
+    units without `[worker].user`.
     """
     if config.worker.user is None and not for_user:
         raise ValueError(
             "[worker].user is missing: system units need the user whose jobs they run. "
             "Add it, or install into your own service manager with --user"
         )
-    writer = _Writer(config, for_user)
+    writer = UnitWriter(config, for_user)
     writer.worker()
     writer.recurring()
     writer.prune()
     writer.health()
     writer.failed()
-    return dict(sorted(writer.units.items()))
+    writer.units = dict(sorted(writer.units.items()))
+    return writer
 
 
-class _Writer:
-    """Fills in the templates of one config."""
+class UnitWriter:
+    """Fills in the templates of one config.
+
+    `units` are the texts by name, `entries` what the timers and the path start.
+    """
 
     def __init__(self, config: Config, for_user: bool) -> None:
         self.config = config
         self.for_user = for_user
         self.prefix = f"dbq-{config.name}"
         self.units: dict[str, str] = {}
+        self.entries: list[Entry] = []
         file = config.worker.environment_file
         self.common = {
             "name": config.name,
@@ -121,6 +135,8 @@ class _Writer:
         starts = f"{self.prefix}-worker.service"
         self._write("worker.path", "worker.path", about, wake=line(wake), starts=starts)
         self._timer("worker", "run the jobs that are due", self.config.worker.schedule)
+        name = f"{self.prefix}-worker.path"
+        self.entries.append(Entry("worker (wake)", "when a job is enqueued", name))
 
     def recurring(self) -> None:
         """One service for all recurring jobs, a timer for each."""
@@ -200,8 +216,8 @@ class _Writer:
         )
 
     def _profile(self, network: bool = False) -> str:
-        """For our own commands: as strict as can be, unless the application lies where that hides
-        it."""
+        """For our own commands: as strict as possible, unless the application lies where that would
+        hide it."""
         if self.config.worker.hardening == "compat":
             return "compat"
         return "network" if network else "isolated"
@@ -247,11 +263,14 @@ class _Writer:
             persistent=persistent,
             starts=f"{self.prefix}-{role}.service",
         )
+        label = role.removeprefix("recurring@")
+        calendar = ", ".join(schedule.on_calendar())
+        self.entries.append(Entry(label, calendar, f"{self.prefix}-{role}.timer", persistent))
 
     def _write(self, unit: str, template: str, about: str, **values: object) -> None:
         name = f"{self.prefix}-{unit}"
         values |= {"about": about, "unit": name}
-        self.units[name] = render(f"systemd/{template}.j2", **self.common, **values).decode()
+        self.units[name] = fill(f"systemd/{template}.j2", **self.common, **values)
 
 
 def _words(paths: Sequence[Path]) -> str:

@@ -2,40 +2,47 @@
 
 systemd-analyze finds what systemd itself would refuse. It cannot see what is valid and still wrong:
 a service without `User=` that would run as root, a `%` that was to be text, a timer of a service
-that is not there, a folder that the sandbox hides. That is looked for here.
+that is not there. That is looked for in the text as it will be installed. What the services need of
+this machine (a user, folders, files that the sandbox does not hide) the config says.
 """
 
 from __future__ import annotations
 
 import os.path
 import re
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InstallError
+from ..install.entries import private_folder
 from ..support.account import Account, no_user
-from .syntax import Setting, literal, parse, words
+from .syntax import Setting, parse
+
+if TYPE_CHECKING:
+    from ..config.sections import Config
 
 OLDEST = 250  # systemd's version: the first with `verify --recursive-errors=` (its NEWS file)
 _SPECIFIER = re.compile(r"%(?:%|(?P<letter>.?))")
 _SPECIFIERS = ("i", "N")
 _REFERENCES = ("Unit", "OnFailure", "OnSuccess")
-# What each sandbox directive hides, systemd.exec(5).
-_HIDDEN = {
-    ("ProtectHome", "yes"): ("/home", "/root", "/run/user"),
-    ("PrivateTmp", "yes"): ("/tmp", "/var/tmp"),
-}
+# What ProtectHome=yes and PrivateTmp=yes hide, systemd.exec(5).
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 
 Units = Mapping[str, Sequence[Setting]]
 
 
-def unit_faults(texts: Mapping[str, str], *, for_user: bool, live: bool) -> list[str]:
+def unit_faults(
+    texts: Mapping[str, str], config: Config, *, for_user: bool, live: bool
+) -> list[str]:
     """All that is wrong, a sentence each; empty if nothing is.
 
     Args:
         texts: unit files by name, a whole installation.
+        config: what they were made from.
         for_user: whether they are for a user's own manager, which knows no `User=`.
         live: whether they are for this machine, so that its users and folders count.
 
@@ -46,7 +53,9 @@ def unit_faults(texts: Mapping[str, str], *, for_user: bool, live: bool) -> list
     if not for_user:
         found += _rootly(units)
     if live:
-        found += [*_unknown_users(units), *_missing_paths(units), *_hidden_paths(units)]
+        found += _missing_paths(config)
+        if not for_user:
+            found += [*_unknown_user(config), *_hidden_paths(config)]
     return found or _verified(texts, for_user=for_user, live=live)
 
 
@@ -54,7 +63,7 @@ def unit_faults(texts: Mapping[str, str], *, for_user: bool, live: bool) -> list
 
 
 def _stray_specifiers(units: Units) -> Iterator[str]:
-    """Our own text uses two specifiers; any other is a `%` that nobody doubled."""
+    """Our own text uses two specifiers; any other is a `%` that was not doubled."""
     for name, settings in units.items():
         for setting in settings:
             for match in _SPECIFIER.finditer(setting.value):
@@ -78,81 +87,75 @@ def _is_among(name: str, units: Units) -> bool:
 
 
 def _rootly(units: Units) -> Iterator[str]:
-    """Services that would run as root because nobody said as whom."""
+    """Services that would run as root because no user is named."""
     for name, settings in units.items():
         given = {setting.key for setting in settings}
         if name.endswith(".service") and not given & {"User", "DynamicUser"}:
             yield f"{name}: has no User=, so it would run as root"
 
 
-def _unknown_users(units: Units) -> Iterator[str]:
-    users = {each.value for _, each in _all(units) if each.key == "User"}
-    for user in sorted(users):
-        if Account.find(user) is None:
-            yield f"{no_user(user)} ([worker].user)"
-
-
-def _missing_paths(units: Units) -> Iterator[str]:
-    """Folders and files without which a service does not even start."""
-    owner = next((each.value for _, each in _all(units) if each.key == "User"), "")
-    make = f"install -d -m 0750 -o {owner}" if owner else "mkdir -p"
-    written, entered, read = set(), set(), set()
-    for _, setting in _all(units):
-        if setting.key == "ReadWritePaths":
-            written |= {literal(path) for path in words(setting.value)}
-        elif setting.key == "PathChanged":
-            written.add(os.path.dirname(literal(setting.value)))
-        elif setting.key == "WorkingDirectory":
-            entered.add(literal(setting.value))
-        elif setting.key == "EnvironmentFile":
-            read.add(_file_of(setting.value))
-    for path in sorted(path for path in written if not os.path.isdir(path)):
-        yield f"{path}: there is no such folder for the jobs to write in. Make it: {make} {path}"
-    for path in sorted(path for path in entered - written if not os.path.isdir(path)):
-        yield f"{path}: there is no such folder for the jobs to run in ([worker].directory)"
-    for path in sorted(path for path in read if not os.path.isfile(path)):
-        yield f"{path}: there is no such file ([worker].environment_file)"
-
-
-def _hidden_paths(units: Units) -> Iterator[str]:
-    """What a service needs and its own sandbox hides, directly or behind a symbolic link."""
-    hidden: dict[tuple[str, str, str], list[str]] = {}
-    for name, settings in units.items():
-        given = {(setting.key, setting.value) for setting in settings}
-        for directive in _HIDDEN.keys() & given:
-            for path in _needed(settings):
-                real = os.path.realpath(path)
-                for top in _HIDDEN[directive]:
-                    if f"{real}/".startswith(f"{top}/"):
-                        hidden.setdefault((path, top, directive[0]), []).append(name)
-    for (path, top, key), names in sorted(hidden.items()):
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        yield (
-            f"{path}: lies in {top}, which {key}= hides from {names[0]}{others}. Move it out of "
-            f'there, or set [worker].hardening = "compat"'
-        )
-
-
-def _needed(settings: Sequence[Setting]) -> set[str]:
-    """The absolute paths that a service uses itself; its environment file is systemd's to read."""
-    found = set()
-    for setting in settings:
-        if setting.key == "WorkingDirectory":
-            found.add(literal(setting.value))
-        elif setting.key in ("ReadWritePaths", "ExecStart"):
-            found |= {literal(each).lstrip(":-") for each in words(setting.value)}
-    return {path for path in found if path.startswith("/")}
-
-
-def _file_of(pattern: str) -> str:
-    """The path that `unit_syntax.file_pattern` made a pattern of."""
-    return literal(re.sub(r"\[([*?[])\]", r"\1", pattern).replace("\\\\", "\\"))
-
-
 def _all(units: Units) -> Iterator[tuple[str, Setting]]:
     for name, settings in units.items():
         for setting in settings:
             yield name, setting
+
+
+# --- What the services need of this machine ------------------------------------------------------
+
+
+def _unknown_user(config: Config) -> Iterator[str]:
+    user = config.worker.user
+    if user and Account.find(user) is None:
+        yield f"{no_user(user)} ([worker].user)"
+
+
+def _written(config: Config) -> dict[Path, str]:
+    """The folders that the services write in, with the key that names each."""
+    found = {config.queue.file.parent: "[queue].file"}
+    if config.log:
+        found.setdefault(config.log.file.parent, "[log].file")
+    if config.health and config.health.textfile:
+        found.setdefault(config.health.textfile.parent, "[health].textfile")
+    return found
+
+
+def _missing_paths(config: Config) -> Iterator[str]:
+    """Folders and files without which a service does not even start."""
+    owner = config.worker.user
+    make = f"install -d -m 0750 -o {owner}" if owner else "mkdir -p"
+    written = _written(config)
+    for path, key in sorted(written.items()):
+        if not path.is_dir():
+            yield (
+                f"{path}: there is no such folder for the jobs to write in ({key}). "
+                f"Make it: {make} {shlex.quote(str(path))}"
+            )
+    if config.directory not in written and not config.directory.is_dir():
+        yield f"{config.directory}: there is no such folder for the jobs to run in " + (
+            "([worker].directory)"
+        )
+    file = config.worker.environment_file
+    if file and not file.is_file():
+        yield f"{file}: there is no such file ([worker].environment_file)"
+
+
+def _hidden_paths(config: Config) -> Iterator[str]:
+    """What the services need and their sandbox hides, directly or behind a symbolic link.
+
+    The environment file is not among them: systemd reads it before it sets the sandbox up.
+    """
+    if config.worker.hardening == "compat":
+        return
+    needed = [Path(config.worker.python), config.path, config.directory, *_written(config)]
+    library = private_folder()
+    for path in dict.fromkeys([*needed, *([library] if library else [])]):
+        real = os.path.realpath(path)
+        for top in _HIDDEN:
+            if f"{real}/".startswith(f"{top}/"):
+                yield (
+                    f"{path}: lies in {top}, which the sandbox hides from the jobs. Move it out of "
+                    f'there, or set [worker].hardening = "compat"'
+                )
 
 
 # --- What systemd-analyze says -------------------------------------------------------------------

@@ -166,7 +166,7 @@ def rendered(root: Path) -> None:
     for name, text in units(config).items():
         text = text.replace(str(below(root, PRIVATE)), str(PRIVATE))
         put(below(root, UNITS / name), packaged(name, text).encode())
-    (rules,) = LogrotateTarget(Site(root=root)).render(config)
+    (rules,) = LogrotateTarget(Site(root=root)).render(config).files
     put(below(root, Path("/etc/logrotate.d/dbbasic-queue")), ROTATION + body_of(rules.text))
 
 

@@ -14,7 +14,7 @@ import fake_crontab
 import pytest
 
 from dbbasic_queue.cli import install as cli_install
-from dbbasic_queue.install.target import Site
+from dbbasic_queue.install.site import Site
 
 CONFIG = """\
 name = "myapp"

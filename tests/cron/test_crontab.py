@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbbasic_queue.cron.block import markers
-from dbbasic_queue.cron.crontab import BlockStore, UserCrontab, block_path
+from dbbasic_queue.cron.crontab import CrontabBlocks, UserCrontab, block_path
 from dbbasic_queue.errors import InstallError
-from dbbasic_queue.install.target import File, Site
+from dbbasic_queue.install.site import Site, Wanted
 
 BLOCK = b"\n".join([*markers("myapp")[:1], b"* * * * * true", *markers("myapp")[1:], b""])
 PATH = block_path(fake_crontab.USER, "myapp")
@@ -37,8 +37,8 @@ def crontab(spool: Path, tmp_path: Path) -> UserCrontab:
 
 
 @pytest.fixture
-def store(crontab: UserCrontab, tmp_path: Path) -> BlockStore:
-    return BlockStore(Site(fake_crontab.USER, home=tmp_path / "home"), crontab)
+def store(crontab: UserCrontab, tmp_path: Path) -> CrontabBlocks:
+    return CrontabBlocks(Site(fake_crontab.USER, home=tmp_path / "home"), crontab)
 
 
 @settings(
@@ -46,11 +46,11 @@ def store(crontab: UserCrontab, tmp_path: Path) -> BlockStore:
 )
 @given(text=texts)
 def test_any_crontab_survives_a_block_byte_for_byte(
-    text: bytes, spool: Path, store: BlockStore
+    text: bytes, spool: Path, store: CrontabBlocks
 ) -> None:
     """Bytes that `crontab -l` hides or shows as others are the same after install and removal."""
     spool.write_bytes(fake_crontab.HEADER + text)
-    store.write([File(PATH, BLOCK, 0o600)])
+    store.write([Wanted(PATH, BLOCK, 0o600)])
     assert spool.read_bytes() == fake_crontab.HEADER + BLOCK + text
     store.delete(PATH)
     assert (spool.read_bytes() if spool.exists() else fake_crontab.HEADER) == (
@@ -59,19 +59,21 @@ def test_any_crontab_survives_a_block_byte_for_byte(
 
 
 def test_comments_that_crontab_would_take_for_its_header_are_kept(
-    spool: Path, store: BlockStore
+    spool: Path, store: CrontabBlocks
 ) -> None:
     """A crontab that another program put into the spool has no header, but may begin with `#`."""
     text = b"# mine 1\n# mine 2\n# mine 3\n@daily x\n"
     spool.write_bytes(text)
-    store.write([File(PATH, BLOCK, 0o600)])
+    store.write([Wanted(PATH, BLOCK, 0o600)])
     assert spool.read_bytes() == fake_crontab.HEADER + BLOCK + text
 
 
-def test_no_crontab_is_an_empty_one(spool: Path, crontab: UserCrontab, store: BlockStore) -> None:
+def test_no_crontab_is_an_empty_one(
+    spool: Path, crontab: UserCrontab, store: CrontabBlocks
+) -> None:
     """Without a crontab there is nothing to keep, and none is left after removal."""
     assert crontab.read() == b""
-    store.write([File(PATH, BLOCK, 0o600)])
+    store.write([Wanted(PATH, BLOCK, 0o600)])
     assert crontab.read() == BLOCK
     store.delete(PATH)
     assert not spool.exists()
@@ -88,48 +90,48 @@ def test_no_crontab_is_an_empty_one(spool: Path, crontab: UserCrontab, store: Bl
     ],
 )
 def test_any_other_failure_is_not_taken_for_an_empty_crontab(
-    said: str, spool: Path, store: BlockStore, monkeypatch: pytest.MonkeyPatch
+    said: str, spool: Path, store: CrontabBlocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only "no crontab for" this very user means that there is none; else nothing is written."""
     spool.write_bytes(b"@daily x\n")
     monkeypatch.setenv("FAKE_FAILURE", said)
     with pytest.raises(InstallError, match="cannot read the crontab of tester"):
-        store.write([File(PATH, BLOCK, 0o600)])
+        store.write([Wanted(PATH, BLOCK, 0o600)])
     assert spool.read_bytes() == b"@daily x\n"
 
 
-def test_what_crontab_refuses_leaves_the_old_one(spool: Path, store: BlockStore) -> None:
+def test_what_crontab_refuses_leaves_the_old_one(spool: Path, store: CrontabBlocks) -> None:
     """A foreign line with a syntax error is crontab's to refuse, with its own words."""
     spool.write_bytes(b"SYNTAX\n")
     with pytest.raises(InstallError, match="bad minute"):
-        store.write([File(PATH, BLOCK, 0o600)])
+        store.write([Wanted(PATH, BLOCK, 0o600)])
     assert spool.read_bytes() == b"SYNTAX\n"
 
 
 def test_a_crontab_that_cannot_be_had_exactly_is_not_touched(
-    spool: Path, store: BlockStore
+    spool: Path, store: CrontabBlocks
 ) -> None:
     """Where both readings disagree (no header, and a carriage return) nothing is written."""
     text = b"# not crontab's header\n@daily x\r\n"
     spool.write_bytes(text)
     with pytest.raises(InstallError, match="does not give it out exactly"):
-        store.write([File(PATH, BLOCK, 0o600)])
+        store.write([Wanted(PATH, BLOCK, 0o600)])
     assert spool.read_bytes() == text
 
 
-def test_the_previous_text_is_kept(spool: Path, store: BlockStore, tmp_path: Path) -> None:
+def test_the_previous_text_is_kept(spool: Path, store: CrontabBlocks, tmp_path: Path) -> None:
     """Before each change the whole crontab is copied where only its owner can read it."""
     spool.write_bytes(fake_crontab.HEADER + b"@daily x\r\n\xff\n")
-    store.write([File(PATH, BLOCK, 0o600)])
+    store.write([Wanted(PATH, BLOCK, 0o600)])
     (copy,) = (tmp_path / "home/.local/state/dbbasic-queue/backups").iterdir()
     assert copy.read_bytes() == b"@daily x\r\n\xff\n"
     assert copy.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_changes_nothing_calls_no_write(spool: Path, store: BlockStore) -> None:
+def test_what_changes_nothing_calls_no_write(spool: Path, store: CrontabBlocks) -> None:
     """A block that is there already, or gone already, is not written again."""
     spool.write_bytes(fake_crontab.HEADER + BLOCK)
-    store.write([File(PATH, BLOCK, 0o600)])
+    store.write([Wanted(PATH, BLOCK, 0o600)])
     store.delete(block_path(fake_crontab.USER, "other"))
     calls = Path(f"{spool}.calls").read_text().splitlines()
     assert calls == ["-u tester -l"] * 2
@@ -141,10 +143,10 @@ def test_a_missing_program_is_said_with_the_way_out() -> None:
         UserCrontab("tester", "/no/crontab").listing()
 
 
-def test_the_blocks_of_two_names_share_the_crontab(spool: Path, store: BlockStore) -> None:
+def test_the_blocks_of_two_names_share_the_crontab(spool: Path, store: CrontabBlocks) -> None:
     """Each is found by its name, and removing one leaves the other."""
     other = BLOCK.replace(b"myapp", b"other")
-    store.write([File(PATH, BLOCK), File(block_path("tester", "other"), other)])
+    store.write([Wanted(PATH, BLOCK), Wanted(block_path("tester", "other"), other)])
     assert sorted(store.names()) == ["myapp", "other"]
     store.delete(PATH)
     found = store.read(block_path("tester", "other"))

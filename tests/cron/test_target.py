@@ -14,12 +14,16 @@ import pytest
 
 from dbbasic_queue.config import sections as configs
 from dbbasic_queue.config.sections import Config
-from dbbasic_queue.cron import log as cron_log
 from dbbasic_queue.cron import target as cron
 from dbbasic_queue.cron.crontab import UserCrontab, block_path
 from dbbasic_queue.cron.quoting import MAX_COMMAND
 from dbbasic_queue.cron.target import CrontabTarget, CronTarget
-from dbbasic_queue.install.target import InstallError, Site, Target, apply, plan_apply, remove
+from dbbasic_queue.errors import InstallError
+from dbbasic_queue.install import entries as commands
+from dbbasic_queue.install.manifest import load_manifest
+from dbbasic_queue.install.plan import apply, plan_apply, remove
+from dbbasic_queue.install.site import Site, Wanted
+from dbbasic_queue.install.target import Entry, EntryStatus, Installation, Target
 
 CONFIG = """\
 name = "myapp"
@@ -93,14 +97,14 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CrontabTarget:
 
 def jobs(target: Target, config: Config) -> list[cron_reader.Job]:
     """The entries as cron reads them."""
-    (file,) = target.render(config)
-    assert target.verify([file]) == []
-    return cron_reader.read(file.text, user_column=target.kind == "cron")
+    wanted = target.render(config)
+    assert target.verify(wanted, config) == []
+    return cron_reader.read(wanted.files[0].text, user_column=target.kind == "cron")
 
 
 def test_the_file_is_pleasant_to_read(folder: CronTarget) -> None:
     """It says where it came from, how to change it and how to remove it, and what each line is."""
-    (file,) = folder.render(load())
+    (file,) = folder.render(load()).files
     assert file.text.decode() == CRON_D
     assert (file.path, file.mode) == (Path("/etc/cron.d/dbq-myapp"), 0o644)
     assert "." not in file.path.name
@@ -108,7 +112,7 @@ def test_the_file_is_pleasant_to_read(folder: CronTarget) -> None:
 
 def test_the_block_carries_all_along(user: CrontabTarget) -> None:
     """No setting stands in a shared crontab: each entry has folder, PATH and variables itself."""
-    (file,) = user.render(load())
+    (file,) = user.render(load()).files
     assert file.path == block_path("tester", "myapp")
     assert (file.text.startswith(b"# BEGIN"), file.text.endswith(b" myapp\n")) == (True, True)
     for job in jobs(user, load()):
@@ -219,18 +223,18 @@ def test_a_newline_cannot_be_smuggled_in(
 
 def test_a_command_longer_than_cron_takes_is_refused(folder: CronTarget) -> None:
     """998 bytes are the most; one more, and cron would ignore the whole file."""
-    (file,) = folder.render(load(CONFIG[: CONFIG.index("[[recurring]]")]))
+    (file,) = folder.render(load(CONFIG[: CONFIG.index("[[recurring]]")])).files
     line = file.text.splitlines()[-1]
     room = MAX_COMMAND - len(line.split(b" nobody ")[1])
     for extra, good in ((room, True), (room + 1, False)):
         path = "/etc/myapp/" + "x" * extra + "dbq.toml"
-        (file,) = folder.render(load(CONFIG[: CONFIG.index("[[recurring]]")], path))
-        faults = cron.faults(file.text, user_column=True)
+        wanted = folder.render(load(CONFIG[: CONFIG.index("[[recurring]]")], path))
+        faults = cron.entry_faults(wanted, user_column=True)
         assert (faults == []) is good, faults
         if not good:
             assert "has 999 bytes, cron takes 998" in faults[0]
             with pytest.raises(ValueError, match="too long"):
-                cron_reader.read(file.text, user_column=True)
+                cron_reader.read(wanted.files[0].text, user_column=True)
 
 
 @pytest.mark.parametrize("kind", ["cron", "cron-user"])
@@ -249,9 +253,10 @@ def test_ten_kilobytes_are_refused_and_nothing_is_written(
 def test_a_system_file_needs_a_user_that_exists(tmp_path: Path) -> None:
     """cron ignores a whole file that names an unknown user; in an image it may be made later."""
     text = CONFIG.replace('"nobody"', '"no-such-user"')
-    (file,) = CronTarget(Site(root=tmp_path)).render(load(text))
-    assert "there is no user 'no-such-user'" in CronTarget(Site()).verify([file])[0]
-    assert CronTarget(Site(root=tmp_path)).verify([file]) == []
+    config = load(text)
+    wanted = CronTarget(Site(root=tmp_path)).render(config)
+    assert "there is no user 'no-such-user'" in CronTarget(Site()).verify(wanted, config)[0]
+    assert CronTarget(Site(root=tmp_path)).verify(wanted, config) == []
     with pytest.raises(InstallError, match=r"\[worker\]\.user is missing"):
         CronTarget(Site()).render(load(CONFIG.replace('user = "nobody"\n', "")))
 
@@ -264,17 +269,13 @@ def test_a_program_that_env_would_misread_is_refused(user: CrontabTarget) -> Non
     assert b"a=b" in jobs(CronTarget(Site()), load(text))[0].command
 
 
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        (b"61 * * * * nobody true\n", "line 1"),
-        (b"0 0 30 2 * nobody true\n", "line 1"),
-        (b"* * * * * nobody true\nMIN * * * * nobody true\n@often nobody x\n", "python-crontab"),
-    ],
-)
-def test_a_faulty_file_would_be_noticed(text: bytes, fault: str) -> None:
-    """Schedules are parsed again from the text, by us and by python-crontab."""
-    assert any(fault in found for found in cron.faults(text, user_column=True))
+@pytest.mark.parametrize("fault", [b"MIN * * * * nobody true\n", b"@often nobody x\n"])
+def test_a_faulty_file_would_be_noticed(fault: bytes, folder: CronTarget) -> None:
+    """python-crontab reads the text again, and must find every entry that was to be written."""
+    entries = (Entry("worker", "* * * * *", "true"), Entry("odd", "* * * * *", "true"))
+    file = Wanted(Path("/etc/cron.d/dbq-x"), b"* * * * * nobody true\n" + fault)
+    (said,) = cron.entry_faults(Installation((file,), entries, "nobody"), user_column=True)
+    assert said == "python-crontab reads 1 valid entries where 2 were written"
 
 
 def test_a_health_check_speaks_only_of_trouble(tmp_path: Path) -> None:
@@ -364,15 +365,43 @@ def test_the_status_is_read_from_what_is_installed(
     """Each entry once, with its next run, and its last one if the journal or its trace tells."""
     monkeypatch.setattr(cron, "last_runs", lambda commands: {})
     for target in (user, folder):
-        assert target.status("myapp", None) == []
         apply(target, load())
-        entries = {entry.label: entry for entry in target.status("myapp", None)}
+        entries = {entry.label: entry for entry in status(target)}
         assert list(entries) == ["worker", "nightly-report", "prune", "health"]
         report = entries["nightly-report"]
         assert (report.schedule, report.last_run) == ("0 2 * * *", None)
         assert report.next_run is not None
         assert (report.next_run.hour, report.next_run.minute) == (2, 0)
         assert report.next_run > datetime.now().astimezone()
+
+
+def status(target: Target, config: Config | None = None) -> list[EntryStatus]:
+    """The status of what the manifest says is installed."""
+    manifest = load_manifest(target.site, "myapp", target.kind)
+    assert manifest is not None
+    return target.status(manifest.entries, config)
+
+
+@pytest.mark.parametrize("kind", ["cron", "cron-user"])
+def test_the_packaged_library_has_labels_too(
+    kind: str,
+    folder: CronTarget,
+    user: CrontabTarget,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Entries that run the private folder of a system package are named as all others are."""
+    monkeypatch.setattr(cron, "last_runs", lambda commands: {})
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/__main__.py").touch()
+    monkeypatch.setattr(commands, "_HOME", tmp_path / "private")
+    target: Target = folder if kind == "cron" else user
+    apply(target, load())
+    manifest = load_manifest(target.site, "myapp", target.kind)
+    assert manifest is not None
+    assert all(f"python -P {tmp_path}/private " in entry.known_as for entry in manifest.entries)
+    labels = [entry.label for entry in status(target)]
+    assert labels == ["worker", "nightly-report", "prune", "health"]
 
 
 def test_the_last_run_is_the_latest_that_is_known(
@@ -387,10 +416,10 @@ def test_the_last_run_is_the_latest_that_is_known(
     logged: dict[bytes, datetime] = {}
     monkeypatch.setattr(cron, "last_runs", lambda commands: dict.fromkeys(commands, later))
     later = datetime.fromtimestamp(2_000_000_000).astimezone()
-    worker, *others = folder.status("myapp", config)
+    worker, *others = status(folder, config)
     assert {entry.last_run for entry in (worker, *others)} == {later}
     monkeypatch.setattr(cron, "last_runs", lambda commands: logged)
-    worker, report, *_ = folder.status("myapp", config)
+    worker, report, *_ = status(folder, config)
     assert worker.last_run == datetime.fromtimestamp(1_000_000_000).astimezone()
     assert (report.last_run, report.note) == (None, "no record of a run")
 
@@ -416,7 +445,7 @@ def test_the_journal_tells_when_cron_ran_a_command(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     echo = "echo 100\\% café".encode()
-    found = cron_log.last_runs([b"true", echo, b"false"])
+    found = cron.last_runs([b"true", echo, b"false"])
     assert {command: int(when.timestamp()) for command, when in found.items()} == {
         b"true": 1_800_000_000,
         echo: 2_000_000_000,
@@ -426,10 +455,10 @@ def test_the_journal_tells_when_cron_ran_a_command(
 def test_without_a_journal_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """No journalctl, or one that hangs: no last run, no error."""
     monkeypatch.setenv("PATH", "/nowhere")
-    assert cron_log.last_runs([b"true"]) == {}
+    assert cron.last_runs([b"true"]) == {}
 
     def hang(*_: object, **__: object) -> None:
         raise subprocess.TimeoutExpired("journalctl", 20)
 
     monkeypatch.setattr(subprocess, "run", hang)
-    assert cron_log.last_runs([b"true"]) == {}
+    assert cron.last_runs([b"true"]) == {}

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from dbbasic_queue.cron.block import markers
-from dbbasic_queue.cron.crontab import BlockStore, UserCrontab, block_path
-from dbbasic_queue.install.target import File, Site
+from dbbasic_queue.cron.crontab import CrontabBlocks, UserCrontab, block_path
+from dbbasic_queue.install.site import Site, Wanted
 
 ROUNDS = 60
 SPOOL = Path("/var/spool/cron/crontabs/fuzz")
@@ -40,7 +40,7 @@ def spooled() -> bytes:
 
 def main(seed: int) -> None:
     rng = random.Random(seed)
-    store = BlockStore(Site("fuzz"), UserCrontab("fuzz"))
+    store = CrontabBlocks(Site("fuzz"), UserCrontab("fuzz"))
     path = block_path("fuzz", "myapp")
     done = 0
     while done < ROUNDS:
@@ -49,7 +49,7 @@ def main(seed: int) -> None:
         if taken.returncode:
             continue
         assert spooled() == foreign
-        store.write([File(path, BLOCK)])
+        store.write([Wanted(path, BLOCK)])
         assert spooled() == BLOCK + foreign, foreign
         store.delete(path)
         assert spooled() == foreign, foreign

@@ -37,14 +37,16 @@ SCHEDULES += ["@yearly", "0 0 29 2 *", "5,35 0,12 1,15 */3 *", "30 23 * * 6,0"]
 def test_verify_is_clean(variant: str, profile: str, for_user: bool) -> None:
     """`systemd-analyze verify` and our own checks find nothing, unknown keys included."""
     config = with_worker(load(VARIANTS[variant]), hardening=profile)
-    assert unit_faults(units(config, for_user=for_user), for_user=for_user, live=False) == []
+    texts = units(config, for_user=for_user)
+    assert unit_faults(texts, config, for_user=for_user, live=False) == []
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_schedules_are_understood(schedule: str) -> None:
     """Each form of schedule is a calendar expression to systemd, in a timer it accepts."""
     toml = TOML.replace('"0 2 * * *"', f'"{schedule}"').replace('jitter = "5min"\n', "")
-    assert unit_faults(units(load(toml)), for_user=False, live=False) == []
+    config = load(toml)
+    assert unit_faults(units(config), config, for_user=False, live=False) == []
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_verify_is_not_blind(old: str, new: str) -> None:
     texts = units(load())
     assert old in texts["dbq-app-worker.service"]
     texts["dbq-app-worker.service"] = texts["dbq-app-worker.service"].replace(old, new)
-    found = unit_faults(texts, for_user=False, live=False)
+    found = unit_faults(texts, load(), for_user=False, live=False)
     assert any("dbq-app-worker.service" in each for each in found)
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from dbbasic_queue.config import sections as configs
 from dbbasic_queue.config.sections import Config
-from dbbasic_queue.errors import QueueError
+from dbbasic_queue.errors import InstallError, QueueError
 from dbbasic_queue.install.logrotate import LogrotateTarget
-from dbbasic_queue.install.target import InstallError, Site, apply, remove
+from dbbasic_queue.install.plan import apply, remove
+from dbbasic_queue.install.site import Site
 
 RULES = """\
 "/var/log/myapp/dbq.log" {
@@ -61,7 +62,7 @@ def program(tmp_path: Path) -> Path:
 
 def test_the_rules_are_what_the_log_needs(image: LogrotateTarget) -> None:
     """Renamed, not copied; compressed one round later; as the worker's user and group."""
-    (file,) = image.render(load())
+    (file,) = image.render(load()).files
     text = file.text.decode()
     assert text.endswith("\n\n" + RULES)
     assert "dbq-install-logrotate --config /etc/myapp/dbq.toml\n" in text
@@ -71,8 +72,8 @@ def test_the_rules_are_what_the_log_needs(image: LogrotateTarget) -> None:
 def test_the_group_is_that_of_the_image(image: LogrotateTarget, tmp_path: Path) -> None:
     """In an image its own passwd counts; a user that comes later has a group of the same name."""
     (tmp_path / "etc/group").write_text("other:x:1:\nworkers:x:65534:\n")
-    assert b"su nobody workers\n" in image.render(load())[0].text
-    assert b"su app app\n" in image.render(load(more='user = "app"'))[0].text
+    assert b"su nobody workers\n" in image.render(load()).files[0].text
+    assert b"su app app\n" in image.render(load(more='user = "app"')).files[0].text
 
 
 @pytest.mark.parametrize("name", ["x'y", 'x\\"y', "x*", "x?", "[x]", "{x}", "x\\\\y", "x~"])
@@ -144,7 +145,7 @@ def test_what_logrotate_finds_wrong_is_told(
     """Its own dry run is asked: errors, and which logs it would rotate."""
     (tmp_path / "said").write_text(said)
     target = LogrotateTarget(image.site, str(program))
-    found = target.verify(image.render(load()))
+    found = target.verify(image.render(load()), load())
     assert (fault in found[0]) if fault else (found == [])
 
 
@@ -159,22 +160,22 @@ def test_a_log_that_another_file_rotates_is_told(
         f"#!/bin/sh\necho considering log {log}\n"
         f'case "$*" in */other*) echo "error: x:1 duplicate log entry for {log}";; esac\n'
     )
-    (fault,) = LogrotateTarget(image.site, str(program)).verify(image.render(load()))
+    (fault,) = LogrotateTarget(image.site, str(program)).verify(image.render(load()), load())
     assert "another file in /etc/logrotate.d rotates" in fault
 
 
 def test_without_logrotate_the_live_system_is_refused(image: LogrotateTarget) -> None:
     """An image may get its logrotate later."""
-    files = image.render(load())
-    assert LogrotateTarget(image.site, "/no/logrotate").verify(files) == []
-    (fault,) = LogrotateTarget(Site(), "/no/logrotate").verify(files)
+    wanted = image.render(load())
+    assert LogrotateTarget(image.site, "/no/logrotate").verify(wanted, load()) == []
+    (fault,) = LogrotateTarget(Site(), "/no/logrotate").verify(wanted, load())
     assert "install the package logrotate" in fault
 
 
 def test_install_status_and_removal(image: LogrotateTarget, program: Path, tmp_path: Path) -> None:
     """The status tells the last rotation from logrotate's own state file."""
     target = LogrotateTarget(image.site, str(program))
-    assert target.status("myapp", None) == []
+    entries = target.render(load()).entries
     apply(target, load())
     assert apply(target, load()).in_sync
     state = tmp_path / "var/lib/logrotate/status"
@@ -183,11 +184,11 @@ def test_install_status_and_removal(image: LogrotateTarget, program: Path, tmp_p
         'logrotate state -- version 2\n"/var/log/x" 2026-1-1-0:0:0\n'
         '"/var/log/myapp/dbq.log" 2026-11-23-6:25:1\n'
     )
-    (entry,) = target.status("myapp", None)
+    (entry,) = target.status(entries, None)
     assert (entry.label, entry.schedule) == ("/var/log/myapp/dbq.log", "weekly")
     assert entry.last_run == datetime(2026, 11, 23, 6, 25, 1).astimezone()
     state.write_text('"/var/log/myapp/dbq.log" never\n')
-    assert target.status("myapp", None)[0].last_run is None
+    assert target.status(entries, None)[0].last_run is None
     assert target.traces("myapp") == [Path("/etc/logrotate.d/dbq-myapp")]
     remove(target, "myapp")
     assert target.traces("myapp") == []

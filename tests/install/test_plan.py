@@ -8,25 +8,19 @@ import multiprocessing
 import os
 import pwd
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from dbbasic_queue.errors import InstallError
 from dbbasic_queue.install.manifest import (
     double_scheduled,
     likely_sites,
     load_manifest,
     manifest_path,
 )
-from dbbasic_queue.install.target import (
-    Action,
-    File,
-    Folders,
-    InstallError,
-    Plan,
-    Site,
+from dbbasic_queue.install.plan import (
     apply,
     diff,
     former_names,
@@ -34,6 +28,8 @@ from dbbasic_queue.install.target import (
     plan_remove,
     remove,
 )
+from dbbasic_queue.install.site import Site, Wanted
+from dbbasic_queue.install.target import Action, Installation, Plan, Target
 
 ONE, TWO = Path("/etc/x/one"), Path("/etc/y/two")
 
@@ -47,27 +43,24 @@ class Live(Site):
         return self.root / path.relative_to("/")
 
 
-@dataclass
-class Fake:
+class Fake(Target):
     """A target whose config is the files themselves, and which notes what it was told."""
 
-    site: Site
-    kind: str = "fake"
-    problems: list[str] = field(default_factory=list)
-    asleep: list[str] = field(default_factory=list)
-    told: list[object] = field(default_factory=list)
+    def __init__(self, site: Site, kind: str = "fake") -> None:
+        super().__init__(site)
+        self.kind = kind
+        self.problems: list[str] = []
+        self.asleep: list[str] = []
+        self.told: list[object] = []
 
-    @property
-    def store(self) -> Folders:
-        return Folders(self.site)
+    def render(self, config: SimpleNamespace) -> Installation:
+        files = [Wanted(path, text, mode) for path, (text, mode) in config.files.items()]
+        return Installation(tuple(files))
 
-    def render(self, config: SimpleNamespace) -> list[File]:
-        return [File(path, text, mode) for path, (text, mode) in config.files.items()]
-
-    def verify(self, files: list[File]) -> list[str]:
+    def verify(self, wanted: Installation, config: SimpleNamespace) -> list[str]:
         return self.problems
 
-    def inactive(self, files: list[File]) -> list[str]:
+    def inactive(self, wanted: Installation) -> list[str]:
         return self.asleep
 
     def deactivate(self, paths: list[Path]) -> None:
@@ -333,7 +326,7 @@ def test_nothing_is_written_outside_the_root(target: Fake, tmp_path: Path) -> No
 def test_a_folder_in_place_of_a_file_is_an_error(target: Fake, tmp_path: Path) -> None:
     """What is in the way is named, and stays."""
     (tmp_path / "etc/x/one").mkdir(parents=True)
-    with pytest.raises(InstallError, match="in the way"):
+    with pytest.raises(InstallError, match="out of the way"):
         apply(target, make(one="1"), force=True)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from dbbasic_queue.config import sections as configs
 from dbbasic_queue.cron.target import CronTarget
 from dbbasic_queue.engines.tsv.claims import Claims
+from dbbasic_queue.install.plan import apply
+from dbbasic_queue.install.site import Site
 from dbbasic_queue.install.status import holders, survey
-from dbbasic_queue.install.target import Site, apply
 
 HEADER = "id\ttype\tpayload\tstatus\tcreated_at\trun_at\tattempts\terror\tresult\n"
 

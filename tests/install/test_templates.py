@@ -38,7 +38,7 @@ def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_values_come_out_as_they_are(template: Path) -> None:
-    """Nothing is escaped, no newline is lost, a path's bytes that are no UTF-8 stay."""
+    """Nothing is escaped, no newline is lost, a path's bytes that are not UTF-8 stay."""
     template.write_text("{% if True %}\n{{ a }}\n{% endif %}\n\n")
     assert render("x.j2", a="<&> {{ b }} \udcff") == b"<&> {{ b }} \xff\n\n"
 

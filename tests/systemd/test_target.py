@@ -15,13 +15,16 @@ import pytest
 from specimens import TOML, load
 
 from dbbasic_queue.config.sections import Config
-from dbbasic_queue.install import target as install
-from dbbasic_queue.install.target import InstallError, Site
+from dbbasic_queue.errors import InstallError
+from dbbasic_queue.install import plan as install
+from dbbasic_queue.install.manifest import load_manifest
+from dbbasic_queue.install.site import Site
+from dbbasic_queue.install.target import EntryStatus
 from dbbasic_queue.systemd.manager import Manager
 from dbbasic_queue.systemd.target import SystemdTarget
 
 ME = getpass.getuser()
-SYSTEMCTL = """#!/bin/sh
+SYSTEMCTL = r"""#!/bin/sh
 cd "$(dirname "$0")" || exit
 words=
 for word; do
@@ -35,7 +38,18 @@ case " $(cat fail) " in *" ${words%% *} "*) echo "${words%% *} failed" >&2; exit
 units=${words#*-- }
 case $words in
   "show --property=Version") echo Version=252 ;;
-  show*) for unit in $units; do echo "Id=$unit"; cat state; echo; done ;;
+  # What is loaded is what was there at the last reload; a pattern matches only that.
+  daemon-reload) rm -rf loaded; [ ! -d units ] || cp -rL units loaded ;;
+  show*)
+    for unit in $units; do
+      for file in $(cd loaded 2>/dev/null && ls -d $unit || echo "${unit%%[*]*}"); do
+        echo "Id=$file"
+        cat state
+        sed -n -e 's/^PathChanged=\(.*\)/Paths=\1 (PathChanged)/p' -e '/^Persistent=/p' \
+          "loaded/$file" 2>/dev/null
+        echo
+      done
+    done ;;
   list-timers*)
     separator='['
     for unit in $units; do
@@ -53,6 +67,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "bin"
         self.folder.mkdir()
+        (self.folder / "units").symlink_to(folder / "home/.config/systemd/user")
         (self.folder / "systemctl").write_text(SYSTEMCTL)
         (self.folder / "systemctl").chmod(0o755)
         (self.folder / "systemd-analyze").write_text("#!/bin/sh\n")
@@ -97,6 +112,13 @@ def config(tmp_path: Path) -> Config:
 def target(tmp_path: Path) -> SystemdTarget:
     """The live system, the part of it that belongs to the user who runs the test."""
     return SystemdTarget(Site(ME, home=tmp_path / "home"))
+
+
+def status(target: SystemdTarget, config: Config) -> list[EntryStatus]:
+    """The status of what the manifest says is installed."""
+    manifest = load_manifest(target.site, config.name, target.kind)
+    assert manifest is not None
+    return target.status(manifest.entries, config)
 
 
 STARTERS = [
@@ -289,7 +311,7 @@ def test_status_tells_each_timer_and_the_path(
     """Schedules, next runs, and what is not as usual."""
     install.apply(target, config)
     machine.answer(ActiveState="inactive", Result="exit-code", Triggers="dbq-app-x.service")
-    entries = {entry.label: entry for entry in target.status("app", config)}
+    entries = {entry.label: entry for entry in status(target, config)}
     assert set(entries) == {"health", "prune", "hourly", "nightly", "worker", "worker (wake)"}
     assert entries["prune"].schedule == "*-*-* 03:30:00"
     assert entries["prune"].next_run == datetime.fromtimestamp(1_700_000_000, UTC)
@@ -304,7 +326,7 @@ def test_an_image_is_written_without_systemctl(
     target = SystemdTarget(Site(root=tmp_path / "image"))
     install.apply(target, config)
     assert (tmp_path / "image/etc/systemd/system/dbq-app-worker.timer").exists()
-    assert {entry.label for entry in target.status("app", config)} >= {"worker", "nightly"}
+    assert {entry.label for entry in status(target, config)} >= {"worker", "nightly"}
     assert not config.queue.file.with_suffix(".wake").exists()
     install.remove(target, "app")
     assert list((tmp_path / "image/etc/systemd/system").iterdir()) == []

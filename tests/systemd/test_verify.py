@@ -1,4 +1,4 @@
-"""Whatever is wrong with a set of units is found before one of them is installed."""
+"""What is wrong with a set of units is found before one of them is installed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from specimens import TOML, load
+from specimens import TOML, load, with_worker
 
+from dbbasic_queue.config.sections import Config
 from dbbasic_queue.errors import InstallError
 from dbbasic_queue.systemd.units import units
 from dbbasic_queue.systemd.verify import unit_faults
@@ -39,8 +40,8 @@ def texts() -> Texts:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Texts:
-    """Units for this very machine: its user, folders and files are there."""
+def here(tmp_path: Path) -> Config:
+    """A config for this very machine: its user, folders and files are there."""
     toml = TOML.replace('"zoe"', f'"{getpass.getuser()}"')
     for folder in ("/var/lib/app", "/srv/app", "/var/lib/metrics", "/var/log/app"):
         Path(f"{tmp_path}{folder}").mkdir(parents=True)
@@ -48,11 +49,18 @@ def here(tmp_path: Path) -> Texts:
     Path(f"{tmp_path}/env").touch()
     toml = toml.replace("/etc/app/env", f"{tmp_path}/env")
     toml = toml.replace("[[recurring]]", 'hardening = "compat"\n[[recurring]]', 1)
-    return units(load(toml))
+    return load(toml)
 
 
-def faults(texts: Texts, *, for_user: bool = False, live: bool = False) -> list[str]:
-    return unit_faults(texts, for_user=for_user, live=live)
+def faults(texts: Texts, *, for_user: bool = False) -> list[str]:
+    """What is wrong with these texts, for an image."""
+    return unit_faults(texts, load(), for_user=for_user, live=False)
+
+
+def faults_of(config: Config, *, live: bool = True, for_user: bool = False) -> list[str]:
+    """What is wrong with the units of a config, on this machine."""
+    texts = units(config, for_user=for_user)
+    return unit_faults(texts, config, for_user=for_user, live=live)
 
 
 def change(texts: Texts, unit: str, old: str, new: str) -> Texts:
@@ -65,10 +73,11 @@ def change(texts: Texts, unit: str, old: str, new: str) -> Texts:
 class TestWhatSystemdCannotSee:
     """Valid for systemd, and still wrong."""
 
-    def test_units_as_rendered_have_no_fault(self, texts: Texts, here: Texts) -> None:
+    def test_units_as_rendered_have_no_fault(self, texts: Texts, here: Config) -> None:
         """For an image nothing of this machine counts; on it, all that is needed is there."""
         assert faults(texts) == []
-        assert faults(here, live=True) == []
+        assert faults_of(here) == []
+        assert faults_of(here, for_user=True) == []
         assert faults(units(load(), for_user=True), for_user=True) == []
 
     def test_a_service_without_a_user(self, texts: Texts) -> None:
@@ -79,7 +88,7 @@ class TestWhatSystemdCannotSee:
 
     @pytest.mark.parametrize("stray", ["%h", "100% sure", "%"])
     def test_a_stray_percent(self, texts: Texts, stray: str) -> None:
-        """A `%` that nobody doubled is a fault; `%%` is none."""
+        """A `%` that was not doubled is a fault; `%%` is not."""
         good = change(texts, "dbq-app-worker.service", "Environment=", "Environment=A=50%% \n#")
         assert faults(good) == []
         broken = change(
@@ -110,21 +119,21 @@ class TestWhatSystemdCannotSee:
         broken = change(texts, "dbq-app-prune.timer", "Unit=.*\n", "")
         assert faults(broken) == ["dbq-app-prune.timer: does not say which unit it starts"]
 
-    def test_a_user_nobody_knows(self, here: Texts) -> None:
+    def test_an_unknown_user(self, here: Config) -> None:
         """The user must exist on this machine, and need not for an image."""
-        broken = {name: text.replace("\nUser=", "\nUser=no-") for name, text in here.items()}
-        (said,) = faults(broken, live=True)
-        assert said.startswith("there is no user 'no-")
-        assert faults(broken) == []
+        broken = with_worker(here, user="no-such-user")
+        (said,) = faults_of(broken)
+        assert said.startswith("there is no user 'no-such-user'")
+        assert faults_of(broken, live=False) == []
 
     @pytest.mark.parametrize("folder", ["var/lib/app", "var/log/app", "srv/app", "env"])
-    def test_a_missing_folder_or_file(self, here: Texts, tmp_path: Path, folder: str) -> None:
+    def test_a_missing_folder_or_file(self, here: Config, tmp_path: Path, folder: str) -> None:
         """What systemd could not start a service without is named, with what to do."""
         path = tmp_path / folder
         path.rename(tmp_path / "away")
-        (said,) = faults(here, live=True)
+        (said,) = faults_of(here)
         assert said.startswith(f"{path}: there is no such")
-        assert faults(here) == []
+        assert faults_of(here, live=False) == []
 
 
 @pytest.mark.usefixtures("analyze")
@@ -142,7 +151,7 @@ class TestWhatTheSandboxHides:
     def test_it_is_a_fault(self, old: str, new: str) -> None:
         """Whatever lies in /home, /root or /tmp is named with the way out."""
         path = new.partition('"')[2].rstrip('"') or new
-        found = faults(units(load(TOML.replace(old, new))), live=True)
+        found = faults_of(load(TOML.replace(old, new)))
         mine = [each for each in found if "hides from" in each]
         assert mine
         assert all(each.startswith(str(Path(path).parent)[:9]) for each in mine)
@@ -154,13 +163,13 @@ class TestWhatTheSandboxHides:
         toml = TOML.replace(old, new).replace(
             "[[recurring]]", 'hardening = "compat"\n[[recurring]]', 1
         )
-        assert not any("hides" in each for each in faults(units(load(toml)), live=True))
+        assert not any("hides" in each for each in faults_of(load(toml)))
 
     def test_a_link_into_it_is_found(self, tmp_path: Path) -> None:
         """An interpreter outside of /root that is a symbolic link into it is hidden as well."""
         (tmp_path / "python").symlink_to("/root/venv/bin/python")
         toml = TOML.replace("/srv/app/venv/bin/python", f"{tmp_path}/python")
-        found = [each for each in faults(units(load(toml)), live=True) if "ProtectHome=" in each]
+        found = [each for each in faults_of(load(toml)) if "the sandbox hides" in each]
         assert [each.partition(":")[0] for each in found] == [f"{tmp_path}/python"]
 
 
@@ -186,13 +195,13 @@ class TestWhatSystemdSays:
         assert faults(texts, for_user=True) == ["systemd-analyze verify: exit 1"]
 
     def test_a_program_missing_here_is_none_of_an_image(
-        self, here: Texts, analyze: Callable[[str], None]
+        self, here: Config, analyze: Callable[[str], None]
     ) -> None:
         """On the live system a program that is not there is a fault, for an image it is none."""
         said = "dbq-app-worker.service: Command /x is not executable: No such file or directory"
         analyze(f'[ "$1" = verify ] || exit 0; echo "{said}" >&2; exit 1')
-        assert faults(here) == []
-        assert faults(here, live=True) == [said]
+        assert faults_of(here, live=False) == []
+        assert faults_of(here) == [said]
 
     def test_a_schedule_it_refuses(self, texts: Texts, analyze: Callable[[str], None]) -> None:
         """Each OnCalendar= is tried, and one that never comes is a fault too."""
@@ -213,10 +222,10 @@ class TestWhatSystemdSays:
             faults(texts)
 
     def test_without_systemd_an_image_can_be_written(
-        self, texts: Texts, here: Texts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, texts: Texts, here: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Where there is no systemd-analyze, an image is written; the live system is refused."""
         monkeypatch.setenv("PATH", str(tmp_path))
         assert faults(texts) == []
         with pytest.raises(InstallError, match="systemd-analyze is missing"):
-            faults(here, live=True)
+            faults_of(here)

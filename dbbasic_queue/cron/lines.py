@@ -1,0 +1,99 @@
+"""Config to the lines of a crontab: schedule and command of each entry, and the environment.
+
+cron mails whatever an entry prints. So a worker without a log of its own tells only what went
+wrong, and the other entries are heard only when there is something that a person should know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..install import entries
+from ..install.target import Entry
+from .quoting import env_line, quote
+
+if TYPE_CHECKING:
+    from ..config.sections import Config
+    from ..schedule.schedule import Schedule
+
+AT_BOOT = "@reboot"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One entry: what it is for, in a word and in a sentence, when it runs, its command for cron
+    and sh."""
+
+    label: str
+    comment: str
+    when: str  # five fields, or @reboot
+    command: str
+
+    @property
+    def entry(self) -> Entry:
+        """The entry as an installation keeps it."""
+        return Entry(self.label, self.when, self.command)
+
+
+def lines(config: Config, inline: Mapping[str, str]) -> list[Line]:
+    """All entries of a config.
+
+    Args:
+        config: the whole config.
+        inline: variables that each command sets for itself.
+
+    Raises `ValueError` if something in the config cannot be said in a crontab.
+    """
+
+    def run(verb: str, *arguments: str) -> str:
+        return _command(config, entries.argv(config, verb, *arguments), inline)
+
+    def line(label: str, comment: str, schedule: Schedule, command: str) -> Line:
+        return Line(label, f"{comment}; {schedule.describe()}", schedule.cron(), command)
+
+    work = run(entries.WORK, *(() if config.log else ("--quiet",)))
+    found = [line("worker", "Worker: runs the jobs that are due", config.worker.schedule, work)]
+    for job in config.recurring:
+        command = run(entries.ENQUEUE_RECURRING, job.name) + " >/dev/null"
+        found.append(line(job.name, f"Recurring: enqueues {job.name}", job.schedule, command))
+        if job.catch_up:
+            comment = f"Recurring: {job.name}, if a time was missed while the machine was off"
+            found.append(Line(job.name, comment, AT_BOOT, command))
+    if config.prune:
+        command = run(entries.PRUNE) + " >/dev/null"
+        found.append(line("prune", "Prune: deletes old jobs", config.prune.schedule, command))
+    if config.health:
+        comment = "Health check: says nothing as long as all is well"
+        command = f"out=$({run(entries.HEALTH)}) || printf '\\%s\\n' \"$out\""
+        found.append(line("health", comment, config.health.schedule, command))
+    return found
+
+
+def _command(config: Config, argv: Sequence[str], inline: Mapping[str, str]) -> str:
+    """`cd FOLDER && exec [env NAME=VALUE ...] PROGRAM ...`, fit for cron and any POSIX shell."""
+    words = list(argv)
+    if config.worker.environment_file:
+        file = str(config.worker.environment_file)
+        words = entries.command(words[0], entries.ENV, file, *words)
+    if inline:
+        if "=" in words[0]:
+            raise ValueError(
+                f"{words[0]!r}: env(1) takes a program with = in its path for a variable"
+            )
+        words = ["/usr/bin/env", *(f"{name}={value}" for name, value in inline.items()), *words]
+    return f"cd {quote(str(config.directory))} && exec {' '.join(map(quote, words))}"
+
+
+def settings(config: Config) -> tuple[list[str], dict[str, str]]:
+    """The lines that set the environment, and the variables that no line can set."""
+    found = ["SHELL=/bin/sh"]
+    inline = {}
+    for name, value in config.environment_variables.items():
+        line = env_line(name, value)
+        if line is None:
+            inline[name] = value
+        else:
+            found.append(line)
+    return found, inline
