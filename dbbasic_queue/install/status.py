@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..engines.tsv.claims import Claims
+from ..engines import open_engine
+from ..engines.interface import Engine
+from ..errors import QueueError
 from .manifest import digest, load_manifest
 from .target import EntryStatus, Target
 
@@ -64,69 +62,24 @@ def survey(target: Target, name: str, config: Config | None) -> Status | None:
     entries = tuple(target.status(installed, config))
     running = None
     if config is not None:
-        queue = target.site.below(config.queue.file)
-        running = tuple(holders(queue, _claimed(queue)))
+        # An image's queue is the one below it, not that of the same path on this machine.
+        with contextlib.suppress(QueueError):
+            running = tuple(running_jobs(open_engine(target.site.below(config.queue.file))))
     return Status(name, target.kind, manifest.config, files, entries, running)
 
 
-def holders(queue_file: Path, held: Callable[[str], bool] | None = None) -> list[str]:
-    """Which jobs are running, and which processes hold the claims file.
+def running_jobs(engine: Engine) -> list[str]:
+    """The jobs that are running, a sentence each.
 
-    Args:
-        queue_file: the table. Only read, not locked: a job may end while this is told.
-        held: whether a job's claim is held, by its id; without it the row's word is taken.
+    Raises `StorageError` if the queue cannot be read; a queue that is not there has none.
     """
-    processes = _having_open(queue_file.with_suffix(".claims"))
-    by = f" by process {', '.join(map(str, processes))}" if processes else ""
     found = []
-    for job, kind, started in _processing(queue_file):
-        if held is not None and not held(job):
-            found.append(f"{job} {kind} is orphaned: its worker died; the next one rescues it")
+    for running in engine.running():
+        job = running.job
+        if running.alive is False:
+            said = "is orphaned: its worker died; the next one rescues it"
         else:
-            found.append(f"{job} {kind} since {datetime.fromtimestamp(started):%F %T}{by}")
-    return found
-
-
-def _claimed(queue_file: Path) -> Callable[[str], bool]:
-    """Whether a job's claim is held; yes if the caller may not read the claims."""
-    claims = Claims(queue_file.with_suffix(".claims"), queue_file)
-
-    def held(job: str) -> bool:
-        try:
-            return claims.is_held(job.encode())
-        except PermissionError:
-            return True
-
-    return held
-
-
-def _processing(queue_file: Path) -> Iterator[tuple[str, str, int]]:
-    """Id, type and start of the jobs that run, as the table says; of two rows the later wins."""
-    try:
-        lines = queue_file.read_bytes().split(b"\n")
-    except OSError:
-        return
-    rows: dict[str, list[str]] = {}
-    for line in lines:
-        fields = line.decode("utf-8", "replace").split("\t")
-        if len(fields) == 9 and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", fields[0]):
-            rows[fields[0]] = fields
-    for job, fields in rows.items():
-        if fields[3] == "processing" and re.fullmatch(r"[0-9]{1,11}", fields[5]):
-            yield job, fields[1], int(fields[5])
-
-
-def _having_open(path: Path) -> list[int]:
-    """Processes with this file open, of those that the caller may look into (proc(5))."""
-    wanted = os.path.realpath(path)
-    processes = (process for process in os.listdir("/proc") if process.isdigit())
-    return sorted(int(process) for process in processes if wanted in _open_files(process))
-
-
-def _open_files(process: str) -> list[str]:
-    folder, found = f"/proc/{process}/fd", []
-    with contextlib.suppress(OSError):  # it ended, or is somebody else's
-        for descriptor in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # closed in the meantime
-                found.append(os.readlink(f"{folder}/{descriptor}"))
+            by = f" by process {running.process}" if running.process else ""
+            said = f"since {datetime.fromtimestamp(job.run_at):%F %T}{by}"
+        found.append(f"{job.id} {job.type} {said}")
     return found
