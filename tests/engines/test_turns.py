@@ -1,24 +1,23 @@
-"""The verbs on a job: who may change what, when; fencing, rescue, pruning, and jumping clocks."""
+"""The verbs on a job: who may change what, when; fencing, rescue, and clocks that jump."""
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from actors import AT_ONCE, Clock, columns, die, in_child
+from actors import AT_ONCE, Clock, die, in_child
 from tables import own
+from working import edit, job_in, take
 
 from dbbasic_queue import IllegalTransition, Queue, StorageError, Summary, current_job
-from dbbasic_queue.engines.interface import Attempt, Outcome, Seat
+from dbbasic_queue.engines.interface import Outcome
 from dbbasic_queue.engines.tsv import seat as tsv_seat
-from dbbasic_queue.job import FINISHED, STATUSES
+from dbbasic_queue.job import STATUSES
 from dbbasic_queue.table.line import HEADER
 
 DAY = 86400
@@ -32,42 +31,6 @@ def clock() -> Clock:
 @pytest.fixture
 def queue(tmp_path: Path, clock: Clock) -> Queue:
     return Queue(tmp_path / "queue.tsv", "normal", clock=clock)
-
-
-def take(queue: Queue) -> tuple[Seat, Attempt]:
-    """Begin the next job by hand, as a worker does."""
-    seat = queue.engine.seat()
-    attempt = seat.turn()
-    assert attempt is not None
-    return seat, attempt
-
-
-def job_in(queue: Queue, status: str) -> str:
-    """The id of a job in that state, with one attempt behind it unless nobody began it."""
-
-    def fail(payload: Any) -> None:
-        raise ValueError("no")
-
-    job_id = queue.enqueue("x", {})
-    if status == "processing":
-        take(queue)
-    elif status == "completed":
-        queue.process_jobs({"x": bool})
-    elif status == "failed":
-        queue.process_jobs({"x": fail}, 1)
-    elif status == "cancelled":
-        queue.cancel_job(job_id)
-    assert queue.get_job(job_id)["status"] == status
-    return job_id
-
-
-def edit(queue: Queue, old: bytes, new: bytes) -> None:
-    """Change the file as an editor does: a new file in place of the old one."""
-    text = queue.path.read_bytes()
-    assert old in text
-    temporary = queue.path.with_suffix(".new")
-    temporary.write_bytes(text.replace(old, new))
-    temporary.rename(queue.path)
 
 
 # -- transitions ---------------------------------------------------------------------------------
@@ -444,113 +407,6 @@ def test_pruning_by_a_clock_that_went_back_removes_nothing_young(
     assert queue.prune_jobs(0) == 0
     clock.now += 11 * DAY
     assert queue.prune_jobs(DAY) == 1
-
-
-# -- pruning -------------------------------------------------------------------------------------
-
-
-def test_prune_removes_the_old_and_finished(queue: Queue, clock: Clock) -> None:
-    """By default completed and cancelled jobs, never one that still has to run."""
-    ids = {status: job_in(queue, status) for status in ("completed", "cancelled", "failed")}
-    ids["processing"] = job_in(queue, "processing")
-    ids["pending"] = queue.enqueue("x", {})
-    clock.now += 1000 * DAY
-    assert queue.prune_jobs(DAY) == 2
-    assert {job["id"] for job in queue.list_jobs()} == {
-        ids["failed"],
-        ids["processing"],
-        ids["pending"],
-    }
-    assert queue.prune_jobs(DAY, FINISHED) == 1
-    assert queue.prune_jobs(0, FINISHED) == 0
-    assert {job["status"] for job in queue.list_jobs()} == {"processing", "pending"}
-    assert queue.get_job(ids["failed"]) is None
-
-
-@pytest.mark.parametrize("age", [DAY, float(DAY), timedelta(days=1)])
-def test_the_age_is_in_seconds_or_a_timedelta(queue: Queue, clock: Clock, age: Any) -> None:
-    """A job counts from when it last changed: when it ended, was cancelled, failed."""
-    queue.enqueue("x", {})
-    clock.now += 5 * DAY
-    queue.process_jobs({"x": bool})
-    clock.now += DAY - 1
-    assert queue.prune_jobs(age) == 0
-    clock.now += 1
-    assert queue.prune_jobs(age) == 1
-
-
-@pytest.mark.parametrize("status", FINISHED)
-def test_statuses_choose_what_is_removed(queue: Queue, status: str) -> None:
-    """As a tuple, a list, a set or a single name."""
-    for statuses in ((status,), [status], {status}, status):
-        for each in FINISHED:
-            job_in(queue, each)
-        assert queue.prune_jobs(0, statuses) == 1
-        assert queue.count_jobs()[status] == 0
-        assert queue.prune_jobs(0, FINISHED) == 2
-
-
-@pytest.mark.parametrize(
-    "statuses",
-    [("pending",), ("processing",), ("completed", "pending"), ("done",), (), "pending", ""],
-)
-def test_what_has_to_run_cannot_be_pruned(queue: Queue, statuses: Any) -> None:
-    """A status that is not finished is refused with a clear error; nothing is removed."""
-    job_in(queue, "completed")
-    queue.enqueue("x", {})
-    before = queue.path.read_bytes()
-    with pytest.raises(ValueError, match="only completed, failed, cancelled jobs can be pruned"):
-        queue.prune_jobs(0, statuses)
-    assert queue.path.read_bytes() == before
-
-
-@pytest.mark.parametrize("age", [-1, math.nan, timedelta(seconds=-1), "7d", None, True])
-def test_an_age_that_makes_no_sense_is_refused(queue: Queue, age: Any) -> None:
-    """The error says what an age has to be; nothing is removed."""
-    job_in(queue, "completed")
-    before = queue.path.read_bytes()
-    with pytest.raises(ValueError, match=r"older_than .*: must be 0 or more seconds"):
-        queue.prune_jobs(age)
-    assert queue.path.read_bytes() == before
-
-
-@pytest.mark.parametrize("age", [math.inf, 1e15, timedelta.max])
-def test_an_endless_age_prunes_nothing(queue: Queue, age: Any) -> None:
-    """Nothing is that old."""
-    job_in(queue, "completed")
-    assert queue.prune_jobs(age) == 0
-
-
-def test_a_dry_run_only_counts(queue: Queue) -> None:
-    """It says how many there would be, and changes no byte."""
-    job_in(queue, "completed")
-    job_in(queue, "cancelled")
-    before = queue.path.read_bytes()
-    assert queue.prune_jobs(0, dry_run=True) == 2
-    assert queue.path.read_bytes() == before
-    assert queue.prune_jobs(0) == 2
-
-
-def test_a_prune_that_finds_nothing_writes_nothing(queue: Queue) -> None:
-    """The same file, the same inode: nightly prunes of an idle queue cost a read."""
-    job_in(queue, "failed")
-    before = queue.path.stat()
-    assert queue.prune_jobs(0) == 0
-    assert queue.path.stat() == before
-
-
-def test_what_a_prune_leaves_is_as_it_was(queue: Queue) -> None:
-    """Every job that stays reads as before, to the letter, and can be worked on."""
-    for number in range(200):
-        queue.enqueue("x", {"n": number, "text": "ä" * number})
-    queue.process_jobs({"x": lambda payload: "r" * payload["n"]}, limit=100)
-    kept = [queue.enqueue("y", {"text": "ü" * 700}) for _ in range(3)]
-    before = [job for job in queue.list_jobs() if job["status"] != "completed"]
-    assert queue.prune_jobs(0) == 100
-    assert list(queue.list_jobs()) == before
-    assert len(columns(queue)) == 103
-    assert queue.process_jobs({"x": bool, "y": bool}).completed == 103
-    assert all(queue.get_job(job_id)["status"] == "completed" for job_id in kept)
 
 
 # -- the wake file -------------------------------------------------------------------------------

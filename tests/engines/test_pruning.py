@@ -1,0 +1,131 @@
+"""Pruning: what is old and finished goes, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from actors import Clock, columns
+from working import job_in
+
+from dbbasic_queue import Queue
+from dbbasic_queue.job import FINISHED
+
+DAY = 86400
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Queue:
+    return Queue(tmp_path / "queue.tsv", "normal", clock=clock)
+
+
+def test_prune_removes_the_old_and_finished(queue: Queue, clock: Clock) -> None:
+    """By default completed and cancelled jobs, never one that still has to run."""
+    ids = {status: job_in(queue, status) for status in ("completed", "cancelled", "failed")}
+    ids["processing"] = job_in(queue, "processing")
+    ids["pending"] = queue.enqueue("x", {})
+    clock.now += 1000 * DAY
+    assert queue.prune_jobs(DAY) == 2
+    assert {job["id"] for job in queue.list_jobs()} == {
+        ids["failed"],
+        ids["processing"],
+        ids["pending"],
+    }
+    assert queue.prune_jobs(DAY, FINISHED) == 1
+    assert queue.prune_jobs(0, FINISHED) == 0
+    assert {job["status"] for job in queue.list_jobs()} == {"processing", "pending"}
+    assert queue.get_job(ids["failed"]) is None
+
+
+@pytest.mark.parametrize("age", [DAY, float(DAY), timedelta(days=1)])
+def test_the_age_is_in_seconds_or_a_timedelta(queue: Queue, clock: Clock, age: Any) -> None:
+    """A job counts from when it last changed: when it ended, was cancelled, failed."""
+    queue.enqueue("x", {})
+    clock.now += 5 * DAY
+    queue.process_jobs({"x": bool})
+    clock.now += DAY - 1
+    assert queue.prune_jobs(age) == 0
+    clock.now += 1
+    assert queue.prune_jobs(age) == 1
+
+
+@pytest.mark.parametrize("status", FINISHED)
+def test_statuses_choose_what_is_removed(queue: Queue, status: str) -> None:
+    """As a tuple, a list, a set or a single name."""
+    for statuses in ((status,), [status], {status}, status):
+        for each in FINISHED:
+            job_in(queue, each)
+        assert queue.prune_jobs(0, statuses) == 1
+        assert queue.count_jobs()[status] == 0
+        assert queue.prune_jobs(0, FINISHED) == 2
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [("pending",), ("processing",), ("completed", "pending"), ("done",), (), "pending", ""],
+)
+def test_what_has_to_run_cannot_be_pruned(queue: Queue, statuses: Any) -> None:
+    """A status that is not finished is refused with a clear error; nothing is removed."""
+    job_in(queue, "completed")
+    queue.enqueue("x", {})
+    before = queue.path.read_bytes()
+    with pytest.raises(ValueError, match="only completed, failed, cancelled jobs can be pruned"):
+        queue.prune_jobs(0, statuses)
+    assert queue.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("age", [-1, math.nan, timedelta(seconds=-1), "7d", None, True])
+def test_an_age_that_makes_no_sense_is_refused(queue: Queue, age: Any) -> None:
+    """The error says what an age has to be; nothing is removed."""
+    job_in(queue, "completed")
+    before = queue.path.read_bytes()
+    with pytest.raises(ValueError, match=r"older_than .*: must be 0 or more seconds"):
+        queue.prune_jobs(age)
+    assert queue.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("age", [math.inf, 1e15, timedelta.max])
+def test_an_endless_age_prunes_nothing(queue: Queue, age: Any) -> None:
+    """Nothing is that old."""
+    job_in(queue, "completed")
+    assert queue.prune_jobs(age) == 0
+
+
+def test_a_dry_run_only_counts(queue: Queue) -> None:
+    """It says how many there would be, and changes no byte."""
+    job_in(queue, "completed")
+    job_in(queue, "cancelled")
+    before = queue.path.read_bytes()
+    assert queue.prune_jobs(0, dry_run=True) == 2
+    assert queue.path.read_bytes() == before
+    assert queue.prune_jobs(0) == 2
+
+
+def test_a_prune_that_finds_nothing_writes_nothing(queue: Queue) -> None:
+    """The same file, the same inode: nightly prunes of an idle queue cost a read."""
+    job_in(queue, "failed")
+    before = queue.path.stat()
+    assert queue.prune_jobs(0) == 0
+    assert queue.path.stat() == before
+
+
+def test_what_a_prune_leaves_is_as_it_was(queue: Queue) -> None:
+    """Every job that stays reads as before, to the letter, and can be worked on."""
+    for number in range(200):
+        queue.enqueue("x", {"n": number, "text": "ä" * number})
+    queue.process_jobs({"x": lambda payload: "r" * payload["n"]}, limit=100)
+    kept = [queue.enqueue("y", {"text": "ü" * 700}) for _ in range(3)]
+    before = [job for job in queue.list_jobs() if job["status"] != "completed"]
+    assert queue.prune_jobs(0) == 100
+    assert list(queue.list_jobs()) == before
+    assert len(columns(queue)) == 103
+    assert queue.process_jobs({"x": bool, "y": bool}).completed == 103
+    assert all(queue.get_job(job_id)["status"] == "completed" for job_id in kept)

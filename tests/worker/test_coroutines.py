@@ -1,0 +1,162 @@
+"""Coroutine functions, and the job in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from actors import AT_ONCE, Diary
+from working import failing, run_one, works_in_a_thread
+
+from dbbasic_queue import Queue, Summary, current_job
+
+
+def test_handlers_may_be_coroutine_functions(queue: Queue) -> None:
+    """Beside plain ones, and as callable objects; tasks and threads of theirs work."""
+
+    async def double(payload: dict[str, int]) -> int:
+        one, other = await asyncio.gather(
+            asyncio.sleep(0, payload["n"]), asyncio.to_thread(lambda: payload["n"])
+        )
+        return one + other
+
+    class Called:
+        async def __call__(self, payload: dict[str, int]) -> int:
+            return await double(payload) + 1
+
+    queue.enqueue("a", {"n": 1})
+    queue.enqueue("b", {"n": 2})
+    queue.enqueue("c", {"n": 3})
+    handlers = {"a": double, "b": lambda payload: payload["n"], "c": Called()}
+    assert queue.process_jobs(handlers).completed == 3
+    assert [job["result"] for job in queue.list_jobs()] == [2, 2, 7]
+
+
+@pytest.mark.parametrize("ending", ["return", "raise", "exit"])
+def test_tasks_that_nobody_waits_for_end_with_their_job(queue: Queue, ending: str) -> None:
+    """As with asyncio.run: nothing of a job runs on while the next one does."""
+    ticks: list[str] = []
+    cancelled: list[str] = []
+
+    async def tick() -> None:
+        try:
+            while True:
+                ticks.append(current_job().id)
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            cancelled.append(current_job().id)
+            raise
+
+    async def leave(payload: Any) -> None:
+        task = asyncio.create_task(tick())
+        await asyncio.sleep(0)
+        assert not task.done()
+        if ending == "raise":
+            raise ValueError
+        if ending == "exit":
+            sys.exit(1)
+
+    async def clean(payload: Any) -> int:
+        before = len(ticks)
+        await asyncio.sleep(0.01)
+        return len(ticks) - before
+
+    first = queue.enqueue("leave", {})
+    second = queue.enqueue("clean", {})
+    queue.process_jobs({"leave": leave, "clean": clean})
+    assert queue.get_job(second)["result"] == 0
+    assert set(ticks) == set(cancelled) == {first}
+
+
+def test_a_child_that_comes_back_from_a_coroutine_leaves_its_parents_loop_alone(
+    queue: Queue, diary: Diary
+) -> None:
+    """The event loop's descriptors are shared: the parent goes on waiting for its threads."""
+
+    async def handler(payload: Any) -> int:
+        pid = os.fork()
+        if pid == 0:
+            diary.add("child")
+            return -1
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return await asyncio.to_thread(lambda: code)
+
+    queue.enqueue_many([("x", {})] * 2)
+    assert queue.process_jobs({"x": handler}, 1, timeout=20).completed == 2
+    assert [job["result"] for job in queue.list_jobs()] == [0, 0]
+    assert diary.lines() == ["child"] * 2
+
+
+def test_coroutines_work_off_the_main_thread(queue: Queue) -> None:
+    """A worker in a thread runs coroutine functions, too."""
+
+    async def handler(payload: Any) -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    queue.enqueue("x", {})
+    assert works_in_a_thread(lambda: queue.process_jobs({"x": handler}))
+    assert [job["result"] for job in queue.list_jobs()] == ["done"]
+
+
+def test_a_handler_can_ask_for_its_job(queue: Queue) -> None:
+    """Id, type and attempt, without a change of its signature, and in the functions it calls."""
+
+    def deep() -> tuple[str, str, int]:
+        job = current_job()
+        return job.id, job.type, job.attempt
+
+    seen: list[tuple[str, str, int]] = []
+
+    def handler(payload: Any) -> None:
+        seen.append(deep())
+        raise ValueError
+
+    job_id = queue.enqueue("x", {})
+    queue.process_jobs({"x": handler}, backoff=AT_ONCE)
+    assert seen == [(job_id, "x", 1), (job_id, "x", 2), (job_id, "x", 3)]
+
+
+def test_a_coroutine_can_ask_for_its_job(queue: Queue) -> None:
+    """Also after an await, in a task of its own, and in a thread that asyncio started."""
+
+    async def handler(payload: Any) -> list[str]:
+        await asyncio.sleep(0)
+        here = current_job().id
+
+        async def inner() -> str:
+            return current_job().id
+
+        return [here, await asyncio.create_task(inner()), await asyncio.to_thread(lambda: here)]
+
+    job = run_one(queue, handler)
+    assert job["result"] == [job["id"]] * 3
+
+
+def test_outside_a_handler_there_is_no_current_job(queue: Queue) -> None:
+    """A clear LookupError before and after a run, and also after a handler has failed."""
+    with pytest.raises(LookupError, match="for handlers: no job is running here"):
+        current_job()
+    run_one(queue, failing)
+    with pytest.raises(LookupError, match="for handlers: no job is running here"):
+        current_job()
+
+
+def test_a_handler_may_run_a_worker_itself(queue: Queue, tmp_path: Path) -> None:
+    """On another queue or on its own; its own job is then not taken a second time."""
+    other = Queue(tmp_path / "other.tsv", "normal")
+    other.enqueue("y", {})
+    seen: list[str] = []
+
+    def handler(payload: Any) -> str:
+        mine = current_job().id
+        other.process_jobs({"y": lambda payload: seen.append(current_job().id)})
+        assert queue.process_jobs({"x": failing}) == Summary()
+        return "same" if current_job().id == mine else "another"
+
+    assert run_one(queue, handler)["result"] == "same"
+    assert seen == [next(iter(other.list_jobs()))["id"]]

@@ -1,0 +1,237 @@
+"""How handlers end, and what becomes of what they return and raise."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from actors import Diary, columns
+from working import run_one
+
+from dbbasic_queue import Queue, Summary
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"sent": 1, "to": "Zoë"},
+        [1, 2.5, None, True],
+        "ok",
+        "",
+        '"quoted"',
+        "two\nlines\tand a tab\r",
+        "\udcff lone",
+        0,
+        False,
+        [],
+        {},
+        10**20,
+        " spaces ",
+    ],
+)
+def test_a_result_comes_back_as_it_was(queue: Queue, result: Any) -> None:
+    """Whatever JSON can hold is what `get_job` gives back, falsy results included."""
+    job = run_one(queue, lambda payload: result)
+    assert job["status"] == "completed"
+    assert job["result"] == result
+    assert type(job["result"]) is type(result)
+
+
+def test_no_result_is_none(queue: Queue) -> None:
+    """A handler that returns nothing leaves the field empty."""
+    job = run_one(queue, lambda payload: None)
+    assert job["result"] is None
+    assert columns(queue)[0][8] == ""
+
+
+class Changing(dict):  # type: ignore[type-arg]
+    """As a dict that another thread changes while it is written."""
+
+    def items(self) -> Any:
+        raise RuntimeError("dictionary changed size during iteration")
+
+
+class Unreadable:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __repr__(self) -> str:
+        raise self.error
+
+
+def circular() -> list[Any]:
+    value: list[Any] = [1]
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("result", "stored"),
+    [
+        ({1, 2}, "{1, 2}"),
+        (b"bytes", "b'bytes'"),
+        (math.nan, "nan"),
+        ([math.inf], "[inf]"),
+        (circular(), "[1, [...]]"),
+        (Path("a/b"), "PosixPath('a/b')"),
+        ({(1, 2): 3}, "{(1, 2): 3}"),
+        (Changing(a=1), "{'a': 1}"),
+        (Unreadable(ValueError()), "<Unreadable, whose repr raised ValueError>"),
+        (Unreadable(SystemExit()), "<Unreadable, whose repr raised SystemExit>"),
+    ],
+)
+def test_a_result_that_json_cannot_hold_is_stored_as_its_repr(
+    queue: Queue, result: Any, stored: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The work is done, so the job is completed; a warning names it."""
+    job = run_one(queue, lambda payload: result)
+    assert (job["status"], job["result"]) == ("completed", stored)
+    assert f"the result of x {job['id']} is no JSON" in caplog.text
+
+
+def test_an_integer_too_long_to_be_written_does_not_undo_the_work(queue: Queue) -> None:
+    """Neither JSON nor repr can write it (int_max_str_digits); the job is completed."""
+    job = run_one(queue, lambda payload: 10**5000)
+    assert (job["status"], job["result"]) == ("completed", "<int, whose repr raised ValueError>")
+
+
+def test_a_large_result_is_stored_whole(queue: Queue) -> None:
+    """A result of many sectors moves its row and comes back to the letter."""
+    job = run_one(queue, lambda payload: {"text": "ä" * 100_000})
+    assert job["result"] == {"text": "ä" * 100_000}
+    assert len(columns(queue)) == 1
+
+
+def test_a_huge_result_is_left_out_and_said_so(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Above 1 MiB, which dbbasic-tsv's readers could not read, a note takes its place."""
+    job = run_one(queue, lambda payload: "x" * MIB)
+    assert job["status"] == "completed"
+    assert job["result"] == f"(a result of {MIB + 3} bytes was not stored)"
+    assert "not stored" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(3),
+        SystemExit(),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        StopIteration(1),
+        RecursionError("deep"),
+        MemoryError(),
+        BaseException("base"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+def test_whatever_a_handler_raises_is_a_failure_of_the_job_only(
+    queue: Queue, error: BaseException, kind: str
+) -> None:
+    """Also what ends a program elsewhere: the worker goes on with the next job."""
+
+    def plain(payload: dict[str, bool]) -> str:
+        if payload["raise"]:
+            raise error
+        return "fine"
+
+    async def coroutine(payload: dict[str, bool]) -> str:
+        await asyncio.sleep(0)
+        return plain(payload)
+
+    first = queue.enqueue("x", {"raise": True})
+    second = queue.enqueue("x", {"raise": False})
+    handler = plain if kind == "plain" else coroutine
+    assert queue.process_jobs({"x": handler}, 1) == Summary(completed=1, failed=1)
+    # A coroutine cannot raise StopIteration: Python makes a RuntimeError of it.
+    expected = type(error).__name__
+    if kind == "coroutine" and isinstance(error, StopIteration):
+        expected = "RuntimeError"
+    assert queue.get_job(first)["error"].startswith(expected)
+    assert queue.get_job(second)["result"] == "fine"
+
+
+class Mute(Exception):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __str__(self) -> str:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), KeyboardInterrupt()])
+def test_an_exception_that_cannot_say_what_it_is_fails_the_job_only(
+    queue: Queue, error: BaseException
+) -> None:
+    """`__str__` raises: the error names the type, the worker lives."""
+
+    def handler(payload: Any) -> None:
+        raise Mute(error)
+
+    job = run_one(queue, handler)
+    assert job["status"] == "pending"
+    assert job["error"] == f"Mute: (its message cannot be read: {type(error).__name__})"
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["two\nlines", "tab\there", "\r\n", "\x00\x1b[31m", "\u2028\x85", "\udcff", '"quoted', "Zoë"],
+)
+def test_an_error_is_one_readable_line(queue: Queue, message: str) -> None:
+    """Whatever the message holds, the table keeps its lines and columns."""
+
+    def handler(payload: Any) -> None:
+        raise ValueError(message)
+
+    job = run_one(queue, handler)
+    assert job["error"].startswith("ValueError: ")
+    assert len(job["error"].splitlines()) == 1
+    assert [row[0] for row in columns(queue)] == [job["id"]]
+    assert len(columns(queue)[0]) == 9
+
+
+def test_a_huge_error_is_cut(queue: Queue) -> None:
+    """A message of a megabyte (a whole HTML page, say) does not fill the table."""
+
+    def handler(payload: Any) -> None:
+        raise ValueError("x" * MIB)
+
+    job = run_one(queue, handler)
+    assert len(job["error"]) == 2000
+    assert job["error"].endswith("x…")
+
+
+def test_a_payload_arrives_as_it_was_sent(queue: Queue) -> None:
+    """Types, nesting, text of any alphabet, control characters and empty values."""
+    payload = {
+        "text": 'Zoë \U0001f600 \t\n\r\x00\x7f\x85\u2028 "quoted" \\ \udcff',
+        "": [None, True, False, 0, -1, 1.5, 1e300, 10**30],
+        "nested": {"a": [{"b": {}}], "c": []},
+    }
+    seen: list[Any] = []
+    queue.enqueue("x", payload)
+    queue.process_jobs({"x": seen.append})
+    assert seen == [payload]
+
+
+def test_a_payload_that_somebody_has_spoiled_fails_the_job(queue: Queue, diary: Diary) -> None:
+    """A payload that is no JSON never reaches the handler; the error says what it is."""
+    job_id = queue.enqueue("x", {"n": 1})
+    text = queue.path.read_bytes()
+    queue.path.write_bytes(text.replace(b'{"n": 1}', b'{"n": 1 '))
+    assert queue.process_jobs({"x": diary.add}, 1) == Summary(failed=1)
+    assert 'the payload is not JSON: {"n": 1' in queue.get_job(job_id)["error"]
+    assert diary.lines() == []
+
+
+def test_a_handler_that_is_no_function_fails_the_job(queue: Queue) -> None:
+    """A wrong entry of the dict is an error of that job, told in its words."""
+    assert "not callable" in run_one(queue, "module.function")["error"]  # type: ignore[arg-type]
