@@ -30,7 +30,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -171,6 +171,18 @@ def hold_descriptors() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for the process's life
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message about a word that is not known; empty if none is like it.
+
+    >>> did_you_mean("lst", ["list", "show"])
+    '; did you mean list?'
+    """
+    from difflib import get_close_matches  # not needed by a worker, which should start fast
+
+    like = get_close_matches(word, sorted(set(known)), n=1)
+    return f"; did you mean {like[0]}?" if like else ""
+
+
 def set_up_output(*, json: bool = False) -> None:
     """Let any text be printed in any locale; JSON is UTF-8 whatever the locale says."""
     for stream in (sys.stdout, sys.stderr):
@@ -303,7 +315,8 @@ def queue_of(
         must_exist: raise `UsageError` when there is no such queue yet.
     """
     place = where(args.file, args.config)
-    if config is not None and not place.named:  # one that the command has looked for by itself
+    if config is not None and place.file is not None and not place.named:
+        # The command needs a config, and has found one without a queue being named.
         place = Where(None, str(config.path), str(config.path))
     path: str | Path | None = place.file
     if path is None and place.config is not None:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..job import CANCELLED, COMPLETED, FINISHED
 from ..queue import Queue
@@ -20,24 +20,48 @@ from .common import (
     complain,
     config_of,
     counted,
+    did_you_mean,
     duration,
     find_id,
     queue_of,
+    where,
 )
+
+if TYPE_CHECKING:
+    from ..config.sections import Config
 
 # -- enqueue ---------------------------------------------------------------------------------------
 
 
 def _enqueue(args: argparse.Namespace) -> int:
     payload = _payload(args.payload)
-    queue = queue_of(args, must_exist=False)
+    theirs = where(args.file, args.config).file is None  # the queue is the config's
+    config = config_of(args) if theirs else None
+    queue = queue_of(args, config, must_exist=False)
     run_at: float | None = None
     if args.run_at is not None:
         run_at = point_in_time(args.run_at)
     elif args.delay is not None:
         run_at = queue.now() + duration(args.delay)
     print(queue.enqueue(args.type, payload, run_at, job_id=args.id))
+    sys.stdout.flush()  # the id first, also where both streams are one
+    if config is not None:
+        _warn_of_unknown_type(config, args.type)
     return DONE
+
+
+def _warn_of_unknown_type(config: Config, job_type: str) -> None:
+    """Say that no handler knows this type, where the source of the handlers is plain."""
+    from .types import types_in_source
+
+    known = types_in_source(config.directory, config.worker.handlers)
+    if known is not None and job_type not in known:
+        names = ", ".join(sorted(known)) or "none"
+        complain(
+            f"warning: {config.worker.handlers} has no handler for {job_type}, only for:"
+            f" {names}{did_you_mean(job_type, known)}",
+            DONE,
+        )
 
 
 def _payload(text: str) -> Any:

@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
@@ -21,6 +21,7 @@ from .common import (
     Command,
     UsageError,
     complain,
+    did_you_mean,
     hold_descriptors,
     reason,
     set_up_output,
@@ -87,7 +88,7 @@ class _Parser(argparse.ArgumentParser):
             option = rest[0].partition("=")[0]
             if option.startswith("-"):
                 known = re.findall(r"(?<![\w-])--[a-z-]+", self.format_help())
-                self.error(f"there is no option {option}{_did_you_mean(option, known)}")
+                self.error(f"there is no option {option}{did_you_mean(option, known)}")
             self.error(f"one argument too many: {rest[0]}")
         return found, rest
 
@@ -96,17 +97,9 @@ class _Parser(argparse.ArgumentParser):
         unknown = re.match(r"argument COMMAND: invalid choice: '([^']*)'", message)
         if unknown:
             names = [command.name for command in COMMANDS]
-            meant = _did_you_mean(unknown[1], names)
+            meant = did_you_mean(unknown[1], names)
             message = f"there is no command {unknown[1]}{meant or '; see dbq --help'}"
         super().error(message)
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    """The end of a message about a word that is not known; empty if none is like it."""
-    from difflib import get_close_matches
-
-    like = get_close_matches(word, sorted(set(known)), n=1)
-    return f"; did you mean {like[0]}?" if like else ""
 
 
 def _parser() -> argparse.ArgumentParser:

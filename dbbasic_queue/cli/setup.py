@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,6 @@ from .common import (
     WRONG,
     Command,
     arg,
-    complain,
     config_path,
     json_option,
     load_config,
@@ -23,6 +23,8 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..check.check import CheckReport, Runs
+    from ..config.sections import Config
+    from ..schedule.recurring import SlotResult
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -71,12 +73,34 @@ def _enqueue_recurring(args: argparse.Namespace) -> int:
 
     config = load_config(config_path(args.config))
     queue = queue_of(args, config, must_exist=False)
-    outcome = enqueue_slot(config.recurring_jobs, args.name, queue.enqueue, queue.now())
-    if outcome.verdict is Verdict.ENQUEUED:
-        print(outcome.job_id)
+    if args.now:
+        job = config.recurring_jobs.find(args.name)
+        print(queue.enqueue(job.type, job.payload))
         return DONE
-    # Not a failure: cron would mail it and systemd report it, for a job that is in the queue.
-    return complain(f"{args.name}: {outcome.verdict}", DONE)
+    result = enqueue_slot(config.recurring_jobs, args.name, queue.enqueue, queue.now())
+    if result.verdict is Verdict.ENQUEUED:
+        print(result.job_id)
+    else:
+        # Not a failure, and not on standard error, which cron would mail: the job is in the queue.
+        print(_why_not(config, result))
+    return DONE
+
+
+def _why_not(config: Config, result: SlotResult) -> str:
+    """Why a recurring job was not enqueued, when it will be, and what to do meanwhile."""
+    from ..schedule.clock import machine_zone
+    from ..schedule.recurring import Verdict
+
+    zone = machine_zone()
+    last, now = datetime.fromtimestamp(result.slot, zone), datetime.now(zone).astimezone(zone)
+    (following,) = config.recurring_jobs.find(result.name).schedule.next_runs(now, 1)
+    why = f"was enqueued before, as {result.job_id}"
+    if result.verdict is Verdict.PAST:
+        why = "was over before dbq knew this schedule, so it is left out"
+    return (
+        f"{result.name}: the job of {last:%Y-%m-%d %H:%M} {why}."
+        f" The next is due at {following:%Y-%m-%d %H:%M}; --now adds one at once."
+    )
 
 
 INIT: Final = Command(
@@ -105,6 +129,14 @@ ENQUEUE_RECURRING: Final = Command(
     "enqueue-recurring",
     "enqueue the job of a [[recurring]] section, at most once for each of its times",
     _enqueue_recurring,
-    "dbq enqueue-recurring nightly-report --config /etc/myapp/dbq.toml",
-    (arg("name", metavar="NAME", help="the recurring job's name in the config"),),
+    "dbq enqueue-recurring nightly-report --config /etc/myapp/dbq.toml\n"
+    "dbq enqueue-recurring nightly-report --now",
+    (
+        arg("name", metavar="NAME", help="the recurring job's name in the config"),
+        arg(
+            "--now",
+            action="store_true",
+            help="add one more job, due now, whatever its schedule says",
+        ),
+    ),
 )

@@ -1,0 +1,104 @@
+"""The commands around the config, and what they say: enqueue-recurring, unknown types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_app import dbq, queue_of
+
+from dbbasic_queue.cli.types import types_in_source
+
+CONFIG = """
+name = "shop"
+[queue]
+file = "data/queue.tsv"
+[worker]
+handlers = "jobs:HANDLERS"
+[[recurring]]
+name = "often"
+type = "ok"
+payload = {n = 1}
+schedule = "* * * * *"
+[[recurring]]
+name = "leap"
+type = "ok"
+schedule = "0 12 29 2 *"
+"""
+
+
+@pytest.fixture
+def configured(app: Path) -> Path:
+    (app / "dbq.toml").write_text(CONFIG)
+    return app
+
+
+def test_a_recurring_job_by_hand(configured: Path) -> None:
+    """It is enqueued once for each of its times; again, what is true is said, and what to do."""
+    done = dbq("enqueue-recurring", "often", cwd=configured)
+    job_id = done.stdout.strip()
+    assert queue_of(configured).get_job(job_id)["payload"] == {"n": 1}
+    done = dbq("enqueue-recurring", "often", cwd=configured)
+    if done.stdout.startswith("often:"):  # else a minute has begun meanwhile
+        assert f"was enqueued before, as {job_id}. The next is due at 2" in done.stdout
+        assert done.stdout.endswith("; --now adds one at once.\n")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_recurring_job_whose_time_is_long_over(configured: Path) -> None:
+    """A time before the schedule was known is left out, which is said; --now adds a job anyway."""
+    done = dbq("enqueue-recurring", "leap", cwd=configured)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "-02-29 12:00 was over before dbq knew this schedule" in done.stdout
+    job_id = dbq("enqueue-recurring", "leap", "--now", cwd=configured).stdout.strip()
+    assert queue_of(configured).get_job(job_id)["type"] == "ok"
+    again = dbq("enqueue-recurring", "leap", "--now", cwd=configured).stdout.strip()
+    assert again != job_id
+    done = dbq("enqueue-recurring", "lap", "--now", cwd=configured)
+    assert (done.returncode, "those it has: often, leap" in done.stderr) == (2, True)
+
+
+def test_a_type_without_a_handler_is_warned_of(configured: Path) -> None:
+    """Where a config names the handlers; the job is enqueued all the same."""
+    done = dbq("enqueue", "solw", "{}", cwd=configured)
+    assert done.returncode == 0
+    assert queue_of(configured).get_job(done.stdout.strip())["type"] == "solw"
+    assert done.stderr == (
+        "dbq: warning: jobs:HANDLERS has no handler for solw, only for: bad, die, ok, pid, slow;"
+        " did you mean slow?\n"
+    )
+    assert dbq("enqueue", "slow", "{}", cwd=configured).stderr == ""
+    assert dbq("enqueue", "solw", "{}", "--file", "other.tsv", cwd=configured).stderr == ""
+    (configured / "dbq.toml").unlink()
+    assert dbq("enqueue", "solw", "{}", cwd=configured).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "types"),
+    [
+        ("HANDLERS = {'a': 1, 'b-c': 2}", {"a", "b-c"}),
+        ("HANDLERS: dict = {'a': 1}\nOTHERS = {'x': 1}", {"a"}),
+        ("HANDLERS = {}", set()),
+        ("HANDLERS = {'a': 1, **more}", None),
+        ("HANDLERS = {'a': 1, name: 2}", None),
+        ("HANDLERS = dict(a=1)", None),
+        ("HANDLERS = {'a': 1}\nHANDLERS['b'] = 2", None),
+        ("HANDLERS = {'a': 1}\nregister(HANDLERS)", None),
+        ("if x:\n    HANDLERS = {'a': 1}", None),
+        ("from more import HANDLERS", None),
+        ("HANDLERS = {'a': 1", None),
+        ("\0", None),
+    ],
+)
+def test_types_are_known_only_where_the_source_says_them(
+    tmp_path: Path, source: str, types: set[str] | None
+) -> None:
+    """A dict written out at the top of the module, which nothing else touches."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "jobs.py").write_text(source)
+    (tmp_path / "shop" / "__init__.py").write_text(source)
+    for handlers in ("shop.jobs:HANDLERS", "shop:HANDLERS"):
+        found = types_in_source(tmp_path, handlers)
+        assert found == (None if types is None else frozenset(types))
+    assert types_in_source(tmp_path, "shop.none:HANDLERS") is None
+    assert types_in_source(tmp_path, "shop.jobs:HANDLERS.inner") is None
