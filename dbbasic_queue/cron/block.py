@@ -17,7 +17,7 @@ parsed. Two rules make that exact:
   each entry sets its own environment. A block that is there already is changed where it stands.
 * A marker is the exact line, up to its newline. If the markers of a name do not stand as exactly
   one BEGIN before exactly one END, or a line is a marker but for blanks or a carriage return at
-  its ends (an editor that changed line ends), there is no telling what is ours: that is an error
+  its ends (an editor that changed line ends), it cannot be told what is ours: that is an error
   with the line's number, and nothing is changed.
 
 A block of another name is foreign text like any other.

@@ -118,7 +118,7 @@ def apply(target: Target, config: Config, *, force: bool = False) -> Plan:
 def remove(target: Target, name: str, *, force: bool = False) -> Plan:
     """Take away exactly what was installed under this name. Returns what was done.
 
-    Raises `InstallError` as `apply` does. To remove what is not installed is no fault.
+    Raises `InstallError` as `apply` does. Removing what is not installed is not an error.
     """
     plan = plan_remove(target, name, force=True)
     if plan.in_sync:

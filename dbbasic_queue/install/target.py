@@ -80,7 +80,7 @@ class Installation:
     Args:
         files: every file wanted, whole.
         entries: what they schedule.
-        user: whom the entries run as.
+        user: the user that the entries run as.
         wake: the file that the scheduler watches, if it does.
     """
 

@@ -69,7 +69,7 @@ def command(argv: Sequence[str], verbatim: Sequence[str] = ()) -> str:
 
     Args:
         argv: an absolute path and its arguments.
-        verbatim: arguments such as `%i` in which systemd shall replace something.
+        verbatim: arguments such as `%i` in which systemd is to replace something.
 
     Raises `ValueError` for a program whose path systemd refuses, as well as for a forbidden
     character.

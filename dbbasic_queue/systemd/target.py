@@ -50,7 +50,7 @@ _LINGER = (
     "loginctl enable-linger {user}"
 )
 _NO_TIMEOUT = (
-    "[worker].timeout is not set: a stop waits for the job in hand however long it takes, "
+    "[worker].timeout is not set: a stop waits for the running job however long it takes, "
     "at shutdown for half an hour at most"
 )
 _ROOT = "[worker].user is root: give the jobs a user of their own"
@@ -208,7 +208,7 @@ class SystemdTarget(Target):
         return [timer for timer in timers if found.get(timer, {}).get("Persistent") == "yes"]
 
     def _forget_stamps(self, plan: Plan) -> None:
-        """Clean the stamps of timers that were persistent and are no more, while systemd still
+        """Clean the stamps of timers that were persistent and no longer are, while systemd still
         takes them for persistent: it cleans no others."""
         changed = [change.path.name for change in plan.of(Action.UPDATE)]
         wanted = plan.wanted.entries if plan.wanted else ()

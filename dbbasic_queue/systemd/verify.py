@@ -131,9 +131,8 @@ def _missing_paths(config: Config) -> Iterator[str]:
                 f"Make it: {make} {shlex.quote(str(path))}"
             )
     if config.directory not in written and not config.directory.is_dir():
-        yield f"{config.directory}: there is no such folder for the jobs to run in " + (
-            "([worker].directory)"
-        )
+        said = "there is no such folder for the jobs to run in ([worker].directory)"
+        yield f"{config.directory}: {said}"
     file = config.worker.environment_file
     if file and not file.is_file():
         yield f"{file}: there is no such file ([worker].environment_file)"

@@ -1,7 +1,7 @@
 """The wake file: `enqueue` touches it where it exists, and a path unit starts the worker on that.
 
-It belongs to the worker's user (who marks each start on it) and may be touched by whoever may write
-the queue.
+It belongs to the worker's user, who marks each start on it. Every user with write permission for
+the queue has it for this file as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def wake_fault(wake: Path, queue: Path, user: str) -> str | None:
         if status is None:
             return f"{wake}: is missing, so enqueue cannot start the worker"
         if not stat.S_ISREG(status.st_mode):
-            return f"{wake}: is no file"
+            return f"{wake}: is not a regular file"
         if status.st_uid != user_entry(user, InstallError).pw_uid:
             return f"{wake}: does not belong to {user}"
         if wanted is None:
@@ -40,7 +40,7 @@ def wake_fault(wake: Path, queue: Path, user: str) -> str | None:
         lacks = wanted.st_mode & _WRITE & ~status.st_mode
         stranger = wanted.st_mode & stat.S_IWGRP and wanted.st_gid != status.st_gid
         if lacks or stranger:
-            return f"{wake}: somebody who may write {queue.name} may not touch it"
+            return f"{wake}: some users with write permission for {queue.name} have none for it"
     return None
 
 

@@ -53,7 +53,7 @@ def test_foreign_text_survives_install_change_and_removal(text: bytes) -> None:
 
 @given(foreign, foreign)
 def test_a_block_in_the_middle_is_changed_where_it_stands(above: bytes, below: bytes) -> None:
-    """Text that somebody wrote above the block stays above it."""
+    """Text that was written above the block stays above it."""
     above = above if above.endswith(b"\n") or not above else above + b"\n"
     text = above + MYAPP + below
     longer = block("myapp", b"# more\n" * 3)

@@ -1,4 +1,4 @@
-"""From a config to crontab entries: what cron runs, as whom, where, with which variables."""
+"""From a config to crontab entries: what cron runs, as which user, where, with which variables."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_hostile_strings_arrive_as_they_are(
             assert environment[name.encode()] == value.encode()
 
 
-def test_a_config_path_that_is_no_utf_8_arrives_as_it_is(
+def test_a_config_path_that_is_not_utf_8_arrives_as_it_is(
     tmp_path: Path, folder: CronTarget
 ) -> None:
     """The name of the config itself may be any bytes that a path can be."""
@@ -317,7 +317,7 @@ def test_install_change_and_removal_in_a_crontab(user: CrontabTarget, tmp_path: 
 
 
 def test_a_block_edited_by_hand_is_refused(user: CrontabTarget, tmp_path: Path) -> None:
-    """An entry that somebody changed inside the block is shown and kept without force."""
+    """An entry that was changed inside the block is shown and kept without force."""
     apply(user, load())
     spool = tmp_path / "spool"
     spool.write_bytes(spool.read_bytes().replace(b"\n0 2 * * *", b"\n7 7 * * *"))

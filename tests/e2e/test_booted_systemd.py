@@ -553,7 +553,7 @@ def test_remove_leaves_nothing(app: App, before: set[str]) -> None:
     app.enqueue("slow", name="last", seconds=3)
     app.machine.wait("the job", app.machine.path(f"{app.folder}/out/last.begun").exists)
     app.install("--remove")
-    assert app.machine.path(f"{app.folder}/out/last").exists(), "the job in hand was killed"
+    assert app.machine.path(f"{app.folder}/out/last").exists(), "the running job was killed"
     assert _disk(app.machine) - before == set()
     assert before - _disk(app.machine) == set()
     assert not app.machine.path("/var/lib/app/queue.wake").exists()

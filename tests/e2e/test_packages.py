@@ -371,7 +371,7 @@ def test_an_upgrade_leaves_the_running_job_alone(machine: Machine, packages: Pac
 
 
 def test_a_removal_waits_and_keeps_the_queue(machine: Machine) -> None:
-    """The job in hand is done, nothing is left to fail, and queue, log and config stay."""
+    """The running job is done, nothing is left to fail, and queue, log and config stay."""
     job_id = _enqueue(machine, "slow", '{"seconds": 8}')
     _wait_for(machine, job_id, "processing", seconds=20)
     said = _apt(machine, "remove", "dbbasic-queue")
@@ -458,7 +458,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def test_a_purge_asks(machine: Machine, packages: Packages) -> None:
-    """With somebody at a terminal there is a question; no keeps the queue, yes deletes it."""
+    """With a user at a terminal there is a question; no keeps the queue, yes deletes it."""
     for answer, kept in (("no", True), ("yes", False)):
         asking = {"DEBIAN_FRONTEND": "readline", "TERM": "dumb"}
         line = ["/usr/bin/python3", "-c", ANSWERED, answer]

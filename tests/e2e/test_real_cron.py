@@ -191,7 +191,7 @@ def enqueue(machine: Machine, name: str) -> None:
 
 
 def test_foreign_lines_are_the_same_after_install(machine: Machine, zoe: str) -> None:
-    """Comments at the top, bytes that are no UTF-8, carriage returns, look-alikes of markers."""
+    """Comments at the top, bytes that are not UTF-8, carriage returns, look-alikes of markers."""
     text = crontab(machine, "zoe")
     assert outside(outside(text, "zoe-app"), "zoe-app-2") == FOREIGN
 

@@ -132,7 +132,7 @@ def test_what_is_no_longer_wanted_is_deleted(target: Fake, tmp_path: Path) -> No
 
 
 def test_an_edited_file_is_refused_with_its_diff(target: Fake, tmp_path: Path) -> None:
-    """Somebody's edit is shown and kept; nothing else of the plan is carried out either."""
+    """An edit by hand is shown and kept; nothing else of the plan is carried out either."""
     apply(target, make(one="1\n", two="2\n"))
     (tmp_path / "etc/x/one").write_text("mine\n")
     before = tree(tmp_path)
@@ -155,7 +155,7 @@ def test_force_overwrites_an_edit_and_keeps_a_copy(target: Fake, tmp_path: Path)
 
 
 def test_a_foreign_file_in_the_way_is_not_overwritten(target: Fake, tmp_path: Path) -> None:
-    """A file that is there before the first apply is somebody else's."""
+    """A file that is there before the first apply is not ours."""
     (tmp_path / "etc/x").mkdir(parents=True)
     (tmp_path / "etc/x/one").write_text("theirs")
     with pytest.raises(InstallError, match="not written by this installer"):
@@ -212,7 +212,7 @@ def test_removal_takes_exactly_what_was_installed(target: Fake, tmp_path: Path) 
 def test_a_deleted_file_is_made_again_and_no_trouble_to_remove(
     target: Fake, tmp_path: Path
 ) -> None:
-    """A file that somebody deleted is no edit: apply brings it back, removal does not miss it."""
+    """A file that was deleted is not an edit: apply brings it back, removal does not miss it."""
     apply(target, make(one="1", two="2"))
     (tmp_path / "etc/x/one").unlink()
     assert [c.action for c in apply(target, make(one="1", two="2")).work] == [Action.CREATE]
@@ -241,7 +241,7 @@ def test_faults_are_told_before_anything_is_written(target: Fake, tmp_path: Path
 
 
 def test_a_namesake_from_another_config_is_refused(target: Fake, tmp_path: Path) -> None:
-    """Two configs of one name do not overwrite each other in turns; a moved config is no fault."""
+    """Two configs of one name do not overwrite each other in turns; a moved config is not refused."""
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "dbq.toml").touch()
@@ -285,7 +285,7 @@ def test_a_user_has_manifests_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "A", "../x", "a b", "a.b", "a\n", "1a", "a" * 33])
 def test_only_a_name_finds_a_manifest(name: str, target: Fake) -> None:
-    """What is no config's name never becomes part of a path."""
+    """What is not the name of a config never becomes part of a path."""
     with pytest.raises(InstallError, match="is not a name"):
         remove(target, name)
 
@@ -454,7 +454,7 @@ def test_installers_at_the_same_time_take_turns(tmp_path: Path) -> None:
 
 
 def test_a_diff_is_fit_for_a_terminal(target: Fake) -> None:
-    """Control characters and bytes that are no UTF-8 are escaped, a missing newline is told."""
+    """Control characters and bytes that are not UTF-8 are escaped, a missing newline is told."""
     config = make()
     config.files[ONE] = (b"\x1b[31m\xff\rx", 0o644)
     assert diff(plan_apply(target, config)) == (

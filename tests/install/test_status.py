@@ -98,7 +98,7 @@ def test_the_queue_of_an_image_is_the_one_below_it(tmp_path: Path) -> None:
 
 
 def test_the_kernel_is_asked_who_holds_a_job(tmp_path: Path) -> None:
-    """A row that says processing, but whose claim nobody holds, is told as orphaned."""
+    """A row that says processing, but whose claim no process holds, is told as orphaned."""
     target = CronTarget(Site(root=tmp_path))
     config = configs.parse(TEXT, "/etc/dbq.toml")
     apply(target, config)

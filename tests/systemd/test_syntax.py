@@ -76,7 +76,7 @@ def test_what_systemd_shall_replace_is_left_to_it() -> None:
     "text", ["a\nb", "a\tb", "a\x00b", "a\x7fb", "a\u2028b", "\ufffe", "\udc80"]
 )
 def test_what_no_unit_file_holds_is_refused(text: str) -> None:
-    """Control characters, line separators and bytes that are no UTF-8 are named and refused."""
+    """Control characters, line separators and bytes that are not UTF-8 are named and refused."""
     for function in (word, line, file_pattern):
         with pytest.raises(ValueError, match=r"U\+"):
             function(text)

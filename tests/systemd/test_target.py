@@ -166,7 +166,7 @@ def test_what_is_not_in_force_is_told_and_made_up_for(
     properties: dict[str, str],
     said: str,
 ) -> None:
-    """A timer that somebody stopped or disabled shows as inactive, and the next apply starts it."""
+    """A timer that was stopped or disabled shows as inactive, and the next apply starts it."""
     install.apply(target, config)
     machine.record()
     machine.answer(**properties)
@@ -236,7 +236,7 @@ def test_a_job_taken_out_of_the_config_goes_with_its_stamp(
 def test_remove_stops_everything_before_the_files_go(
     machine: Machine, target: SystemdTarget, config: Config
 ) -> None:
-    """Timers first, then the services (which waits for the job in hand), then the stamps."""
+    """Timers first, then the services (which waits for the running job), then the stamps."""
     install.apply(target, config)
     machine.record()
     install.remove(target, config.name)

@@ -139,7 +139,7 @@ def test_a_start_of_the_worker_is_never_refused_for_being_one_of_many(config: Co
         assert values(found[f"dbq-app-{role}.service"], "StartLimitIntervalSec") == ["0"]
 
 
-def test_a_stop_waits_for_the_job_in_hand(config: Config) -> None:
+def test_a_stop_waits_for_the_running_job(config: Config) -> None:
     """TimeoutStopSec= outlasts a job's timeout; without one it has no end."""
     worker = units(config)["dbq-app-worker.service"]
     assert values(worker, "TimeoutStopSec") == ["630"]
@@ -156,7 +156,7 @@ def test_failures_are_reported(config: Config) -> None:
             assert values(text, "OnFailure") == ([] if own else ["dbq-app-failed@%N.service"])
 
 
-# --- As whom, where, with what -------------------------------------------------------------------
+# --- As which user, where, with what --------------------------------------------------------------
 
 
 def test_system_units_need_a_user(config: Config) -> None:
@@ -280,6 +280,6 @@ def test_hostile_values_arrive_or_are_refused(value: str, folder: str, config_na
 
 @pytest.mark.parametrize("path", ["/etc/a\nb", "/etc/\udcff", "/etc/a\tb"])
 def test_a_config_path_that_no_unit_holds_is_refused(path: str, config: Config) -> None:
-    """A newline or a byte that is no UTF-8 in the config's own path raises."""
+    """A newline or a byte that is not UTF-8 in the config's own path raises."""
     with pytest.raises(ValueError, match=r"U\+"):
         units(replace(config, path=Path(path)))

@@ -55,7 +55,7 @@ def test_a_queue_that_more_may_write_is_noticed(queue: Path, wake: Path) -> None
     queue.touch(0o600)
     make_wake(wake, queue, ME)
     queue.chmod(0o660)
-    assert "may not touch it" in str(wake_fault(wake, queue, ME))
+    assert "have none for it" in str(wake_fault(wake, queue, ME))
     make_wake(wake, queue, ME)
     assert wake_fault(wake, queue, ME) is None
 
@@ -74,14 +74,14 @@ def test_a_link_is_replaced_and_never_followed(queue: Path, wake: Path, tmp_path
     victim.write_text("precious")
     victim.chmod(0o600)
     wake.symlink_to(victim)
-    assert "is no file" in str(wake_fault(wake, queue, ME))
+    assert "is not a regular file" in str(wake_fault(wake, queue, ME))
     make_wake(wake, queue, ME)
     assert not wake.is_symlink()
     assert (victim.read_text(), mode(victim)) == ("precious", 0o600)
 
 
 def test_a_folder_in_its_place_is_refused(queue: Path, wake: Path) -> None:
-    """A folder is somebody's; the error names it and it stays."""
+    """A folder is not ours; the error names it and it stays."""
     wake.mkdir()
     with pytest.raises(InstallError, match=r"cannot make the wake file .*queue\.wake: "):
         make_wake(wake, queue, ME)
