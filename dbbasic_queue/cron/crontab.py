@@ -69,7 +69,10 @@ class UserCrontab:
         raise self._failure("cannot read", done)
 
     def read(self) -> bytes:
-        """The text as it is, byte for byte. Raises `InstallError` if crontab(1) does not give it exactly."""
+        """The text as it is, byte for byte.
+
+        Raises `InstallError` if crontab(1) does not give it out exactly.
+        """
         listing = self.listing()
         if b"\\r" not in listing and b"\\b" not in listing:
             return listing

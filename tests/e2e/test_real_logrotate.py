@@ -129,7 +129,7 @@ def test_no_line_of_the_real_worker_is_lost(machine: Machine) -> None:
 
     rotations, seen = 0, 0
     while seen < 40:
-        # A worker that had the log open at one rotation has ended before the next: see delaycompress.
+        # A worker that had the log open at one rotation has ended by the next: see delaycompress.
         enough = min(seen + 2, 40)
         machine.wait("the end of two workers", lambda enough=enough: run() >= enough)
         seen = run()

@@ -241,7 +241,7 @@ def test_faults_are_told_before_anything_is_written(target: Fake, tmp_path: Path
 
 
 def test_a_namesake_from_another_config_is_refused(target: Fake, tmp_path: Path) -> None:
-    """Two configs of one name do not overwrite each other in turns; a moved config is not refused."""
+    """Two configs of one name do not overwrite each other in turns; a config may move."""
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "dbq.toml").touch()
