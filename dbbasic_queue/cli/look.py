@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, STATUSES
 from ..queue import Queue
+from ..support.durations import format_duration
 from ..support.text import dump_json, escape_control
 from .common import (
     DONE,
@@ -191,16 +192,33 @@ def _show(args: argparse.Namespace) -> int:
     if args.json:
         print(dump_json(job))
         return DONE
-    for name, text in _facts(job):
+    for name, text in _facts(job, _progress(queue, job)):
         print(f"{name:8}  {text}".rstrip())
     return DONE
 
 
-def _facts(job: Job) -> Iterator[tuple[str, str]]:
+def _progress(queue: Queue, job: Job) -> str:
+    """For how long a job has been running, and who runs it; empty for one that is not."""
+    if job["status"] != PROCESSING:
+        return ""
+    took = format_duration(max(0, int(queue.now() - job["run_at"])))
+    found = [each for each in queue.engine.running() if each.job.id == job["id"]]
+    if not found:
+        return f" for {took}"  # and over since it was read
+    if found[0].alive is None:
+        return f" for {took}; whether its worker lives cannot be seen as this user"
+    if not found[0].alive:
+        return f" since {took}, but its worker is dead; the next worker run takes it back"
+    if found[0].process is None:
+        return f" for {took}, by a process of another user"
+    return f" for {took}, by process {found[0].process}"
+
+
+def _facts(job: Job, progress: str) -> Iterator[tuple[str, str]]:
     """What `dbq show` tells, each with its name."""
     yield "id", job["id"]
     yield "type", escape_control(job["type"])
-    yield "status", job["status"]
+    yield "status", f"{job['status']}{progress}"
     yield "attempts", str(job["attempts"])
     yield "created", _time(job["created_at"])
     yield MEANING.get(job["status"], ENDED), _time(job["run_at"])

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_app import dbq, on_a_terminal, queue_of
+from cli_app import dbq, on_a_terminal, queue_of, start, wait_for
 
 from dbbasic_queue.cli.look import COLUMNS, width_of
 
@@ -47,6 +47,21 @@ def test_show_tells_all_of_a_job(app: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     queue.cancel_job("a1")
     assert dbq("show", "a1", cwd=app).stdout.splitlines()[5].startswith("ended  ")
+
+
+def test_show_tells_who_runs_a_job(app: Path) -> None:
+    """A running job is shown with its process and for how long; one of a dead worker as such."""
+    queue = queue_of(app)
+    queue.enqueue("slow", {"seconds": 60}, job_id="s")
+    worker = start("work", "jobs:HANDLERS", cwd=app)
+    wait_for((app / "running").exists)
+    status = dbq("show", "s", cwd=app).stdout.splitlines()[2]
+    assert re.fullmatch(rf"status    processing for \w+, by process {worker.pid}", status)
+    assert dbq("show", "s", cwd=app).stdout.splitlines()[5].startswith("began  ")
+    worker.kill()
+    worker.communicate()
+    status = dbq("show", "s", cwd=app).stdout.splitlines()[2]
+    assert "its worker is dead; the next worker run takes it back" in status
 
 
 def test_show_takes_the_beginning_of_an_id(app: Path) -> None:
