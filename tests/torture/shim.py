@@ -270,7 +270,7 @@ class Shim:
 
     def _wrapper(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            path = self._path_of(name, args)
+            path = self._path_of(name, args, kwargs)
             if path is None:
                 return real(*args, **kwargs)
             call = Call(name, real, args, kwargs)
@@ -283,13 +283,16 @@ class Shim:
 
         return wrapper
 
-    def _path_of(self, name: str, args: tuple[Any, ...]) -> str | None:
+    def _path_of(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """The path below the root that a call is about; None: not one of ours."""
         first = args[0]
         if isinstance(first, int):
             return self._open.get(first)
         if name in BY_FD:
             return None
+        if kwargs.get("dir_fd") is not None:
+            folder = self._open.get(kwargs["dir_fd"])
+            return None if folder is None else os.path.normpath(os.path.join(folder, first))
         path = os.fspath(first)
         path = path.decode() if isinstance(path, bytes) else path
         if path + "/" == self._root:
@@ -299,7 +302,7 @@ class Shim:
     def _step(self, name: str, path: str, call: Call) -> Step:
         self._count += 1
         creating = name == "mkdir" or (name == "open" and bool(call.args[1] & os.O_CREAT))
-        creates = creating and not _exists(call.args[0])
+        creates = creating and not _exists(self._root + path)
         offset = call.args[2] if name == "pwrite" else -1
         return Step(self._count, name, path, len(call.data), offset, creates, creating)
 
