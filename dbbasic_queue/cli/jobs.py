@@ -56,10 +56,10 @@ def _warn_of_unknown_type(config: Config, job_type: str) -> None:
 
     known = types_in_source(config.directory, config.worker.handlers)
     if known is not None and job_type not in known:
-        names = ", ".join(sorted(known)) or "none"
+        names = ", ".join(sorted(known)) or "no type"
         complain(
-            f"warning: {config.worker.handlers} has no handler for {job_type}, only for:"
-            f" {names}{did_you_mean(job_type, known)}",
+            f"warning: {config.worker.handlers} has no handler for {job_type}; there are handlers"
+            f" for: {names}{did_you_mean(job_type, known)}",
             DONE,
         )
 

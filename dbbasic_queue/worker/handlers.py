@@ -16,12 +16,13 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, copy_context
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ..backoff import seconds
 from ..engines.interface import Attempt, Outcome
 from ..errors import ConfigError, InvalidJob
 from ..job import COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, error_text, result_text
+from ..support.text import shown
 from .options import Options
 from .signals import PutBack, StopSignals, TimeLimit
 
@@ -32,6 +33,8 @@ log = logging.getLogger("dbbasic_queue")
 
 Handler = Callable[[Any], Any]
 Handlers = Mapping[str, Handler]
+
+NAMED: Final = 20  # job types in the error of a job that has no handler
 
 _new_tuple = tuple.__new__  # without the call of Outcome.__new__, which is written in Python
 
@@ -54,33 +57,60 @@ def current_job() -> Job:
 
 
 def load(name: str, folder: str) -> Handlers:
-    """Import the handlers that `name` says: `MODULE:ATTRIBUTE`, a dict of type -> callable.
+    """Import the handlers that `name` says: `MODULE:ATTRIBUTE`, a dict of job type -> function.
 
     Args:
         name: the attribute may have dots.
         folder: from where the module can be imported, besides the rest of `sys.path`.
 
-    Raises `ConfigError`, which says what the application's own code raised, and where.
+    Raises `ConfigError`, which says what the application's own code raised, and where; also for a
+    module that ends the program, and for a handler that cannot be called.
 
-    >>> load("json:decoder", "/srv/app")
+    >>> load("json:dumps", "/srv/app")
     Traceback (most recent call last):
     ...
-    dbbasic_queue.errors.ConfigError: json:decoder is module, not a dict of type -> callable
+    dbbasic_queue.errors.ConfigError: json:dumps is a function, not a dict of job type -> function
     """
     module_name, _, attribute = name.partition(":")
     if not (module_name and attribute):
         raise ConfigError(f"{name}: must be MODULE:ATTRIBUTE, such as myapp.jobs:HANDLERS")
     _put_on_path(folder)
     try:
-        found: Any = importlib.import_module(module_name)
+        module = importlib.import_module(module_name)
+        found: Any = module
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:
+        faults = _faults(found) if hasattr(found, "get") and hasattr(found, "keys") else None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, too
         raise ConfigError(f"cannot load {name}: {_where(error)}") from error
-    if not hasattr(found, "get") or not hasattr(found, "keys"):
-        raise ConfigError(f"{name} is {type(found).__name__}, not a dict of type -> callable")
+    if faults is None:
+        kind = type(found).__name__
+        article = "an" if kind[0] in "aeiou" else "a"
+        meant = [each for each, value in vars(module).items() if _is_handlers(value)]
+        hint = f"; did you mean {module_name}:{meant[0]}?" if meant else ""
+        raise ConfigError(f"{name} is {article} {kind}, not a dict of job type -> function{hint}")
+    if faults:
+        raise ConfigError("\n".join(f"{name}: {fault}" for fault in faults))
     handlers: Handlers = found
     return handlers
+
+
+def _faults(handlers: Any) -> list[str]:
+    """What makes a key or a value of the handlers useless."""
+    faults = []
+    for key in handlers.keys():  # noqa: SIM118 - all that is asked of a mapping of its own kind
+        if not isinstance(key, str):
+            faults.append(f"the key {shown(key)} is not a string")
+        elif not callable(handlers.get(key)):
+            value = shown(handlers.get(key))
+            faults.append(f"the handler for {shown(key)} cannot be called: {value}")
+    return faults
+
+
+def _is_handlers(value: object) -> bool:
+    return isinstance(value, dict) and bool(value) and not _faults(value)
 
 
 def _put_on_path(folder: str) -> None:
@@ -156,7 +186,7 @@ class Runner:
         job = attempt.job
         handler = self._handlers.get(job.type)
         if handler is None:
-            raise LookupError(f"No handler for {job.type}")
+            raise LookupError(_no_handler(job.type, self._handlers))
         if attempt.spoiled:
             raise InvalidJob(f"the payload is not JSON: {job.payload:.200}")
         timeout = self._options.timeout_of(job.type) if self._options.timeout else None
@@ -210,6 +240,13 @@ class Runner:
         return Outcome(
             attempt, status, run_at, error=error_text(error), seconds=duration, exception=error
         )
+
+
+def _no_handler(job_type: str, handlers: Handlers) -> str:
+    """The error of a job that has no handler: which there are."""
+    names = sorted(map(str, handlers))
+    there = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return f"No handler for {job_type}; there are handlers for: {there or 'no type'}"
 
 
 def _end_child(error: BaseException) -> NoReturn:

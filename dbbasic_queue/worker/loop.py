@@ -237,6 +237,7 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
             max_attempts,
             time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome.run_at)),
             outcome.error,
+            exc_info=outcome.exception,
             extra=fields,
         )
 

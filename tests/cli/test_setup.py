@@ -64,8 +64,8 @@ def test_a_type_without_a_handler_is_warned_of(configured: Path) -> None:
     assert done.returncode == 0
     assert queue_of(configured).get_job(done.stdout.strip())["type"] == "solw"
     assert done.stderr == (
-        "dbq: warning: jobs:HANDLERS has no handler for solw, only for: bad, die, ok, pid, slow;"
-        " did you mean slow?\n"
+        "dbq: warning: jobs:HANDLERS has no handler for solw; there are handlers for: bad, die,"
+        " ok, pid, slow; did you mean slow?\n"
     )
     assert dbq("enqueue", "slow", "{}", cwd=configured).stderr == ""
     assert dbq("enqueue", "solw", "{}", "--file", "other.tsv", cwd=configured).stderr == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from actors import Diary, columns
 from working import run_one
 
 from dbbasic_queue import Queue, Summary
+from dbbasic_queue.errors import ConfigError
+from dbbasic_queue.worker.handlers import load
 
 MIB = 1 << 20
 
@@ -235,3 +238,53 @@ def test_a_payload_that_somebody_has_spoiled_fails_the_job(queue: Queue, diary: 
 def test_a_handler_that_is_no_function_fails_the_job(queue: Queue) -> None:
     """A wrong entry of the dict is an error of that job, told in its words."""
     assert "not callable" in run_one(queue, "module.function")["error"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "says"),
+    [
+        ("import sys; sys.exit(0)", "app:HANDLERS", r"cannot load app:HANDLERS: SystemExit: 0 \("),
+        ("raise GeneratorExit", "app:HANDLERS", "cannot load app:HANDLERS: GeneratorExit"),
+        ("1 / 0", "app:HANDLERS", r"ZeroDivisionError: division by zero \(.*app\.py, line 1\)"),
+        (
+            "def greet(p): pass\nHANDLERS = {'greet': greet}",
+            "app:greet",
+            "app:greet is a function, not a dict of job type .*; did you mean app:HANDLERS",
+        ),
+        ("greet = 5", "app:greet", "app:greet is an int, not a dict of job type -> function$"),
+        (
+            "HANDLERS = {'a': print, 'b': None, 'c': 'print'}",
+            "app:HANDLERS",
+            r"app:HANDLERS: the handler for 'b' cannot be called: None\n"
+            r"app:HANDLERS: the handler for 'c' cannot be called: 'print'$",
+        ),
+        ("HANDLERS = {5: print}", "app:HANDLERS", "the key 5 is not a string"),
+        ("", "app", "must be MODULE:ATTRIBUTE"),
+    ],
+)
+def test_handlers_that_cannot_be_used_are_a_fault_at_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, name: str, says: str
+) -> None:
+    """A module that ends the program, too; the message says what, where and what was meant."""
+    (tmp_path / "app.py").write_text(source)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "app", raising=False)
+    try:
+        with pytest.raises(ConfigError, match=says):
+            load(name, str(tmp_path))
+    finally:
+        sys.modules.pop("app", None)
+
+
+def test_a_missing_handler_is_named_among_those_there_are(queue: Queue) -> None:
+    """The error of such a job lists the types that there are handlers for, not too many."""
+    queue.enqueue("gret", {})
+    queue.process_jobs({"greet": print, "report": print})
+    (job,) = queue.list_jobs()
+    assert job["error"] == (
+        "LookupError: No handler for gret; there are handlers for: greet, report"
+    )
+    queue.enqueue("other", {})
+    queue.process_jobs({f"type-{n:03}": print for n in range(100)}, types=["other"])
+    (error,) = (job["error"] for job in queue.list_jobs(job_type="other"))
+    assert error.endswith("type-018, type-019, ...")

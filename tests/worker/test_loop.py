@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import math
 import os
 import re
@@ -83,6 +84,23 @@ def test_a_type_without_a_handler_is_a_failed_attempt(queue: Queue, clock: Clock
     clock.now += 120
     assert queue.process_jobs({}, 2) == Summary(failed=1)
     assert queue.get_job(job_id)["status"] == "failed"
+
+
+def test_every_failure_logs_where_it_happened(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The traceback of an attempt that is tried again is logged, too, as a warning."""
+
+    def broken(payload: Any) -> None:
+        raise ValueError("no such user")
+
+    queue.enqueue("mail", {})
+    with caplog.at_level(logging.WARNING):
+        queue.process_jobs({"mail": broken})
+    (record,) = caplog.records
+    assert (record.levelname, record.event) == ("WARNING", "retried")
+    assert record.exc_info is not None
+    assert "in broken" in caplog.text
 
 
 def test_unknown_types_can_be_left_to_others(queue: Queue) -> None:
