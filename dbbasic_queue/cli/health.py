@@ -18,13 +18,14 @@ from ..health import formats
 from ..health.judge import Advice, Expectation, check_health
 from ..health.measures import CRIT, RANGED, WARN
 from ..health.push import FAILURE, SECONDS, START, SUCCESS, ping, write_textfile
-from ..health.report import OK, UNKNOWN, Finding, HealthReport, Thresholds
+from ..health.report import OK, UNKNOWN, WARNING, Finding, HealthReport, Thresholds
 from ..health.thresholds import Range
 from ..queue import DEFAULT_FILE
+from ..support.account import Account
 from ..support.child import ChildDied, ChildTimeout, call
 from ..support.durations import format_duration, parse_duration
 from ..version import VERSION
-from .common import DEFAULT_CONFIG
+from .common import SYSTEM_CONFIG, UsageError, where
 
 T = TypeVar("T")
 
@@ -38,17 +39,19 @@ NAMES: Final = (5, 20, 100, 1000)  # how many jobs of a kind are named, by the n
 TIMEOUT: Final = 10.0  # seconds
 
 EPILOG: Final = """\
-By itself, any stuck job and any malformed line is CRITICAL, a failed job a WARNING and ten of them
+By default, any stuck job and any malformed line is CRITICAL, a failed job a WARNING and ten of them
 CRITICAL, an overdue job a WARNING, silence CRITICAL when jobs are due and a WARNING otherwise.
-Silence counts where a worker has run before, or a config says that one should.
-A RANGE is one of the Monitoring Plugins' guidelines: 10 (alert outside of 0 to 10), 10:, ~:10,
+Silence counts where a worker has run before, or a config says that one should, from the start of
+the machine on. A config's recurring jobs that are not enqueued are a WARNING.
+A RANGE is written as in the Monitoring Plugins' guidelines: 10 (alert outside 0 to 10), 10:, ~:10,
 10:20, @10:20 (alert inside). ~: switches an alert off.
 A TIME is 90, 50s, 10min, 1h30min or 7d.
 
 examples:
   dbq-health --format text
   dbq-health --file /var/lib/myapp/queue.tsv --failed-warning 5 --failed-critical 50
-  dbq-health --config /etc/myapp/dbq.toml --no-report --latency-critical 600
+  dbq-health --config /etc/myapp/dbq.toml --latency-critical 600
+  dbq-health --config /etc/myapp/dbq.toml --report
   dbq-health --format json | jq .stuck
   dbq-health --textfile /var/lib/prometheus/node-exporter/dbq-myapp.prom
 
@@ -60,13 +63,9 @@ exit status, in every format:
      check itself; --help and --version, too"""
 
 
-class UsageError(Exception):
-    """A mistake in the arguments."""
-
-
 @dataclass(frozen=True)
 class Settings:
-    """What to check, and who is told."""
+    """What to check, and where to report it."""
 
     file: Path
     queue: str
@@ -80,14 +79,14 @@ class Settings:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check with these arguments (the process's own if None); returns the exit code.
 
-    Whatever happens, that code is a state, and there is one clean line that says what happened.
+    Whatever happens, that code is a state, and one clean line says what happened.
     """
     began = time.monotonic()
-    options = argparse.Namespace(format="nagios", verbose=0)
+    options = argparse.Namespace(format=None, report=False, verbose=0)
     try:
         options = _parser().parse_args(arguments)
         if options.help or options.version:
-            _print(_parser().format_help() if options.help else f"dbq-health {VERSION}\n")
+            _print(_parser().format_help() if options.help else f"dbq-health {VERSION}\n", options)
             return UNKNOWN
         report = _run(options, began + options.timeout)
     except UsageError as error:
@@ -98,12 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = _no_report("interrupted")
     except Exception as error:  # an exit code of 1 would mean WARNING
         report = _no_report(f"error in the check: {type(error).__name__}: {error}")
-    _print(_render(report, options))
+    _print(_render(report, options), options)
     return report.state
 
 
 def _no_report(reason: str) -> HealthReport:
-    """The report of a check that could not be made."""
+    """Return the report of a check that could not be made."""
     finding = Finding("check", UNKNOWN, reason)
     return HealthReport("", Path(), int(time.time()), Thresholds(), None, None, (finding,))
 
@@ -112,7 +111,7 @@ def _no_report(reason: str) -> HealthReport:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Whose own exit code, 2, would mean CRITICAL."""
+    """A parser whose mistakes do not end the program: its exit code, 2, would mean CRITICAL."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
@@ -121,7 +120,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="dbq-health",
-        description="Check the health of a queue, as a monitoring plugin does. Only looks.",
+        description="Check the health of a queue, as a monitoring plugin does. Changes nothing.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -138,26 +137,30 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="PATH",
-        help="the config, for the queue and its [health] ($DBQ_CONFIG; ./dbq.toml if it is there)",
+        help=f"the config, for the queue and its [health] ($DBQ_CONFIG; ./dbq.toml;"
+        f" {SYSTEM_CONFIG})",
     )
     parser.add_argument(
-        "--file",
-        metavar="PATH",
-        help=f"the queue ($DBQ_FILE; the config's; {DEFAULT_FILE} if none of these)",
+        "--file", metavar="PATH", help=f"the queue ($DBQ_FILE; the config's; {DEFAULT_FILE})"
     )
     parser.add_argument(
         "--format",
         choices=("nagios", "text", "prometheus", "json"),
-        default="nagios",
-        help="of the output (nagios)",
+        help="of the output (nagios; with --report: text)",
     )
     parser.add_argument(
-        "--textfile", metavar="PATH", help="also write Prometheus's format there, for node_exporter"
+        "--report",
+        action="store_true",
+        help="write the config's textfile and call its ping_url: for the scheduled check",
     )
     parser.add_argument(
         "--no-report",
-        action="store_true",
-        help="leave the config's textfile and ping_url alone: for a second monitoring system",
+        dest="report",
+        action="store_false",
+        help="leave them alone, as without --report",
+    )
+    parser.add_argument(
+        "--textfile", metavar="PATH", help="write Prometheus's format there, for node_exporter"
     )
     parser.add_argument(
         "-t",
@@ -189,7 +192,7 @@ def _add_thresholds(parser: argparse.ArgumentParser) -> None:
                 f"--{name}-{level}",
                 metavar="RANGE",
                 type=_range,
-                help=f"{level.upper()} when {measure.means} is outside of it{default}",
+                help=f"{level.upper()} when {measure.means} is outside it{default}",
             )
 
 
@@ -221,7 +224,7 @@ def _range(text: str) -> Range:
 
 
 def _run(options: argparse.Namespace, until: float) -> HealthReport:
-    """Find out what to check, tell that it begins, check, tell how it went."""
+    """Find out what to check, report that it begins, check, report how it went."""
     for_ping = min(SECONDS, options.timeout / 4)
     settings = _in_time(lambda: _settings(options), until)
     url = settings.ping_url
@@ -233,8 +236,8 @@ def _run(options: argparse.Namespace, until: float) -> HealthReport:
     except (ChildTimeout, ChildDied, QueueError) as error:
         report = _no_report(_reason(error, options))
     report = replace(report, queue=settings.queue, path=settings.file)
-    if url:
-        kind = SUCCESS if report.state == OK else FAILURE
+    if url:  # a warning is for a person to read, not to be woken up by
+        kind = SUCCESS if report.state in (OK, WARNING) else FAILURE
         ping(url, kind, formats.headline(report), seconds=for_ping)
     return report
 
@@ -266,23 +269,28 @@ def _examine(settings: Settings, names: int) -> HealthReport:
             write_textfile(settings.textfile, formats.prometheus(report))
         except QueueError as error:
             summary = getattr(error, "strerror", None) or str(error)
-            finding = Finding("textfile", UNKNOWN, summary)
+            finding = Finding("textfile", WARNING, summary)
             return replace(report, findings=(*report.findings, finding))
     return report
 
 
 def _settings(options: argparse.Namespace) -> Settings:
     """Put together the arguments, the environment and the config."""
-    file, config_path = _where(options)
+    place = where(options.file, options.config)
+    # A queue that --file names needs no config, so only one that is named beside it counts.
+    config_path = options.config if options.file else place.config
     config = configs.load(config_path) if config_path else None
     ages = (config and config.health) or configs.HealthConfig()
     given = {name: value for name in AGES if (value := getattr(options, name)) is not None}
-    if file is None and config_path and config:
-        file, where = str(config.queue.file), ["--config", config_path]
+    if place.file is None and config_path and config:
+        file, named_by = str(config.queue.file), ["--config", config_path]
     else:
-        file, where = file or DEFAULT_FILE, ["--file", file or DEFAULT_FILE]
-    own = config if config and _is_same(file, config.queue.file) else None  # whose queue it is
-    told = ages if own and not options.no_report else configs.HealthConfig()
+        file = place.file or DEFAULT_FILE
+        named_by = ["--file", file]
+    own = config  # the config whose queue it is
+    if config and os.path.realpath(file) != os.path.realpath(config.queue.file):
+        own = None
+    told = ages if own and options.report else configs.HealthConfig()
     return Settings(
         file=Path(file),
         queue=own.name if own else os.path.abspath(file),
@@ -292,32 +300,22 @@ def _settings(options: argparse.Namespace) -> Settings:
             {**CRIT, **_ranges(options, "critical")},
         ),
         expected=_expectation(own) if own else None,
-        advice=Advice(where),
+        advice=Advice(named_by),
         textfile=Path(options.textfile) if options.textfile else told.textfile,
         ping_url=told.ping_url,
     )
 
 
-def _where(options: argparse.Namespace) -> tuple[str | None, str | None]:
-    """The queue and the config that are named, by arguments or the environment, as for dbq.
-
-    A queue that is named by --file needs no config, so only one that is named beside it counts.
-    """
-    config = options.config
-    if not (config or options.file):
-        config = os.environ.get("DBQ_CONFIG") or None
-        if config is None and os.path.exists(DEFAULT_CONFIG):
-            config = DEFAULT_CONFIG
-    file = options.file or (None if options.config else os.environ.get("DBQ_FILE"))
-    return file or None, config
-
-
-def _is_same(file: str, other: Path) -> bool:
-    return os.path.realpath(file) == os.path.realpath(other)
-
-
 def _expectation(config: configs.Config) -> Expectation:
-    return Expectation(config.path.stat().st_mtime, config.worker.schedule)
+    account = Account.find(config.worker.user)
+    is_worker = account is not None and account.is_me
+    return Expectation(
+        since=config.path.stat().st_mtime,
+        worker=config.worker.schedule,
+        checks=config.health.schedule if config.health else None,
+        recurring=config.recurring_jobs,
+        log=config.log.file if config.log and is_worker else None,
+    )
 
 
 def _ranges(options: argparse.Namespace, level: str) -> dict[str, Range]:
@@ -329,18 +327,25 @@ def _ranges(options: argparse.Namespace, level: str) -> dict[str, Range]:
 
 
 def _render(report: HealthReport, options: argparse.Namespace) -> str:
+    """Return the report in the format of the options; a scheduled check is read by people."""
     if options.format == "prometheus":
         return formats.prometheus(report)
     if options.format == "json":
         return formats.as_json(report)
-    render = formats.text if options.format == "text" else formats.nagios
+    in_words = options.format == "text" or (options.report and options.format is None)
+    render = formats.text if in_words else formats.nagios
     return render(report, verbose=options.verbose > 0)
 
 
-def _print(text: str) -> None:
-    """Print it as well as the terminal can; nobody listening is no reason for another exit code."""
+def _print(text: str, options: argparse.Namespace) -> None:
+    """Print it in the locale's encoding; what machines read is UTF-8 in any locale.
+
+    That no process reads it, or the disk is full, does not change the exit code.
+    """
     try:
-        sys.stdout.buffer.write(text.encode(sys.stdout.encoding, "backslashreplace"))
+        for_machines = options.format in ("json", "prometheus")
+        encoding = "utf-8" if for_machines else sys.stdout.encoding
+        sys.stdout.buffer.write(text.encode(encoding, "backslashreplace"))
         sys.stdout.flush()
     except (OSError, AttributeError):  # a closed pipe, a full disk; no standard output at all
         sys.stdout = None

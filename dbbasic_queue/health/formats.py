@@ -10,7 +10,7 @@ from typing import Final
 
 from ..job import STATUSES
 from ..support.durations import format_duration
-from ..support.text import escape_control
+from ..support.text import escape_control, escape_json
 from .measures import MEASURES, METRICS, TIME, Measure
 from .report import STATES, Finding, HealthReport, Named, local_time
 
@@ -57,7 +57,7 @@ def as_json(report: HealthReport) -> str:
         **report.numbers(),
         "findings": findings,
     }
-    return json.dumps(record, ensure_ascii=False, indent=2) + "\n"
+    return escape_json(json.dumps(record, ensure_ascii=False, indent=2)) + "\n"
 
 
 # -- text for people -------------------------------------------------------------------------------
@@ -176,6 +176,9 @@ def prometheus(report: HealthReport) -> str:
 
 
 def _label(value: str) -> str:
-    """Return a label's value: UTF-8, with backslash, quote and newline escaped."""
-    text = value.encode("utf-8", "replace").decode()
-    return re.sub(r'[\\"]', r"\\\g<0>", text).replace("\n", r"\n")
+    """Return a label's value: UTF-8, with backslash, quote and newline escaped.
+
+    Any other control character is shown as an escape, so that no reader takes it for a line's end.
+    """
+    lines = value.encode("utf-8", "replace").decode().split("\n")
+    return r"\n".join(re.sub(r'[\\"]', r"\\\g<0>", escape_control(line)) for line in lines)

@@ -10,19 +10,22 @@ What is wrong is a `Finding`, which says what, since when, which jobs, and what 
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from ..engines import open_engine
-from ..engines.interface import Limits, Snapshot
-from ..errors import QueueError
-from ..job import Job
+from ..engines.interface import AHEAD, Limits, Snapshot
+from ..errors import QueueError, StorageError, TableError
+from ..job import FINISHED, PENDING, Job
 from ..schedule.clock import machine_zone
+from ..schedule.recurring import RecurringJobs, missed_slots
 from ..schedule.schedule import Schedule
 from ..support.durations import format_duration
 from ..support.text import escape_control
@@ -40,20 +43,30 @@ from .report import (
     recorded_ahead,
 )
 
-SCHEDULE_GRACE: Final = 60  # seconds that a scheduled run may be late
+SCHEDULE_GRACE: Final = 60  # seconds that a scheduled run of a worker may be late
+ENTRY_GRACE: Final = 300  # seconds that the enqueueing of a recurring job may be late
+FAR_AHEAD: Final = 7 * 86_400  # seconds; a smaller lead of the clock is soon caught up with
+SETTLING: Final = 86_400  # seconds between writing a config and installing it, at most
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """That workers should run: what a config says, where no worker has left a trace yet.
+    """What a config says should happen, whether or not a worker has left a trace yet.
 
     Args:
         since: Unix seconds; when the config was written.
-        schedule: when they start.
+        worker: when workers start.
+        checks: when the health is checked, if it is.
+        recurring: the recurring jobs that should be enqueued, if there are any.
+        log: the worker's log, if this process runs as the worker's user and so can tell whether
+            it can be written.
     """
 
     since: float
-    schedule: Schedule
+    worker: Schedule
+    checks: Schedule | None = None
+    recurring: RecurringJobs | None = None
+    log: Path | None = None
 
 
 class Advice:
@@ -94,6 +107,7 @@ def check_health(
     advice: Advice | None = None,
     names: int = 5,
     clock: Callable[[], float] = time.time,
+    uptime: Callable[[], float] | None = None,
 ) -> HealthReport:
     """Look at a queue and judge it. Creates and changes nothing, needs read permission only.
 
@@ -101,11 +115,15 @@ def check_health(
         path: the queue's file.
         thresholds: the defaults if None.
         queue: what to call it; its absolute path if None.
-        expected: that workers should run. If None, only a queue on which one has run before can be
+        expected: what should happen. If None, only a queue on which a worker has run before can be
             silent.
         advice: the commands to type next; they name the queue by `--file` if None.
         names: how many jobs of a kind to name.
         clock: the time in Unix seconds; for tests.
+        uptime: for how many seconds this machine has been running; for tests.
+
+    A machine that was off could not run workers: what waited longer than it is up is not a reason
+    to alarm yet. Nor is what waited longer than the config exists.
 
     Never raises for what is wrong with the queue; that is in the report.
 
@@ -117,29 +135,58 @@ def check_health(
     advice = advice or Advice(["--file", str(path)])
     now = int(clock())
     queue = queue or str(path.absolute())
+    next_check = _next_run(expected.checks, now) if expected and expected.checks else None
+    started = now - int((uptime or machine_uptime)())
+    if expected is not None:
+        started = max(started, int(expected.since))
     ages = thresholds.ages
     limits = Limits(
         now=now,
         stuck_before=now - ages.stuck_after,
-        overdue_before=now - ages.overdue_after,
+        overdue_before=now - ages.overdue_after if now - started > ages.overdue_after else 0,
         failed_since=now - ages.failed_within,
         names=names,
     )
     try:
         snapshot = open_engine(path).snapshot(limits)
     except QueueError as error:
-        finding = _unreadable(error, path, advice)
-        return HealthReport(queue, path, now, thresholds, None, None, (finding,))
-    report = HealthReport(queue, path, now, thresholds, snapshot, _last_run(snapshot, now), ())
-    judge = _Judge(report, snapshot, expected, advice)
+        found = (_unreadable(error, path, advice),)
+        return HealthReport(queue, path, now, thresholds, None, None, found, next_check)
+    last_run = _last_run(snapshot, now)
+    report = HealthReport(queue, path, now, thresholds, snapshot, last_run, (), next_check)
+    judge = _Judge(report, snapshot, expected, advice, started)
     return replace(report, findings=tuple(judge.findings()))
+
+
+def machine_uptime() -> float:
+    """Return for how many seconds this machine, or this container, has been running.
+
+    A container's first process started with it. Where other users' processes are hidden, it is the
+    machine's time that counts.
+
+    >>> machine_uptime() > 0
+    True
+    """
+    up = time.clock_gettime(time.CLOCK_BOOTTIME)
+    with suppress(OSError, ValueError, IndexError):
+        stat = Path("/proc/1/stat").read_text(errors="replace")
+        started = int(stat.rpartition(")")[2].split()[19])  # proc(5): field 22, starttime
+        up -= started / os.sysconf("SC_CLK_TCK")
+    return up
+
+
+def _next_run(schedule: Schedule, now: int) -> int | None:
+    runs = schedule.next_runs(datetime.fromtimestamp(now, machine_zone()), 1)
+    return int(runs[0].timestamp()) if runs else None
 
 
 def _last_run(snapshot: Snapshot, now: int) -> int | None:
     """Return when a worker was last at work. One in a long job leaves no trace meanwhile."""
     if snapshot.running:
         return now
-    return None if snapshot.last_run is None else int(snapshot.last_run)
+    if snapshot.last_run is None or snapshot.last_run > now + AHEAD:  # a wrong clock's time
+        return None
+    return int(snapshot.last_run)
 
 
 def _unreadable(error: QueueError, path: Path, advice: Advice) -> Finding:
@@ -161,12 +208,14 @@ class _Judge:
         snapshot: Snapshot,
         expected: Expectation | None,
         advice: Advice,
+        started: int,
     ) -> None:
         self._report = report
         self._snapshot = snapshot
         self._ages = report.thresholds.ages
         self._expected = expected
         self._advice = advice
+        self._started = started  # Unix seconds; since when workers could run
 
     def findings(self) -> Iterator[Finding]:
         """Yield all that is wrong, the gravest kinds first."""
@@ -178,11 +227,23 @@ class _Judge:
         }
         for name in RANGED:
             state = self._report.thresholds.state(name, self._report.number(name))
-            if state != OK:
+            if state != OK and not (name == "stuck" and self._are_of_a_former_life()):
                 yield named[name](state) if name in named else self._out_of_range(name, state)
-        for finding in (self._silent(), self._clock(), self._claims()):
+        for judge in (self._silent, self._recurring, self._log, self._clock, self._claims):
+            finding = judge()
             if finding is not None:
                 yield finding
+
+    def _are_of_a_former_life(self) -> bool:
+        """Say whether the stuck jobs were running when the machine went down, moments ago.
+
+        The first worker takes them back; it has as long as the first job has to be taken.
+        """
+        report = self._report
+        if report.at - self._started > self._ages.overdue_after:
+            return False
+        stuck = self._snapshot.stuck_jobs
+        return bool(stuck) and all(it.orphaned and it.job.run_at < self._started for it in stuck)
 
     def _stuck(self, state: int) -> Finding:
         snapshot, tell = self._snapshot, self._advice
@@ -277,10 +338,15 @@ class _Judge:
 
     def _silent(self) -> Finding | None:
         report, expected = self._report, self._expected
-        since = report.last_run if expected is None else report.last_run or int(expected.since)
-        if since is None or report.at - since <= self._ages.silent_after:
+        since = report.last_run
+        if since is None and expected is not None:
+            since = int(expected.since)
+        if since is None:
             return None
-        if expected is not None and not self._was_due(expected.schedule, since):
+        awaited = max(since, self._started)
+        if report.at - awaited <= self._ages.silent_after:
+            return None
+        if expected is not None and not self._was_due(expected.worker, awaited):
             return None
         ready = self._snapshot.ready
         who = "no worker has run" if report.last_run else "no worker has ever run"
@@ -295,8 +361,47 @@ class _Judge:
         at = datetime.fromtimestamp(self._report.at - SCHEDULE_GRACE, machine_zone())
         return schedule.last_run(at).timestamp() > since
 
+    def _recurring(self) -> Finding | None:
+        """Find recurring jobs whose last time has passed without a job."""
+        if self._expected is None or self._expected.recurring is None:
+            return None
+        jobs, now = self._expected.recurring, self._report.at
+        try:
+            missed = missed_slots(jobs, now - ENTRY_GRACE, self._started, first_after=SETTLING)
+        except StorageError:  # this user has no permission to read the marks
+            return None
+        except TableError as error:
+            return Finding("recurring", WARNING, str(error))
+        if not missed:
+            return None
+        named = tuple(Named(name, f"was to be enqueued {self._ago(slot)}") for name, slot in missed)
+        summary = f"{_many(len(missed), 'recurring job')} not enqueued when due"
+        advice = (
+            f"enqueue it now: {self._advice.dbq('enqueue-recurring', named[0].name)}",
+            *self._advice.schedule(),
+        )
+        since = min(slot for _, slot in missed)
+        return Finding("recurring", WARNING, summary, since, named, len(missed), advice)
+
+    def _log(self) -> Finding | None:
+        """Find a log that the worker cannot write: the jobs run, and their lines go elsewhere."""
+        log = self._expected.log if self._expected else None
+        if log is None:
+            return None
+        if os.path.lexists(log):
+            if os.access(log, os.W_OK) and log.is_file():
+                return None
+        elif os.access(log.parent, os.W_OK | os.X_OK):
+            return None
+        summary = f"the worker cannot write its log {log}"
+        advice = (
+            f"look at the file and its folder: ls -ld {shlex.join([str(log.parent), str(log)])}",
+            f"then: {self._advice.dbq('check')}",
+        )
+        return Finding("log", WARNING, summary, advice=advice)
+
     def _clock(self) -> Finding | None:
-        """The clock has gone back: something is recorded that is yet to come."""
+        """Find recorded times that are yet to come: the clock has gone back."""
         behind, snapshot = self._report.clock_behind, self._snapshot
         if not behind:
             return None
@@ -305,14 +410,24 @@ class _Judge:
             for job, moment in recorded_ahead(snapshot)
         )
         summary = f"the clock has gone back by {_age(behind)} or more"
-        advice = (
-            "see to the machine's clock: timedatectl; jobs that were enqueued meanwhile run when"
-            " it has caught up",
-        )
-        return Finding("clock", WARNING, summary, None, named, snapshot.ahead, advice)
+        advice = ["check the machine's clock: timedatectl"]
+        if any(job.status == PENDING for job in snapshot.ahead_jobs):
+            advice.append(
+                "pending jobs from then run when the clock has caught up; to have one run earlier,"
+                f" enqueue it again and cancel the old one: {self._advice.dbq('cancel', 'ID')}"
+            )
+        ended = sorted({job.status for job in snapshot.ahead_jobs} & set(FINISHED))
+        if ended and behind >= FAR_AHEAD:
+            age = _age(behind // 2)
+            words = [word for status in ended for word in ("--status", status)]
+            advice.append(
+                f"if the clock is right now, remove the jobs that ended more than {age} ago or"
+                f" ahead: {self._advice.dbq('prune', '--older-than', age, *words)}"
+            )
+        return Finding("clock", WARNING, summary, None, named, snapshot.ahead, tuple(advice))
 
     def _claims(self) -> Finding | None:
-        """Whether workers are alive cannot be told: the claims cannot be read."""
+        """Tell why it is not known whether workers are alive, if it is not."""
         snapshot = self._snapshot
         if not snapshot.unknown:
             return None

@@ -28,6 +28,8 @@ class Facts(Protocol):
     @property
     def at(self) -> int: ...
     @property
+    def next_check(self) -> int | None: ...
+    @property
     def state(self) -> int: ...
     @property
     def silent(self) -> bool: ...
@@ -57,8 +59,8 @@ class Measure:
         in_json: whether it stands among the numbers in JSON and in `--verbose`.
         in_data: whether it is performance data.
         means: what `--help` calls it if it can be given a range; "" if it cannot.
-        warning: the range outside of which it is a WARNING by default; "" if there is none.
-        critical: the same for CRITICAL.
+        warning: the range outside which it is a WARNING by default; "" if there is none.
+        critical: the range outside which it is CRITICAL by default.
     """
 
     name: str
@@ -105,6 +107,15 @@ MEASURES: Final = (
         help="When the check looked at the queue, in Unix seconds.",
         blind=lambda report: report.at,
         in_json=False,
+        in_data=False,
+    ),
+    Measure(
+        "next_check",
+        lambda snapshot, report: report.next_check,
+        TIME,
+        metric="dbq_next_check_timestamp_seconds",
+        help="When the config schedules the next check, in Unix seconds; absent without one.",
+        blind=lambda report: report.next_check,
         in_data=False,
     ),
     Measure(

@@ -31,7 +31,7 @@ class Thresholds:
         ages: `stuck_after`, `overdue_after`, `silent_after` and `failed_within`, in seconds; a
             config's `[health]`, or its defaults.
         warning: ranges by name (see `RANGED`): a number outside its range is a WARNING.
-        critical: the same for CRITICAL.
+        critical: ranges by name: a number outside its range is CRITICAL.
 
     By default any stuck job and any malformed line is CRITICAL, a failed job a WARNING and ten of
     them CRITICAL, an overdue job a WARNING.
@@ -65,8 +65,8 @@ class Finding:
     """Something that is wrong.
 
     Args:
-        kind: stuck, failed, overdue, malformed, silent, clock, claims, unreadable, textfile, check,
-            or the name of a measure that is outside its range.
+        kind: stuck, failed, overdue, malformed, silent, recurring, log, clock, claims, unreadable,
+            textfile, check, or the name of a measure that is outside its range.
         state: WARNING, CRITICAL or UNKNOWN.
         summary: what, in a few words.
         since: Unix seconds, if it is known.
@@ -95,6 +95,7 @@ class HealthReport:
     snapshot: Snapshot | None
     last_run: int | None  # Unix seconds; now when a worker is at work
     findings: tuple[Finding, ...]
+    next_check: int | None = None  # Unix seconds; when the config schedules one
 
     @property
     def state(self) -> int:
@@ -121,7 +122,7 @@ class HealthReport:
 
     @property
     def clock_behind(self) -> int | None:
-        """By how many seconds the clock is behind the latest recorded time; 0 if it is not.
+        """By how many seconds the clock is behind the latest time recorded; 0 if it is not.
 
         Up to `AHEAD` seconds count as 0: clocks are corrected all the time.
         """

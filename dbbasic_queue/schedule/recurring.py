@@ -173,6 +173,29 @@ def catch_up(jobs: RecurringJobs, enqueue: Enqueue, now: int) -> list[SlotResult
     return [result for result in results if result.verdict is Verdict.ENQUEUED]
 
 
+def missed_slots(
+    jobs: RecurringJobs, now: int, since: int, *, first_after: int = 0
+) -> list[tuple[str, int]]:
+    """Return the recurring jobs whose last slot nothing has dealt with, each with that slot.
+
+    Args:
+        jobs: all of the config.
+        now: Unix seconds; later slots are left aside.
+        since: Unix seconds; earlier slots are left aside.
+        first_after: seconds more that a job is left aside which has not been enqueued once.
+
+    Raises `StorageError` if the marks cannot be read, `TableError` if they are damaged.
+    """
+    marked = read(jobs.marks)
+    missed = []
+    for job in jobs.jobs:
+        last, mark = slot(job.schedule, now), _mark(jobs, job, now, marked)
+        begin = since + first_after if mark is None else max(since, mark.slot + 1)
+        if last >= begin:
+            missed.append((job.name, last))
+    return missed
+
+
 def _settle(
     jobs: RecurringJobs, job: RecurringJob, enqueue: Enqueue, now: int, marks: Marks
 ) -> SlotResult:

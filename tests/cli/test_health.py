@@ -22,14 +22,17 @@ from dbbasic_queue.health.measures import RANGED
 from dbbasic_queue.health.report import CRITICAL, OK, UNKNOWN, WARNING
 
 ROOT = Path(__file__).parents[2]
+HEALTH = (sys.executable, "-m", "dbbasic_queue", "health")
 FORMATS = ("nagios", "text", "prometheus", "json")
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No queue named by the environment, and none in the working directory."""
+    """No queue named by the environment or the system, on a machine that has run for long."""
     monkeypatch.delenv("DBQ_FILE", raising=False)
     monkeypatch.delenv("DBQ_CONFIG", raising=False)
+    monkeypatch.setattr("dbbasic_queue.cli.common.SYSTEM_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setattr("dbbasic_queue.health.judge.machine_uptime", lambda: 10**6)
     monkeypatch.chdir(tmp_path)
 
 
@@ -53,15 +56,20 @@ def lines_of(state: int) -> list[bytes]:
     }[state]
 
 
-def make_config(folder: Path, queue: Path, **health: object) -> Path:
+def make_config(folder: Path, queue: Path, more: str = "", **health: object) -> Path:
     """A dbq.toml with some keys of `[health]`."""
     config = folder / "dbq.toml"
     keys = "".join(f"{name} = {json.dumps(value)}\n" for name, value in health.items())
     config.write_text(
         f'name = "myapp"\n[queue]\nfile = "{queue}"\n[worker]\nhandlers = "jobs:HANDLERS"\n'
-        f"[health]\n{keys}"
+        f"{more}[health]\n{keys}"
     )
     return config
+
+
+def age(config: Path, seconds: int) -> None:
+    """Let the config be that old."""
+    os.utime(config, (now() - seconds,) * 2)
 
 
 # -- exit codes ----------------------------------------------------------------------------------
@@ -180,7 +188,7 @@ def test_a_time_out_is_unknown(capsys: pytest.CaptureFixture[str], form: str) ->
 def test_an_error_in_the_check_is_unknown(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception that nobody thought of is 3 and one line: Python's own 1 means WARNING."""
+    """An exception that no code expects is 3 and one line: Python's own 1 means WARNING."""
 
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("no\nway")
@@ -210,7 +218,7 @@ def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[st
 
 @pytest.mark.parametrize("redirect", [">/dev/full", ">&-", "| true"])
 def test_the_exit_code_stands_when_nobody_can_listen(path: Path, redirect: str) -> None:
-    """A full disk, a closed standard output or a closed pipe is no reason for another code."""
+    """A full disk, a closed standard output or a closed pipe does not change the code."""
     write(path, *lines_of(CRITICAL))
     command = f'"$0" -m dbbasic_queue.cli_health --file "$1" {redirect}; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(
@@ -220,6 +228,27 @@ def test_the_exit_code_stands_when_nobody_can_listen(path: Path, redirect: str) 
         text=True,
     )
     assert (done.returncode, done.stderr) == (CRITICAL, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("form", ["json", "prometheus"])
+def test_what_machines_read_is_utf_8(path: Path, tmp_path: Path, encoding: str, form: str) -> None:
+    """JSON and Prometheus's format are UTF-8 in any locale, and JSON that every reader takes."""
+    folder = tmp_path / "Zoë ✓\x9b"
+    folder.mkdir()
+    write(folder / "queue.tsv", text("f1", "failed", run_at=now(), error="E: Zoë …\x9b\u2028!"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [*HEALTH, "--format", form, "--file", str(folder / "queue.tsv")],
+        env=environment,
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (WARNING, b"")
+    told = done.stdout.decode("utf-8")
+    assert "Zoë ✓" in told
+    assert not [c for c in told if "\x7f" <= c < "\xa0" or c == "\u2028"]
+    if form == "json":
+        assert json.loads(told)["findings"][0]["named"][0]["error"] == r"E: Zoë …\x9b\u2028!"
 
 
 def test_a_terminal_that_knows_few_characters(path: Path) -> None:
@@ -331,15 +360,24 @@ def test_a_file_beside_a_config_has_its_thresholds_only(
 
 
 def test_the_queue_of_the_config_may_be_named_as_well(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """$DBQ_FILE and $DBQ_CONFIG of one queue, side by side, are that queue."""
+    """--file and --config of one queue, side by side, are that queue."""
     write(path)
     config = make_config(tmp_path, path, textfile=str(tmp_path / "a.prom"))
-    monkeypatch.setenv("DBQ_FILE", str(path))
-    monkeypatch.setenv("DBQ_CONFIG", str(config))
-    assert told_queue(capsys) == "myapp"
+    both = ["--file", str(path), "--config", str(config)]
+    assert told_queue(capsys, *both, "--report") == "myapp"
     assert (tmp_path / "a.prom").exists()
+
+
+def test_two_variables_are_one_too_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """$DBQ_FILE and $DBQ_CONFIG at once are a mistake, as for dbq."""
+    monkeypatch.setenv("DBQ_FILE", "queue.tsv")
+    monkeypatch.setenv("DBQ_CONFIG", "dbq.toml")
+    assert main([]) == UNKNOWN
+    assert "both $DBQ_FILE and $DBQ_CONFIG are set" in capsys.readouterr().out
 
 
 def test_a_file_alone_needs_no_config(path: Path) -> None:
@@ -370,7 +408,9 @@ def test_the_advice_names_the_queue_as_it_was_named(
 def test_the_config_says_what_is_a_fault(path: Path, tmp_path: Path) -> None:
     """`[health]` of the config counts, and arguments win over it."""
     write(path, text("p1", run_at=now() - 100))
-    config = ["--config", str(make_config(tmp_path, path, overdue_after="90s"))]
+    file = make_config(tmp_path, path, overdue_after="90s")
+    age(file, 300)
+    config = ["--config", str(file)]
     assert main(config) == WARNING
     assert main([*config, "--overdue-after", "200"]) == OK
 
@@ -380,9 +420,25 @@ def test_a_config_without_workers_is_silent(path: Path, tmp_path: Path) -> None:
     write(path)
     config = make_config(tmp_path, path)
     assert main(["--config", str(config)]) == OK
-    os.utime(config, (now() - 700, now() - 700))
+    age(config, 700)
     assert main(["--config", str(config)]) == WARNING
     assert main(["--config", str(config), "--silent-after", "1h"]) == OK
+
+
+@pytest.mark.parametrize("by", ["worker", "another user"])
+def test_a_log_that_cannot_be_written_is_a_warning(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
+    """The worker's user is told that the log's lines go elsewhere; others cannot know."""
+    write(path)
+    (tmp_path / "a.log").mkdir()
+    more = f'[log]\nfile = "{tmp_path}/a.log"\n'
+    if by != "worker":
+        more = 'user = "daemon"\n' + more
+    config = str(make_config(tmp_path, path, more))
+    assert main(["--config", config]) == (WARNING if by == "worker" else OK)
+    told = f"the worker cannot write its log {tmp_path}/a.log" in capsys.readouterr().out
+    assert told == (by == "worker")
 
 
 # -- the textfile ----------------------------------------------------------------------------------
@@ -392,18 +448,46 @@ def test_the_textfile_of_the_config_and_of_the_argument(path: Path, tmp_path: Pa
     """It is written as Prometheus reads it, beside whatever is printed."""
     write(path, *lines_of(CRITICAL))
     config = str(make_config(tmp_path, path, textfile=str(tmp_path / "a.prom")))
-    assert main(["--config", config]) == CRITICAL
+    assert main(["--config", config, "--report"]) == CRITICAL
     assert 'dbq_stuck_jobs{queue="myapp"} 1' in (tmp_path / "a.prom").read_text()
+    (tmp_path / "a.prom").unlink()
     assert main(["--config", config, "--textfile", "b.prom"]) == CRITICAL
+    assert not (tmp_path / "a.prom").exists()
     assert 'dbq_stuck_jobs{queue="myapp"} 1' in (tmp_path / "b.prom").read_text()
 
 
-def test_no_report_leaves_the_config_s_textfile_alone(path: Path, tmp_path: Path) -> None:
-    """A second monitoring system may use the same config and write nothing."""
+def test_only_a_scheduled_check_reports(path: Path, tmp_path: Path, service: Service) -> None:
+    """By hand, and for a second monitoring system, nothing is written and no service is called."""
     write(path)
-    config = str(make_config(tmp_path, path, textfile=str(tmp_path / "a.prom")))
-    assert main(["--config", config, "--no-report"]) == OK
-    assert not (tmp_path / "a.prom").exists()
+    textfile = tmp_path / "a.prom"
+    config = str(make_config(tmp_path, path, textfile=str(textfile), ping_url=service.url))
+    for options in ([], ["--no-report"], ["--report", "--no-report"]):
+        assert main(["--config", config, *options]) == OK
+        assert (textfile.exists(), service.requests) == (False, [])
+
+
+def test_entries_that_2_0_0_installed_report(path: Path, tmp_path: Path) -> None:
+    """At the address that they name, the check is a scheduled one."""
+    write(path)
+    textfile = tmp_path / "a.prom"
+    config = make_config(tmp_path, path, textfile=str(textfile))
+    assert run("--config", config, capture_output=True).returncode == OK
+    assert textfile.exists()
+
+
+def test_a_scheduled_check_says_its_verdict_once(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is mailed to people: without performance data, and no finding twice."""
+    write(path, *lines_of(CRITICAL))
+    config = str(make_config(tmp_path, path))
+    assert main(["--config", config, "--report"]) == CRITICAL
+    out = capsys.readouterr().out
+    assert out.startswith("CRITICAL: 1 stuck job, since ")
+    assert out.count("1 stuck job") == 1
+    assert "|" not in out
+    main(["--config", config, "--report", "--format", "nagios"])
+    assert capsys.readouterr().out.startswith("DBQ CRITICAL: 1 stuck job | ")
 
 
 def test_a_queue_that_is_gone_is_down_in_the_textfile(path: Path) -> None:
@@ -412,11 +496,11 @@ def test_a_queue_that_is_gone_is_down_in_the_textfile(path: Path) -> None:
     assert f'dbq_up{{queue="{path}"}} 0' in Path("a.prom").read_text()
 
 
-@pytest.mark.parametrize(("state", "expected"), [(OK, UNKNOWN), (CRITICAL, CRITICAL)])
+@pytest.mark.parametrize(("state", "expected"), [(OK, WARNING), (CRITICAL, CRITICAL)])
 def test_a_textfile_that_cannot_be_written_is_told(
     path: Path, capsys: pytest.CaptureFixture[str], state: int, expected: int
 ) -> None:
-    """It is a fault of its own, but hides no graver one."""
+    """It is a warning of its own: the queue's verdict is known all the same."""
     write(path, *lines_of(state))
     assert main(["--file", str(path), "--textfile", "nowhere/a.prom"]) == expected
     assert "cannot write nowhere/a.prom: No such file or directory" in capsys.readouterr().out
@@ -437,12 +521,12 @@ def test_nothing_else_is_written(path: Path) -> None:
 
 @pytest.mark.parametrize("state", [OK, WARNING, CRITICAL])
 def test_the_pings_of_a_run(path: Path, tmp_path: Path, service: Service, state: int) -> None:
-    """A start, then success when all is well and failure otherwise, with the first line only."""
+    """A start, then failure when it is CRITICAL, else success, with the first line only."""
     write(path, *lines_of(state))
     config = str(make_config(tmp_path, path, ping_url=service.url))
-    assert main(["--config", config]) == state
+    assert main(["--config", config, "--report"]) == state
     (start, _), (end, told) = service.pings()
-    assert (start, end) == ("/abc/start", "/abc" if state == OK else "/abc/fail")
+    assert (start, end) == ("/abc/start", "/abc/fail" if state == CRITICAL else "/abc")
     assert told.startswith(f"DBQ {('OK', 'WARNING', 'CRITICAL')[state]}: ")
     assert "\n" not in told
     assert not [job for job in ("f1", "r1") if job in told]
@@ -455,16 +539,8 @@ def test_a_check_that_fails_is_pinged(
     write(path)
     config = str(make_config(tmp_path, path, ping_url=service.url))
     monkeypatch.setattr(cli_health, "check_health", lambda *_, **__: time.sleep(60))
-    assert main(["--config", config, "-t", "3"]) == UNKNOWN
+    assert main(["--config", config, "--report", "-t", "3"]) == UNKNOWN
     assert ("/abc/fail", "DBQ UNKNOWN: no answer within 3 s") in service.pings()
-
-
-def test_no_report_pings_nobody(path: Path, tmp_path: Path, service: Service) -> None:
-    """A second monitoring system may use the same config without pings."""
-    write(path)
-    config = str(make_config(tmp_path, path, ping_url=service.url))
-    assert main(["--config", config, "--no-report"]) == OK
-    assert service.requests == []
 
 
 def test_a_ping_that_fails_changes_nothing(path: Path, tmp_path: Path) -> None:
@@ -473,6 +549,6 @@ def test_a_ping_that_fails_changes_nothing(path: Path, tmp_path: Path) -> None:
     config = make_config(tmp_path, path, ping_url="http://127.0.0.1:9/secret")
     done = run("--config", config, capture_output=True)
     assert done.returncode == OK
-    assert done.stdout.startswith("DBQ OK: ")
+    assert done.stdout.startswith("OK: ")
     assert "the start ping to 127.0.0.1 failed" in done.stderr
     assert "secret" not in done.stderr + done.stdout

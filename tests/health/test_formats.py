@@ -21,6 +21,12 @@ NOW = 1_700_000_000
 DATUM = re.compile(r"'([^'=]+)'=(-?[0-9.]+)(s|B|)(?:;([^;\s]*))(?:;([^;\s]*))(?:;([^;\s]*))")
 
 
+@pytest.fixture(autouse=True)
+def up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine has been running for longer than any threshold."""
+    monkeypatch.setattr("dbbasic_queue.health.judge.machine_uptime", lambda: 10**6)
+
+
 @pytest.fixture
 def wrong(path: Path) -> HealthReport:
     """A report of a queue on which everything is wrong."""
@@ -274,6 +280,30 @@ def test_a_label_is_escaped(path: Path) -> None:
     """A path may hold quotes, backslashes, newlines and bytes that are no UTF-8."""
     report = check_health(path, queue='/a "b"\\c\nd\udcff', clock=lambda: NOW)
     assert 'dbq_up{queue="/a \\"b\\"\\\\c\\nd?"} 0' in formats.prometheus(report)
+
+
+@pytest.mark.parametrize("end", ["\r", "\x85", "\u2028", "\x1b[2J", "\n"])
+def test_no_name_forges_a_line(path: Path, end: str) -> None:
+    """A queue's, job's or file's name with control characters adds no line to any format."""
+    forged = f"x{end}dbq_up{{queue=1}} 1"
+    write(path, text("f1", "failed", run_at=NOW, type="mail", error=f"E:{end}DBQ OK"))
+    reports = [
+        check_health(path, queue=forged, clock=lambda: NOW),
+        check_health(path.with_name(f"{end}DBQ OK"), queue=forged, clock=lambda: NOW),
+        HealthReport(forged, path, NOW, Thresholds(), None, None, (_mistake(forged),)),
+    ]
+    for report in reports:
+        for form in (formats.prometheus, formats.nagios, formats.text):
+            told = form(report)
+            assert not [
+                line for line in told.splitlines() if line.startswith(("DBQ OK", "dbq_up{queue=1"))
+            ]
+            assert end == "\n" or end not in told
+        assert json.loads(formats.as_json(report))["queue"] == forged
+
+
+def _mistake(text: str) -> Finding:
+    return Finding("check", UNKNOWN, text)
 
 
 def test_the_same_numbers_in_each_format(wrong: HealthReport) -> None:

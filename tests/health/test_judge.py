@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from tables import NOBODY, in_child, text, write
 from dbbasic_queue.cli import main as cli
 from dbbasic_queue.config.sections import HealthConfig
 from dbbasic_queue.engines.tsv.claims import Claims
-from dbbasic_queue.health.judge import Advice, Expectation, check_health
+from dbbasic_queue.health.judge import Advice, Expectation, check_health, machine_uptime
 from dbbasic_queue.health.report import (
     CRITICAL,
     OK,
@@ -26,6 +28,8 @@ from dbbasic_queue.health.report import (
     Thresholds,
 )
 from dbbasic_queue.health.thresholds import Range
+from dbbasic_queue.schedule.marks import marks_file
+from dbbasic_queue.schedule.recurring import RecurringJob, RecurringJobs
 from dbbasic_queue.schedule.schedule import Schedule
 
 NOW = 1_700_000_000  # 2023-11-14 22:13:20 UTC
@@ -37,7 +41,7 @@ def checked(path: Path, now: int = NOW, **options: Any) -> HealthReport:
     for file in path.parent.glob("queue.*"):
         if file.stat().st_mtime > NOW + 10**6:
             os.utime(file, (NOW, NOW))
-    return check_health(path, clock=lambda: now, **options)
+    return check_health(path, clock=lambda: now, **{"uptime": lambda: 10**6, **options})
 
 
 def found(report: HealthReport) -> dict[str, int]:
@@ -207,6 +211,134 @@ def test_a_worker_in_a_long_job_is_not_silent(path: Path) -> None:
     assert (found(report), report.last_run, report.silence) == ({}, NOW, 0)
 
 
+# -- after a start of the machine ------------------------------------------------------------------
+
+
+def test_a_machine_that_was_off_has_time_to_begin(path: Path) -> None:
+    """What waited while the machine was off, or the config did not exist, is no alarm at once."""
+    write(path, text(run_at=NOW - 4000))
+    worker_ran(path, NOW - 30_000)
+    assert found(checked(path, uptime=lambda: 30)) == {}
+    assert found(checked(path, uptime=lambda: 301)) == {"overdue": WARNING}
+    late = checked(path, uptime=lambda: 601)
+    assert found(late) == {"overdue": WARNING, "silent": CRITICAL}
+    assert "no worker has run for 8h20min" in late.findings[1].summary
+    fresh = Expectation(NOW - 30, EVERY_MINUTE)
+    assert found(checked(path, expected=fresh)) == {}
+
+
+def test_jobs_that_a_power_cut_broke_off_wait_for_the_first_worker(path: Path) -> None:
+    """Orphans of before the start are stuck when no worker has taken them back by then."""
+    write(path, text(status="processing", run_at=NOW - 4000))
+    assert found(checked(path, uptime=lambda: 30)) == {}
+    assert found(checked(path, uptime=lambda: 301)) == {"stuck": CRITICAL}
+    write(path, text(status="processing", run_at=NOW - 10))
+    assert found(checked(path, uptime=lambda: 30)) == {"stuck": CRITICAL}
+
+
+def test_the_uptime_is_a_number_of_seconds() -> None:
+    """It begins no later than this process, and no earlier than the machine."""
+    assert 0 < machine_uptime() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    mine = time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    assert machine_uptime() >= mine
+
+
+# -- recurring jobs --------------------------------------------------------------------------------
+
+
+def recurring(path: Path, schedule: str = "0 * * * *") -> Expectation:
+    """What a config of long ago expects, with one recurring job."""
+    job = RecurringJob("report", "mail", {}, Schedule.parse(schedule))
+    jobs = RecurringJobs(path.with_name("dbq.toml"), "shop", (job,), marks_file(path))
+    return Expectation(NOW - 10**6, EVERY_MINUTE, recurring=jobs)
+
+
+def mark(path: Path, slot: int, schedule: str = "0 * * * *") -> None:
+    """Leave the trace of a slot that was dealt with."""
+    marks_file(path).write_text(f"{slot}\tshop\treport\t{schedule}\n")
+
+
+@pytest.fixture
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schedules go by UTC."""
+    for module in ("health.judge", "schedule.recurring"):
+        monkeypatch.setattr(f"dbbasic_queue.{module}.machine_zone", lambda: UTC)
+
+
+HOUR = 3600 * (NOW // 3600 + 1)
+
+
+@pytest.mark.parametrize(
+    ("marked", "late", "told"),
+    [
+        (HOUR, 301, False),
+        (HOUR - 3600, 299, False),
+        (HOUR - 3600, 300, True),
+        (HOUR - 7200, 60, True),
+        (None, 400, True),
+    ],
+)
+def test_recurring_jobs_that_are_not_enqueued(
+    path: Path, in_utc: None, marked: int | None, late: int, told: bool
+) -> None:
+    """The last slot of each must have been dealt with five minutes later."""
+    write(path)
+    worker_ran(path, HOUR)
+    if marked:
+        mark(path, marked)
+    report = checked(path, HOUR + late, expected=recurring(path))
+    assert found(report) == ({"recurring": WARNING} if told else {})
+    if told:
+        (finding,) = report.findings
+        assert finding.summary == "1 recurring job not enqueued when due"
+        assert finding.named[0].name == "report"
+        assert f"dbq enqueue-recurring report --file {path}" in finding.advice[0]
+
+
+def test_what_was_due_before_the_start_is_not_missed(path: Path, in_utc: None) -> None:
+    """Slots while the machine was off are not alarmed for; catch_up is there for them."""
+    write(path)
+    mark(path, HOUR - 7200)
+    worker_ran(path, HOUR + 400)
+    expected = recurring(path)
+    assert found(checked(path, HOUR + 400, expected=expected, uptime=lambda: 399)) == {}
+    assert found(checked(path, HOUR + 400, expected=expected, uptime=lambda: 401)) != {}
+
+
+def test_a_new_config_may_be_installed_later(path: Path, in_utc: None) -> None:
+    """A job that was never enqueued has a day from the writing of its config."""
+    write(path)
+    worker_ran(path, HOUR)
+    young = replace(recurring(path), since=HOUR - 80_000)
+    assert found(checked(path, HOUR + 400, expected=young)) == {}
+    old = replace(recurring(path), since=HOUR - 90_000)
+    assert found(checked(path, HOUR + 400, expected=old)) == {"recurring": WARNING}
+
+
+def test_marks_that_are_closed_or_damaged(path: Path, in_utc: None) -> None:
+    """A reader who cannot see the marks says nothing of them; damaged ones are told."""
+    write(path)
+    worker_ran(path, HOUR)
+    marks_file(path).write_text("nonsense\n")
+    assert "is no mark" in checked(path, HOUR, expected=recurring(path)).findings[0].summary
+    marks_file(path).chmod(0)
+    for folder in path.parents[:4]:
+        folder.chmod(0o755)
+    expected = recurring(path)
+    report = in_child(lambda: checked(path, HOUR + 400, expected=expected), user=NOBODY)
+    assert "recurring" not in found(report)
+
+
+def test_the_next_check_is_told(path: Path, in_utc: None) -> None:
+    """Where the config schedules checks, the report says when the next is, also without a queue."""
+    expected = Expectation(NOW - 9, EVERY_MINUTE, checks=Schedule.parse("0 * * * *"))
+    assert checked(path, HOUR + 5, expected=expected).next_check == HOUR + 3600
+    write(path)
+    assert checked(path, HOUR + 5, expected=expected).next_check == HOUR + 3600
+    assert checked(path, HOUR + 5).next_check is None
+
+
 # -- the clock -----------------------------------------------------------------------------------
 
 
@@ -223,6 +355,26 @@ def test_a_clock_that_went_back(path: Path) -> None:
     assert "gone back by 2h or more" in finding.summary
     assert [named.id for named in finding.named] == ["d1", "p1"]
     assert report.clock_behind == 7200
+
+
+def test_a_clock_that_was_far_ahead_tells_the_way_out(path: Path) -> None:
+    """Jobs that ended years ahead would alarm for years: the advice removes them and no others."""
+    ahead = NOW + 730 * 86_400
+    write(path, text("d1", "completed", run_at=ahead), text("d2", "completed", run_at=NOW - 86_400))
+    advised = advice(checked(path), "clock")
+    assert f"dbq prune --older-than 365d --status completed --file {path}" in advised
+    write(path, text("p1", created_at=NOW + 7200, run_at=NOW + 7200))
+    advised = advice(checked(path), "clock")
+    assert "prune" not in advised
+    assert f"dbq cancel ID --file {path}" in advised
+
+
+def test_a_run_in_the_future_says_nothing_about_silence(path: Path) -> None:
+    """A worker's trace of a wrong clock does not keep the silence from being told."""
+    write(path)
+    worker_ran(path, NOW + 10**5)
+    report = checked(path, expected=Expectation(NOW - 700, EVERY_MINUTE))
+    assert found(report) == {"silent": WARNING, "clock": WARNING}
 
 
 def test_files_that_were_written_in_the_future(path: Path) -> None:
