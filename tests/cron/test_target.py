@@ -74,7 +74,7 @@ DJANGO_SETTINGS_MODULE=myapp.settings
 30 3 * * * nobody cd /srv/myapp && exec RUN prune --config /etc/myapp/dbq.toml >/dev/null
 
 # Health check: says nothing as long as all is well; every 5 minutes.
-*/5 * * * * nobody out=$(cd /srv/myapp && exec RUN health --config /etc/myapp/dbq.toml) \
+*/5 * * * * nobody out=$(cd /srv/myapp && exec RUN health --report --config /etc/myapp/dbq.toml) \
 || printf '\\%s\\n' "$out"
 """.replace("RUN", "/srv/myapp/venv/bin/python -P -m dbbasic_queue")
 
@@ -289,7 +289,7 @@ def test_a_health_check_speaks_only_of_trouble(tmp_path: Path) -> None:
         )
         health = jobs(CronTarget(Site()), load(text))[-1]
         done = cron_reader.run(health, tmp_path)
-        said = b"DBQ 100%\\n-P -m dbbasic_queue health --config /etc/myapp/dbq.toml\n"
+        said = b"DBQ 100%\\n-P -m dbbasic_queue health --report --config /etc/myapp/dbq.toml\n"
         assert done.stdout == (said if code else b"")
 
 
