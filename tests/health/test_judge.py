@@ -249,7 +249,7 @@ def test_the_uptime_is_a_number_of_seconds() -> None:
 
 def recurring(path: Path, schedule: str = "0 * * * *") -> Expectation:
     """What a config of long ago expects, with one recurring job."""
-    job = RecurringJob("report", "mail", {}, Schedule.parse(schedule))
+    job = RecurringJob("report", "mail", Schedule.parse(schedule))
     jobs = RecurringJobs(path.with_name("dbq.toml"), "shop", (job,), marks_file(path))
     return Expectation(NOW - 10**6, EVERY_MINUTE, recurring=jobs)
 
