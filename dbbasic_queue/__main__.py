@@ -1,7 +1,8 @@
 """`python -m dbbasic_queue`: every command, at an address that never moves.
 
 Crontabs and units name this module only, so that no inner one stands on a user's disk. Beside the
-commands of `dbq` there are `health` (which is `dbq-health`) and `env` (see cli/env.py).
+commands of `dbq` there are `health` (which is `dbq-health`), `env` and `take-over` (see cli/env.py
+and cli/take_over.py).
 """
 
 import sys
@@ -18,6 +19,10 @@ def main() -> int:
         from .cli.env import main as env
 
         env(sys.argv[2:])
+    if command == "take-over":
+        from .cli.take_over import main as take_over
+
+        return take_over(sys.argv[2:])
     from .cli.main import main as dbq
 
     return dbq()

@@ -12,9 +12,6 @@ touches; it needs no right in the folder. All other files are the worker's, 0640
 
 Users and groups that an access control list lets into the folder may read the table, and nothing
 else: who can open the lock or the claims, if only for reading, can hold up all others.
-
-`take_over` is root's part of an upgrade: in version 2.0.0 the folder was writable by the group,
-and the table belonged to the user who had compacted it last.
 """
 
 from __future__ import annotations
@@ -23,28 +20,17 @@ import errno
 import os
 import shlex
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from ..support import acl
-from ..support.opening import ROOT, SAFE, Folder, user_name
-from .line import HEADER
+from ..support.opening import ROOT, Folder, user_name
 
 OF_THE_GROUP: Final = ("tsv", "lock", "torn", "wake")
 GROUP_MODE: Final = 0o660
 OWNER_MODE: Final = 0o640
-FOLDER_MODE: Final = 0o2750
-
-# How a file of root's begins that is one of the queue's, and not one that was moved to its place.
-_BEGINNINGS: Final = {
-    "tsv": HEADER[:-1],
-    "lock": b"append ",
-    "wake": None,  # empty
-    "claims": b"Locks of running jobs",
-    "recurring": b"# The last slot",
-}
 
 
 def require_owner(table: Path) -> None:
@@ -136,7 +122,7 @@ def prepare(table: Path) -> None:
     """
     with Folder(table.parent) as folder:
         if folder.is_shared and os.geteuid() == folder.owner:
-            for name in _names(table, OF_THE_GROUP[1:]):
+            for name in names(table, OF_THE_GROUP[1:]):
                 _see_to(folder, name)
 
 
@@ -162,124 +148,6 @@ def own_new_table(folder: Folder, fd: int) -> None:
         acl.set_rights(fd, GROUP_MODE, acl.readers(folder.fd))
 
 
-def _names(table: Path, endings: tuple[str, ...]) -> Iterator[str]:
+def names(table: Path, endings: tuple[str, ...]) -> Iterator[str]:
+    """The names of files beside a table, by their endings."""
     return (f"{table.stem}.{ending}" for ending in endings)
-
-
-# -- root's part of an upgrade ---------------------------------------------------------------------
-
-
-def take_over(table: Path, uid: int, gid: int, is_member: Callable[[int], bool]) -> list[str]:
-    """Make the folder of `table` the worker's alone, and all files in it that are a queue's.
-
-    Every change is made in place, by descriptor: locks that are held, and open files, stay what
-    they are. No job is touched, so that workers and producers may go on meanwhile.
-
-    Args:
-        table: the queue's file; its folder is there, the file need not be.
-        uid: the worker's user.
-        gid: the group that shares the queue.
-        is_member: whether a user may have made files of this queue.
-
-    Returns a sentence for each file that is not as it should be and was left as it is. Raises
-    `OSError` when the folder itself cannot be taken over.
-    """
-    with Folder(table.parent.parent) as above:
-        flags = os.O_RDONLY | os.O_DIRECTORY | SAFE
-        top = os.open(table.parent.name, flags, dir_fd=above.fd)
-    try:
-        owner = os.fstat(top).st_uid
-        if owner not in (uid, ROOT):
-            return [f"{table.parent} belongs to {user_name(owner)}, and was left as it is"]
-        named = acl.readers(top)
-        acl.drop(top, acl.DEFAULT)
-        # From here on no producer can put another file in the place of one that is looked at; and
-        # where a link may be made to any file (Linux without protected_hardlinks), the worker's
-        # user cannot either.
-        os.fchown(top, uid if _links_are_guarded() else ROOT, gid)
-        acl.set_rights(top, FOLDER_MODE, named, acl.ENTER)
-        left = list(_take_files(top, table, uid, gid, is_member, named))
-        os.fchown(top, uid, gid)
-        os.fchmod(top, FOLDER_MODE)
-        os.fsync(top)
-        return left
-    finally:
-        os.close(top)
-
-
-def _take_files(
-    top: int,
-    table: Path,
-    uid: int,
-    gid: int,
-    is_member: Callable[[int], bool],
-    named: list[acl.Named],
-) -> Iterator[str]:
-    for name in os.listdir(top):
-        stem, _, ending = name.rpartition(".")
-        if stem != table.stem or ending not in {*OF_THE_GROUP, *_BEGINNINGS}:
-            continue
-        fault = _take_file(
-            top, name, uid, gid, is_member, named if ending == OF_THE_GROUP[0] else []
-        )
-        if fault:
-            yield f"{table.parent / name} {fault}, and was left as it is"
-    for name in _names(table, OF_THE_GROUP):
-        with suppress(FileExistsError):
-            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE, 0o600, dir_fd=top)
-            try:
-                if name.endswith(OF_THE_GROUP[0]):
-                    os.write(fd, HEADER)
-                    acl.set_rights(fd, GROUP_MODE, named)
-                    os.fsync(fd)
-                os.fchmod(fd, GROUP_MODE)
-                os.fchown(fd, uid, gid)
-            finally:
-                os.close(fd)
-
-
-def _take_file(
-    top: int,
-    name: str,
-    uid: int,
-    gid: int,
-    is_member: Callable[[int], bool],
-    named: list[acl.Named],
-) -> str | None:
-    """Take one file over; return why not."""
-    try:
-        fd = os.open(name, os.O_RDONLY | SAFE, dir_fd=top)
-    except OSError as error:
-        return f"is not a regular file ({error.strerror})"
-    try:
-        status = os.fstat(fd)
-        ending = name.rpartition(".")[2]
-        if not stat.S_ISREG(status.st_mode):
-            return "is not a regular file"
-        if status.st_nlink != 1:
-            return f"has {status.st_nlink} names (hard links)"
-        if status.st_uid == ROOT and not _is_ours(fd, ending, status.st_size):
-            return "belongs to root and is not a file of a queue"
-        if status.st_uid not in (uid, ROOT) and not is_member(status.st_uid):
-            return f"belongs to {user_name(status.st_uid)}"
-        os.fchown(fd, uid, gid)
-        acl.set_rights(fd, GROUP_MODE if ending in OF_THE_GROUP else OWNER_MODE, named)
-        return None
-    finally:
-        os.close(fd)
-
-
-def _is_ours(fd: int, ending: str, size: int) -> bool:
-    """Whether a file of root's looks like the queue's: it could have been moved here."""
-    if size == 0:
-        return True
-    start = _BEGINNINGS.get(ending)
-    return bool(start) and os.pread(fd, len(start or b""), 0) == start
-
-
-def _links_are_guarded() -> bool:
-    """Whether only those can link a file who may write it (proc(5), protected_hardlinks)."""
-    try:
-        return Path("/proc/sys/fs/protected_hardlinks").read_text().strip() == "1"
-    except OSError:
-        return False
