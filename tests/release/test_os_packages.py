@@ -118,8 +118,18 @@ def test_folders_and_user_are_those_of_the_config(shipped: config.Config) -> Non
     assert f"\nu {user} - " in f"\n{users}"
     assert shipped.log is not None
     for folder in (shipped.queue.file.parent, shipped.log.file.parent):
-        assert f"\nd {folder} 2770 {user} {user}\n" in folders
-    assert f"\nf {shipped.queue.file.with_suffix('.wake')} 0660 {user} {user}\n" in folders
+        assert f"\nd {folder} :2750 :{user} :{user}\n" in folders
+    home = re.search(rf'^u {user} - ".*" (.*)$', users, re.MULTILINE)
+    assert home is not None
+    assert home[1] not in (str(shipped.queue.file.parent), str(shipped.log.file.parent))
+    assert f"\nd {home[1]} 0700 {user} {user}\n" in folders
+
+
+def test_the_queues_folder_is_handed_over_by_both_packages() -> None:
+    """Both packages run root's part: the folder and its files become the worker's alone."""
+    for path in (SCRIPTS[1], PACKAGING / "rpm/dbbasic-queue.spec"):
+        text = path.read_text()
+        assert re.search(r"python3 -P -B \S+ take-over .*\|\| (?:true|:)$", text, re.MULTILINE)
 
 
 def test_scripts_know_every_unit_that_can_be_enabled(shipped: config.Config) -> None:
