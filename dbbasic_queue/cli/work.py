@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..log import JsonFormatter, TextFormatter
 from ..queue import Queue
+from ..support.durations import format_duration
 from ..worker.handlers import Handlers, load
 from ..worker.loop import Summary, work
 from ..worker.options import Options
@@ -20,6 +22,7 @@ from .common import (
     Command,
     UsageError,
     arg,
+    complain,
     config_of,
     count,
     duration,
@@ -27,6 +30,7 @@ from .common import (
     queue_of,
 )
 from .jobs import DURABILITY
+from .log_file import LogFile, set_up, to_terminal
 
 if TYPE_CHECKING:
     from ..config.sections import Config
@@ -44,8 +48,14 @@ def _work(args: argparse.Namespace) -> int:
         from ..schedule.recurring import catch_up
 
         catch_up(config.recurring_jobs, queue.enqueue, queue.now())
+    watched = to_terminal()
+    if watched and options.linger:
+        linger = format_duration(int(options.linger))
+        complain(f"run what is due, then wait {linger} for more; Ctrl-C ends it", DONE)
     summary, failed = _run(queue, handlers, options, _concurrency(args, config))
     _log_summary(summary)
+    if watched and not (summary.attempts or summary.rescued or summary.stopped or failed):
+        complain("there was nothing to do", DONE)
     return WRONG if failed else DONE
 
 
@@ -81,7 +91,7 @@ def _run(
     """Work in one process or several; returns what was done, and how many processes failed."""
     engine = queue.engine
     if count is None or count == 1:
-        return work(engine, handlers, options, places=count), 0
+        return work(engine, handlers, options, StopSignals(_tell), count), 0
     from ..worker.loop import rescue
     from ..worker.processes import (
         WorkerProcesses,  # not needed by a single worker, which should start fast
@@ -90,7 +100,7 @@ def _run(
     def child(number: int, signals: StopSignals) -> Summary:
         return work(engine, handlers, options.share(number, count), signals, count)
 
-    crew = WorkerProcesses(count, child)
+    crew = WorkerProcesses(count, child, _tell)
     summary, failed = crew.run()
     if crew.killed:
         summary.add(rescue(engine, options))
@@ -109,21 +119,27 @@ def _log_summary(summary: Summary) -> None:
         )
 
 
+def _tell(job_id: str) -> None:
+    """Answer a person's Ctrl-C. In a signal handler, so without the locks of print and logging."""
+    if to_terminal():
+        message = f"\ndbq: finishing {job_id}; once more to break it off\n"
+        os.write(sys.stderr.fileno(), message.encode("ascii", "backslashreplace"))
+
+
 def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:
-    """Log to --log-file, the config's, or standard error."""
+    """Log to --log-file, the config's, or standard error; on a terminal there in any case."""
     path: str | Path | None = args.log_file
     if path is None and config is not None and config.log is not None:
         path = config.log.file
-    handler: logging.Handler = logging.StreamHandler()
+    formatter = JsonFormatter() if args.log_format == "json" else TextFormatter()
+    handlers: list[logging.Handler] = []
     if path is not None:
-        from logging.handlers import WatchedFileHandler  # slow to import, and not always needed
-
-        # Opens the file anew when logrotate has renamed it, which then needs to tell nobody.
-        handler = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(JsonFormatter() if args.log_format == "json" else TextFormatter())
-    log.addHandler(handler)
-    log.setLevel(logging.WARNING if args.quiet else logging.INFO)
-    log.propagate = False
+        handlers.append(LogFile(path, formatter))
+    if path is None or to_terminal():
+        stream = logging.StreamHandler()
+        stream.setFormatter(formatter)
+        handlers.append(stream)
+    set_up(handlers, logging.WARNING if args.quiet else logging.INFO)
 
 
 def _load_handlers(args: argparse.Namespace, config: Config | None) -> Handlers:

@@ -190,6 +190,7 @@ class Runner:
         if attempt.spoiled:
             raise InvalidJob(f"the payload is not JSON: {job.payload:.200}")
         timeout = self._options.timeout_of(job.type) if self._options.timeout else None
+        self._signals.job_id = job.id
         self._signals.interruptible = True
         try:
             if timeout is None:

@@ -68,9 +68,13 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 class WorkerProcesses:
-    """`count` processes that each run `work(number, signals)`, numbered from 0."""
+    """`count` processes that each run `work(number, signals)`, numbered from 0.
 
-    def __init__(self, count: int, work: Work) -> None:
+    `tell` is called by the first signal, inside a signal handler, with what it lets finish.
+    """
+
+    def __init__(self, count: int, work: Work, tell: Callable[[str], object] | None = None) -> None:
+        self._tell = tell
         self._count = count
         self._work = work
         self._children: dict[int, int] = {}  # process id -> pipe on which its summary comes
@@ -126,6 +130,8 @@ class WorkerProcesses:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         passed_on = BREAK_OFF if self._received else STOP
+        if self._tell is not None and not self._received:
+            self._tell("the jobs in hand")
         self._received = self._received or number
         for child in self._children:
             os.kill(child, passed_on)

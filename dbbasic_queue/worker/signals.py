@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -41,10 +42,16 @@ class StopSignals:
 
     A program's own handler is called at the end instead of at once; an ignored signal stays
     ignored.
+
+    Args:
+        tell: called by the first signal with the id of the job that it lets finish. It runs inside
+            a signal handler, so it must not log.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], object] | None = None) -> None:
         self.received = 0
+        self.job_id = ""  # of the job whose handler is running
+        self._tell = tell
         self.interruptible = False  # a handler is running, which the second signal breaks off
         self.outer: StopSignals | None = None  # of the worker whose handler runs this one
         self._before: dict[int, Any] = {}
@@ -71,10 +78,12 @@ class StopSignals:
     def on_signal(self, number: int, frame: FrameType | None = None) -> None:
         """Stop taking jobs; the second time, break off the one in hand."""
         # Logs nothing: the locks of logging's handlers may be taken by whom this interrupts.
-        if not self.received:
-            self.received = number
-        else:
+        if self.received:
             self.break_off(number, frame)
+            return
+        self.received = number
+        if self._tell is not None and self.interruptible:
+            self._tell(self.job_id)
 
     def break_off(self, number: int, frame: FrameType | None) -> None:
         """Break off the job in hand, if there is one; in a moment, if this one is no good."""

@@ -31,7 +31,6 @@ from dbbasic_queue import Queue
         (["stats", "extra"], "one argument too many: extra"),
         (["list", "--limit", "-1"], "not a whole number of 0 or more"),
         (["enqueue", "ok", '{"a":' + "[" * 9999 + "]" * 9999 + "}"], "nested too deeply"),
-        (["work", "jobs:HANDLERS", "--log-file", "/"], "/: Is a directory"),
         (["list", "--status", "lost"], "invalid choice"),
         (["prune", "--older-than", "old", "--file", "jobs.py"], "not a queue table"),
         (["work", "jobs"], "MODULE:ATTRIBUTE"),

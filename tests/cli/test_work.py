@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_app import dbq, queue_of, start, wait_for
+from cli_app import Terminal, dbq, queue_of, start, wait_for
 
 # -- work ----------------------------------------------------------------------------------------
 
@@ -103,6 +103,32 @@ def test_a_second_signal_puts_the_job_back(app: Path, crew: list[str]) -> None:
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 0
     assert (queue.get_job("s")["status"], queue.get_job("s")["attempts"]) == ("pending", 0)
+
+
+@pytest.mark.parametrize(
+    ("crew", "finishing"), [([], "s"), (["--concurrency", "2"], "the jobs in hand")]
+)
+def test_ctrl_c_answers(app: Path, crew: list[str], finishing: str) -> None:
+    """On a terminal the first one says what it lets finish, and what a second one would do."""
+    queue = queue_of(app)
+    queue.enqueue("slow", {"seconds": 60}, job_id="s")
+    terminal = Terminal("work", "jobs:HANDLERS", *crew, cwd=app)
+    wait_for((app / "running").exists)
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.wait_for(f"dbq: finishing {finishing}; once more to break it off\n")
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.read()
+    assert terminal.process.wait() == 0
+    assert (queue.get_job("s")["status"], queue.get_job("s")["attempts"]) == ("pending", 0)
+
+
+def test_a_module_that_ends_the_program_at_import_is_a_fault(app: Path) -> None:
+    """`dbq work` exits 2 and says where, whatever code the module wanted."""
+    (app / "leaving.py").write_text("import sys\nHANDLERS = {}\nsys.exit(0)\n")
+    done = dbq("work", "leaving:HANDLERS", cwd=app)
+    assert done.returncode == 2
+    assert "cannot load leaving:HANDLERS: SystemExit: 0" in done.stderr
+    assert "leaving.py, line 3" in done.stderr
 
 
 # -- several processes ---------------------------------------------------------------------------

@@ -74,30 +74,51 @@ def queue_of(app: Path) -> Queue:
     return Queue(app / "data" / "queue.tsv")
 
 
+class Terminal:
+    """`dbq` on a terminal of its own, of 24 lines."""
+
+    def __init__(
+        self, *args: str, cwd: Path, columns: int = 80, env: dict[str, str] | None = None
+    ) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+        clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dbbasic_queue", *args],
+            cwd=cwd,
+            env={**{k: v for k, v in clean.items() if not k.startswith("DBQ_")}, **(env or {})},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        self.shown = ""
+
+    def read(self) -> str:
+        """All that is shown until the program ends."""
+        while self._more():
+            pass
+        os.close(self._ours)
+        return self.shown
+
+    def wait_for(self, text: str) -> None:
+        """Wait until this text is shown."""
+        while text not in self.shown:
+            assert self._more(), f"{text!r} is not in {self.shown!r}"
+
+    def _more(self) -> bool:
+        try:
+            piece = os.read(self._ours, 65536)
+        except OSError:  # Linux says so when the last program has closed its side
+            return False
+        self.shown += piece.decode(errors="replace").replace("\r\n", "\n")
+        return bool(piece)
+
+
 def on_a_terminal(
     *args: str, cwd: Path, columns: int = 80, env: dict[str, str] | None = None
 ) -> tuple[int, str]:
     """Run `dbq` on a terminal of its own; returns the exit code and all that it shows."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
-    clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dbbasic_queue", *args],
-        cwd=cwd,
-        env={**{k: v for k, v in clean.items() if not k.startswith("DBQ_")}, **(env or {})},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # Linux says so when the last program has closed its side
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(ours)
-    return process.wait(), shown.decode(errors="replace").replace("\r\n", "\n")
+    terminal = Terminal(*args, cwd=cwd, columns=columns, env=env)
+    shown = terminal.read()
+    return terminal.process.wait(), shown

@@ -1,0 +1,130 @@
+"""The worker's log: kept whatever the application does to its logging, and whatever the disk does.
+
+An application sets up its own logging when its handlers are imported, or later. `logging.config`
+switches off every logger that it does not name, so the worker would fail in silence. And a log that
+cannot be opened or written must not keep jobs from running: what it would have held goes to
+standard error until it can be written again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..support.opening import Folder
+from .common import DONE, complain
+
+APPEND = os.O_WRONLY | os.O_APPEND
+
+
+class KeptLogger(logging.Logger):
+    """A logger that stays on, at its level and with its handlers, once `keep` was called."""
+
+    disabled = property(lambda self: False, lambda self, value: None)
+    _kept: tuple[logging.Handler, ...] = ()
+
+    def keep(self) -> None:
+        """Keep the handlers and the level of now."""
+        self._kept = tuple(self.handlers)
+
+    def removeHandler(self, hdlr: logging.Handler) -> None:
+        """Remove a handler, if it is not one of ours."""
+        if hdlr not in self._kept:
+            super().removeHandler(hdlr)
+
+    def setLevel(self, level: int | str) -> None:
+        """Set the level, before `keep`."""
+        if not self._kept:
+            super().setLevel(level)
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Whether a record of this level is logged; `logging.disable` is the application's."""
+        return level >= self.level
+
+
+def set_up(handlers: list[logging.Handler], level: int) -> None:
+    """Log the events of the library to these handlers only, from now on and for good."""
+    log = logging.getLogger("dbbasic_queue")
+    log.__class__ = KeptLogger
+    assert isinstance(log, KeptLogger)
+    for handler in handlers:
+        log.addHandler(handler)
+    log.setLevel(level)
+    log.propagate = False
+    log.keep()
+
+
+class LogFile(logging.FileHandler):
+    """A log file, opened anew when logrotate has moved it away.
+
+    While it cannot be opened or written, records go to standard error, after a line that says why.
+
+    Args:
+        path: the file; created if it is missing, but not its folder.
+        formatter: of the lines.
+    """
+
+    def __init__(self, path: str | Path, formatter: logging.Formatter) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+        self.setFormatter(formatter)
+        self._instead = logging.StreamHandler()
+        self._instead.setFormatter(formatter)
+        self._opened: tuple[int, int] | None = None  # device and number of the file
+        self._told = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, wherever that is possible."""
+        try:
+            self._reopen()
+            assert self.stream is not None
+            self.stream.write(self.format(record) + self.terminator)
+            self.stream.flush()
+            self._told = ""
+        except OSError as error:
+            self._tell(error)
+            self._instead.emit(record)
+        except Exception:  # the application's own objects among the record's arguments
+            self.handleError(record)
+
+    def _reopen(self) -> None:
+        try:
+            status = os.stat(self.baseFilename)
+        except FileNotFoundError:
+            now = None
+        else:
+            now = status.st_dev, status.st_ino
+        if self.stream is not None and now != self._opened:
+            stream, self.stream = self.stream, None
+            stream.close()
+        if self.stream is None:
+            self.stream = self._open()
+
+    def _open(self) -> Any:
+        path = Path(self.baseFilename)
+        if path.parts[:2] == ("/", "dev"):  # /dev/stderr, /dev/null
+            fd = os.open(path, APPEND | os.O_CLOEXEC)
+        else:
+            # Job types are in the log, so a producer chooses what is written there.
+            with Folder(path.parent) as folder:
+                try:
+                    fd = folder.open(path.name, APPEND, one_name=True)
+                except FileNotFoundError:
+                    fd = folder.make(path.name, APPEND)
+        status = os.fstat(fd)
+        self._opened = status.st_dev, status.st_ino
+        return os.fdopen(fd, "a", encoding=self.encoding, errors=self.errors)
+
+    def _tell(self, error: OSError) -> None:
+        said = f"cannot write the log {self.baseFilename}: {error.strerror}; it goes here instead"
+        if said != self._told:
+            self._told = said
+            complain(said, DONE)
+
+
+def to_terminal(stream: TextIO | None = None) -> bool:
+    """Whether a person sees what is written to standard error."""
+    stream = stream or sys.stderr
+    return stream is not None and stream.isatty()

@@ -1,0 +1,131 @@
+"""The worker's log: kept, whatever the application does to its logging, and the disk."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+from cli_app import dbq, on_a_terminal, queue_of, start, wait_for
+
+DICT_CONFIG = """
+import logging, logging.config
+SETTINGS = {
+    "version": 1,
+    "handlers": {"null": {"class": "logging.NullHandler"}},
+    "root": {"handlers": ["null"], "level": "CRITICAL"},
+}
+def bad(payload):
+    raise ValueError("boom")
+HANDLERS = {"bad": bad}
+"""
+
+
+@pytest.mark.parametrize(
+    "habit",
+    [
+        "logging.config.dictConfig(SETTINGS)",
+        "logging.config.dictConfig(SETTINGS | {'loggers': {'dbbasic_queue': {'level': 'CRITICAL',"
+        " 'handlers': []}}})",
+        "logging.disable(logging.CRITICAL)",
+        "logging.getLogger('dbbasic_queue').setLevel('CRITICAL')",
+        "logging.getLogger('dbbasic_queue').disabled = True",
+        "logging.getLogger('dbbasic_queue').handlers[0].close()",
+        "[logging.root.manager.loggerDict[n].removeHandler(h) for n in ('dbbasic_queue',)"
+        " for h in list(logging.root.manager.loggerDict[n].handlers)]",
+        "logging.shutdown()",
+    ],
+)
+@pytest.mark.parametrize("when", ["import", "handler"])
+def test_the_application_does_not_silence_the_worker(app: Path, habit: str, when: str) -> None:
+    """Whatever it does to logging, when it is imported or later: each failure is in the log."""
+    body = DICT_CONFIG
+    if when == "import":
+        body += habit + "\n"
+    else:
+        body = body.replace("    raise", f"    {habit}\n    raise")
+    (app / "app.py").write_text(body)
+    for job_id in ("a1", "a2"):
+        queue_of(app).enqueue("bad", {}, job_id=job_id)
+    args = ("work", "app:HANDLERS", "--max-attempts", "1")
+    done = dbq(*args, "--log-file", "work.log", cwd=app)
+    assert (done.returncode, done.stderr) == (0, "")
+    log = (app / "work.log").read_text()
+    assert log.count("started bad") == log.count("ValueError: boom\n    Traceback") == 2
+    queue_of(app).retry_failed()
+    assert dbq(*args, cwd=app).stderr.count("ValueError: boom\n    Traceback") == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        ("mkdir work.log", "it is a directory, not a regular file"),
+        ("ln -s elsewhere work.log", "it is a symbolic link"),
+        ("touch other && ln other work.log", "it has 2 names (hard links)"),
+        ("mkfifo work.log", "it is a pipe, not a regular file"),
+    ],
+)
+def test_a_log_that_cannot_be_opened_keeps_no_job_from_running(
+    app: Path, make: str, why: str
+) -> None:
+    """The worker says why and logs on standard error; nothing is written elsewhere."""
+    assert os.system(f"cd {app} && {make}") == 0
+    queue_of(app).enqueue("ok", {}, job_id="a1")
+    done = dbq("work", "jobs:HANDLERS", "--log-file", "work.log", cwd=app)
+    assert done.returncode == 0
+    assert queue_of(app).get_job("a1")["status"] == "completed"
+    first, *events = done.stderr.splitlines()
+    assert first.startswith(f"dbq: cannot write the log {app}/work.log: {why}")
+    assert first.endswith("; it goes here instead")
+    assert [line.split("] ")[1].split()[0] for line in events] == ["started", "completed", "done:"]
+    assert not (app / "elsewhere").exists()
+    assert not (app / "other").exists() or (app / "other").stat().st_size == 0
+
+
+def test_a_folder_that_is_missing_or_a_device(app: Path) -> None:
+    """Without its folder the log goes to standard error; /dev/stderr is taken as it is."""
+    queue_of(app).enqueue("ok", {})
+    done = dbq("work", "jobs:HANDLERS", "--log-file", "none/work.log", cwd=app)
+    assert (done.returncode, "none/work.log: No such file" in done.stderr) == (0, True)
+    queue_of(app).enqueue("ok", {})
+    done = dbq("work", "jobs:HANDLERS", "--log-file", "/dev/stderr", cwd=app)
+    assert [line.split("] ")[1].split()[0] for line in done.stderr.splitlines()] == [
+        "started",
+        "completed",
+        "done:",
+    ]
+
+
+def test_a_log_that_was_moved_is_opened_anew(app: Path) -> None:
+    """As logrotate does it: the next event is in a new file of the old name."""
+    (app / "moving.py").write_text(
+        textwrap.dedent("""
+        import os
+        def move(payload):
+            os.rename("work.log", "work.log.1")
+            return "moved"
+        HANDLERS = {"move": move}
+        """)
+    )
+    queue_of(app).enqueue("move", {})
+    done = dbq("work", "moving:HANDLERS", "--log-file", "work.log", cwd=app)
+    assert done.stderr == ""
+    assert "started move" in (app / "work.log.1").read_text()
+    assert "completed move" in (app / "work.log").read_text()
+
+
+def test_a_terminal_sees_the_log_too(app: Path) -> None:
+    """With a log file, a person at a terminal sees what is done, and what is waited for."""
+    queue_of(app).enqueue("ok", {}, job_id="a1")
+    args = ("work", "jobs:HANDLERS", "--log-file", "work.log")
+    _, shown = on_a_terminal(*args, "--linger", "1h", "--limit", "1", cwd=app, columns=200)
+    assert "dbq: run what is due, then wait 1h for more; Ctrl-C ends it\n" in shown
+    assert "completed ok a1" in shown
+    assert "completed ok a1" in (app / "work.log").read_text()
+    assert "dbq: there was nothing to do\n" in on_a_terminal(*args, cwd=app)[1]
+    assert dbq(*args, cwd=app).stderr == ""
+    worker = start(*args, "--linger", "1h", cwd=app)
+    wait_for(lambda: queue_of(app).engine.claims.last_run() is not None)
+    worker.terminate()
+    assert worker.communicate()[1] == ""
