@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from dbbasic_queue import Queue
-from dbbasic_queue.table.compat import JobTable
+from dbbasic_queue.table.table import Table
 
 # The same examples on every run: a red run is red again. `--hypothesis-profile=search` looks for
 # new ones.
@@ -29,9 +29,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def table(path: Path) -> JobTable:
+def table(path: Path) -> Table:
     """A table that is not there yet."""
-    return JobTable(path, "normal")
+    return Table(path, "normal")
 
 
 @pytest.fixture

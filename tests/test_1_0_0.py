@@ -13,6 +13,7 @@ from specimens import AWKWARD
 from tables import fill, look, own, states, torn, write
 
 from dbbasic_queue import Queue
+from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import COLUMNS, HEADER
 
 FAR = 4_000_000_000
@@ -209,7 +210,7 @@ def test_plain_dbbasic_tsv_reads_ours(folder: Path, path: Path) -> None:
     rows = run(PLAIN + "answer = list(table.all())", folder, columns=COLUMNS)
     live = [row for row in rows if row["id"].strip()]
     stripped = [{name: value.strip() for name, value in row.items()} for row in live]
-    assert stripped == list(look(path).all())
+    assert stripped == list(JobTable(path).all())
     assert path.read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""JobTable: the store as a `dbbasic.tsv.TSV`, for programs that know tables of dbbasic-tsv."""
+"""JobTable: the table as a `dbbasic.tsv.TSV`, for programs that know tables of dbbasic-tsv."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from dbbasic.tsv import TSV
 
 from ..errors import TableError
 from .line import COLUMNS, Row, explain, new_line, parse_line
-from .table import FULL, Store
+from .lock import FULL
+from .table import Table
 
 
-class JobTable(Store, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
+class JobTable(Table, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hints
     """The queue's table: a `dbbasic.tsv.TSV` that is safe between processes and costs O(1).
 
     The same file, lock protocol and reading methods (`query`, `query_one`, `count`, `all`,
@@ -23,12 +24,12 @@ class JobTable(Store, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hin
 
     Args:
         path: the table file, which need not exist; it is made by the first write.
-        durability: "full" or "normal", as for `Store`.
+        durability: "full" or "normal", as for `Table`.
     """
 
     def __init__(self, path: str | Path, durability: str = FULL) -> None:
         # Plain: looking at a table makes its folder, file, index and metadata.
-        Store.__init__(self, path, durability)
+        Table.__init__(self, path, durability)
         self.columns = list(COLUMNS)
         self.index_file = self.sibling("idx")
         self.meta_file = self.sibling("meta")

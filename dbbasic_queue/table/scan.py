@@ -7,9 +7,11 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
+from ..errors import TableError
 from .line import MOVED, Row, is_moved, parse_line
 
 PIECE: Final = 1 << 20  # bytes read at a time
+LONGEST_LINE: Final = 16 << 20  # bytes; the longest of ours have two megabytes
 
 _DEAD: Final = re.compile(rb"\n ")
 _ID: Final = re.compile(rb"\n([A-Za-z0-9_-]{1,64})\t")
@@ -30,22 +32,26 @@ def _split(piece: bytes) -> Iterator[bytes]:
         start = end
 
 
-def whole_lines(fd: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """(offset, whole lines) of a file up to `end`, about 1 MiB at a time.
+def whole_lines(fd: int, end: int, longest: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, whole lines) of a table up to `end` (bytes), about 1 MiB at a time; no lock.
 
-    For a file that nobody else changes. A last line without a newline is left out.
+    A torn last line is left out. Raises `TableError` for a line of more than `longest` bytes.
     """
-    start, length = 0, PIECE
-    while start < end:
-        piece = os.pread(fd, min(length, end - start), start)
+    at, length = 0, PIECE
+    while at < end:
+        piece = os.pread(fd, min(length, end - at), at)
         cut = piece.rfind(b"\n") + 1
         if cut:
-            yield start, piece[:cut]
-            start, length = start + cut, PIECE
-        elif len(piece) == length:
-            length *= 2  # a long line
-        else:
+            yield at, piece[:cut]
+            at, length = at + cut, PIECE
+        elif len(piece) < length or at + length == end:
+            if piece and not is_torn(fd, piece, at):
+                yield at, piece
             return
+        elif longest is not None and length >= longest:
+            raise TableError(f"the line at byte {at} is longer than {length} bytes")
+        else:
+            length *= 2
 
 
 def rows_in(piece: bytes, offset: int) -> Iterator[Row]:

@@ -18,13 +18,13 @@ from tables import NOBODY, in_child, look, own, text, write
 
 from dbbasic_queue import Queue, StorageError, TableError
 from dbbasic_queue.engines.interface import Limits, Snapshot
-from dbbasic_queue.engines.tsv import onlooker, pieces, snapshot
+from dbbasic_queue.engines.tsv import pieces, snapshot
 from dbbasic_queue.engines.tsv.claims import Claims
-from dbbasic_queue.engines.tsv.onlooker import Onlooker
 from dbbasic_queue.engines.tsv.snapshot import take
 from dbbasic_queue.job import STATUSES
-from dbbasic_queue.table.handle import OpenTable
+from dbbasic_queue.table import scan
 from dbbasic_queue.table.line import HEADER, parse_line
+from dbbasic_queue.table.table import Table
 
 NOW = 1_700_000_000
 
@@ -108,7 +108,7 @@ def test_only_the_first_few_are_named(path: Path) -> None:
 
 def test_rows_named_come_from_all_pieces(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the table is read in many pieces, the first few are those of all of it."""
-    monkeypatch.setattr(onlooker, "PIECE", 400)
+    monkeypatch.setattr(scan, "PIECE", 400)
     order = list(range(300))
     random.Random(8).shuffle(order)
     write(path, *(own(0, f"j{i}", run_at=NOW - 1000 - i) for i in order))
@@ -170,7 +170,7 @@ def test_a_line_of_several_megabytes_is_a_row(path: Path) -> None:
 
 def test_a_line_without_end_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file without line ends is not read into memory for ever."""
-    monkeypatch.setattr(onlooker, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(snapshot, "LONGEST_LINE", 1 << 20)
     write(path, b"x" * (5 << 20))
     with pytest.raises(TableError, match="the line at byte"):
         seen(path)
@@ -217,7 +217,7 @@ def test_the_engine_says_the_same(
     path = tmp_path_factory.mktemp("any") / "queue.tsv"
     path.write_bytes(HEADER + b"\n".join(found) + b"\n" * ended)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onlooker, "PIECE", piece)
+        patch.setattr(scan, "PIECE", piece)
         mine = seen(path, names=100)
     engine = list(look(path).rows())
     outdated = _outdated_completed(path)
@@ -378,8 +378,8 @@ class Meanwhile:
         self._action = action
         read = snapshot.whole_lines
 
-        def whole_lines(file: OpenTable, end: int) -> Iterator[tuple[int, bytes]]:
-            yield from read(file, end)
+        def whole_lines(fd: int, *bounds: int) -> Iterator[tuple[int, bytes]]:
+            yield from read(fd, *bounds)
             self._act()
 
         monkeypatch.setattr(snapshot, "whole_lines", whole_lines)
@@ -469,12 +469,12 @@ def test_a_job_that_moves_while_it_looks_is_counted(
     read = snapshot.whole_lines
     moved: list[bytes] = []
 
-    def whole_lines(file: OpenTable, end: int) -> Iterator[tuple[int, bytes]]:
+    def whole_lines(fd: int, *bounds: int) -> Iterator[tuple[int, bytes]]:
         if not moved:
             moved.append(b"")
             with table.writing():
                 table.change(row, "completed", NOW, 1, b"", b'{"text": "%s"}' % (b"x" * 500))
-        yield from read(file, end)
+        yield from read(fd, *bounds)
 
     monkeypatch.setattr(snapshot, "whole_lines", whole_lines)
     assert (seen(path).counts["completed"], seen(path).stuck) == (1, 0)
@@ -494,7 +494,7 @@ def test_an_emptied_file_is_looked_at_again(path: Path, monkeypatch: pytest.Monk
     """A program without locks that writes the file anew at this moment does no harm."""
     content = write(path, text("a1"))
     path.write_bytes(b"")
-    monkeypatch.setattr(onlooker.time, "sleep", lambda seconds: path.write_bytes(content))
+    monkeypatch.setattr(snapshot.time, "sleep", lambda seconds: path.write_bytes(content))
     assert seen(path).counts["pending"] == 1
 
 
@@ -524,7 +524,7 @@ def test_without_the_lock_a_job_that_ends_meanwhile_is_no_orphan(
         write(path, text("a1", "completed", run_at=NOW))
         return is_held(claims, job_id)
 
-    monkeypatch.setattr(Onlooker, "_open_lock_for_reading", lambda table: -1)
+    monkeypatch.setattr(Table, "_open_lock_for_reading", lambda table: -1)
     assert seen(path).stuck == 1
     monkeypatch.setattr(Claims, "is_held", ends)
     assert seen(path).stuck == 0

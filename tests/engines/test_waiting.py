@@ -15,20 +15,20 @@ from tables import MALFORMED, add, look, overwrite, own, replace, text, write
 
 from dbbasic_queue import Queue
 from dbbasic_queue.engines.tsv.waiting import WaitingList
-from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
+from dbbasic_queue.table.table import Table
 
 NOW = 1_000_000
 EVER = 10**15
 
 
-def reading(table: JobTable) -> WaitingList:
+def reading(table: Table) -> WaitingList:
     agenda = WaitingList(table)
     agenda.read()
     return agenda
 
 
-def drain(agenda: WaitingList, table: JobTable, now: int = EVER) -> list[str]:
+def drain(agenda: WaitingList, table: Table, now: int = EVER) -> list[str]:
     """The ids of what is due, in order; what the agenda names and is no pending row is left out."""
     found = []
     with table.writing():
@@ -41,7 +41,7 @@ def drain(agenda: WaitingList, table: JobTable, now: int = EVER) -> list[str]:
     return found
 
 
-def test_the_order_is_time_then_position(table: JobTable) -> None:
+def test_the_order_is_time_then_position(table: Table) -> None:
     """Jobs come by run_at; those of one second in the order of the file."""
     times = [5, 3, 5, 1, 3, 3, 9, 1]
     for number, run_at in enumerate(times):
@@ -50,7 +50,7 @@ def test_the_order_is_time_then_position(table: JobTable) -> None:
     assert drain(reading(table), table) == wanted
 
 
-def test_appended_jobs_find_their_place(table: JobTable) -> None:
+def test_appended_jobs_find_their_place(table: Table) -> None:
     """What comes after the reading is sorted in with what was read."""
     for number in (10, 30, 50):
         add(table, f"j{number}", run_at=number)
@@ -64,7 +64,7 @@ def test_appended_jobs_find_their_place(table: JobTable) -> None:
 
 
 @pytest.mark.parametrize(("now", "due"), [(0, 0), (4, 0), (5, 1), (6, 1), (7, 2), (EVER, 2)])
-def test_nothing_is_due_before_its_second(table: JobTable, now: int, due: int) -> None:
+def test_nothing_is_due_before_its_second(table: Table, now: int, due: int) -> None:
     """A job is due in the second of its run_at, not one before."""
     add(table, "a1", run_at=5)
     add(table, "b2", run_at=7)
@@ -74,7 +74,7 @@ def test_nothing_is_due_before_its_second(table: JobTable, now: int, due: int) -
     assert agenda.next_time() == {0: 5, 1: 7, 2: None}[due]
 
 
-def test_the_largest_time_and_a_job_put_back(table: JobTable) -> None:
+def test_the_largest_time_and_a_job_put_back(table: Table) -> None:
     """Times of 15 digits do not run into the offsets; a job put back has its place again."""
     add(table, "late", run_at=10**15 - 1)
     first = add(table, "soon", run_at=1)
@@ -85,7 +85,7 @@ def test_the_largest_time_and_a_job_put_back(table: JobTable) -> None:
     assert drain(agenda, table) == ["soon", "late"]
 
 
-def test_a_missing_table_has_nothing_due(table: JobTable, path: Path) -> None:
+def test_a_missing_table_has_nothing_due(table: Table, path: Path) -> None:
     """Before the first job nothing is due; the first one is seen."""
     agenda = reading(table)
     assert agenda.pop_due(EVER) is None
@@ -97,7 +97,7 @@ def test_a_missing_table_has_nothing_due(table: JobTable, path: Path) -> None:
 
 @pytest.mark.parametrize("save", [replace, overwrite])
 def test_a_table_written_anew_is_read_anew(
-    table: JobTable, path: Path, save: Callable[[Path, bytes], None]
+    table: Table, path: Path, save: Callable[[Path, bytes], None]
 ) -> None:
     """After a prune, or an editor that made the file shorter, all of it is read again."""
     for number in range(5):
@@ -113,7 +113,7 @@ def test_a_table_written_anew_is_read_anew(
     assert not agenda.is_stale()
 
 
-def test_what_is_running_and_what_has_moved(table: JobTable) -> None:
+def test_what_is_running_and_what_has_moved(table: Table) -> None:
     """Rows in processing are noted for the rescue, and where the new line of a moved row stands."""
     add(table, "a1")
     running = add(table, "b2", status="processing")
@@ -191,7 +191,7 @@ def test_a_line_that_only_looks_pending_costs_one_look(
     assert line in path.read_bytes()
 
 
-def test_the_cost_of_a_reading_is_known(table: JobTable) -> None:
+def test_the_cost_of_a_reading_is_known(table: Table) -> None:
     """How long a reading took, and when it was, is noted for the worker's pause."""
     agenda = WaitingList(table)
     assert agenda.read_at == 0

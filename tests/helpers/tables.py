@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import itertools
 import os
 import pickle
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dbbasic_queue import Queue
-from dbbasic_queue.table.compat import JobTable
+from dbbasic_queue.table import scan
 from dbbasic_queue.table.line import HEADER, Row, build_line, parse_line
+from dbbasic_queue.table.table import Table
 
 NOBODY = 65534
+LONG = '{"text": "' + "x" * 300 + '"}'  # a result that moves its row
 
 # Lines that are no rows, as hostile as they come.
 MALFORMED = (
@@ -70,12 +77,12 @@ def write(path: Path, *lines: bytes, header: bytes = HEADER) -> bytes:
     return content
 
 
-def look(path: Path, durability: str = "normal") -> JobTable:
+def look(path: Path, durability: str = "normal") -> Table:
     """A table object that knows nothing yet."""
-    return JobTable(path, durability)
+    return Table(path, durability)
 
 
-def add(table: JobTable, job_id: str = "new", **fields: Any) -> Row:
+def add(table: Table, job_id: str = "new", **fields: Any) -> Row:
     """Append a job's row under the lock, as `enqueue` does."""
     with table.writing():
         line = own(table.size, job_id, **fields)
@@ -90,7 +97,7 @@ def mend(path: Path) -> None:
         pass
 
 
-def states(table: JobTable) -> dict[str, str]:
+def states(table: Table) -> dict[str, str]:
     """Id -> status of every row that the table yields; each id must be there once."""
     found = [(row.id.decode(), row.status) for row in table.rows()]
     assert len(dict(found)) == len(found), f"a job twice: {found}"
@@ -180,3 +187,57 @@ def fields(row: Row | None) -> tuple[Any, ...]:
     """What a row says, wherever it stands and however much reserve it has."""
     assert row is not None
     return (row.id, row.type, row.payload.strip(), *row[6:])
+
+
+def lines_of(path: Path) -> list[bytes]:
+    return path.read_bytes().split(b"\n")
+
+
+def find(table: Table, job_id: str) -> Row | None:
+    with table.reading():
+        return table.find(job_id.encode())
+
+
+def get(table: Table, job_id: str) -> Row:
+    row = find(table, job_id)
+    assert row is not None
+    return row
+
+
+def change(table: Table, job_id: str, status: str, error: str = "", result: str = "") -> Row:
+    with table.writing():
+        row = get(table, job_id)
+        return table.change(row, status, 6, row.attempts + 1, error.encode(), result.encode())
+
+
+def stands(table: Table, row: Row) -> bool:
+    """Whether a row is in the file as it is here."""
+    return table.holds(row.line, row.offset)
+
+
+def holds_lock(path: Path) -> bool:
+    """Whether somebody holds the lock file that the path leads to now."""
+    fd = os.open(path.with_suffix(".lock"), os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def refuse(*args: object, **kwargs: object) -> None:
+    """Stands in for a system call that fails."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def set_piece(patch: pytest.MonkeyPatch, size: int) -> None:
+    """Let so many bytes be read at a time."""
+    patch.setattr(scan, "PIECE", size)
+
+
+def files(path: Path) -> Iterator[Path]:
+    """Ever new paths of tables in one folder."""
+    path.parent.mkdir(exist_ok=True)
+    return (path.with_name(f"q{number}.tsv") for number in itertools.count())

@@ -267,7 +267,7 @@ def test_a_killed_holder_of_the_lock_holds_up_nobody(tmp_path: Path) -> None:
     queue.enqueue("job", {})
 
     def hold() -> None:
-        with Queue(queue.path, "normal").table.writing():
+        with Queue(queue.path, "normal").engine.table.writing():
             die()
 
     assert in_child(hold) == -signal.SIGKILL

@@ -11,8 +11,8 @@ import pytest
 from torture import cuts, faults, kills, soak, steps
 from torture.play import Failure
 
-from dbbasic_queue.table.handle import OpenTable
-from dbbasic_queue.table.table import Store
+from dbbasic_queue.table.lock import OpenTable
+from dbbasic_queue.table.table import Table
 
 SEED = int(os.environ.get("TORTURE_SEED", "1"))
 CUT = ("create", "torn-line", "empty-file", "tombstone", "table-restore")
@@ -70,7 +70,7 @@ def test_everything_at_once() -> None:
 
 def test_cut_notices_a_missing_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """The power cuts would find it if `full` did not sync."""
-    monkeypatch.setattr(Store, "sync", lambda self: None)
+    monkeypatch.setattr(Table, "sync", lambda self: None)
     assert cuts.run("enqueue/full", SEED, stride=5)[1]
 
 
@@ -82,7 +82,7 @@ def test_cut_notices_a_wrong_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_kill_notices_half_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kills would find it if a batch were a plain append."""
-    monkeypatch.setattr(Store, "append_batch", Store.append)
+    monkeypatch.setattr(Table, "append_batch", Table.append)
     assert steps.run("enqueue-many/full", SEED, stride=5)[1]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from dbbasic.tsv import TSV
 from released import plain_tsv
-from tables import add, fill, look, names, own, states, text, write
+from tables import add, fill, names, own, states, text, write
 
 from dbbasic_queue import Queue, StorageError, TableError
 from dbbasic_queue.table.compat import JobTable
@@ -51,6 +51,22 @@ def is_locked(path: Path) -> bool:
 # -- the interface ---------------------------------------------------------------------------------
 
 
+def look(path: Path) -> JobTable:
+    """A table object that knows nothing yet."""
+    return JobTable(path, "normal")
+
+
+def ours(queue: Queue) -> JobTable:
+    """The table of a queue as programs see it that know dbbasic-tsv."""
+    return JobTable(queue.path, "normal")
+
+
+@pytest.fixture
+def table(path: Path) -> JobTable:
+    """A table that is not there yet."""
+    return JobTable(path, "normal")
+
+
 def test_it_is_a_tsv(table: JobTable, path: Path) -> None:
     """What takes a TSV takes the job table: same class, file, columns and lock."""
     assert isinstance(table, TSV)
@@ -73,7 +89,7 @@ def test_every_public_method_is_replaced_or_harmless() -> None:
 def test_queries_give_dicts_of_strings(queue: Queue) -> None:
     """Rows come as dicts of strings without padding, found by any column."""
     fill(queue)
-    table = queue.engine.table
+    table = ours(queue)
     assert table.query_one(id="failed")["error"] == "ZeroDivisionError: division by zero"
     assert table.query_one(id="failed", status="pending") is None
     assert table.query_one(id="no such") is None
@@ -94,20 +110,20 @@ def test_queries_give_dicts_of_strings(queue: Queue) -> None:
 def test_what_is_inserted_is_a_job(queue: Queue, path: Path) -> None:
     """A record becomes a row of ours: values turned to text, quotes guarded, reserve and sector."""
     awkward = {"text": 'tab\t"q" Zoë'}
-    assert queue.engine.table.insert(record("a1", payload=awkward)) is True
+    assert ours(queue).insert(record("a1", payload=awkward)) is True
     results = ['"ok"', '"', '{"a": "b"}', ["x"], True, None]
     rows = [record(f"r{number}", result=value) for number, value in enumerate(results)]
-    assert queue.engine.table.insert_many([*rows, record("e1", error='"quoted" error')]) == 7
-    assert queue.engine.table.insert_many([]) == 0
+    assert ours(queue).insert_many([*rows, record("e1", error='"quoted" error')]) == 7
+    assert ours(queue).insert_many([]) == 0
     assert (queue.get_job("a1") or {})["payload"] == awkward
     assert [(queue.get_job(f"r{number}") or {})["result"] for number in range(6)] == [
         "ok", '"', {"a": "b"}, ["x"], 1, None,
     ]  # fmt: skip
-    assert queue.engine.table.query_one(id="e1")["error"] == '"quoted" error'
+    assert ours(queue).query_one(id="e1")["error"] == '"quoted" error'
     content = path.read_text()
     split = [line.split("\t") for line in content.splitlines()]
     assert split == list(csv.reader(content.splitlines(), delimiter="\t"))
-    for row in queue.engine.table.rows():
+    for row in ours(queue).rows():
         assert (row.offset + row.tail) // SECTOR == (row.offset + len(row.line) - 1) // SECTOR
     assert queue.process_jobs({"mail": lambda payload: None}).completed == 8
 
@@ -142,11 +158,11 @@ def test_what_is_no_job_is_not_inserted(table: JobTable, path: Path, fault: dict
 def test_updates(queue: Queue, path: Path) -> None:
     """Rows that equal the conditions get the new values, the others are not touched."""
     fill(queue)
-    before = {row["id"]: row for row in queue.engine.table.all()}
-    assert queue.engine.table.update({"status": "pending", "type": "mail"}, {"run_at": 77}) == 6
-    assert queue.engine.table.update({"error": None, "id": "string"}, {"error": "x" * 300}) == 1
-    assert queue.engine.table.update({"id": "nobody"}, {"run_at": 1}) == 0
-    assert queue.engine.table.update({"id": "object"}, {"id": "renamed"}) == 1
+    before = {row["id"]: row for row in ours(queue).all()}
+    assert ours(queue).update({"status": "pending", "type": "mail"}, {"run_at": 77}) == 6
+    assert ours(queue).update({"error": None, "id": "string"}, {"error": "x" * 300}) == 1
+    assert ours(queue).update({"id": "nobody"}, {"run_at": 1}) == 0
+    assert ours(queue).update({"id": "object"}, {"id": "renamed"}) == 1
     after = {row["id"]: row for row in look(path).all()}
     before["renamed"] = {**before.pop("object"), "id": "renamed"}
     for name, row in before.items():
@@ -154,17 +170,17 @@ def test_updates(queue: Queue, path: Path) -> None:
             row["run_at"] = "77"
     before["string"]["error"] = "x" * 300
     assert after == before
-    assert len(after) == queue.engine.table.count()
+    assert len(after) == ours(queue).count()
 
 
 def test_deletes(queue: Queue, path: Path) -> None:
     """Rows that equal the conditions are gone, the others stay."""
     fill(queue)
-    assert queue.engine.table.delete(type="mail", status="pending") == 6
-    assert queue.engine.table.delete(id="nobody") == 0
-    assert queue.engine.table.delete(error=None, status="completed") == 3
+    assert ours(queue).delete(type="mail", status="pending") == 6
+    assert ours(queue).delete(id="nobody") == 0
+    assert ours(queue).delete(error=None, status="completed") == 3
     assert states(look(path)) == {"later": "pending", "failed": "failed", "cancelled": "cancelled"}
-    queue.engine.table.truncate()
+    ours(queue).truncate()
     assert path.read_bytes() == HEADER
 
 
@@ -172,17 +188,17 @@ def test_backup_and_restore(queue: Queue, path: Path, tmp_path: Path) -> None:
     """A backup is the table of one moment; restored, it is the table again."""
     fill(queue)
     before = path.read_bytes()
-    queue.engine.table.backup(tmp_path / "deep" / "backup")
+    ours(queue).backup(tmp_path / "deep" / "backup")
     queue.prune_jobs(0)
-    reader = queue.engine.table.rows()
+    reader = ours(queue).rows()
     first = next(reader)
-    queue.engine.table.restore(tmp_path / "deep" / "backup")
+    ours(queue).restore(tmp_path / "deep" / "backup")
     assert path.read_bytes() == before
     assert len(list(queue.list_jobs())) == 12
     assert len([first, *reader]) == 8  # who was reading reads on in what was there
     (tmp_path / "deep" / "backup" / "queue.tsv").write_bytes(b"no table\n")
     with pytest.raises(TableError):
-        queue.engine.table.restore(tmp_path / "deep" / "backup")
+        ours(queue).restore(tmp_path / "deep" / "backup")
     assert path.read_bytes() == before
     assert names(path.parent) == {"queue.tsv", "queue.lock", "queue.claims"}
 

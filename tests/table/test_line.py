@@ -32,7 +32,7 @@ from dbbasic_queue.table.line import (
     row_status,
     to_job,
 )
-from dbbasic_queue.table.table import moved_in
+from dbbasic_queue.table.scan import moved_in
 
 payloads = st.dictionaries(hostile, values, max_size=3)
 types = st.text(

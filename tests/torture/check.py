@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dbbasic_queue import Queue, current_job
-from dbbasic_queue.table import table as store
+from dbbasic_queue.table import ending
 
 from . import child
 from .history import History
@@ -43,7 +43,7 @@ def check(
 
 def _look(path: Path, history: History, floors: dict[str, int], power_cut: bool) -> Iterator[str]:
     if power_cut:
-        store._boot = b"the kernel after the power cut"
+        ending._boot = b"the kernel after the power cut"
     found = read(path)
     yield from history.problems(found, floors)
     queue = Queue(path, clock=lambda: LATER)

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
-from dbbasic_queue.table import directory_watch
-from dbbasic_queue.table import table as store
+from dbbasic_queue.table import ending, lock
+from dbbasic_queue.table import table as table_module
+from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
 from dbbasic_queue.worker.signals import PutBack
 
@@ -33,7 +34,7 @@ class Stage:
         self.random = random.Random(seed)
         os.urandom = self.random.randbytes  # ids and temporary names as the seed has them
         # A folder is trusted when it has been quiet for 20 ms, which is not the same in each run.
-        directory_watch.SECOND = 1  # type: ignore[misc]  # so none is
+        lock.SECOND = 1  # type: ignore[misc]  # so none is
         self.durability = durability
         self.say = say
         self.groups: list[list[str]] = []  # ids that are there all or none
@@ -178,7 +179,7 @@ def _half_batch(stage: Stage) -> None:
     size = stage.path.stat().st_size
     stage.append(stage.line("half-1", "pending"), stage.line("half-2", "pending"), b"half-3\two")
     with table.lock_file.open("wb") as file:
-        note = (stage.path.stat().st_ino, size, 5000, store._boot_id())
+        note = (stage.path.stat().st_ino, size, 5000, ending._boot_id())
         file.write(b"append %d %d %d %s\n" % note)
 
 
@@ -353,7 +354,7 @@ def prune(stage: Stage) -> None:
 @scenario(_finished)
 def compact(stage: Stage) -> None:
     """A table that is full of dead lines is written anew, between two changes."""
-    store.WORTH_COMPACTING = 0  # type: ignore[misc]
+    table_module.WORTH_COMPACTING = 0  # type: ignore[misc]
     stage.work(lambda payload: "r" * 900)
     stage.queue.engine.table.compact()
     stage.add_last()
@@ -367,7 +368,7 @@ def _twins(stage: Stage) -> None:
 @scenario(_twins)
 def rewrite_twins(stage: Stage) -> None:
     """A table with an interrupted move in it is pruned and compacted."""
-    store.WORTH_COMPACTING = 0  # type: ignore[misc]
+    table_module.WORTH_COMPACTING = 0  # type: ignore[misc]
     stage.queue.prune_jobs(0)
     stage.say({"old-1": "absent", "done": "absent"})
     stage.queue.engine.table.compact()
@@ -380,7 +381,7 @@ def rewrite_twins(stage: Stage) -> None:
 @scenario(_for_hands)
 def table_update(stage: Stage) -> None:
     """Rows are updated through the methods of the plain table."""
-    table = stage.queue.engine.table
+    table = JobTable(stage.queue.path, stage.queue.engine.table.durability)
     table.update({"id": "last"}, {"status": "cancelled"})
     stage.say({"last": "cancelled"})
     table.delete(id="last")
@@ -389,14 +390,14 @@ def table_update(stage: Stage) -> None:
 
 def _backed_up(stage: Stage) -> None:
     stage.fill(2)
-    stage.queue.engine.table.backup(stage.root / "backup")
+    JobTable(stage.queue.path).backup(stage.root / "backup")
     stage.fill(2)
 
 
 @scenario(_backed_up)
 def table_restore(stage: Stage) -> None:
     """A backup is put in the place of the table."""
-    table = stage.queue.engine.table
+    table = JobTable(stage.queue.path, stage.queue.engine.table.durability)
     before = {row["id"] for row in table.all()}
     table.restore(stage.root / "backup")
     after = {row["id"] for row in table.all()}

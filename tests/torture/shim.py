@@ -1,6 +1,6 @@
 """The shim: it stands between the engine and the kernel, one step a system call.
 
-Why a shim over `os` and `fcntl`: store.py, claims.py and files.py make all their system calls
+Why a shim over `os` and `fcntl`: table/, claims.py and files.py make all their system calls
 through these two modules, one call each, so that a step of the shim is a system call; it stops in
 the middle of a write, at any byte, which strace cannot; it knows what was written, from which the
 disk states after a power cut are built; and a case takes 10 milliseconds rather than 300. That it

@@ -31,7 +31,7 @@ from typing import Final
 
 from ...errors import StorageError
 from ...support.files import open_sibling
-from ...table.handle import identity
+from ...table.lock import identity
 
 NOTE: Final = (
     b"Locks of running jobs live on bytes of this file; its time is that of the last worker run.\n"

@@ -59,7 +59,7 @@ from ...table.line import (
     parse_line,
 )
 from ...table.scan import ids_in, lines_in
-from ...table.table import Store
+from ...table.table import Table
 from .engine import TsvEngine
 
 log = logging.getLogger("dbbasic_queue")
@@ -156,7 +156,7 @@ def edit(engine: TsvEngine, command: Sequence[str], max_payload: int = PAYLOAD_L
 # -- the editor ------------------------------------------------------------------------------------
 
 
-def _write_out(table: Store, text: bytes) -> Path:
+def _write_out(table: Table, text: bytes) -> Path:
     """Write the text into a new file beside the table that nobody else may read."""
     name = f".{table.data_file.stem}.{os.urandom(6).hex()}.edit.tsv"
     path = table.data_file.with_name(name)
@@ -459,7 +459,7 @@ def _checked_result(text: bytes) -> bytes:
 # -- the table, under its lock ---------------------------------------------------------------------
 
 
-def _edited(table: Store, difference: _Difference, name: str) -> bytes:
+def _edited(table: Table, difference: _Difference, name: str) -> bytes:
     """The whole table with the difference in it; raises `EditRefused` where it does not fit."""
     old, new = difference.old, difference.new
     rows = _rows_of(table, old.keys() | new.keys())
@@ -485,7 +485,7 @@ def _edited(table: Store, difference: _Difference, name: str) -> bytes:
     )
 
 
-def _rows_of(table: Store, wanted: Container[bytes]) -> dict[bytes, list[Row]]:
+def _rows_of(table: Table, wanted: Container[bytes]) -> dict[bytes, list[Row]]:
     """All live lines of some jobs, in the order of the file."""
     found: dict[bytes, list[Row]] = defaultdict(list)
     for offset, piece in table.pieces(end=table.size):
@@ -507,7 +507,7 @@ def _conflicts(job_id: bytes, handed: Row, lines: list[Row]) -> Iterator[str]:
         yield f"{job} changed meanwhile: it is {handed.status} still, but another line"
 
 
-def _other_lines(table: Store, wanted: Counter[bytes]) -> tuple[list[tuple[int, int]], list[str]]:
+def _other_lines(table: Table, wanted: Counter[bytes]) -> tuple[list[tuple[int, int]], list[str]]:
     """Where the lines stand that are no rows and are to be removed, and which do not any more."""
     found = []
     left = Counter(wanted)
@@ -521,7 +521,7 @@ def _other_lines(table: Store, wanted: Counter[bytes]) -> tuple[list[tuple[int, 
     return found, [f"this line is gone meanwhile: {shown(line)}" for line in +left]
 
 
-def _spliced(table: Store, cuts: list[tuple[int, int, Row | None]], added: list[Row]) -> bytes:
+def _spliced(table: Table, cuts: list[tuple[int, int, Row | None]], added: list[Row]) -> bytes:
     """The table with other lines, or none, in the place of some, and lines added at its end.
 
     After them, what stays begins as far into a sector as before: a dead line fills up the gap.

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from ...errors import InvalidJob, JobExists
 from ...job import CANCELLED, FAILED, PENDING, PROCESSING, STATUSES, Job, check_id, require
-from ...table.compat import JobTable
 from ...table.line import Row, build_line, to_job
-from ...table.table import FULL, may_hold_a_lock
+from ...table.lock import FULL, may_hold_a_lock
+from ...table.table import Table
 from .. import interface
 from ..interface import Limits, Order, Running, Snapshot, Stats
 from .claims import Claims, byte_of
@@ -56,7 +56,7 @@ class TsvEngine:
         *,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self.table = JobTable(path, durability)
+        self.table = Table(path, durability)
         self.path = self.table.data_file
         self.url = str(self.path)
         self.claims = Claims(self.table.sibling("claims"), self.path)

@@ -25,7 +25,7 @@ from ...backoff import BackoffLike, seconds
 from ...errors import StorageError
 from ...job import COMPLETED, FAILED, PENDING, PROCESSING, Job, require
 from ...table.line import Row, begin, new_tail, parse_line, to_job
-from ...table.table import Store
+from ...table.table import Table
 from ..interface import Attempt, Outcome, Rescued
 from .claims import Claims
 from .waiting import WaitingList
@@ -56,7 +56,7 @@ class TsvSeat:
     """
 
     def __init__(
-        self, table: Store, claims: Claims, clock: Callable[[], float], place: int | None = None
+        self, table: Table, claims: Claims, clock: Callable[[], float], place: int | None = None
     ) -> None:
         self._table = table
         self._claims = claims

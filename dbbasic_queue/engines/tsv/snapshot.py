@@ -20,8 +20,10 @@ rows in question are then found by their ids.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import stat
 import time
 from array import array
 from collections import Counter
@@ -30,14 +32,17 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
+from ...errors import StorageError, TableError
 from ...job import FAILED, PENDING, PROCESSING, STATUSES, Job
 from ...table.line import MOVED, Row, explain, is_moved, to_job
-from ...table.scan import PIECE, lines_in, row_at
+from ...table.lock import NORMAL
+from ...table.scan import LONGEST_LINE, PIECE, lines_in, row_at, whole_lines
+from ...table.table import Table
 from ..interface import AHEAD, BadLine, Limits, Snapshot, Stuck
 from .claims import Claims
-from .onlooker import Onlooker, missing, require_readable, whole_lines
 from .pieces import CREATED, DEAD, EMPTY, PROCESSING_ROW, ROW, RUN, Found, MovedRows, Piece, Tally
 
+PATIENCE: Final = 0.1  # seconds to wait for the table's lock, in all
 BATCH: Final = 200  # rows looked at under one lock: about a millisecond
 FEW: Final = 50  # rows searched for by their ids; a search may take 50 milliseconds
 MANY: Final = 10_000  # no machine runs more jobs at once than that
@@ -52,7 +57,7 @@ def take(path: Path, limits: Limits) -> Snapshot:
     queue table.
     """
     require_readable(path)
-    table = Onlooker(path)
+    table = Table(path, NORMAL, patience=PATIENCE)
     claims = Claims(table.sibling("claims"), table.data_file)
     tries = 0
     while True:
@@ -67,6 +72,33 @@ def take(path: Path, limits: Limits) -> Snapshot:
             return snapshot
 
 
+def require_readable(path: Path) -> None:
+    """Raise `StorageError` or `TableError` that says plainly why there is nothing to read."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise TableError(f"{path} is not a regular file, so not a queue")
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        for pause in (0.01, 0.02, 0.04, 0.08):  # a program without locks may be writing it anew
+            if status.st_size:
+                return
+            time.sleep(pause)
+            status = os.stat(path)
+    except FileNotFoundError as error:
+        raise missing(path) from error
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot read the queue {path}: {error.strerror}") from None
+    if not status.st_size:
+        raise TableError(
+            f"{path} is empty, without even a queue's header: if jobs were in it, they are lost"
+        )
+
+
+def missing(path: Path) -> StorageError:
+    """Return the error for a queue that is not there."""
+    return StorageError(errno.ENOENT, f"there is no queue {path}")
+
+
 class _WrittenAnew(Exception):
     """The table is another file now, and more is in question than can be searched for."""
 
@@ -74,7 +106,7 @@ class _WrittenAnew(Exception):
 class _Look:
     """One reading of the table, and the second look at what is wrong."""
 
-    def __init__(self, table: Onlooker, claims: Claims, limits: Limits) -> None:
+    def __init__(self, table: Table, claims: Claims, limits: Limits) -> None:
         self._table = table
         self._claims = claims
         self._limits = limits
@@ -126,7 +158,7 @@ class _Look:
         return found
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
-        return whole_lines(self._file, self._size)
+        return whole_lines(self._file.fd, self._size, LONGEST_LINE)
 
     def _is_moved_to(self, job_id: bytes, offset: int) -> bool:
         row = row_at(self._file.fd, offset)

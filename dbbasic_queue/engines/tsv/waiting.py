@@ -14,7 +14,7 @@ import time
 from typing import Final
 
 from ...table.scan import moved_in
-from ...table.table import Store
+from ...table.table import Table
 
 _PENDING: Final = re.compile(rb"\tpending\t\d+\t(\d+)\t")
 _PROCESSING: Final = re.compile(rb"\tprocessing\t\d+\t")
@@ -25,7 +25,7 @@ _MASK: Final = (1 << _SHIFT) - 1
 class WaitingList:
     """The pending jobs of a table by time, and which rows were processing when it was read."""
 
-    def __init__(self, table: Store) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
         self._read: list[int] = []  # what the last reading found, latest first
         self._heap: list[int] = []  # what came since
