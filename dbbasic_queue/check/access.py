@@ -1,12 +1,21 @@
 """What a config needs of the file system, and whether the worker's user has it.
 
-All of it is asked in a process of that user, which tries nothing out: access(2) tells. Each file is
-approached folder by folder, and through each symbolic link, as the kernel does. So the answer names
-the folder that is shut, however far it is from the path in the config.
+All of it is asked in a process of that user, and nothing is tried out: access(2) and a look at each
+file tell. Each path is walked folder by folder and through each symbolic link, as the kernel does.
+So the answer names the folder that is shut, however far it is from the path in the config.
+
+The queue's files are opened as the worker opens them (support/opening.py), for reading only: a file
+that is opened for writing would wake the path unit.
+
+An advice must not take from others what they share: /var/log and the folder of node_exporter are
+not given away. Where a group is let in, the user joins it; elsewhere the user gets a folder, or an
+entry in the folder's access control list.
 """
 
 from __future__ import annotations
 
+import errno
+import grp
 import os
 import shlex
 import stat
@@ -18,9 +27,10 @@ from ..config.sections import Config
 from ..support.account import Account
 from ..support.child import ChildDied, ChildTimeout, call
 from ..support.files import family
+from ..support.opening import MOST_LINKS, Folder, is_mounted_alone, user_name
 from .finding import Problem, fault, warning
 
-MOST_LINKS: Final = 40  # that the kernel follows on one path, path_resolution(7)
+OF_THE_SYSTEM: Final = 3  # parts of a path that a single application does not own: /var/log
 
 
 def access_problems(config: Config, account: Account, timeout: float) -> list[Problem]:
@@ -55,18 +65,16 @@ def _problems(config: Config, name: str) -> Iterator[Problem]:
 def _questions(config: Config, name: str) -> Iterator[tuple[str, Callable[[], Iterator[Problem]]]]:
     worker, log, health = config.worker, config.log, config.health
     yield "", lambda: _config_file(config.path, name)
-    yield "[queue].file", lambda: _writable_folder("[queue].file", config.queue.file.parent, name)
+    yield "[queue].file", lambda: _queue_folder(config, name)
     yield "[queue].file", lambda: _queue_files(config.queue.file, name)
     yield "[worker].directory", lambda: _directory(config, name)
     yield "[worker].python", lambda: _interpreter(Path(worker.python), name)
     if file := worker.environment_file:
         yield "[worker].environment_file", lambda: _environment_file(file, name)
     if log:
-        yield "[log].file", lambda: _writable_folder("[log].file", log.file.parent, name)
-        yield "[log].file", lambda: _writable_file("[log].file", log.file, name)
+        yield "[log].file", lambda: _log(config, log.file, name)
     if health and (textfile := health.textfile):
-        where = "[health].textfile"
-        yield where, lambda: _writable_folder(where, textfile.parent, name)
+        yield "[health].textfile", lambda: _textfile_folder(textfile.parent, name)
 
 
 def _config_file(file: Path, name: str) -> Iterator[Problem]:
@@ -74,10 +82,68 @@ def _config_file(file: Path, name: str) -> Iterator[Problem]:
         yield fault("", f"{name} cannot read {file}: {said}")
 
 
+# -- the queue -------------------------------------------------------------------------------------
+
+
+def _queue_folder(config: Config, name: str) -> Iterator[Problem]:
+    """Ask for the queue's folder, whose owner is the one who can run the worker."""
+    where, path = "[queue].file", config.queue.file.parent
+    problems = list(_folder(where, path, name))
+    yield from problems
+    if problems or not path.is_dir():
+        return
+    worker = Account.find(config.worker.user)
+    with Folder(path) as folder:
+        owner = user_name(folder.owner)
+        if worker is not None and worker.uid not in (folder.owner, 0):
+            said = f"{path} belongs to {owner}, and only the owner of its folder can run a queue"
+            if folder.owner == 0:
+                yield fault(where, f"{said}: {_give(config, path, worker.name)}")
+            else:
+                own = _own_folder(config, path, worker.name)
+                yield fault(where, f'{said}: set [worker].user = "{owner}", or {own}')
+        elif not os.access(path, os.W_OK | os.X_OK):
+            said = f"{name} has no write permission in {path}"
+            mine = folder.owner == os.geteuid()
+            yield fault(where, f"{said}: chmod u+rwx {shlex.quote(str(path))}" if mine else said)
+
+
 def _queue_files(table: Path, name: str) -> Iterator[Problem]:
     """Ask for the table and what lies beside it: a file that root made shuts the user out."""
-    for file in family(Path(os.path.realpath(table))):
-        yield from _writable_file("[queue].file", file, name)
+    try:
+        folder = Folder(table.parent)
+    except OSError:
+        return  # told by `_queue_folder`
+    with folder:
+        for file in family(table):
+            if said := _queue_file(folder, file, name, is_table=file == table):
+                yield fault("[queue].file", said)
+
+
+def _queue_file(folder: Folder, file: Path, name: str, *, is_table: bool) -> str | None:
+    if is_table and file.is_symlink():
+        target = os.path.realpath(file)
+        return f'{file} is a symbolic link; name the file that it leads to: file = "{target}"'
+    try:
+        fd = folder.open(file.name, os.O_RDONLY, one_name=is_table)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EACCES:
+            return f"{file}: {error.strerror}"
+    else:
+        try:
+            if is_table and is_mounted_alone(folder.fd, fd):
+                return f"{file} is mounted by itself; mount the folder that it is in"
+        finally:
+            os.close(fd)
+    if os.access(file, os.R_OK | os.W_OK):
+        return None
+    said = f"{name} has no permission to read and write {file}"
+    return f"{said}: chown {name} {shlex.quote(str(file))}"
+
+
+# -- what runs -------------------------------------------------------------------------------------
 
 
 def _directory(config: Config, name: str) -> Iterator[Problem]:
@@ -110,31 +176,53 @@ def _unreadable(file: Path) -> str | None:
     return None if os.access(file, os.R_OK) else "permission denied"
 
 
-def _writable_file(where: str, file: Path, name: str) -> Iterator[Problem]:
-    """Ask for a file that may be missing, but not belong to another user alone."""
-    if not os.path.lexists(file):
+# -- what is written beside the queue --------------------------------------------------------------
+
+
+def _log(config: Config, file: Path, name: str) -> Iterator[Problem]:
+    """Ask for the log, which the worker writes and logrotate moves away as the worker's user."""
+    where, folder = "[log].file", file.parent
+    problems = list(_folder(where, folder, name))
+    yield from problems
+    if problems or not folder.is_dir():
         return
-    if said := obstacle(file):
-        yield fault(where, f"{name} cannot write {file}: {said}")
-    elif not file.is_file():
+    if os.path.islink(file):
+        target = os.path.realpath(file)
+        said = f"{file} is a symbolic link, which logrotate passes over; name {target} itself"
+        yield fault(where, said)
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        said = f"{name} has no write permission in {folder}"
+        remedy = _join_group(folder, name) or _give(config, folder, name)
+        if os.access(file, os.R_OK | os.W_OK):
+            yield warning(where, f"{said}, so logrotate cannot move {file.name} away: {remedy}")
+        else:
+            yield fault(where, f"{said}: {remedy}")
+    elif os.path.lexists(file) and not file.is_file():
         yield fault(where, f"{file} is not a regular file")
-    elif not os.access(file, os.R_OK | os.W_OK):
+    elif file.exists() and not os.access(file, os.R_OK | os.W_OK):
         said = f"{name} has no permission to read and write {file}"
         yield fault(where, f"{said}: chown {name} {shlex.quote(str(file))}")
 
 
-def _writable_folder(where: str, folder: Path, name: str) -> Iterator[Problem]:
-    """Ask for a folder in which the user will create files."""
-    word = shlex.quote(str(folder))
-    create = f"install -d -o {name} {word}"
+def _textfile_folder(folder: Path, name: str) -> Iterator[Problem]:
+    """Ask for the folder of the textfile, which is the collector's and has to stay its own."""
+    where = "[health].textfile"
+    problems = list(_folder(where, folder, name))
+    yield from problems
+    if not problems and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        remedy = _join_group(folder, name) or f"setfacl -m u:{name}:rwx {shlex.quote(str(folder))}"
+        yield fault(where, f"{name} has no write permission in {folder}: {remedy}")
+
+
+def _folder(where: str, folder: Path, name: str) -> Iterator[Problem]:
+    """Ask for a folder that exists, or that the user can create."""
     if os.path.lexists(folder):
         if said := obstacle(folder):
             yield fault(where, f"{name} cannot write in {folder}: {said}")
         elif not folder.is_dir():
             yield fault(where, f"{folder} is not a directory")
-        elif not os.access(folder, os.W_OK | os.X_OK):
-            yield fault(where, f"{name} has no write permission in {folder}: chown {name} {word}")
         return
+    create = f"install -d -o {name} {shlex.quote(str(folder))}"
     parent = next(each for each in folder.parents if os.path.lexists(each))
     if said := obstacle(parent):
         yield fault(where, f"cannot create {folder}: {said}")
@@ -143,11 +231,45 @@ def _writable_folder(where: str, folder: Path, name: str) -> Iterator[Problem]:
     elif not os.access(parent, os.X_OK):
         yield fault(where, f"{name} cannot enter {parent}")
     elif os.access(parent, os.W_OK):
-        yield warning(
-            where, f"{folder} does not exist; create it before systemd needs it: {create}"
-        )
+        said = f"{folder} does not exist; create it before systemd needs it: {create}"
+        yield warning(where, said)
     else:
         yield fault(where, f"{folder} does not exist, and {name} cannot create it: {create}")
+
+
+# -- advice ----------------------------------------------------------------------------------------
+
+
+def _join_group(folder: Path, name: str) -> str | None:
+    """Return the command that lets the user in by the folder's group, if a group is let in."""
+    status = folder.stat()
+    may_write = stat.S_IWGRP | stat.S_IXGRP
+    if status.st_mode & may_write != may_write or status.st_gid == 0:
+        return None
+    if len(folder.parts) <= OF_THE_SYSTEM:  # its group means more than this folder
+        return None
+    try:
+        return f"adduser {name} {grp.getgrgid(status.st_gid).gr_name}"
+    except KeyError:
+        return None
+
+
+def _give(config: Config, folder: Path, name: str) -> str:
+    """Return what gives the user a folder: this one, if nothing but the queue's files is in it."""
+    ours = {file.name for file in family(config.queue.file)}
+    ours |= {file.name for file in [config.log and config.log.file] if file}
+    try:
+        alone = set(os.listdir(folder)) <= ours and len(folder.parts) > OF_THE_SYSTEM
+    except OSError:
+        alone = False
+    if alone:
+        return f"chown {name} {shlex.quote(str(folder))}"
+    return _own_folder(config, folder, name)
+
+
+def _own_folder(config: Config, folder: Path, name: str) -> str:
+    own = shlex.quote(str(folder / config.name))
+    return f"use a folder of its own, made by: install -d -o {name} {own}"
 
 
 def obstacle(path: Path) -> str | None:

@@ -31,6 +31,9 @@ try:
     found["library"] = getattr(dbbasic_queue, "__version__", "without a version")
 except BaseException as error:
     found["library_error"] = "%s: %s" % (type(error).__name__, error)
+found["hidden"] = sorted(
+    name for name in os.listdir() if name.partition(".")[0] in sys.stdlib_module_names
+    and (name.endswith(".py") or os.path.exists(os.path.join(name, "__init__.py"))))
 module, _, attribute = sys.argv[1].partition(":")
 home = os.path.dirname(os.__file__)
 own = [n for n, path in enumerate(sys.path) if path in (home, home + "/lib-dynload")]
@@ -109,6 +112,9 @@ def _judge(config: Config, answer: dict[str, Any]) -> tuple[frozenset[str] | Non
     elif answer["library"] != VERSION:
         said = f"{python} has dbbasic_queue {answer['library']}, this is {VERSION}"
         found.append(warning("[worker].python", said))
+    for file in answer["hidden"]:
+        said = f"{config.directory / file} bears the name of a module of Python, which is imported"
+        found.append(warning(WHERE, f"{said} in its place: rename it"))
     if "error" in answer:
         with_what = f"with Python {answer['python']} in {config.directory}"
         return None, [*found, fault(WHERE, f"{name} {answer['error']}; {with_what}")]

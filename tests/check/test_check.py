@@ -206,6 +206,22 @@ def test_environment_reaches_the_handlers(app: App) -> None:
         del os.environ["HOSTNAME_OF_TEST"]
 
 
+@pytest.mark.parametrize("name", ["signal.py", "types.py", "random.py", "select/__init__.py"])
+def test_names_of_the_standard_library(app: App, name: str) -> None:
+    """A module beside the handlers that Python's own takes the place of is told, and breaks none."""
+    (app.folder / name).parent.mkdir(exist_ok=True)
+    (app.folder / name).write_text("X = 1\n")
+    (app.folder / "types").mkdir(exist_ok=True)  # data, not a package
+    report = app.check()
+    (found,) = report.findings
+    file = app.folder / name.partition("/")[0]
+    assert str(found) == (
+        f"[worker].handlers: {file} bears the name of a module of Python,"
+        " which is imported in its place: rename it"
+    )
+    assert (report.ok, report.types) == (True, ("mail", "tidy"))
+
+
 def test_interpreter_without_the_library(app: App) -> None:
     """An interpreter that lacks dbbasic_queue is told with the command that gets it."""
     bare = app.folder / "python"
@@ -263,7 +279,12 @@ def folder_cases() -> Iterator[tuple[str, str, str, str]]:
         "[queue].file",
         "{folder}/jobs.py is not a directory",
     )
-    yield "mkdir data/queue.lock", "", "[queue].file", "data/queue.lock is not a regular file"
+    yield (
+        "mkdir data/queue.lock",
+        "",
+        "[queue].file",
+        "data/queue.lock: it is a directory, not a regular file",
+    )
     yield (
         "",
         'worker:directory = "gone"',

@@ -48,9 +48,10 @@ def app() -> Iterator[Path]:
 
 def write(folder: Path, worker: str = "", more: str = "") -> None:
     """The config, by Debian's own interpreter, which every user may run."""
+    python = "" if "python" in worker else 'python = "/usr/bin/python3"\n'
     (folder / "dbq.toml").write_text(
         f'name = "a"\n[queue]\nfile = "data/queue.tsv"\n[worker]\nhandlers = "jobs:HANDLERS"\n'
-        f'python = "/usr/bin/python3"\nuser = "{USER}"\n'
+        f'{python}user = "{USER}"\n'
         f'environment = {{ PYTHONPATH = "{library(folder)}" }}\n{worker}\n{more}'
     )
 
@@ -92,7 +93,44 @@ def test_handlers_are_imported_as_the_user(app: Path) -> None:
         (
             "chown root data",
             "[queue].file",
-            "nobody has no write permission in {app}/data: chown nobody",
+            "{app}/data belongs to root, and only the owner of its folder can run a queue:"
+            " chown nobody {app}/data",
+        ),
+        (
+            "chown daemon data",
+            "[queue].file",
+            'set [worker].user = "daemon", or use a folder of its own, made by:'
+            " install -d -o nobody {app}/data/a",
+        ),
+        (
+            "chown root data && touch data/others",
+            "[queue].file",
+            "use a folder of its own, made by: install -d -o nobody {app}/data/a",
+        ),
+        (
+            "chmod 500 data",
+            "[queue].file",
+            "no write permission in {app}/data: chmod u+rwx {app}/data",
+        ),
+        (
+            "ln -s /elsewhere/queue.tsv data/queue.tsv",
+            "[queue].file",
+            'name the file that it leads to: file = "/elsewhere/queue.tsv"',
+        ),
+        (
+            "touch data/queue.tsv && chown daemon data/queue.tsv",
+            "[queue].file",
+            "it belongs to daemon, not to nobody, whose folder it is in; as root: chown nobody",
+        ),
+        (
+            "touch data/queue.tsv && chown nobody data/queue.tsv && ln data/queue.tsv other",
+            "[queue].file",
+            "it has 2 names (hard links)",
+        ),
+        (
+            "ln -s loop data/queue.lock && ln -s queue.lock data/loop",
+            "[queue].file",
+            "queue.lock: it is a symbolic link",
         ),
         (
             "chmod 700 . && chown root .",
@@ -118,11 +156,78 @@ def test_what_the_user_may_not_do(app: Path, command: str, where: str, said: str
     assert said.format(app=app) in found[0]["what"]
 
 
-def test_folders_of_log_and_textfile(app: Path) -> None:
-    """The folders of the log and of the textfile are the user's to write, too."""
-    write(app, more='[log]\nfile = "/etc/a.log"\n[health]\ntextfile = "/etc/a.prom"\n')
-    found = [line for line in told(check(app)) if "has no write permission in /etc" in line]
-    assert len(found) == 1, "the same folder once"
+def test_advice_takes_nothing_from_others(app: Path) -> None:
+    """Folders of the system are not given away: own folders, access lists, and groups."""
+    write(app, more='[log]\nfile = "/var/log/a.log"\n[health]\ntextfile = "/etc/a.prom"\n')
+    lines = told(check(app))
+    assert not [line for line in lines if "chown" in line]
+    log, textfile = lines
+    assert log == (
+        "fault: [log].file: nobody has no write permission in /var/log:"
+        " use a folder of its own, made by: install -d -o nobody /var/log/a"
+    )
+    assert textfile == (
+        "fault: [health].textfile: nobody has no write permission in /etc:"
+        " setfacl -m u:nobody:rwx /etc"
+    )
+    for folder in ("logs", "prom"):
+        (app / folder).mkdir()
+        shutil.chown(app / folder, "root", "daemon")
+        (app / folder).chmod(0o775)
+    write(app, more=f'[log]\nfile = "logs/a.log"\n[health]\ntextfile = "{app}/prom/a.prom"\n')
+    assert [line.rpartition(": ")[2] for line in told(check(app))] == ["adduser nobody daemon"] * 2
+
+
+def test_a_log_that_logrotate_passes_over(app: Path) -> None:
+    """A log that is a link is a fault, one in a folder of root's a warning: it is written."""
+    (app / "data/a.log").symlink_to(app / "big.log")
+    write(app, more='[log]\nfile = "data/a.log"\n')
+    (found,) = told(check(app))
+    assert f"which logrotate passes over; name {app}/big.log itself" in found
+    (app / "logs").mkdir()
+    (app / "logs/a.log").touch()
+    shutil.chown(app / "logs/a.log", USER)
+    write(app, more='[log]\nfile = "logs/a.log"\n')
+    (found,) = told(check(app))
+    assert found.startswith("warning: [log].file: nobody has no write permission in")
+    assert "so logrotate cannot move a.log away: chown nobody" in found
+
+
+@pytest.fixture
+def shut() -> Iterator[Path]:
+    """A folder that only root may enter."""
+    folder = Path("/var/tmp/dbq-check-shut")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("link", "worker", "more", "where"),
+    [
+        ("python", 'python = "./python"', "", "[worker].python"),
+        ("data/queue.tsv", "", "", "[queue].file"),
+        ("data/queue.lock", "", "", "[queue].file"),
+        ("work", 'directory = "work"', "", "[worker].directory"),
+        ("env", 'environment_file = "env"', "", "[worker].environment_file"),
+        ("logs", "", '[log]\nfile = "logs/a.log"', "[log].file"),
+        ("a.log", "", '[log]\nfile = "a.log"', "[log].file"),
+        ("prom", "", '[health]\ntextfile = "prom/a.prom"', "[health].textfile"),
+    ],
+)
+def test_links_into_a_folder_that_is_shut(
+    app: Path, shut: Path, link: str, worker: str, more: str, where: str
+) -> None:
+    """Whatever is a link to where the user cannot go, the check tells it and all the rest."""
+    (app / link).symlink_to(shut / Path(link).name)
+    (app / "data/queue.claims").mkdir()
+    write(app, worker, more)
+    found = check(app)["findings"]
+    assert [each for each in found if each["where"] == where and each["level"] != "ok"]
+    assert any("queue.claims: it is a directory" in each["what"] for each in found)
+    if link in ("python", "logs", "prom", "work"):
+        assert any(f"cannot enter {shut}" in each["what"] for each in found)
 
 
 def test_environment_file_that_only_root_may_read(app: Path) -> None:
