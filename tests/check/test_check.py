@@ -208,7 +208,7 @@ def test_environment_reaches_the_handlers(app: App) -> None:
 
 @pytest.mark.parametrize("name", ["signal.py", "types.py", "random.py", "select/__init__.py"])
 def test_names_of_the_standard_library(app: App, name: str) -> None:
-    """A module beside the handlers that Python's own takes the place of is told, and breaks none."""
+    """A module beside the handlers that Python has, too, is told, and breaks nothing."""
     (app.folder / name).parent.mkdir(exist_ok=True)
     (app.folder / name).write_text("X = 1\n")
     (app.folder / "types").mkdir(exist_ok=True)  # data, not a package
