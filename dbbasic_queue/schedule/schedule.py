@@ -13,40 +13,21 @@ Debian's cron 3.0 (crontab(5), cron(8) and its entry.c) and of systemd.time(7):
   skips days of such a repetition at the end of a month (its issue 22665), before 244 hours when the
   clock is put forward (13745).
 
-When the clock is put forward or back (daylight saving), a minute of the day is skipped or comes
-twice. `next_runs` and `last_run` follow cron(8), by less than three hours:
-
-                     skipped minute                      repeated minute
-    cron, fixed      run at once, when the clock jumps   run the first time only
-    cron, wildcard   not run                             run both times
-    systemd          not run                             run the first time only
-
-*Wildcard* is a schedule whose minute or hour begins with `*`. So the two fire at the same minutes
-all year, but for this:
-
-* A fixed time that is skipped (02:30 in most of Europe) is run late by cron, and by systemd not
-  until the next day.
-* A wildcard schedule pauses under systemd while the hour is repeated (its issue 8647). That would
-  stop a worker for an hour, so a wildcard schedule that fires in every hour of every day, at the
-  same minutes of each quarter (such as every 1, 3, 5 or 15 minutes), is written in UTC, from which
-  every time zone in use is a multiple of 15 minutes away.
-* In a few zones systemd 252 loses some times more, between a skip and the end of that day, of
-  schedules that would have fired in the skip: where the skip is no single full hour (Chatham,
-  Troll) and in Morocco, whose winter time is the one with the daylight saving flag.
+What becomes of times that the clock skips or shows twice is in `clock.py`.
 """
 
 from __future__ import annotations
 
-import bisect
 import calendar
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from ..errors import ScheduleError
 from ..support.text import shown
+from .clock import Change, changes, cron_instants, offsets, only_instant
 from .words import MONTHS, WEEKDAYS, in_words, spans
 
 NICKNAMES = {
@@ -63,7 +44,6 @@ FORMS = (
     'or "every 5 minutes"'
 )
 DAY = timedelta(days=1)
-CLOCK_CORRECTION = 3 * 3600  # cron takes a larger jump for a clock that was wrong
 LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
@@ -139,17 +119,23 @@ class Schedule:
         fields = (self.minute, self.hour, self.day, self.month, self.weekday)
         return " ".join(each.text for each in fields)
 
-    def on_calendar(self) -> list[str]:
+    def on_calendar(self, zone: tzinfo | None = None) -> list[str]:
         """Return the values of systemd's `OnCalendar=` whose union is this schedule.
 
-        See systemd.time(7), and above for daylight saving.
+        Args:
+            zone: the machine's time zone. systemd then starts at the same times as cron on the days
+                when the clock is changed, too: see `clock.py`. Without it, it may differ on those.
+
+        See systemd.time(7).
         """
         date_part = f"*-{_calendar(self.month.values, 12)}-{_calendar(self.day.values, 31)}"
         hour, minute = _calendar(self.hour.values, 24), _calendar(self.minute.values, 60)
         text = f"{date_part} {hour}:{minute}:00"
         if len(self.weekday.values) < 7:
             text = f"{_calendar_weekdays(self.weekday.values)} {text}"
-        return [f"{text} UTC" if self._same_in_every_zone() else text]
+        if self._is_the_same_in_utc(zone):
+            return [f"{text} UTC"]
+        return [text, *_utc_lines(self._on_changes(zone) if zone else [])]
 
     def next_runs(self, after: datetime, count: int) -> list[datetime]:
         """Return the next `count` runs later than `after`, in the time zone of `after`.
@@ -211,17 +197,46 @@ class Schedule:
             names = " and ".join(MONTHS[month - 1] for month in months)
             raise ScheduleError(f"never fires: there is no day {days[0]} in {names}")
 
-    def _same_in_every_zone(self) -> bool:
-        """Whether the local times are those of UTC, for offsets of multiples of 15 minutes."""
-        every_hour = len(self.hour.values) == 24
-        every_day = len(self.day.values) == 31 and len(self.weekday.values) == 7
-        shifted = {(minute + 15) % 60 for minute in self.minute.values}
-        return (
+    def _is_the_same_in_utc(self, zone: tzinfo | None) -> bool:
+        """Whether the local times are those of UTC, in this zone or (None) in every one in use.
+
+        Those are multiples of 15 minutes away from UTC.
+        """
+        if not (
             self._is_wildcard()
-            and every_hour
-            and every_day
+            and len(self.hour.values) == 24
+            and len(self.day.values) == 31
             and len(self.month.values) == 12
-            and shifted == self.minute.values
+            and len(self.weekday.values) == 7
+        ):
+            return False
+        minutes = self.minute.values
+        return all(
+            offset % 60 == 0
+            and {(minute + offset // 60) % 60 for minute in minutes} == set(minutes)
+            for offset in (offsets(zone) if zone else {900})
+        )
+
+    def _on_changes(self, zone: tzinfo) -> Iterator[int]:
+        """The runs on days of a change that systemd may miss, in seconds since the epoch."""
+        for change in changes(zone):
+            day = datetime.fromtimestamp(change.at, zone).date()
+            runs = sorted({run for near in (day - DAY, day) for run in self._runs_on(near, zone)})
+            if change.after < change.before and self._is_wildcard():
+                repeated = change.at + change.before - change.after
+                yield from (run for run in runs if change.at <= run < repeated)
+            elif change.after > change.before and self._is_skipped(change):
+                yield from (run for run in runs if run >= change.at)
+
+    def _is_skipped(self, change: Change) -> bool:
+        """Whether it names a local time that this change skips."""
+        first, end = change.at + change.before, change.at + change.after
+        walls = (datetime.fromtimestamp(wall, UTC) for wall in range(-(-first // 60) * 60, end, 60))
+        return any(
+            wall.minute in self.minute.values
+            and wall.hour in self.hour.values
+            and self._on(wall.date())
+            for wall in walls
         )
 
     def _is_wildcard(self) -> bool:
@@ -264,49 +279,13 @@ class Schedule:
         if not self._on(day):
             return
         midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
-        begin, end = (_only_instant(wall) for wall in (midnight, midnight + DAY))
+        begin, end = (only_instant(wall) for wall in (midnight, midnight + DAY))
         wildcard = self._is_wildcard()
         for hour, minute in itertools.product(self.hour.values, self.minute.values):
             if begin is not None and end == begin + 86_400:  # the clock is not changed on that day
                 yield begin + 3600 * hour + 60 * minute
             else:
-                yield from _instants(midnight.replace(hour=hour, minute=minute), wildcard)
-
-
-def _only_instant(wall: datetime) -> int | None:
-    """When it is the local time `wall`, unless that is skipped or comes twice."""
-    first, second = wall.timestamp(), wall.replace(fold=1).timestamp()
-    return int(first) if first == second else None
-
-
-def _instants(wall: datetime, wildcard: bool) -> list[int]:
-    """When cron runs what is due at the local time `wall`, in seconds since the epoch.
-
-    A skipped time has a later instant by the old offset (fold=0) than by the new one (PEP 495).
-    """
-    first = int(wall.timestamp())
-    second = int(wall.replace(fold=1).timestamp())
-    if first == second:
-        return [first]
-    correction = abs(second - first) >= CLOCK_CORRECTION
-    if first < second:
-        return [first, second] if wildcard or correction else [first]
-    return [] if wildcard or correction else [_jump(second, first, wall.tzinfo)]
-
-
-def _jump(before: int, after: int, zone: tzinfo | None) -> int:
-    """The first instant of the new offset, after `before` and at the latest `after`."""
-
-    def shifted(instant: int) -> bool:
-        return _offset(instant, zone) == _offset(after, zone)
-
-    return bisect.bisect_left(range(after), True, lo=before, key=shifted)
-
-
-def _offset(instant: int, zone: tzinfo | None) -> int:
-    """How many seconds local time is ahead of UTC."""
-    local = datetime.fromtimestamp(instant, zone).replace(tzinfo=None)
-    return int((local - datetime(1970, 1, 1)).total_seconds()) - instant
+                yield from cron_instants(midnight.replace(hour=hour, minute=minute), wildcard)
 
 
 def _five(text: str) -> list[str]:
@@ -434,6 +413,19 @@ def _calendar(values: frozenset[int], size: int) -> str:
         f"{first:02}" if first == last else f"{first:02}..{last:02}"
         for first, last in spans(ordered)
     )
+
+
+def _utc_lines(instants: Iterable[int]) -> Iterator[str]:
+    """Calendar expressions of full minutes, in seconds since the epoch; one for alike hours."""
+    minutes: dict[datetime, set[int]] = {}
+    for instant in instants:
+        time = datetime.fromtimestamp(instant, UTC)
+        minutes.setdefault(time.replace(minute=0), set()).add(time.minute)
+    alike: dict[tuple[date, frozenset[int]], list[int]] = {}
+    for hour, found in sorted(minutes.items()):
+        alike.setdefault((hour.date(), frozenset(found)), []).append(hour.hour)
+    for (day, same), hours in alike.items():
+        yield f"{day} {_calendar(frozenset(hours), 24)}:{_calendar(same, 60)}:00 UTC"
 
 
 def _calendar_weekdays(values: frozenset[int]) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ..errors import InstallError
 from ..install.site import Site, Wanted
 from ..install.target import Action, Entry, EntryStatus, Installation, Plan, Target
+from ..schedule.clock import LOCAL_TIME, zone_of
 from .manager import Manager
 from .units import unit_pattern, wake_file, write_units
 from .verify import unit_faults
@@ -90,8 +91,9 @@ class SystemdTarget(Target):
     def render(self, config: Config) -> Installation:
         """See `Target.render`. Raises `InstallError` for what cannot be said in a unit file."""
         try:
-            written = write_units(config, for_user=self.site.user is not None)
-        except ValueError as error:
+            zone = zone_of(self.site.below(LOCAL_TIME))
+            written = write_units(config, for_user=self.site.user is not None, zone=zone)
+        except (ValueError, OSError) as error:
             raise InstallError(f"{config.path}: {error}") from error
         files = [Wanted(self.folder / name, text.encode()) for name, text in written.units.items()]
         user = self.site.user or config.worker.user

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +60,10 @@ def units(config: Config, *, for_user: bool = False) -> dict[str, str]:
     return write_units(config, for_user=for_user).units
 
 
-def write_units(config: Config, *, for_user: bool = False) -> UnitWriter:
-    """The units of a config with what they schedule.
+def write_units(
+    config: Config, *, for_user: bool = False, zone: tzinfo | None = None
+) -> UnitWriter:
+    """The units of a config with what they schedule, for a machine in the time zone `zone`.
 
     Raises `ValueError` if something in the config cannot be said in a unit file, and for system
     units without `[worker].user`.
@@ -70,7 +73,7 @@ def write_units(config: Config, *, for_user: bool = False) -> UnitWriter:
             "[worker].user is missing: system units need the user whose jobs they run. "
             "Add it, or install into your own service manager with --user"
         )
-    writer = UnitWriter(config, for_user)
+    writer = UnitWriter(config, for_user, zone)
     writer.worker()
     writer.recurring()
     writer.prune()
@@ -86,8 +89,9 @@ class UnitWriter:
     `units` are the texts by name, `entries` what the timers and the path start.
     """
 
-    def __init__(self, config: Config, for_user: bool) -> None:
+    def __init__(self, config: Config, for_user: bool, zone: tzinfo | None) -> None:
         self.config = config
+        self.zone = zone
         self.for_user = for_user
         self.prefix = f"dbq-{config.name}"
         self.units: dict[str, str] = {}
@@ -259,6 +263,7 @@ class UnitWriter:
             f"When to {description}: {schedule.describe()}.",
             description=description,
             schedule=schedule,
+            calendars=schedule.on_calendar(self.zone),
             jitter=jitter,
             persistent=persistent,
             starts=f"{self.prefix}-{role}.service",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from unit_reader import read_specifiers, read_words, texts
 from dbbasic_queue.config.sections import Config
 from dbbasic_queue.install import entries as commands
 from dbbasic_queue.systemd.syntax import parse as settings_of
-from dbbasic_queue.systemd.units import unit_pattern, units, wake_file
+from dbbasic_queue.systemd.units import unit_pattern, units, wake_file, write_units
 
 names = st.from_regex("[a-z][a-z0-9-]{0,31}", fullmatch=True)
 
@@ -104,6 +105,16 @@ def test_only_timers_and_the_path_can_be_enabled(config: Config) -> None:
     """No service has an [Install] section, so nothing starts one but its timer or path."""
     for name, text in units(config).items():
         assert ("\n[Install]\n" in text) == name.endswith((".timer", ".path"))
+
+
+def test_timers_have_the_nights_on_which_the_clock_changes(config: Config) -> None:
+    """On a machine whose clock skips the time of a job, its timer names these nights by date."""
+    found = write_units(config, zone=ZoneInfo("Europe/Berlin")).units
+    nightly, hourly = (found[f"dbq-app-recurring@{name}.timer"] for name in ("nightly", "hourly"))
+    assert values(nightly, "OnCalendar")[:3] == [
+        *("*-*-* 02:00:00", "2026-03-29 01:00:00 UTC", "2027-03-28 01:00:00 UTC")
+    ]
+    assert values(hourly, "OnCalendar") == ["*-*-* *:00:00 UTC"]
 
 
 def test_timers_follow_the_schedules(config: Config) -> None:
