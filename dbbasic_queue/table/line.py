@@ -31,7 +31,7 @@ from collections.abc import Callable
 from json import JSONDecoder
 from typing import Any, Final, NamedTuple
 
-from ..job import PROCESSING, STATUSES, Job
+from ..job import PENDING, PROCESSING, STATUSES, Job
 from ..support.text import shown
 
 COLUMNS: Final = (
@@ -52,24 +52,29 @@ TAIL: Final = 112  # bytes of a new row's tail, newline included: room for a sho
 # a JSON string has one. The reserve of an empty result is spaces and a newline, so does not match.
 MOVED: Final = re.compile(rb'\t (?:[^ \t\n"]| ")')
 
+# The fields that a table's readers go by, as parts of the patterns here and in scan.py.
+ID: Final = rb"[A-Za-z0-9_-]{1,64}"
+ANY_STATUS: Final = "|".join(STATUSES).encode()
+ATTEMPTS_LIMIT: Final = 10**9 - 1  # nine digits
+_TIMES = rb"(\d{1,15})\t(\d{1,15})\t(\d{1,9})"  # created_at, run_at, attempts
+
 # A whole line. Groups: the nine fields; the last two may be missing, as some editors cut off
 # white space at the end. No NUL: that is what a power cut leaves where nothing was written.
 _LINE = (
-    rb"([A-Za-z0-9_-]{1,64})\t([^\t\n\0]+)\t([^\t\n\0]*)\t(%b)\t(\d{1,15})\t(\d{1,15})"
-    rb"\t(\d{1,9})(?:\t([^\t\n\0]*))?(?:\t([^\t\n\0]*))?\r?"
-) % "|".join(STATUSES).encode()
+    rb"(%b)\t([^\t\n\0]+)\t([^\t\n\0]*)\t(%b)\t%b(?:\t([^\t\n\0]*))?(?:\t([^\t\n\0]*))?\r?"
+) % (ID, ANY_STATUS, _TIMES)
 _match_line = re.compile(_LINE + rb"\n?").fullmatch
 # The same of a line as we write it: all fields there, none beginning with a quote. Excludes no
 # more than a tab within a field, which is twice as fast; NUL and line ends are looked for apart.
 _match_own = re.compile(
-    rb'([A-Za-z0-9_-]{1,64})\t([^\t"][^\t]*)\t((?:[^\t"][^\t]*)?)\t(%b)\t(\d{1,15})\t(\d{1,15})'
-    rb'\t(\d{1,9})\t((?:[^\t"][^\t]*)?)\t((?:[^\t"][^\t]*)?)' % "|".join(STATUSES).encode()
+    rb'(%b)\t([^\t"][^\t]*)\t((?:[^\t"][^\t]*)?)\t(%b)\t%b\t((?:[^\t"][^\t]*)?)\t((?:[^\t"][^\t]*)?)'
+    % (ID, ANY_STATUS, _TIMES)
 ).fullmatch
 
 # A pending line as we write it. Its end is its reserve: there is no result.
 _match_pending = re.compile(
-    rb'([A-Za-z0-9_-]{1,64})\t([^\t"\n][^\t]*)\t([^\t"][^\t]*)\tpending\t(\d{1,15})\t(\d{1,15})'
-    rb'\t(\d{1,9})\t((?:[^\t"][^\t]*)?)\t *\n'
+    rb'(%b)\t([^\t"\n][^\t]*)\t([^\t"][^\t]*)\t%b\t%b\t((?:[^\t"][^\t]*)?)\t *\n'
+    % (ID, PENDING.encode(), _TIMES)
 ).fullmatch
 
 _STATUS = {name.encode(): name for name in STATUSES}
@@ -269,7 +274,7 @@ def explain(line: bytes) -> str:
     fields = line.rstrip(b"\r\n").split(b"\t")
     if not 7 <= len(fields) <= 9:
         return f"has {len(fields)} fields, not 9: {_shown(line)}"
-    if not re.fullmatch(rb"[A-Za-z0-9_-]{1,64}", fields[0]):
+    if not re.fullmatch(ID, fields[0]):
         return f"id {_shown(fields[0])} is not 1 to 64 letters, digits, - or _"
     if not fields[1]:
         return "the type is empty"

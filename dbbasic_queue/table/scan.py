@@ -2,19 +2,60 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from ..errors import TableError
-from .line import MOVED, Row, is_moved, parse_line
+from ..job import COMPLETED, PENDING, PROCESSING, STATUSES
+from .line import ANY_STATUS, ID, MOVED, Row, is_moved, parse_line
 
 PIECE: Final = 1 << 20  # bytes read at a time
 LONGEST_LINE: Final = 16 << 20  # bytes; the longest of ours have two megabytes
 
-_DEAD: Final = re.compile(rb"\n ")
-_ID: Final = re.compile(rb"\n([A-Za-z0-9_-]{1,64})\t")
+NAMES_PENDING: Final = b"\t%b\t" % PENDING.encode()  # in every pending row; or it is a type
+PENDING_TAIL: Final = re.compile(rb"\t%b\t\d+\t(\d+)\t" % PENDING.encode())  # group: run_at
+_PROCESSING_TAIL: Final = re.compile(rb"\t%b\t\d+\t" % PROCESSING.encode())
+
+# These begin with the newline in front of a line: a byte is found much faster than a place where a
+# line begins.
+DEAD: Final = re.compile(rb"\n ")
+EMPTY: Final = re.compile(rb"\n(?=(?:[^\S\n ][^\S\n]*)?\n)")
+_ID: Final = re.compile(rb"\n(%b)\t" % ID)
+_FIELD: Final = rb"[\x0b-\xff\x01-\x08]"  # no tab, newline, NUL; most bytes decided by a range
+_WORD: Final = rb"[\x21-\xff\x0b-\x1f\x01-\x08]"  # the same without space
+_HEAD: Final = rb"\n%%b\t%b++\t%b*+\t" % (_FIELD, _FIELD)  # id, type, payload
+
+
+@functools.cache  # compiled when it is wanted: a worker that only works starts faster
+def whole_row() -> re.Pattern[bytes]:
+    """Return the pattern of a whole row, as `parse_line` sees it: status, created_at, run_at.
+
+    There is nothing to backtrack to, and runs of spaces stand apart, which makes it three times as
+    fast as the plain pattern.
+    """
+    return re.compile(
+        rb"(?m)%b(%b)\t([0-9]{1,15}+)\t([0-9]{1,15}+)\t[0-9]{1,9}+"
+        rb"(?:\t%b*+)?+(?:\t *+(?:%b++ *+)*+)?+\r?+$"
+        % (_HEAD % (ID + b"+"), ANY_STATUS, _FIELD, _WORD)
+    )
+
+
+@functools.cache
+def unfinished() -> re.Pattern[bytes]:
+    """Return what finds the ids of rows that are not completed; the rest is yet to be parsed."""
+    states = "|".join(status for status in STATUSES if status != COMPLETED).encode()
+    return re.compile(rb"%b(?:%b)\t" % (_HEAD % (b"(" + ID + b"+)"), states))
+
+
+def processing_in(piece: bytes, offset: int) -> list[int]:
+    """Return where rows begin in a piece of the table that may be processing."""
+    return [
+        offset + piece.rfind(b"\n", 0, match.start()) + 1
+        for match in _PROCESSING_TAIL.finditer(piece)
+    ]
 
 
 def lines_in(piece: bytes, offset: int) -> Iterator[tuple[bytes, Row | None]]:
@@ -97,7 +138,7 @@ def dead_lines(piece: bytes) -> Iterator[int]:
     """Where each dead line begins in a piece of the table."""
     if piece.startswith(b" "):
         yield 0
-    for match in _DEAD.finditer(piece):
+    for match in DEAD.finditer(piece):
         yield match.start() + 1
 
 

@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import heapq
 import math
-import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ...job import PENDING, STATUSES
+from ...job import PENDING
 from ...table.line import MOVED, Row
+from ...table.scan import unfinished, whole_row
 
-# Expressions begin with the newline in front of a line: a byte is found much faster than a place
-# where a line begins. A whole row, as tsv.py's parse_line sees it; groups: status,
-# created_at, run_at. Nothing to backtrack to, most bytes decided by the first range, runs of spaces
-# apart: three times as fast as the plain expression.
-_FIELD: Final = rb"[\x0b-\xff\x01-\x08]"  # no tab, newline, NUL
-_WORD: Final = rb"[\x21-\xff\x0b-\x1f\x01-\x08]"  # the same without space
-_HEAD: Final = rb"\n([0-9A-Za-z_-]{1,64}+)\t%b++\t%b*+\t" % (_FIELD, _FIELD)
-ROW: Final = re.compile(
-    rb"(?m)%b(%b)\t([0-9]{1,15}+)\t([0-9]{1,15}+)\t[0-9]{1,9}+"
-    rb"(?:\t%b*+)?+(?:\t *+(?:%b++ *+)*+)?+\r?+$"
-    % (_HEAD.replace(b"(", b"(?:"), "|".join(STATUSES).encode(), _FIELD, _WORD)
-)
-CREATED: Final = 1  # the column of what `ROW` finds
+CREATED: Final = 1  # the column of what `whole_row` finds
 RUN: Final = 2
-# Ids of rows that are not completed, and where one may be processing: the rest is yet to be parsed.
-_UNFINISHED: Final = re.compile(_HEAD + rb"(?:pending|processing|failed|cancelled)\t")
-PROCESSING_ROW: Final = re.compile(rb"\tprocessing\t[0-9]")
-DEAD: Final = re.compile(rb"\n ")
-EMPTY: Final = re.compile(rb"\n(?=(?:[^\S\n ][^\S\n]*)?\n)")
 
-
-Found = tuple[bytes, bytes, bytes]  # what `ROW` finds of a row
+Found = tuple[bytes, bytes, bytes]  # what `whole_row` finds of a row
 
 
 class Piece(NamedTuple):
@@ -50,7 +32,7 @@ class Piece(NamedTuple):
         at = self.text.find(b"\n", after - self.offset + 1) if after else 0
         while (at := self.text.find(needle, at + 1)) >= 0:
             newline = self.text.rfind(b"\n", 0, at)
-            if (match := ROW.match(self.text, newline)) and match.groups() == row:
+            if (match := whole_row().match(self.text, newline)) and match.groups() == row:
                 return self.offset + newline
         raise AssertionError("a row that was found is not there")
 
@@ -159,7 +141,7 @@ class MovedRows:
         text = b"\n" + text
         at = 0
         # Rows that can change are those of which there may be a later version.
-        for job_id in _UNFINISHED.findall(text):
+        for job_id in unfinished().findall(text):
             if known[hash(job_id) & mask]:
                 at = _line_of(job_id, text, at)
                 for later in self._after(hash(job_id) & mask, offset + at):
@@ -174,10 +156,10 @@ class MovedRows:
 
 
 def _line_of(job_id: bytes, text: bytes, start: int) -> int:
-    """Where the next row that `_UNFINISHED` finds and that has this id stands in a text."""
+    """Where the next row that `unfinished` finds and that has this id stands in a text."""
     needle = b"\n%b\t" % job_id
     while (at := text.find(needle, start)) >= 0:
-        if _UNFINISHED.match(text, at):
+        if unfinished().match(text, at):
             return at
         start = at + 1
     raise AssertionError("a row that was found is not there")

@@ -25,6 +25,7 @@ from ...backoff import BackoffLike, seconds
 from ...errors import StorageError
 from ...job import COMPLETED, FAILED, PENDING, PROCESSING, Job, require
 from ...table.line import Row, begin, new_tail, parse_line, to_job
+from ...table.scan import NAMES_PENDING
 from ...table.table import Table
 from ..interface import Attempt, Outcome, Rescued
 from .claims import Claims
@@ -37,7 +38,6 @@ LOOK_AGAIN: Final = 0.25  # seconds at least between two readings of the whole t
 SHARE: Final = 20  # a reading is repeated after this many times what it took: 5 % at most
 MARK_EVERY: Final = 5  # seconds between two notes that a worker is at work
 
-_NAMES_PENDING = b"\tpending\t"  # every pending row does, and one whose type is that word
 _new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, written in Python
 
 # What a token is: offset and line of the row as this worker left it, where the tail begins in the
@@ -190,7 +190,7 @@ class TsvSeat:
         table, waiting = self._table, self._waiting
         while (offset := waiting.pop_due(now)) is not None:
             line = table.line_at(offset)
-            if _NAMES_PENDING not in line:  # another worker has it; or the row has moved
+            if NAMES_PENDING not in line:  # another worker has it; or the row has moved
                 if not line:  # saved in place, without the lock
                     waiting.read()
                 continue

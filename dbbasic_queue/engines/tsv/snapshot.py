@@ -36,11 +36,21 @@ from ...errors import StorageError, TableError
 from ...job import FAILED, PENDING, PROCESSING, STATUSES, Job
 from ...table.line import MOVED, Row, explain, is_moved, to_job
 from ...table.lock import NORMAL
-from ...table.scan import LONGEST_LINE, PIECE, lines_in, row_at, whole_lines
+from ...table.scan import (
+    DEAD,
+    EMPTY,
+    LONGEST_LINE,
+    PIECE,
+    lines_in,
+    processing_in,
+    row_at,
+    whole_lines,
+    whole_row,
+)
 from ...table.table import Table
 from ..interface import AHEAD, BadLine, Limits, Snapshot, Stuck
 from .claims import Claims
-from .pieces import CREATED, DEAD, EMPTY, PROCESSING_ROW, ROW, RUN, Found, MovedRows, Piece, Tally
+from .pieces import CREATED, RUN, Found, MovedRows, Piece, Tally
 
 PATIENCE: Final = 0.1  # seconds to wait for the table's lock, in all
 BATCH: Final = 200  # rows looked at under one lock: about a millisecond
@@ -171,7 +181,7 @@ class _Look:
             piece = Piece(b"\n" + text, offset, number)
         else:
             piece = Piece(text[header:], header + 1, 1)
-        rows = sorted(ROW.findall(piece.text), key=itemgetter(0))
+        rows = sorted(whole_row().findall(piece.text), key=itemgetter(0))
         for status, group in itertools.groupby(rows, itemgetter(0)):
             self._take_in(status, list(group), piece)
         lines = piece.text.count(b"\n", 1) + (not piece.text.endswith(b"\n"))
@@ -189,9 +199,7 @@ class _Look:
             return
         self._ahead.read(times, rows, piece)
         if status == b"processing":
-            for match in PROCESSING_ROW.finditer(piece.text):
-                newline = piece.text.rfind(b"\n", 0, match.start())
-                self._processing.append(piece.offset + newline)
+            self._processing.extend(processing_in(piece.text, piece.offset - 1))
         elif status == b"failed":
             self._failed.read(times, rows, piece)
             late = [time for time in times if time >= self._limits.failed_since]

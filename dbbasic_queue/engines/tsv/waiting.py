@@ -9,15 +9,12 @@ others change rows in place. A row that others put back to pending in place is f
 from __future__ import annotations
 
 import heapq
-import re
 import time
 from typing import Final
 
-from ...table.scan import moved_in
+from ...table.scan import PENDING_TAIL, moved_in, processing_in
 from ...table.table import Table
 
-_PENDING: Final = re.compile(rb"\tpending\t\d+\t(\d+)\t")
-_PROCESSING: Final = re.compile(rb"\tprocessing\t\d+\t")
 _SHIFT: Final = 44  # an entry is run_at * 2**44 + offset: one int, 36 bytes, sorts as wanted
 _MASK: Final = (1 << _SHIFT) - 1
 
@@ -74,10 +71,7 @@ class WaitingList:
     def _note(self, piece: bytes, offset: int) -> None:
         self.read_to = offset + len(piece)
         self.moved.update(moved_in(piece, offset))
-        self.processing += [
-            offset + piece.rfind(b"\n", 0, match.start()) + 1
-            for match in _PROCESSING.finditer(piece)
-        ]
+        self.processing += processing_in(piece, offset)
 
     def add(self, run_at: int, offset: int) -> None:
         """Note a job that is pending again."""
@@ -102,5 +96,5 @@ def _pending_in(piece: bytes, offset: int) -> list[int]:
     rfind = piece.rfind
     return [
         int(match[1]) << _SHIFT | offset + rfind(b"\n", 0, match.start()) + 1
-        for match in _PENDING.finditer(piece)
+        for match in PENDING_TAIL.finditer(piece)
     ]
