@@ -34,6 +34,8 @@ class StorageError(QueueError, OSError):
 class EditRefused(QueueError):
     """The edited table was not taken; the message has every reason, a line each."""
 
+    line: int | None = None  # of the edited text, where the first thing is wrong
+
 
 class JobTimeout(QueueError):
     """A handler ran for longer than its timeout. Raised inside the handler."""

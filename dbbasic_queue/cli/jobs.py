@@ -140,7 +140,12 @@ def _for_each(
 
 
 def _prune(args: argparse.Namespace) -> int:
-    removed = queue_of(args).prune_by_age(_ages(args), dry_run=args.dry_run)
+    queue = queue_of(args)
+    removed = queue.prune_by_age(_ages(args), dry_run=args.dry_run)
+    if not args.dry_run and "edit" in queue.engine.can:
+        from ..engines.tsv.editor import remove_old_texts
+
+        remove_old_texts(queue.path)
     print(f"{'would remove' if args.dry_run else 'removed'} {counted(removed, 'job')}")
     return DONE
 

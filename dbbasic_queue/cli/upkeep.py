@@ -19,6 +19,7 @@ from .common import (
     arg,
     complain,
     counted,
+    find_id,
     json_option,
     queue_of,
     reason,
@@ -30,25 +31,44 @@ if TYPE_CHECKING:
 
 
 def _edit(args: argparse.Namespace) -> int:
-    from ..engines.tsv import edit  # not needed by a worker, which should start fast
+    from ..engines.tsv import edit, editor  # not needed by a worker, which should start fast
 
     try:
-        command = edit.editor(os.environ)
+        command = editor.editor(os.environ)
     except ValueError as error:
         raise UsageError(f"edit: {error}") from None
     queue = queue_of(args)
+    engine = _file_engine(queue, "edit")
+    ids = []
+    for text in args.ids:
+        job_id, why = find_id(queue, text)
+        if job_id is None:
+            return complain(why, REFUSED)
+        ids.append(job_id)
+    watched = sys.stdin.isatty() and sys.stderr.isatty()
     try:
-        changes = edit.edit(_file_engine(queue, "edit"), command, queue.max_payload)
+        changes = edit.edit(
+            engine, command, queue.max_payload, ids=ids or None, again=_again if watched else None
+        )
     except QueueError as error:
         code = complain(reason(error), REFUSED if isinstance(error, EditRefused) else WRONG)
         for note in getattr(error, "__notes__", ()):
             complain(note, code)
         return code
     if any(changes):
-        print("changed {}, removed {}, added {} lines".format(*changes))
+        changed, removed, added = changes
+        print(f"{counted(changed, 'job')} changed, {removed} removed, {added} added")
     else:
         print("nothing changed")
     return DONE
+
+
+def _again(reasons: str) -> bool:
+    """Ask whether to open the editor again, as visudo(8) does."""
+    complain(reasons, REFUSED)
+    print("dbq: edit it again, at that line? [Y/n] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    return answer.endswith("\n") and answer.strip().lower() in ("", "y", "yes", "e")
 
 
 def _fsck(args: argparse.Namespace) -> int:
@@ -88,8 +108,9 @@ EDIT: Final = Command(
     "edit",
     "edit jobs in an editor ($VISUAL, $EDITOR), while producers and workers go on",
     _edit,
-    "dbq edit\nEDITOR=nano dbq edit\nEDITOR='code --wait' dbq edit\n"
+    "dbq edit\ndbq edit 5f2c\nEDITOR=nano dbq edit\nEDITOR='code --wait' dbq edit\n"
     "EDITOR='sed -i s/old@example.com/new@example.com/' dbq edit",
+    (arg("ids", metavar="ID", nargs="*", help="only these jobs, by their ids or how they begin"),),
 )
 FSCK: Final = Command(
     "fsck",

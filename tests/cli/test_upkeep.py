@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_app import dbq, queue_of
+from cli_app import Terminal, dbq, queue_of
 
 
 def test_edit_does_what_the_editor_did(app: Path) -> None:
@@ -20,7 +20,7 @@ def test_edit_does_what_the_editor_did(app: Path) -> None:
     done = dbq("edit", cwd=app, env={"VISUAL": sed, "EDITOR": "false"})
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        "changed 1, removed 1, added 1 lines\n",
+        "1 job changed, 1 removed, 1 added\n",
         "",
     )
     assert [job["id"] for job in queue.list_jobs()] == ["o0", "o1", "o9"]
@@ -39,7 +39,7 @@ def test_edit_says_why_not_and_where_the_text_is(app: Path) -> None:
     done = dbq("edit", cwd=app, env={"VISUAL": "sed -i s/pending/\x1b[2Jdone/"})
     assert (done.returncode, done.stdout) == (1, "")
     *reasons, nothing, kept = done.stderr.splitlines()
-    file = kept.removeprefix("dbq: the edited text is kept in ")
+    file = kept.removeprefix("dbq: the edited text is kept for a week in ")
     assert [reason.partition(" status ")[0] for reason in reasons] == [
         f"dbq: {file}:2:",
         f"dbq: {file}:3:",
@@ -95,3 +95,39 @@ def test_keys_are_the_editors(app: Path) -> None:
     assert queue.get_job("o1")["status"] == "cancelled"
     done = dbq("edit", cwd=app, env={"VISUAL": "sh -c 'kill -INT $$' sh"})
     assert (done.returncode, "was killed by signal 2" in done.stderr) == (1, True)
+
+
+def test_edit_takes_the_ids_of_jobs(app: Path) -> None:
+    """Only these jobs are in the editor; an id that is not there opens none."""
+    queue = queue_of(app)
+    for job_id in ("order-1", "order-2", "4f59aaaaaaaaaaaa"):
+        queue.enqueue("ok", {}, job_id=job_id)
+    env = {"VISUAL": "sed -i s/pending/cancelled/"}
+    done = dbq("edit", "order-2", "4f59", cwd=app, env=env)
+    assert (done.returncode, done.stdout) == (0, "2 jobs changed, 0 removed, 0 added\n")
+    assert queue.get_job("order-1")["status"] == "pending"
+    done = dbq("edit", "nope", cwd=app, env={"VISUAL": "touch opened"})
+    assert (done.returncode, "there is no job nope in" in done.stderr) == (1, True)
+    assert not (app / "opened").exists()
+
+
+def test_a_typo_asks_whether_to_edit_again(app: Path) -> None:
+    """On a terminal, as visudo does; no leaves the queue alone and keeps the text."""
+    queue = queue_of(app)
+    queue.enqueue("ok", {}, job_id="a1")
+    (app / "mend").write_text("grep -q pnding $1 && exec sed -i s/pnding/cancelled/ $1\n")
+    with (app / "mend").open("a") as script:
+        script.write("sed -i s/pending/pnding/ $1\n")
+    env = {"VISUAL": f"sh {app}/mend"}
+    terminal = Terminal("edit", cwd=app, env=env, columns=200)
+    terminal.wait_for("edit it again, at that line? [Y/n] ")
+    assert ":2: status 'pnding'" in terminal.shown
+    terminal.type("n\n")
+    assert "the edited text is kept for a week in " in terminal.read()
+    assert terminal.process.wait() == 1
+    terminal = Terminal("edit", cwd=app, env=env)
+    terminal.wait_for("[Y/n] ")
+    terminal.type("\n")
+    assert "1 job changed, 0 removed, 0 added\n" in terminal.read()
+    assert terminal.process.wait() == 0
+    assert queue.get_job("a1")["status"] == "cancelled"

@@ -9,10 +9,13 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from actors import die, in_child, join, start
@@ -24,7 +27,8 @@ from tables import in_child as as_user
 
 from dbbasic_queue import Queue, StorageError
 from dbbasic_queue.engines.interface import Outcome
-from dbbasic_queue.engines.tsv import edit, fsck
+from dbbasic_queue.engines.tsv import edit, editor, fsck
+from dbbasic_queue.engines.tsv.dates import in_seconds, with_dates
 from dbbasic_queue.engines.tsv.edit import Changes, hand_out, take_back
 from dbbasic_queue.errors import EditRefused
 from dbbasic_queue.table.line import HEADER, SECTOR, Row, parse_line
@@ -164,16 +168,19 @@ NEW: dict[str, tuple[bytes, str]] = {
     "a type too long": (text("n1", type="t" * 65)[:-1], "1 to 64 printable characters"),
     "an unknown state": (text("n1", "done")[:-1], "status 'done' is none of"),
     "processing": (text("n1", "processing")[:-1], "only a worker that takes the job"),
-    "a time in words": (text("n1", run_at="soon")[:-1], "run_at 'soon' is no whole number"),
-    "milliseconds": (text("n1", run_at=1_700_000_000_000)[:-1], "run_at 1700000000000: no time"),
-    "made in milliseconds": (text("n1", created_at=10**12)[:-1], "created_at 1000000000000: no"),
+    "a time in words": (text("n1", run_at="soon")[:-1], "run_at 'soon' is not a time"),
+    "milliseconds": (text("n1", run_at=1_700_000_000_000)[:-1], "run_at 1700000000000: after the"),
+    "made in milliseconds": (
+        text("n1", created_at=10**12)[:-1],
+        "1000000000000: after the year",
+    ),
     "negative tries": (text("n1", attempts=-1)[:-1], "attempts '-1' is no whole number"),
-    "no JSON": (text("n1", payload="{")[:-1], "payload: no JSON"),
+    "no JSON": (text("n1", payload="{")[:-1], "payload: not JSON"),
     "a list": (text("n1", payload="[1]")[:-1], "must be a dict (a JSON object), not list"),
     "NaN": (text("n1", payload='{"n": NaN}')[:-1], "nan is no JSON number"),
     "too deep": (text("n1", payload='{"n": ' + "[" * 10**5)[:-1], "nested too deeply"),
     "too long": (text("n1", payload='{"n": "%s"}' % ("x" * (1 << 20)))[:-1], "over the limit"),
-    "a result that is none": (text("n1", result="ok")[:-1], "result: no JSON"),
+    "a result that is none": (text("n1", result="ok")[:-1], "result: not JSON"),
     "a result that is NaN": (text("n1", result="[NaN]")[:-1], "result: "),
     "a result too long": (text("n1", result=f"[{'1,' * (1 << 20)}1]")[:-1], "result: 3145731 b"),
     "an error with an escape": (text("n1", error="E: \x1b[2J")[:-1], "the error has control"),
@@ -183,7 +190,7 @@ NEW: dict[str, tuple[bytes, str]] = {
     "Latin 1": (text("n1", payload='{"n": "?"}')[:-1].replace(b"?", b"\xeb"), "byte 0xeb at 15"),
     "half a character": (text("n1", type="t?")[:-1].replace(b"?", b"\xc3"), "is not UTF-8"),
     "a surrogate": (text("n1", error="?")[:-1].replace(b"?", b"\xed\xa0\x80"), "is not UTF-8"),
-    "a carriage return": (text("n1", payload='{"n": "\r"}')[:-1], "payload: no JSON"),
+    "a carriage return": (text("n1", payload='{"n": "\r"}')[:-1], "payload: not JSON"),
     "a huge line": (b"x" * (3 << 20), "has 1 fields, not 9"),
 }
 
@@ -522,7 +529,7 @@ def test_a_full_disk_keeps_table_and_text(
         edit.edit(queue.engine, ["sed", "-i", 's/"n": 1/"n": 2/'])
     assert path.read_bytes() == content
     (kept,) = names(path.parent) - there
-    assert caught.value.__notes__ == [f"the edited text is kept in {path.parent / kept}"]
+    assert caught.value.__notes__ == [f"the edited text is kept for a week in {path.parent / kept}"]
     assert b'"n": 2' in (path.parent / kept).read_bytes()
     monkeypatch.undo()
     assert edit.edit(queue.engine, ["cp", str(path.parent / kept)]) == (1, 0, 0)
@@ -639,7 +646,7 @@ def test_an_editor_that_fails_changes_nothing(
     there = names(queue.path.parent)
     with pytest.raises(EditRefused, match=re.escape(why)) as caught:
         edit.edit(queue.engine, script(tmp_path, body))
-    left = [f"the edited text is kept in {queue.path.parent / name}"
+    left = [f"the edited text is kept for a week in {queue.path.parent / name}"
             for name in names(queue.path.parent) - there]  # fmt: skip
     assert len(left) == kept
     assert caught.value.__notes__ == ["nothing was changed", *left]
@@ -670,14 +677,14 @@ def test_which_editor(tmp_path: Path) -> None:
     """$VISUAL, $EDITOR, editor, nano, vi, in this order; words as the shell takes them apart."""
     for name in ("vi", "nano", "editor"):
         with pytest.raises(ValueError, match=r"no program|set \$VISUAL"):
-            edit.editor({"PATH": str(tmp_path), "EDITOR": "" if name == "vi" else "none"})
+            editor.editor({"PATH": str(tmp_path), "EDITOR": "" if name == "vi" else "none"})
         (tmp_path / name).touch(0o755)
-        assert edit.editor({"PATH": str(tmp_path), "VISUAL": " "}) == [name]
+        assert editor.editor({"PATH": str(tmp_path), "VISUAL": " "}) == [name]
     given = {"PATH": str(tmp_path), "VISUAL": "vi -c 'set nu'", "EDITOR": "nano"}
-    assert edit.editor(given) == ["vi", "-c", "set nu"]
-    assert edit.editor({**given, "VISUAL": ""}) == ["nano"]
+    assert editor.editor(given) == ["vi", "-c", "set nu"]
+    assert editor.editor({**given, "VISUAL": ""}) == ["nano"]
     with pytest.raises(ValueError, match="No closing quotation"):
-        edit.editor({**given, "EDITOR": "vi '", "VISUAL": ""})
+        editor.editor({**given, "EDITOR": "vi '", "VISUAL": ""})
 
 
 def test_many_lines(path: Path) -> None:
@@ -694,3 +701,154 @@ def test_many_lines(path: Path) -> None:
     assert (
         subprocess.run(["grep", "-c", "^[0-9a-f]", path], capture_output=True).stdout == b"19980\n"
     )
+
+
+# -- dates, and the editor -------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"])
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A local time zone."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_times_are_shown_as_dates(path: Path, zone: str) -> None:
+    """A person sees local times; nothing changed is no change, and a date edited is that time."""
+    now = 1_795_640_400
+    write(path, text("a1", created_at=now, run_at=now), text("b2", run_at=10**13), b"#\t\t\t\t1\n")
+    engine = Queue(path).engine
+    before = hand_out(engine)
+    dated = with_dates(before)
+    moment = datetime.fromtimestamp(now, ZoneInfo(zone)).isoformat()
+    assert dated.decode().count(moment) == 2
+    assert b"\t10000000000000\t" in dated  # beyond all calendars
+    assert in_seconds(dated, dated, before) == before
+    header, _, rest = dated.partition(b"\n")
+    after = header + b"\n" + rest.replace(b"\n", b"  \r\n")
+    assert in_seconds(after, dated, before) == before
+    local = datetime(2027, 3, 28, 12, 30, tzinfo=ZoneInfo(zone))
+    for typed in (
+        "2027-03-28 12:30",
+        "2027-03-28T12:30:00",
+        local.isoformat(),
+        '"2027-03-28 12:30"',
+    ):
+        after = dated.replace(moment.encode(), typed.encode())
+        changed = in_seconds(after, dated, before)
+        assert changed == before.replace(str(now).encode(), str(int(local.timestamp())).encode())
+
+
+@given(st.integers(-(10**15), 10**15))
+def test_any_number_of_seconds_survives_the_dates(seconds: int) -> None:
+    """What is shown for a time, typed anew, is that time to the second."""
+    line = b"a1\tmail\t{}\tpending\t%d\t5\t0\t\t\n" % seconds
+    before = HEADER + line
+    dated = with_dates(before)
+    assert in_seconds(dated, HEADER, HEADER) == before
+
+
+def test_a_line_that_only_looks_like_a_job_stays(path: Path) -> None:
+    """A malformed line with dates in it is handed out and taken back as it is."""
+    odd = b"x y\tmail\t{}\tpending\t2026-11-25T10:00:00\tnever\t0\t\t\n"
+    write(path, text("a1"), odd)
+    engine = Queue(path).engine
+    assert edit.edit(engine, ["true"]) == (0, 0, 0)
+    assert path.read_bytes().endswith(odd)
+
+
+def test_only_some_jobs(queue: Queue, path: Path) -> None:
+    """Of the jobs named, and no other, and no malformed line; what is left out stays."""
+    write(path, text("a1"), text("b2"), b"# note\n", text("c3"))
+    engine = queue.engine
+    before = hand_out(engine, ["a1", "c3"])
+    assert before == HEADER + text("a1") + text("c3")
+    assert take_back(engine, before, HEADER + text("c3", "cancelled")) == (1, 1, 0)
+    assert states(look(path)) == {"b2": "pending", "c3": "cancelled"}
+    assert b"# note\n" in path.read_bytes()
+
+
+def test_a_typo_opens_the_editor_again_at_its_line(queue: Queue, tmp_path: Path) -> None:
+    """As often as it is wanted, with the reasons; the text is as the person left it."""
+    fill(queue)
+    vim = tmp_path / "vim"
+    vim.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\npath = Path(sys.argv[-1])\n"
+        "with open(path.parent / 'calls', 'a') as calls: print(*sys.argv[1:-1], file=calls)\n"
+        "old, new = [('pending', 'pnding'), ('pnding', 'paused'), ('paused', 'cancelled')]"
+        "[len((path.parent / 'calls').read_text().splitlines()) - 1]\n"
+        "path.write_text(path.read_text().replace(old, new, 1))\n"
+    )
+    vim.chmod(0o755)
+    asked: list[str] = []
+    done = edit.edit(queue.engine, [str(vim)], again=lambda why: not asked.append(why))
+    assert done == (1, 0, 0)
+    lines = [re.search(r"\.tsv:(\d+): status '(\w+)'", why) for why in asked]
+    assert [found[2] for found in lines if found] == ["pnding", "paused"]
+    calls = (queue.path.parent / "calls").read_text().splitlines()
+    assert calls == ["", *(f"+{found[1]}" for found in lines if found)]
+
+
+def test_a_refusal_to_edit_again_keeps_the_text(queue: Queue) -> None:
+    """As does a conflict, which editing the same text again would not mend."""
+    fill(queue)
+    command = ["sed", "-i", "0,/pending/s//pnding/"]
+    for again in (None, lambda why: False):
+        with pytest.raises(EditRefused, match="pnding") as caught:
+            edit.edit(queue.engine, command, again=again)
+        assert caught.value.line is not None
+        assert "is kept for a week in" in caught.value.__notes__[1]
+
+
+def test_kept_texts_go_after_a_week(queue: Queue) -> None:
+    """The next edit removes them; those of a younger edit, or of another table, stay."""
+    fill(queue)
+    folder = queue.path.parent
+    old = [".queue.0123456789ab.edit.tsv", ".queue.0123456789ab.edit.tsv.swp"]
+    young = [".queue.ba9876543210.edit.tsv", ".other.0123456789ab.edit.tsv", "edit.tsv"]
+    for name in (*old, *young):
+        (folder / name).touch()
+    for name in (*old, *young[1:]):
+        os.utime(folder / name, (0, time.time() - 8 * 86_400))
+    assert edit.edit(queue.engine, ["true"]) == (0, 0, 0)
+    left = set(os.listdir(folder))
+    assert not left & set(old)
+    assert left >= set(young)
+
+
+def test_backups_of_the_editor_go_with_the_text(queue: Queue, tmp_path: Path) -> None:
+    """What an editor has put beside the text has payloads, too: it is removed with it."""
+    fill(queue)
+    there = set(os.listdir(queue.path.parent))
+    body = "import shutil\nfor end in ('~', '.swp', '.save'): shutil.copy(path, f'{path}{end}')\n"
+    assert edit.edit(queue.engine, script(tmp_path, body)) == (0, 0, 0)
+    assert set(os.listdir(queue.path.parent)) == there
+
+
+def test_a_link_in_the_place_of_the_text_is_not_read(queue: Queue, tmp_path: Path) -> None:
+    """What another user has put there is refused."""
+    fill(queue)
+    (tmp_path / "secret").write_text("secret")
+    body = f"path.unlink(); path.symlink_to({str(tmp_path / 'secret')!r})"
+    with pytest.raises(EditRefused, match="it is a symbolic link"):
+        edit.edit(queue.engine, script(tmp_path, body))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["/usr/bin/vim"], ["+7", "F"]),
+        (["vim.basic", "-n"], ["-n", "+7", "F"]),
+        (["emacsclient", "-nw"], ["-nw", "+7", "F"]),
+        (["code", "--wait"], ["--wait", "--goto", "F:7"]),
+        (["hx"], ["F:7"]),
+        (["sed", "-i", "s/a/b/"], ["-i", "s/a/b/", "F"]),
+    ],
+)
+def test_an_editor_is_told_the_line_in_its_own_words(command: list[str], words: list[str]) -> None:
+    """Where it is known; any other gets the file only."""
+    assert editor.at_line(command, Path("F"), 7)[1:] == words
+    assert editor.at_line(command, Path("F"), None) == [*command, "F"]

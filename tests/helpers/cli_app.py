@@ -101,6 +101,10 @@ class Terminal:
         os.close(self._ours)
         return self.shown
 
+    def type(self, text: str) -> None:
+        """Type at the keyboard."""
+        os.write(self._ours, text.encode())
+
     def wait_for(self, text: str) -> None:
         """Wait until this text is shown."""
         while text not in self.shown:

@@ -2,38 +2,28 @@
 
 Theory of operation
 -------------------
-A person gets a copy of the table, without padding and dead lines, and no lock is held while they
-think. What came back is compared with what was handed out, as two bags of lines, so that order,
-blank lines, line ends and white space at the end of a line do not matter: only lines that are gone
-and lines that are new. Those of one id are a changed job, the others a removed or an added one.
+A person gets a copy of the table, or of some jobs, without padding and dead lines and with dates in
+the place of seconds, and no lock is held while they think. What came back is compared with what was
+handed out, as two bags of lines, so that order, blank lines, line ends and white space at the end
+of a line do not matter: only lines that are gone and lines that are new. Those of one id are a
+changed job, the others a removed or an added one.
 
 This difference, not the text, is applied, under one exclusive lock: each job that is changed or
 removed has to stand in the table as it was handed out, else nothing is written at all. What others
 appended or changed meanwhile is not part of the difference, and stays.
 
-The table is written anew as a whole and renamed over the old one (store.py), so that a crash leaves
+The table is written anew as a whole and renamed over the old one (table.py), so that a crash leaves
 the one or the other. After a line that is changed or gone a dead one fills up the sector, so that
 all other rows stay in theirs without being looked at.
-
-The copy lies beside the table, mode 0600, and not in $TMPDIR: payloads stay behind the folder's
-permissions, as do the swap and backup files that editors make. Whoever may not write there could
-not put a new table there either, and is told so before they begin.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import shlex
-import shutil
-import signal
-import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from ...errors import EditRefused, InvalidJob, QueueError
 from ...job import (
@@ -47,7 +37,6 @@ from ...job import (
     result_text,
     safe_error,
 )
-from ...support.files import NewFile, create, refusing
 from ...support.text import shown
 from ...table.line import (
     HEADER,
@@ -60,11 +49,10 @@ from ...table.line import (
 )
 from ...table.scan import ids_in, lines_in
 from ...table.table import Table
+from . import dates, editor
 from .engine import TsvEngine
 
 log = logging.getLogger("dbbasic_queue")
-
-EDITORS: Final = ("editor", "nano", "vi")  # tried in this order, if nobody says which
 
 
 class Changes(NamedTuple):
@@ -75,50 +63,44 @@ class Changes(NamedTuple):
     added: int
 
 
+class Fault(NamedTuple):
+    """What is wrong with the edited text, in which line; 0 for one that is gone."""
+
+    line: int
+    why: str
+
+    def said(self, name: str) -> str:
+        """The fault as a message, `FILE:LINE: why`."""
+        return f"{name}:{self.line}: {self.why}" if self.line else f"{name}: {self.why}"
+
+
 class _Difference(NamedTuple):
     """What a person did to the text."""
 
     old: dict[bytes, Row]  # jobs that did not come back as they were, by id
     new: dict[bytes, Row]  # what came back of them, and jobs that were not there
     lines: dict[bytes, int]  # id -> number of the line, of `new` at least
-    others: Counter[bytes]  # lines that are no rows and did not come back
-    faults: list[str]
+    others: Counter[bytes]  # malformed lines that did not come back
+    faults: list[Fault]
 
 
-def editor(environment: Mapping[str, str]) -> list[str]:
-    """The words of the command that edits a file, whose name is to be put after them.
-
-    Args:
-        environment: `$VISUAL` and `$EDITOR` are taken apart as a shell does it.
-
-    Raises `ValueError`, in words for a person.
-
-    >>> editor({"EDITOR": "sed -i 's/a b/c/'"})
-    ['sed', '-i', 's/a b/c/']
-    """
-    path = environment.get("PATH")
-    for name in ("VISUAL", "EDITOR"):
-        try:
-            words = shlex.split(environment.get(name, ""))
-        except ValueError as error:
-            raise ValueError(f"${name} {environment[name]!r}: {error}") from None
-        if words:
-            if shutil.which(words[0], path=path) is None:
-                raise ValueError(f"${name}: there is no program {words[0]}")
-            return words
-    for name in EDITORS:
-        if shutil.which(name, path=path):
-            return [name]
-    raise ValueError(f"there is no editor (tried {', '.join(EDITORS)}): set $VISUAL or $EDITOR")
-
-
-def edit(engine: TsvEngine, command: Sequence[str], max_payload: int = PAYLOAD_LIMIT) -> Changes:
-    """Have the jobs edited by a command, and put what it has changed into the table.
+def edit(
+    engine: TsvEngine,
+    command: Sequence[str],
+    max_payload: int = PAYLOAD_LIMIT,
+    *,
+    ids: Collection[str] | None = None,
+    again: Callable[[str], bool] | None = None,
+) -> Changes:
+    """Have jobs edited by a command, and put what it has changed into the table.
 
     Args:
         engine: the queue; its table has to be there.
-        command: the words of the editor's command, as `editor` returns them.
+        command: the words of the editor's command, as `editor.editor` returns them.
         max_payload: bytes of JSON a payload may have.
+        ids: the jobs; None for all of the table.
+        again: asked with the reasons when a line is refused: whether to open the editor again, at
+            that line. None refuses the edit.
 
     Raises:
         EditRefused: nothing was written; the message says why, one reason a line.
@@ -136,87 +118,47 @@ def edit(engine: TsvEngine, command: Sequence[str], max_payload: int = PAYLOAD_L
     >>> engine.find("a1").payload
     {'to': 'Ben'}
     """
-    before = hand_out(engine)
-    path = _write_out(engine.table, before)
+    before = hand_out(engine, ids)
+    dated = dates.with_dates(before)
+    path = editor.write_out(engine.table.data_file, dated)
+    line = None
     try:
-        _run(command, path)
-        changes = take_back(engine, before, _read(path), str(path), max_payload)
+        while True:
+            editor.run(command, path, line)
+            after = dates.in_seconds(editor.read(path), dated, before)
+            try:
+                changes = take_back(engine, before, after, str(path), max_payload)
+                break
+            except EditRefused as error:
+                line = error.line
+                if line is None or again is None or not again(str(error)):
+                    raise
     except QueueError as error:
         if isinstance(error, EditRefused):
             error.add_note("nothing was changed")
-        if _is_worth_keeping(path, before):
-            error.add_note(f"the edited text is kept in {path}")
+        try:
+            is_worth_keeping = editor.read(path).strip() not in (b"", dated.strip())
+        except EditRefused:
+            is_worth_keeping = path.exists()
+        if is_worth_keeping:
+            error.add_note(f"the edited text is kept for a week in {path}")
         else:
-            path.unlink(missing_ok=True)
+            editor.remove(path)
         raise
-    path.unlink(missing_ok=True)
+    editor.remove(path)
     return changes
-
-
-# -- the editor ------------------------------------------------------------------------------------
-
-
-def _write_out(table: Table, text: bytes) -> Path:
-    """Write the text into a new file beside the table that nobody else may read."""
-    name = f".{table.data_file.stem}.{os.urandom(6).hex()}.edit.tsv"
-    path = table.data_file.with_name(name)
-    with refusing(path.parent, "cannot write the edited table in"):
-        create(NewFile(path, text, synced=False))
-    return path
-
-
-def _run(command: Sequence[str], path: Path) -> None:
-    """Let the editor have the file; raises `EditRefused` unless it ends well."""
-    try:
-        with _keys_left_to_the_editor():
-            code = subprocess.run([*command, str(path)], check=False).returncode
-    except OSError as error:
-        raise EditRefused(f"cannot start {command[0]}: {error.strerror}") from error
-    if code:
-        how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
-        raise EditRefused(f"{command[0]} {how}")
-
-
-@contextmanager
-def _keys_left_to_the_editor() -> Iterator[None]:
-    """Ctrl-C and Ctrl-\\ reach every program of the terminal; here they are for the editor only."""
-    # A function, not SIG_IGN, which the editor would inherit.
-    kept = {
-        number: signal.signal(number, lambda number, frame: None)
-        for number in (signal.SIGINT, signal.SIGQUIT)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EditRefused(f"cannot read {path}: {error.strerror}") from error
-
-
-def _is_worth_keeping(path: Path, before: bytes) -> bool:
-    try:
-        return path.read_bytes().strip() not in (b"", before.strip())
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
 
 
 # -- what goes out, and what comes back ------------------------------------------------------------
 
 
-def hand_out(engine: TsvEngine) -> bytes:
-    """The table as text for a person: a header, and each job in a line without padding.
+def hand_out(engine: TsvEngine, ids: Collection[str] | None = None) -> bytes:
+    """Return the table as text for a person: a header, and each job in a line without padding.
 
-    Lines that are no rows are there, too, as they are. Of two lines of one id only the later one,
-    which is the job. Raises `StorageError`, `TableError`.
+    Malformed lines are there, too, as they are. Of two lines of one id only the later one, which is
+    the job. With `ids`, only those jobs. Raises `StorageError`, `TableError`.
     """
+    wanted = None if ids is None else {job_id.encode() for job_id in ids}
     with engine.table.reading():
         pieces = list(engine.table.pieces())
     lines: list[bytes] = []
@@ -224,11 +166,13 @@ def hand_out(engine: TsvEngine) -> bytes:
     for offset, piece in pieces:
         for number, (line, row) in enumerate(lines_in(piece, offset)):
             if row is not None:
+                if wanted is not None and row.id not in wanted:
+                    continue
                 if row.id in places:
                     lines[places[row.id]] = b""
                 places[row.id] = len(lines)
                 lines.append(_text(row))
-            elif not (line.isspace() or line.startswith(b" ") or (offset == number == 0)):
+            elif wanted is None and not (line.startswith((b" ", b"\n")) or offset == number == 0):
                 lines.append(line)
     return HEADER + b"".join(lines)
 
@@ -250,13 +194,13 @@ def take_back(
         max_payload: bytes of JSON a payload may have.
 
     Raises:
-        EditRefused: a line is no job, or a job is not as it was handed out any more; the message
-            has all reasons, one a line. Nothing was written.
+        EditRefused: a line is not a job (`line` is its number), or a job has changed since it was
+            handed out; the message has all reasons, one a line. Nothing was written.
         StorageError: the disk refused.
     """
     difference = _compare(before, after, name, max_payload)
     if difference.faults:
-        raise EditRefused("\n".join(difference.faults))
+        raise _refusal(difference.faults, name)
     old, new, others = difference.old, difference.new, difference.others
     changes = Changes(
         len(old.keys() & new.keys()),
@@ -268,6 +212,12 @@ def take_back(
             engine.table.replace_with(_edited(engine.table, difference, name))
         _announce(engine, changes, new)
     return changes
+
+
+def _refusal(faults: Sequence[Fault], name: str) -> EditRefused:
+    refused = EditRefused("\n".join(fault.said(name) for fault in faults))
+    refused.line = next((fault.line for fault in faults if fault.line), None)
+    return refused
 
 
 def _announce(engine: TsvEngine, changes: Changes, new: Mapping[bytes, Row]) -> None:
@@ -309,10 +259,9 @@ def _compare(before: bytes, after: bytes, name: str, max_payload: int) -> _Diffe
         raise EditRefused(f"{name}: it is empty; to remove all jobs, leave the header")
     if _key(lines[0]) != _key(HEADER):
         first = lines[0][:80].decode(errors="backslashreplace")
-        raise EditRefused(
-            f"{name}:1: the first line is {first!r}; it has to be the header"
-            f" {HEADER.decode().strip()!r}"
-        )
+        wanted = HEADER.decode().strip()
+        why = f"the first line is {first!r}; it has to be the header {wanted!r}"
+        raise _refusal([Fault(1, why)], name)
     left = Counter(_key(line) for line in before.split(b"\n")[1:])
     fresh: list[tuple[int, bytes]] = []
     for number, line in enumerate(lines[1:], 2):
@@ -324,8 +273,8 @@ def _compare(before: bytes, after: bytes, name: str, max_payload: int) -> _Diffe
     found = _Difference({}, {}, _unchanged_of(lines, fresh), Counter(), [])
     _note_gone(found, before, +left)
     for number, line in fresh:
-        _note_fresh(found, number, line, name, max_payload)
-    _note_running(found, name)
+        _note_fresh(found, number, line, max_payload)
+    _note_running(found)
     return found
 
 
@@ -353,17 +302,17 @@ def _note_gone(found: _Difference, before: bytes, gone: Counter[bytes]) -> None:
                 found.old[row.id] = row
 
 
-def _note_fresh(found: _Difference, number: int, line: bytes, name: str, max_payload: int) -> None:
-    where = f"{name}:{number}: "
+def _note_fresh(found: _Difference, number: int, line: bytes, max_payload: int) -> None:
     row = parse_line(line)
     if row is None:
-        found.faults.append(where + _why_no_row(line))
+        found.faults.append(Fault(number, _why_no_row(line)))
         return
     if row.id in found.lines:
-        found.faults.append(
-            f"{where}job {row.id.decode()} is on line {found.lines[row.id]} already; a copy needs"
-            " an id of its own"
+        why = (
+            f"job {row.id.decode()} is on line {found.lines[row.id]} already; a copy needs an id of"
+            " its own"
         )
+        found.faults.append(Fault(number, why))
         return
     found.lines[row.id] = number
     old = found.old.get(row.id)
@@ -372,24 +321,24 @@ def _note_fresh(found: _Difference, number: int, line: bytes, name: str, max_pay
         return
     row, faults = _checked(row, old, max_payload)
     found.new[row.id] = row
-    found.faults.extend(where + fault for fault in faults)
+    found.faults.extend(Fault(number, why) for why in faults)
 
 
-def _note_running(found: _Difference, name: str) -> None:
+def _note_running(found: _Difference) -> None:
     for job_id, row in found.old.items():
         if row.status == PROCESSING:
-            where = f"{name}:{found.lines[job_id]}" if job_id in found.lines else name
-            found.faults.append(
-                f"{where}: job {job_id.decode()} is processing: its worker will write into this"
-                " line, so it cannot be changed or removed now (if the worker has died, `dbq work`"
-                " takes the job back)"
+            why = (
+                f"job {job_id.decode()} is processing: its worker will write into this line, so it"
+                " cannot be changed or removed now (if the worker has died, `dbq work` takes the"
+                " job back)"
             )
+            found.faults.append(Fault(found.lines.get(job_id, 0), why))
 
 
 def _why_no_row(line: bytes) -> str:
     if line.startswith(b" "):
         return "begins with a space, as dead lines do; to remove a job, delete its line"
-    return explain(line)
+    return dates.why_no_time(line) or explain(line)
 
 
 # -- the rules of a line ---------------------------------------------------------------------------
@@ -426,7 +375,7 @@ def _plain_faults(row: Row, old: Row | None) -> Iterator[str]:
         yield "status processing: only a worker that takes the job may write that"
     for name, value in (("created_at", row.created_at), ("run_at", row.run_at)):
         if value > TIME_LIMIT:
-            yield f"{name} {value}: no time before the year 5138; it is in seconds"
+            yield f"{name} {value}: after the year 5138; it is a date, or in seconds"
     error = row.error.decode()
     if (old is None or row.error != old.error) and safe_error(error) != error:
         yield f"the error has control characters, or more than {ERROR_LIMIT} characters"
@@ -438,7 +387,7 @@ def _json(text: bytes, column: str) -> object:
     except (ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else error
         raise InvalidJob(
-            f"{column}: no JSON: {why}: {shown(text[:80].decode(errors='replace'))}"
+            f"{column}: not JSON: {why}: {shown(text[:80].decode(errors='replace'))}"
         ) from None
     return value
 
@@ -508,7 +457,7 @@ def _conflicts(job_id: bytes, handed: Row, lines: list[Row]) -> Iterator[str]:
 
 
 def _other_lines(table: Table, wanted: Counter[bytes]) -> tuple[list[tuple[int, int]], list[str]]:
-    """Where the lines stand that are no rows and are to be removed, and which do not any more."""
+    """Offsets of malformed lines to remove, and those no longer in the table."""
     found = []
     left = Counter(wanted)
     for offset, piece in table.pieces(end=table.size) if wanted else ():
