@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples pages test test-all e2e torture bench bench-here lint deb rpm dist build clean
+.PHONY: help demo samples pages test coverage test-all e2e torture bench bench-here lint deb rpm dist build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,6 +36,10 @@ samples: $(BIN)/.ready ## the packaged config and the JSON Schema, after a chang
 
 test: $(BIN)/.ready .cache/v1/.ready ## the tests (about two minutes)
 	$(BIN)/python -m pytest
+
+coverage: $(BIN)/.ready .cache/v1/.ready ## the tests' branch coverage, without child processes; no gate
+	$(BIN)/coverage run -m pytest --ignore=tests/stress --ignore=tests/release
+	$(BIN)/coverage report --skip-covered
 
 # What boots the machines; debian-archive-keyring lets debootstrap check what it fetches.
 E2E_TOOLS    := debootstrap systemd-nspawn systemd-analyze nsenter setpriv
@@ -94,9 +98,10 @@ dist: $(BIN)/.ready ## wheel and sdist, checked by twine
 
 build: dist
 
-test-all: dist .cache/v1/.ready ## the tests on each Python from 3.11 to 3.13 found, against the wheel
-	$(BIN)/python packaging/tools/test_all.py dist/dbbasic_queue-*-py3-none-any.whl
+VERSIONS ?= 3.11 3.12 3.13
+test-all: dist .cache/v1/.ready ## the tests on each Python found, against the wheel (VERSIONS="3.12 3.13")
+	$(BIN)/python packaging/tools/test_all.py --versions "$(VERSIONS)" dist/dbbasic_queue-*-py3-none-any.whl
 
 clean: ## remove everything the targets made
-	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist .cache .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

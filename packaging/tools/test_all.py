@@ -30,13 +30,14 @@ STARTS = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
 
 
 def main() -> None:
-    """Run the tests on each Python; the exit status is 0 if all of them passed."""
+    """Run the tests on each Python that is found; the exit status is 1 if any test failed."""
     parser = argparse.ArgumentParser(description=str(main.__doc__))
+    parser.add_argument("--versions", default=" ".join(VERSIONS), help="(%(default)s)")
     parser.add_argument("wheel", type=Path)
     parser.add_argument("pytest", nargs="*", help="arguments for pytest (tests)")
     arguments = parser.parse_args()
     told = {}
-    for version in VERSIONS:
+    for version in arguments.versions.split():
         python = interpreter(version)
         if python is None:
             told[version] = "not found on this machine"
@@ -46,7 +47,7 @@ def main() -> None:
         told[version] = "passed" if passed else "FAILED"
     for version, outcome in told.items():
         print(f"test-all: Python {version}: {outcome}")
-    sys.exit("passed" not in told.values() or "FAILED" in told.values())
+    sys.exit("FAILED" in told.values())
 
 
 def interpreter(version: str) -> str | None:
