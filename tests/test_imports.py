@@ -51,7 +51,6 @@ FLOORS = 8
 DOOR_LINES = 12
 
 
-
 def modules() -> dict[str, Path]:
     """Dotted name below the package -> file; a wing's face bears the wing's name."""
     found = {}

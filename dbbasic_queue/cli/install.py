@@ -29,6 +29,7 @@ from ..install.site import Site
 from ..install.status import Status, survey
 from ..install.target import Plan, Target
 from ..systemd.target import SystemdTarget
+from .agree import remarks
 from .common import (
     INTERRUPTED,
     SYSTEM_CONFIG,
@@ -192,8 +193,14 @@ def _compare(target: Target, config: configs.Config, options: argparse.Namespace
 
 
 def _apply(target: Target, config: configs.Config, options: argparse.Namespace) -> int:
-    plan = apply(target, config, force=options.force)
-    notes = [*target.notes(config), *_neighbours(target, config)]
+    checked = remarks(config, target)
+    try:
+        plan = apply(target, config, force=options.force)
+    except InstallError:
+        for remark in checked:
+            print(f"note: {remark}", file=sys.stderr)
+        raise
+    notes = [*checked, *target.notes(config), *_neighbours(target, config)]
     _report(plan, notes, options.json, "installed already as the config says; nothing was written")
     return OK
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ..support.account import Account
 from ..support.text import dump_json, escape_control
 from .common import (
     DEFAULT_CONFIG,
@@ -41,9 +43,12 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from ..check.check import check_config
+    from ..install.site import Site
+    from .agree import check
 
-    report = check_config(config_path(args.config))
+    me = Account.find(None)
+    site = Site() if os.geteuid() == 0 or me is None else Site(me.name)
+    report = check(config_path(args.config), site)
     if args.json:
         print(dump_json(report.as_dict()))
     else:
