@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..install import entries
 from ..install.target import Entry
+from ..support.text import shown
 from .quoting import env_line, quote
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ def _command(config: Config, argv: Sequence[str], inline: Mapping[str, str]) -> 
                 f"{words[0]!r}: env(1) takes a program with = in its path for a variable"
             )
         words = ["/usr/bin/env", *(f"{name}={value}" for name, value in inline.items()), *words]
-    return f"cd {quote(str(config.directory))} && exec {' '.join(map(quote, words))}"
+    if config.worker.nice is not None:
+        words = ["/usr/bin/nice", "-n", str(config.worker.nice), *words]
+    umask = "" if config.worker.umask is None else f"umask {config.worker.umask:04o} && "
+    return f"cd {quote(str(config.directory))} && {umask}exec {' '.join(map(quote, words))}"
 
 
 def settings(config: Config) -> tuple[list[str], dict[str, str]]:
@@ -96,4 +100,9 @@ def settings(config: Config) -> tuple[list[str], dict[str, str]]:
             inline[name] = value
         else:
             found.append(line)
+    if config.cron is not None and config.cron.mailto is not None:
+        mailto = env_line("MAILTO", config.cron.mailto)
+        if mailto is None:
+            raise ValueError(f"[cron].mailto: no crontab can hold {shown(config.cron.mailto)}")
+        found.append(mailto)
     return found, inline

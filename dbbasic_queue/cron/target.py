@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from crontab import CronTab
 
 from ..errors import InstallError
+from ..install.entries import metrics
 from ..install.site import Site, Wanted
 from ..install.target import Entry, EntryStatus, Installation, Target
 from ..install.templates import render
@@ -71,7 +72,7 @@ class CronTarget(Target):
             lines=wanted,
         )
         file = Wanted(self.path(config.name), text, 0o644)
-        return Installation((file,), tuple(line.entry for line in wanted), config.worker.user)
+        return _installation(file, wanted, config.worker.user, config)
 
     def verify(self, wanted: Installation, config: Config) -> list[str]:
         """See `Target.verify`."""
@@ -128,7 +129,7 @@ class CrontabTarget(Target):
             lines=wanted,
         )
         file = Wanted(block_path(self.user, config.name), text, 0o600)
-        return Installation((file,), tuple(line.entry for line in wanted), self.user)
+        return _installation(file, wanted, self.user, config)
 
     def verify(self, wanted: Installation, config: Config) -> list[str]:
         """See `Target.verify`."""
@@ -173,6 +174,13 @@ def _lines(config: Config, inline: dict[str, str]) -> list[Line]:
         return lines(config, inline)
     except ValueError as error:
         raise InstallError(f"{config.path}: {error}") from error
+
+
+def _installation(
+    file: Wanted, wanted: Sequence[Line], user: str | None, config: Config
+) -> Installation:
+    entries = tuple(line.entry for line in wanted)
+    return Installation((file,), entries, user, leaves=metrics(config))
 
 
 def _quoted_path(config: Config) -> str:

@@ -63,3 +63,8 @@ def argv(config: Config, verb: str, *arguments: str) -> list[str]:
     if verb == HEALTH:  # which reports to others by the schedule only, not when it is run by hand
         arguments = ("--report", *arguments)
     return command(str(config.worker.python), verb, *arguments, "--config", str(config.path))
+
+
+def metrics(config: Config) -> tuple[Path, ...]:
+    """The files that the entries write for others, which grow stale once nothing is scheduled."""
+    return (config.health.textfile,) if config.health and config.health.textfile else ()

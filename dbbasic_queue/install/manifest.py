@@ -33,7 +33,8 @@ class Manifest:
 
     `hashes` holds for each path the SHA-256 of the text we wrote: one, or two while an apply is
     under way, so that a crash in between does not make our own text look like that of others.
-    `entries` is what the files schedule; manifests of version 2.0.0 do not say it.
+    `entries` is what the files schedule, `leaves` what the entries write for others; manifests of
+    version 2.0.0 say neither.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Manifest:
     config: str
     hashes: dict[Path, tuple[str, ...]] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
+    leaves: tuple[Path, ...] = ()
 
     def to_json(self) -> bytes:
         """The manifest as a file: sorted and indented, so that people can read and compare it."""
@@ -51,6 +53,7 @@ class Manifest:
             "config": self.config,
             "files": files,
             "entries": [asdict(entry) for entry in self.entries],
+            "leaves": [str(path) for path in self.leaves],
         }
         return json.dumps(record, indent=2).encode() + b"\n"
 
@@ -64,10 +67,11 @@ class Manifest:
         if not all(isinstance(word, str) for word in words):
             raise ValueError("name, kind and config must be text")
         hashes = {Path(path): tuple(map(str, seen)) for path, seen in record["files"].items()}
-        if not all(path.is_absolute() for path in hashes):
-            raise ValueError("paths must be absolute")
         entries = tuple(map(_entry, record.get("entries", [])))
-        return cls(record["name"], record["kind"], record["config"], hashes, entries)
+        leaves = tuple(Path(str(path)) for path in record.get("leaves", []))
+        if not all(path.is_absolute() for path in (*hashes, *leaves)):
+            raise ValueError("paths must be absolute")
+        return cls(record["name"], record["kind"], record["config"], hashes, entries, leaves)
 
 
 def _entry(record: object) -> Entry:
@@ -154,32 +158,82 @@ def manifests(site: Site) -> list[Manifest]:
     return found
 
 
-def double_scheduled(name: str, sites: Iterable[Site]) -> list[str]:
-    """Sentences that say which schedulers run the same name; empty if at most one does.
+Place = tuple[Site, str]  # whose, and the target's kind
+
+
+def schedulers(name: str, sites: Iterable[Site]) -> list[Place]:
+    """Where a name is scheduled now.
+
+    What was taken out by hand does not count, though its manifest is still there.
 
     Args:
         name: the config's name.
         sites: where to look: the system, and users who may have installed it too.
+    """
+    places = []
+    for site in dict.fromkeys(sites):
+        kinds = [
+            each.kind
+            for each in manifests(site)
+            if each.name == name and each.kind != "logrotate" and _is_there(site, each)
+        ]
+        if "systemd" not in kinds and _packaged_units_enabled(site, name):
+            kinds.append(PACKAGED)
+        places += [(site, kind) for kind in kinds]
+    return places
+
+
+def double_scheduled(name: str, sites: Iterable[Site]) -> list[str]:
+    """Sentences that say which schedulers run the same name; empty if at most one does.
+
+    Args: see `schedulers`.
 
     Example:
         double_scheduled("myapp", [Site(), Site(user="zoe")])
         # ['myapp is scheduled 2 times: by cron, by systemd. Each starts every run; remove all
         #   but one: dbq-install-cron --remove --name myapp --system, …']
     """
-    places = []
-    for site in dict.fromkeys(sites):
-        kinds = [m.kind for m in manifests(site) if m.name == name and m.kind != "logrotate"]
-        if "systemd" not in kinds and _packaged_units_enabled(site, name):
-            kinds.append(PACKAGED)
-        places += [(site, kind) for kind in kinds]
+    places = schedulers(name, sites)
     if len(places) < 2:
         return []
-    by = ", ".join(f"by {k}" + (f" of {s.user}" if s.user else "") for s, k in places)
-    undo = ", ".join(removal_command(site, name, kind) for site, kind in places)
     return [
-        f"{name} is scheduled {len(places)} times: {by}. Each starts every run; "
-        f"remove all but one: {undo}"
+        f"{name} is scheduled {len(places)} times: {called(places)}. Each starts every run; "
+        f"remove all but one: {removals(name, places)}"
     ]
+
+
+def called(places: Iterable[Place]) -> str:
+    """The schedulers for a message: "by cron, by systemd-user of zoe"."""
+    return ", ".join(
+        f"by {kind}" + (f" of {site.user}" if site.user else "") for site, kind in places
+    )
+
+
+def removals(name: str, places: Iterable[Place]) -> str:
+    """The command lines that remove a name from these places."""
+    return ", ".join(removal_command(site, name, kind) for site, kind in places)
+
+
+def _is_there(site: Site, manifest: Manifest) -> bool:
+    """Whether something is left of what the manifest lists."""
+    if manifest.kind == "cron-user":
+        return any(_is_in_crontab(path) for path in manifest.hashes)
+    return any(os.path.lexists(site.below(path)) for path in manifest.hashes)
+
+
+def _is_in_crontab(path: Path) -> bool:
+    """Whether a user's crontab has the block that this path stands for (see cron/crontab.py).
+
+    Only root and crontab(1) can look into the spool; what cannot be seen counts as there.
+    """
+    user, _, name = path.name.rpartition(":")
+    try:
+        text = (path.parent / user).read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return f"# BEGIN dbbasic-queue {name}\n".encode() in text
 
 
 def _packaged_units_enabled(site: Site, name: str) -> bool:

@@ -40,14 +40,19 @@ from typing import TYPE_CHECKING
 from ..errors import InstallError
 from ..support.files import refusing
 from .manifest import (
+    PACKAGED,
     Manifest,
+    called,
     delete_manifest,
     digest,
+    likely_sites,
     load_manifest,
     manifests,
+    removals,
     save_manifest,
+    schedulers,
 )
-from .site import Existing, Site, Wanted, keep_backup
+from .site import Existing, Site, Wanted, delete_own, keep_backup
 from .target import Action, Change, FileStore, Installation, Plan, Target
 
 if TYPE_CHECKING:
@@ -97,6 +102,9 @@ def apply(target: Target, config: Config, *, force: bool = False) -> Plan:
     Raises `InstallError` if `verify` finds a fault, if a file was edited by hand (unless `force`
     is set), or if the system refuses; nothing was written in the first two cases.
     """
+    why = target.refusal() if target.site.live else None
+    if why:
+        raise InstallError(why)
     plan = plan_apply(target, config)
     if plan.in_sync:
         return plan
@@ -105,6 +113,7 @@ def apply(target: Target, config: Config, *, force: bool = False) -> Plan:
         old = load_manifest(target.site, config.name, target.kind)
         if not force:
             _refuse_namesake(target.site, old, config)
+            _refuse_second_scheduler(target, config)
             _refuse_edited(plan)
         assert plan.wanted is not None
         new = _manifest(target, config, plan.wanted)
@@ -112,6 +121,7 @@ def apply(target: Target, config: Config, *, force: bool = False) -> Plan:
         _carry_out(target, plan)
         save_manifest(target.site, new)
         _activate(target, plan)
+        _drop_leaves(target.site, old)
     return plan
 
 
@@ -129,8 +139,10 @@ def remove(target: Target, name: str, *, force: bool = False) -> Plan:
             _refuse_edited(plan)
         _carry_out(target, plan)
         _activate(target, plan)
+        old = load_manifest(target.site, name, target.kind)
         delete_manifest(target.site, name, target.kind)
         _tidy(target.site)
+        _drop_leaves(target.site, old)
     return plan
 
 
@@ -184,7 +196,9 @@ def _change(
 
 def _manifest(target: Target, config: Config, wanted: Installation) -> Manifest:
     hashes: dict[Path, tuple[str, ...]] = {file.path: (digest(file.text),) for file in wanted.files}
-    return Manifest(config.name, target.kind, str(config.path), hashes, wanted.entries)
+    return Manifest(
+        config.name, target.kind, str(config.path), hashes, wanted.entries, wanted.leaves
+    )
 
 
 def _both(old: Manifest | None, new: Manifest) -> Manifest:
@@ -242,6 +256,30 @@ def _refuse_namesake(site: Site, old: Manifest | None, config: Config) -> None:
         f"Give {config.path} another name, or take the name over with --force. "
         "Nothing was changed"
     )
+
+
+def _refuse_second_scheduler(target: Target, config: Config) -> None:
+    """Two schedulers of one name would start each run twice, and enqueue each recurring job."""
+    if target.kind == "logrotate":
+        return
+    site = target.site
+    places = schedulers(config.name, [*likely_sites(config.worker.user, site.root), site])
+    mine = (target.kind, PACKAGED) if target.kind == "systemd" else (target.kind,)
+    others = [place for place in places if place[0].user != site.user or place[1] not in mine]
+    if others:
+        raise InstallError(
+            f"{config.name} is scheduled {called(others)} already, and would be run twice. Remove "
+            f"that first: {removals(config.name, others)}. Nothing was changed; --force installs "
+            "it all the same"
+        )
+
+
+def _drop_leaves(site: Site, old: Manifest | None) -> None:
+    """Take away what the entries wrote for others, such as metrics that would only grow stale,
+    unless another installation of this site writes the same."""
+    still = {path for manifest in manifests(site) for path in manifest.leaves}
+    for path in (path for path in (old.leaves if old else ()) if path not in still):
+        delete_own(site.below(path))
 
 
 def _refuse_edited(plan: Plan) -> None:

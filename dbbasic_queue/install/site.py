@@ -15,8 +15,10 @@ from pathlib import Path
 from ..errors import InstallError
 from ..support.account import user_entry
 from ..support.files import NewFile, refusing, replace_all, sync_folder
+from ..support.opening import SAFE, Folder
 
 SYSTEM_STATE = Path("/var/lib/dbbasic-queue")
+OURS = b"# HELP dbq_"  # how our metrics begin
 USER_STATE = Path(".local/state/dbbasic-queue")
 
 
@@ -143,6 +145,24 @@ def _look_at(real: Path) -> Existing:
         status = os.fstat(stream.fileno())
         mine = status.st_uid == os.geteuid()
         return Existing(stream.read(), stat.S_IMODE(status.st_mode), mine)
+
+
+def delete_own(path: Path) -> None:
+    """Delete a file that our commands wrote into a folder of others, if it still is one of ours.
+
+    Raises `InstallError` if the folder's owner could lead root elsewhere, or the system refuses.
+    """
+    if not os.path.lexists(path):
+        return
+    said = "cannot remove it; remove it by hand"
+    with refusing(path, said, InstallError), Folder(path.parent) as folder:
+        handle = os.open(path.name, os.O_RDONLY | SAFE, dir_fd=folder.fd)
+        try:
+            ours = os.read(handle, len(OURS)) == OURS
+        finally:
+            os.close(handle)
+        if ours:
+            os.unlink(path.name, dir_fd=folder.fd)
 
 
 def keep_backup(site: Site, path: Path, text: bytes) -> Path:

@@ -16,6 +16,7 @@ To write a target, derive from `Target`:
 * `store`: where files are read and written. `PlainFiles(site)` suits all that are plain files.
 * `render(config)` returns everything wanted, and touches nothing.
 * `verify(wanted, config)` says what is wrong with it, before anything is written.
+* `refusal()` says why nothing can be put in force here and now.
 * `notes(config)` says what a person should know at install time and that is not a fault.
 * `inactive(wanted)` says what of it is written but not in force (a timer that is not enabled). It
   asks the system, not the manifest, so that an activation that failed is made up for by the next
@@ -82,12 +83,14 @@ class Installation:
         entries: what they schedule.
         user: the user that the entries run as.
         wake: the file that the scheduler watches, if it does.
+        leaves: files that the entries write for others, and that go when they are removed.
     """
 
     files: tuple[Wanted, ...]
     entries: tuple[Entry, ...] = ()
     user: str | None = None
     wake: Path | None = None
+    leaves: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,10 @@ class Target:
     def verify(self, wanted: Installation, config: Config) -> list[str]:
         """What is wrong with it, a sentence each."""
         return []
+
+    def refusal(self) -> str | None:
+        """Why nothing can be put in force now, in a sentence, or None."""
+        return None
 
     def notes(self, config: Config) -> list[str]:
         """What a person should know of it, a sentence each."""

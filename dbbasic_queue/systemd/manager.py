@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,13 @@ class Manager:
             raise InstallError(f"{' '.join(command)}: {said or f'exit {done.returncode}'}")
         return done.stdout
 
+    @property
+    def runtime(self) -> Path:
+        """The folder that `%t` stands for in units, systemd.unit(5)."""
+        if self.user is None:
+            return Path("/run")
+        return Path("/run/user", str(user_entry(self.user, InstallError).pw_uid))
+
     def unreachable(self) -> str | None:
         """Why nothing can be installed for this manager now, or None if it answers."""
         if self.user is None:
@@ -53,6 +61,8 @@ class Manager:
                     "Use dbq-install-cron, or --root DIR to write the units of another machine"
                 )
             return None
+        if shutil.which("systemctl") is None:
+            return "there is no systemctl command. Use dbq-install-cron"
         if user_entry(self.user, InstallError).pw_uid != os.geteuid():
             return (
                 f"only {self.user} can talk to {self.user}'s service manager: run this as that user"
@@ -101,8 +111,7 @@ class Manager:
         """What leads systemctl to the right manager, also from sudo and cron; plain words."""
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
         if self.user is not None:
-            uid = user_entry(self.user, InstallError).pw_uid
-            environment["XDG_RUNTIME_DIR"] = f"/run/user/{uid}"
+            environment["XDG_RUNTIME_DIR"] = str(self.runtime)
             environment.pop("DBUS_SESSION_BUS_ADDRESS", None)
         return environment
 

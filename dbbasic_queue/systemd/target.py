@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InstallError
+from ..install.entries import metrics
 from ..install.site import Site, Wanted
 from ..install.target import Action, Entry, EntryStatus, Installation, Plan, Target
 from ..schedule.clock import LOCAL_TIME, zone_of
 from .manager import Manager
-from .units import unit_pattern, wake_file, write_units
+from .units import start_mark, unit_pattern, wake_file, write_units
 from .verify import unit_faults
 from .wake import drop_wake, make_wake, wake_fault
 
@@ -97,12 +99,11 @@ class SystemdTarget(Target):
             raise InstallError(f"{config.path}: {error}") from error
         files = [Wanted(self.folder / name, text.encode()) for name, text in written.units.items()]
         user = self.site.user or config.worker.user
-        return Installation(tuple(files), tuple(written.entries), user, wake_file(config))
+        entries = tuple(written.entries)
+        return Installation(tuple(files), entries, user, wake_file(config), metrics(config))
 
     def verify(self, wanted: Installation, config: Config) -> list[str]:
         """See `Target.verify`."""
-        if self.site.live and (why := self._manager.unreachable()):
-            return [why]
         if wanted in self._sound:
             return []
         texts = {file.path.name: file.text.decode() for file in wanted.files}
@@ -110,6 +111,12 @@ class SystemdTarget(Target):
         faults = unit_faults(texts, config, for_user=for_user, live=self.site.live)
         self._sound += [] if faults else [wanted]
         return faults
+
+    def refusal(self) -> str | None:
+        """See `Target.refusal`."""
+        if shutil.which("systemd-analyze") is None:
+            return "systemd-analyze is missing, so the units cannot be verified"
+        return self._manager.unreachable()
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
@@ -147,7 +154,9 @@ class SystemdTarget(Target):
     # --- In force or not
 
     def inactive(self, wanted: Installation) -> list[str]:
-        """See `Target.inactive`."""
+        """See `Target.inactive`. Where no service manager answers, only the files can be told."""
+        if self._manager.unreachable():
+            return []
         starters = _starters(wanted)
         states = self._manager.show(starters, "UnitFileState", "ActiveState", "NeedDaemonReload")
         found = []
@@ -180,6 +189,8 @@ class SystemdTarget(Target):
             # A unit that failed is remembered without its file; this fails for all that did not.
             self._manager.run("reset-failed", "--", *gone, check=False)
             self._tidy()
+        if plan.wanted is None:
+            (self._manager.runtime / start_mark(plan.name)).unlink(missing_ok=True)
 
     def _tidy(self) -> None:
         """Take a user's unit folders away if they are empty; an install makes them again."""
@@ -254,6 +265,9 @@ class SystemdTarget(Target):
         """See `Target.status`."""
         if not self.site.live:
             return [EntryStatus(entry.label, entry.schedule) for entry in entries]
+        if self._manager.unreachable():
+            note = "unknown: no service manager answers"
+            return [EntryStatus(entry.label, entry.schedule, note=note) for entry in entries]
         units = [entry.known_as for entry in entries]
         runs = self._manager.timers([unit for unit in units if unit.endswith(".timer")])
         notes = self._states(units)

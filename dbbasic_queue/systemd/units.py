@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Between the time-out of a job and the kill: to write down its end.
 GRACE_SECONDS = 30
+# Of what no key says otherwise. The worker itself goes by the rights of the queue's folder.
+UMASK = "0027"
 ROLES = r"(?:(?:worker|prune|health|rewake)|(?:failed|recurring)@[a-z0-9-]*)"
 
 
@@ -42,6 +44,11 @@ def unit_pattern(name: str) -> re.Pattern[str]:
 def wake_file(config: Config) -> Path:
     """The file that `enqueue` touches where it exists: beside the queue, `.wake` for `.tsv`."""
     return config.queue.file.with_suffix(".wake")
+
+
+def start_mark(name: str) -> str:
+    """The file whose time is that of the worker's last start, in the folder `%t` of systemd."""
+    return f"dbq-{name}-worker.started"
 
 
 def units(config: Config, *, for_user: bool = False) -> dict[str, str]:
@@ -109,36 +116,43 @@ class UnitWriter:
             "environment_file": file_pattern(str(file)) if file else None,
             "mounts": _words([config.queue.file.parent, config.directory]),
             "failed": f"{self.prefix}-failed@%N.service",
+            "umask": UMASK,
         }
 
     def worker(self) -> None:
         """The service, its timer and path, and what looks again after its end."""
-        timeout = self.config.worker.timeout
-        wake = str(wake_file(self.config))
+        worker = self.config.worker
+        wake, mark = str(wake_file(self.config)), f"%t/{start_mark(self.config.name)}"
         self._service(
             "worker",
             "worker.service",
             "The worker: runs the jobs that are due, then ends.",
-            self.config.worker.hardening,
+            worker.hardening,
             command=command(commands.argv(self.config, commands.WORK)),
-            mark=command(["/usr/bin/touch", "-a", wake]),
-            stop_seconds=timeout + GRACE_SECONDS if timeout else None,
+            mark=("" if self.for_user else "+") + command(["/usr/bin/touch", mark], [mark]),
+            stop_seconds=worker.timeout + GRACE_SECONDS if worker.timeout else None,
             rewake=f"{self.prefix}-rewake.service",
+            writable=worker.writable,
+            umask=UMASK if worker.umask is None else f"{worker.umask:04o}",
+            nice=worker.nice,
+            memory_max=worker.memory_max,
+            cpu_quota=worker.cpu_quota,
         )
+        # The mark is beyond the reach of strangers: root's in /run, or in the user's own folder.
         touch = ["/usr/bin/touch", "-c", "{}", "+"]
-        again = ["/usr/bin/find", wake, "!", "-neweram", wake, "-exec", *touch]
+        again = ["/usr/bin/find", wake, "-type", "f", "-newer", mark, "-exec", *touch]
         self._service(
             "rewake",
             "rewake.service",
             "Looks for a job that came while the worker was ending.",
             self._profile(),
-            command=command(again),
+            command=command(again, [mark]),
             path_unit=f"{self.prefix}-worker.path",
         )
         about = "Starts the worker the moment a job is enqueued."
         starts = f"{self.prefix}-worker.service"
         self._write("worker.path", "worker.path", about, wake=line(wake), starts=starts)
-        self._timer("worker", "run the jobs that are due", self.config.worker.schedule)
+        self._timer("worker", "run the jobs that are due", worker.schedule)
         name = f"{self.prefix}-worker.path"
         self.entries.append(Entry("worker (wake)", "when a job is enqueued", name))
 
@@ -275,7 +289,7 @@ class UnitWriter:
     def _write(self, unit: str, template: str, about: str, **values: object) -> None:
         name = f"{self.prefix}-{unit}"
         values |= {"about": about, "unit": name}
-        self.units[name] = fill(f"systemd/{template}.j2", **self.common, **values)
+        self.units[name] = fill(f"systemd/{template}.j2", **(self.common | values))
 
 
 def _words(paths: Sequence[Path]) -> str:

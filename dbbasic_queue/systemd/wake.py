@@ -1,7 +1,7 @@
 """The wake file: `enqueue` touches it where it exists, and a path unit starts the worker on that.
 
-It belongs to the worker's user, who marks each start on it. Every user with write permission for
-the queue has it for this file as well.
+Whoever owns it: the worker and every user with write permission for the queue have it for this
+file as well. All is done relative to the open folder, so that a link in its place leads nowhere.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import stat
 from pathlib import Path
 
 from ..errors import InstallError
-from ..support.account import user_entry
+from ..support.account import Account, no_user
 from ..support.files import refusing
+from ..support.opening import ROOT, Folder
 
 _WRITE = 0o222
 _NEW = 0o660
@@ -26,15 +27,15 @@ def wake_fault(wake: Path, queue: Path, user: str) -> str | None:
         queue: the queue beside it; it need not exist yet.
         user: the worker's.
     """
-    with refusing(wake, "cannot look at the wake file", InstallError):
-        status = _lstat(wake)
-        wanted = _lstat(queue)
+    account = _account(user)
+    with refusing(wake, "cannot look at the wake file", InstallError), Folder(wake.parent) as top:
+        status, wanted = _status(top, wake.name), _status(top, queue.name)
         if status is None:
             return f"{wake}: is missing, so enqueue cannot start the worker"
         if not stat.S_ISREG(status.st_mode):
             return f"{wake}: is not a regular file"
-        if status.st_uid != user_entry(user, InstallError).pw_uid:
-            return f"{wake}: does not belong to {user}"
+        if not _is_writable(status, account):
+            return f"{wake}: {user} has no write permission for it"
         if wanted is None:
             return None
         lacks = wanted.st_mode & _WRITE & ~status.st_mode
@@ -49,20 +50,20 @@ def make_wake(wake: Path, queue: Path, user: str) -> None:
 
     Raises `InstallError` if that is a folder, or the system refuses.
     """
-    with refusing(wake, "cannot make the wake file", InstallError):
-        account = user_entry(user, InstallError)
-        like = _lstat(queue)
-        folder = wake.parent.stat()
-        group = folder.st_gid if folder.st_mode & stat.S_ISGID else account.pw_gid
-        mode = _NEW
+    account = _account(user)
+    with refusing(wake, "cannot make the wake file", InstallError), Folder(wake.parent) as top:
+        like = _status(top, queue.name)
+        group, mode = top.group if top.is_shared else account.gid, _NEW
         if like is not None:
             group, mode = like.st_gid, like.st_mode & 0o666 | stat.S_IWUSR | stat.S_IRUSR
-        wake.unlink(missing_ok=True)
-        # The folder may be another user's: never follow a link, never take over a file.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(wake, flags, 0o600)
+        if _status(top, wake.name) is not None:
+            os.unlink(wake.name, dir_fd=top.fd)
+        handle = top.make(wake.name, os.O_WRONLY, 0o600)
         try:
-            os.fchown(handle, account.pw_uid, group)
+            if os.geteuid() == ROOT:
+                os.fchown(handle, account.uid, group)
+            elif group in account.groups:
+                os.fchown(handle, -1, group)
             os.fchmod(handle, mode)
         finally:
             os.close(handle)
@@ -70,16 +71,32 @@ def make_wake(wake: Path, queue: Path, user: str) -> None:
 
 def drop_wake(wake: Path) -> None:
     """Take the wake file away. What is not plainly one, such as a file with text, stays."""
-    with refusing(wake, "cannot remove the wake file", InstallError):
-        status = _lstat(wake)
-        if status is None or wake.suffix != ".wake":
-            return
-        if stat.S_ISREG(status.st_mode) and status.st_size == 0:
-            wake.unlink()
+    if wake.suffix != ".wake" or not wake.parent.is_dir():
+        return
+    with refusing(wake, "cannot remove the wake file", InstallError), Folder(wake.parent) as top:
+        status = _status(top, wake.name)
+        if status is not None and stat.S_ISREG(status.st_mode) and status.st_size == 0:
+            os.unlink(wake.name, dir_fd=top.fd)
 
 
-def _lstat(path: Path) -> os.stat_result | None:
+def _is_writable(status: os.stat_result, account: Account) -> bool:
+    """Whether the user may touch a file, by its mode: owner, group, others, in this order."""
+    if account.uid in (ROOT, status.st_uid):
+        return account.uid == ROOT or bool(status.st_mode & stat.S_IWUSR)
+    if status.st_gid in account.groups:
+        return bool(status.st_mode & stat.S_IWGRP)
+    return bool(status.st_mode & stat.S_IWOTH)
+
+
+def _status(folder: Folder, name: str) -> os.stat_result | None:
     try:
-        return path.lstat()
+        return os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def _account(user: str) -> Account:
+    account = Account.find(user)
+    if account is None:
+        raise InstallError(no_user(user))
+    return account

@@ -192,14 +192,17 @@ def test_two_configs_side_by_side(run: Callable[..., int], root: Path, tmp_path:
 def test_double_scheduling_is_said(
     run: Callable[..., int], config: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second scheduler of a name is installed, and told with the way out."""
+    """A second scheduler of a name is refused with the way out; --force installs and tells it."""
     run(*config)
     run(*config, tool=cli_install.logrotate)
     assert "scheduled" not in capsys.readouterr().err
-    assert run(*config, tool=cli_install.systemd) == 0
+    assert run(*config, tool=cli_install.systemd) == 2
     said = capsys.readouterr().err
-    assert "myapp is scheduled 2 times: by cron, by systemd" in said
+    assert "myapp is scheduled by cron already" in said
     assert "dbq-install-cron --remove --name myapp --system --root" in said
+    assert run("--status", "--name", "myapp", tool=cli_install.systemd) == 1
+    assert run(*config, "--force", tool=cli_install.systemd) == 0
+    assert "myapp is scheduled 2 times: by cron, by systemd" in capsys.readouterr().err
 
 
 def test_json_is_for_programs(

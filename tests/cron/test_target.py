@@ -137,6 +137,25 @@ def test_a_worker_with_a_log_is_not_told_to_be_quiet(folder: CronTarget) -> None
     assert b" work --config " in jobs(folder, load(text))[0].command
 
 
+def test_umask_and_niceness_hold_under_cron_too(folder: CronTarget, tmp_path: Path) -> None:
+    """Each entry runs with the umask and the niceness of [worker]."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\numask; nice\n")
+    program.chmod(0o755)
+    text = CONFIG.replace("/srv/myapp/venv/bin/python", str(program))
+    text = text.replace('"/srv/myapp"', f'"{tmp_path}"\numask = "027"\nnice = 7')
+    worker = jobs(folder, load(text))[0]
+    assert cron_reader.run(worker, tmp_path).stdout == b"0027\n7\n"
+
+
+@pytest.mark.parametrize("mailto", ["", "ops@example.com", "a@example.com,b@example.com"])
+def test_mail_goes_where_the_config_says(mailto: str, folder: CronTarget) -> None:
+    """[cron].mailto is cron's MAILTO for all entries of the file; empty, it means no mail."""
+    for job in jobs(folder, load(CONFIG + f'[cron]\nmailto = "{mailto}"\n')):
+        assert job.environment[b"MAILTO"] == mailto.encode()
+    assert all(b"MAILTO" not in job.environment for job in jobs(folder, load()))
+
+
 def test_only_what_the_config_has_is_scheduled(folder: CronTarget) -> None:
     """Without recurring, prune and health there is the worker alone."""
     text = CONFIG[: CONFIG.index("[[recurring]]")]

@@ -19,6 +19,7 @@ from dbbasic_queue.install.manifest import (
     likely_sites,
     load_manifest,
     manifest_path,
+    schedulers,
 )
 from dbbasic_queue.install.plan import (
     apply,
@@ -55,7 +56,7 @@ class Fake(Target):
 
     def render(self, config: SimpleNamespace) -> Installation:
         files = [Wanted(path, text, mode) for path, (text, mode) in config.files.items()]
-        return Installation(tuple(files))
+        return Installation(tuple(files), leaves=config.metrics)
 
     def verify(self, wanted: Installation, config: SimpleNamespace) -> list[str]:
         return self.problems
@@ -76,7 +77,9 @@ class Fake(Target):
 def make(name: str = "myapp", path: str = "/etc/myapp/dbq.toml", **files: str) -> SimpleNamespace:
     paths = {"one": ONE, "two": TWO}
     wanted = {paths[key]: (text.encode(), 0o644) for key, text in files.items()}
-    return SimpleNamespace(name=name, path=Path(path), files=wanted)
+    return SimpleNamespace(
+        name=name, path=Path(path), files=wanted, metrics=(), worker=SimpleNamespace(user=None)
+    )
 
 
 def tree(root: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -201,8 +204,8 @@ def test_removal_takes_exactly_what_was_installed(target: Fake, tmp_path: Path) 
     (tmp_path / "etc/x").mkdir(parents=True)
     (tmp_path / "etc/x/neighbour").write_text("stays")
     apply(target, make(one="1", two="2"))
-    apply(Fake(target.site, kind="other"), make(two="2"))
-    remove(Fake(target.site, kind="other"), "myapp")
+    apply(Fake(target.site, kind="logrotate"), make(two="2"))
+    remove(Fake(target.site, kind="logrotate"), "myapp")
     remove(target, "myapp")
     assert texts(tmp_path) == {"etc/x/neighbour": b"stays"}
     assert remove(target, "myapp").in_sync
@@ -265,7 +268,10 @@ def test_double_scheduling_is_told_with_the_way_out(tmp_path: Path) -> None:
     apply(Fake(site, "cron"), make(one="1"))
     apply(Fake(site, "logrotate"), make())
     assert double_scheduled("myapp", [site, site]) == []
-    apply(Fake(site, "systemd"), make(two="2"))
+    with pytest.raises(InstallError, match="scheduled by cron already"):
+        apply(Fake(site, "systemd"), make(two="2"))
+    assert not (tmp_path / "etc/y/two").exists()
+    apply(Fake(site, "systemd"), make(two="2"), force=True)
     apply(Fake(site, "systemd"), make("other", path="/o.toml"))
     (sentence,) = double_scheduled("myapp", [site, site])
     assert "2 times: by cron, by systemd" in sentence
@@ -273,14 +279,41 @@ def test_double_scheduling_is_told_with_the_way_out(tmp_path: Path) -> None:
     assert double_scheduled("other", [site]) == []
 
 
+def test_what_was_taken_out_by_hand_is_not_scheduled(tmp_path: Path) -> None:
+    """A manifest whose files are gone neither counts nor keeps another scheduler away."""
+    site = Site(root=tmp_path)
+    apply(Fake(site, "cron"), make(one="1"))
+    (tmp_path / "etc/x/one").unlink()
+    apply(Fake(site, "systemd"), make(two="2"))
+    assert double_scheduled("myapp", [site]) == []
+    assert schedulers("myapp", [site]) == [(site, "systemd")]
+
+
+def test_metrics_go_with_what_writes_them(target: Fake, tmp_path: Path) -> None:
+    """The file of a removed health check would be served for ever; a stranger's file stays."""
+    metrics = tmp_path / "metrics.prom"
+    config = make(one="1")
+    config.metrics = (Path("/metrics.prom"),)
+    for text, stays in (("# HELP dbq_up x\n", False), ("# HELP other x\n", True)):
+        apply(target, config)
+        metrics.write_text(text)
+        remove(target, "myapp")
+        assert metrics.exists() is stays
+    apply(target, config)
+    metrics.write_text("# HELP dbq_up x\n")
+    config.metrics = ()
+    apply(target, config)
+    assert not metrics.exists(), "a config that names no textfile any more left it"
+
+
 def test_a_user_has_manifests_of_their_own(tmp_path: Path) -> None:
     """The same name installed by the system and by a user are two installations."""
     zoe = Site("zoe", tmp_path, home=Path("/home/zoe"))
-    apply(Fake(zoe, "cron-user"), make(one="1"))
+    apply(Fake(zoe, "systemd-user"), make(one="1"))
     assert (tmp_path / "home/zoe/.local/state/dbbasic-queue/installed").is_dir()
-    assert load_manifest(Site(root=tmp_path), "myapp", "cron-user") is None
+    assert load_manifest(Site(root=tmp_path), "myapp", "systemd-user") is None
     apply(Fake(Site(root=tmp_path), "systemd"), make(two="2"))
-    assert "by cron-user of zoe" in double_scheduled("myapp", [Site(root=tmp_path), zoe])[0]
+    assert "by systemd-user of zoe" in double_scheduled("myapp", [Site(root=tmp_path), zoe])[0]
 
 
 @pytest.mark.parametrize("name", ["", "A", "../x", "a b", "a.b", "a\n", "1a", "a" * 33])

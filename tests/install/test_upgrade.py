@@ -62,6 +62,9 @@ def target(request: pytest.FixtureRequest, image: Path, monkeypatch: pytest.Monk
         "systemd-user": lambda: SystemdTarget(Site("tester", image, home=TESTER)),
         "logrotate": lambda: LogrotateTarget(Site(root=image)),
     }
+    for manifest in image.rglob("app.*.json"):  # one scheduler at a time
+        if manifest.name != f"app.{request.param}.json":
+            manifest.unlink()
     return make[request.param]()
 
 

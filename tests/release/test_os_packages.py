@@ -211,14 +211,17 @@ def test_packaged_units_beside_cron_are_told(tmp_path: Path) -> None:
     wants = tmp_path / "etc/systemd/system/timers.target.wants"
     wants.mkdir(parents=True)
     site.installed.mkdir(parents=True)
-    save_manifest(site, Manifest("main", "cron", CONFIG))
+    entries = Path("/etc/cron.d/dbq-main")
+    site.below(entries).parent.mkdir(parents=True)
+    site.below(entries).touch()
+    save_manifest(site, Manifest("main", "cron", CONFIG, {entries: ("",)}))
     assert double_scheduled("main", [site]) == []
     (wants / "dbq-main-worker.timer").symlink_to("/usr/lib/systemd/system/dbq-main-worker.timer")
     (said,) = double_scheduled("main", [site])
     assert "by cron, by systemd (units of a package)" in said
     assert "systemctl disable --now dbq-main-worker.path dbq-main-worker.timer" in said
     assert double_scheduled("other", [site]) == []
-    save_manifest(site, Manifest("main", "systemd", CONFIG))
+    save_manifest(site, Manifest("main", "systemd", CONFIG, {entries: ("",)}))
     (said,) = double_scheduled("main", [site])
     assert "units of a package" not in said
 

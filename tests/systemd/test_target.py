@@ -299,6 +299,34 @@ def test_without_a_manager_nothing_is_written(
     assert not target.folder.exists()
 
 
+def test_files_are_compared_where_no_manager_runs(
+    machine: Machine, target: SystemdTarget, config: Config
+) -> None:
+    """`--diff`, `--check` and `--status` go by the files then; only an apply is refused."""
+    install.apply(target, config)
+    machine.answer(fail=("show",))
+    machine.record()
+    assert install.plan_apply(target, config).in_sync
+    changed = replace(config, prune=None)
+    assert not install.plan_apply(target, changed).in_sync
+    assert {entry.note for entry in status(target, config)} == {
+        "unknown: no service manager answers"
+    }
+    assert machine.record() == []
+
+
+def test_without_systemd_analyze_nothing_is_put_in_force(
+    machine: Machine, target: SystemdTarget, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Units that cannot be verified are not installed; they can be compared."""
+    (machine.folder / "systemd-analyze").unlink()
+    monkeypatch.setenv("PATH", f"{machine.folder}:/nowhere")
+    with pytest.raises(InstallError, match="systemd-analyze is missing"):
+        install.apply(target, config)
+    assert not target.folder.exists()
+    assert install.plan_apply(target, config).work
+
+
 def test_another_users_manager_is_refused() -> None:
     """Only the user can talk to the user's own manager."""
     other = "nobody" if ME != "nobody" else "daemon"

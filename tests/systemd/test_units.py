@@ -143,6 +143,59 @@ def test_the_path_looks_at_the_wake_file_never_at_the_queue(config: Config) -> N
     assert "queue.tsv" not in path
 
 
+MARK = "%t/dbq-app-worker.started"
+
+
+@pytest.mark.parametrize("for_user", [False, True])
+def test_a_worker_is_woken_again_by_what_came_after_its_start(
+    for_user: bool, config: Config
+) -> None:
+    """The mark of a start is out of the reach of strangers, and without one no worker starts.
+
+    So the touch of the rewake unit always lies before the next mark, and wakes one worker only.
+    """
+    found = units(config, for_user=for_user)
+    (marks,) = values(found["dbq-app-worker.service"], "ExecStartPre")
+    assert marks == ("" if for_user else "+") + f"/usr/bin/touch {MARK}"
+    (again,) = values(found["dbq-app-rewake.service"], "ExecStart")
+    wake = "/var/lib/app/queue.wake"
+    assert read_words(again.replace(MARK, "MARK"))[:6] == [
+        *("-/usr/bin/find", wake, "-type", "f", "-newer", "MARK")
+    ]
+    assert values(found["dbq-app-worker.service"], "OnSuccess") == ["dbq-app-rewake.service"]
+
+
+def test_the_journal_of_an_idle_queue_is_quiet(config: Config) -> None:
+    """systemd tells no start and end; what the processes print is lifted above that limit."""
+    for name, text in units(config).items():
+        if name.endswith(".service") and "failed" not in name and "rewake" not in name:
+            assert values(text, "LogLevelMax") == values(text, "SyslogLevel") == ["notice"]
+            assert values(text, "SyslogLevelPrefix") == ["no"]
+
+
+def test_what_the_config_allows_and_limits(config: Config) -> None:
+    """Writable folders, umask, nice, memory and processor are the worker's alone."""
+    keys = ("UMask", "Nice", "MemoryMax", "CPUQuota")
+    usual = units(config)
+    worker = usual["dbq-app-worker.service"]
+    assert [values(worker, key) for key in keys] == [["0027"], [], [], []]
+    found = units(
+        with_worker(
+            config,
+            writable=(Path("/srv/app/uploads"), Path("/srv/a b")),
+            umask=0o002,
+            nice=0,
+            memory_max=2 << 30,
+            cpu_quota=150,
+        )
+    )
+    worker = found.pop("dbq-app-worker.service")
+    assert [values(worker, key) for key in keys] == [["0002"], ["0"], [str(2 << 30)], ["150%"]]
+    (writable,) = values(worker, "ReadWritePaths")
+    assert read_words(writable)[2:] == ["/srv/app/uploads", "/srv/a b"]
+    assert found == {name: text for name, text in usual.items() if name in found}
+
+
 def test_a_start_of_the_worker_is_never_refused_for_being_one_of_many(config: Config) -> None:
     """Every wake starts a run, so the limit of starts is off where it would stop the queue."""
     found = units(config)

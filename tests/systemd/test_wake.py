@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dbbasic_queue.errors import InstallError
+from dbbasic_queue.support.account import Account
 from dbbasic_queue.systemd.wake import drop_wake, make_wake, wake_fault
 
 ME = getpass.getuser()
@@ -58,6 +59,22 @@ def test_a_queue_that_more_may_write_is_noticed(queue: Path, wake: Path) -> None
     assert "have none for it" in str(wake_fault(wake, queue, ME))
     make_wake(wake, queue, ME)
     assert wake_fault(wake, queue, ME) is None
+
+
+def test_a_file_that_belongs_to_another_is_well_if_the_worker_may_touch_it(
+    queue: Path, wake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner does not matter, so systemd-tmpfiles may set it; write permission does."""
+    queue.touch(0o660)
+    make_wake(wake, queue, ME)
+    stranger = Account("zoe", 4711, 4711, (4711, os.getegid()), Path("/"))
+    monkeypatch.setattr(Account, "find", lambda name: stranger)
+    wake.chmod(0o660)
+    queue.chmod(0o660)
+    assert wake_fault(wake, queue, "zoe") is None
+    wake.chmod(0o600)
+    queue.chmod(0o600)
+    assert "zoe has no write permission" in str(wake_fault(wake, queue, "zoe"))
 
 
 def test_a_setgid_folder_gives_its_group(queue: Path, wake: Path) -> None:
