@@ -228,12 +228,12 @@ def _tell(app: App, name: str, enqueued: float) -> None:
 
 
 def test_what_would_not_run_is_refused_before_anything_is_written(app: App) -> None:
-    """A missing folder and a user nobody knows are named, and no unit is written."""
+    """A missing folder and an unknown user are named, and no unit is written."""
     app.machine.write("/etc/app/bad.toml", BASIC.replace("/var/lib/app", "/srv/none"))
     bad = App(app.machine, "bad", "app", "/etc/app/bad.toml", "/srv/none")
     assert "/srv/none: there is no such folder" in bad.install(check=False)
-    app.machine.write("/etc/app/bad.toml", BASIC.replace('"app"', '"nobody-knows"'))
-    assert "there is no user 'nobody-knows'" in bad.install(check=False)
+    app.machine.write("/etc/app/bad.toml", BASIC.replace('"app"', '"unknown-user"'))
+    assert "there is no user 'unknown-user'" in bad.install(check=False)
     assert app.machine.run("ls /etc/systemd/system").stdout.count("dbq-") == 0
 
 

@@ -1,4 +1,4 @@
-"""`dbq check` for another user, as root; and as a user who may not ask for others.
+"""`dbq check` for another user, as root; and as a user who cannot ask for others.
 
 Needs root and the users `nobody` and `daemon`, which every Debian has.
 """
@@ -148,7 +148,7 @@ def test_handlers_are_imported_as_the_user(app: Path) -> None:
     ],
 )
 def test_what_the_user_may_not_do(app: Path, command: str, where: str, said: str) -> None:
-    """What root may but the worker's user may not is told."""
+    """What root may do but the worker's user cannot is told."""
     subprocess.run(["sh", "-ec", command], cwd=app, check=True)
     found = [each for each in check(app)["findings"] if each["where"] == where]
     assert found

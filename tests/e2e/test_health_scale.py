@@ -1,4 +1,4 @@
-"""dbq-health on a million rows: its memory is bounded, and nobody waits for it.
+"""dbq-health on a million rows: its memory is bounded, and no other process waits for it.
 
 Run by `make e2e`. The seconds that it takes, and how long an enqueue took at the worst meanwhile,
 are printed for a person to judge: contract are 3 s, and 50 ms of holding anybody up.

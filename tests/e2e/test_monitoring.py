@@ -77,7 +77,7 @@ def machine() -> Iterator[Machine]:
         machine.write("/srv/app/dbq.toml", CONFIG)
         machine.write("/srv/app/app_jobs.py", JOBS)
         machine.run(f"ln -s {VENV}/bin/check_dbq {PLUGINS}/check_dbq")
-        # Readable by its group, in which nagios is, and by nobody else.
+        # Readable by its group, in which nagios is, and by no other user.
         machine.run(
             ["sh", "-c", f"umask 027 && exec {VENV}/bin/dbq enqueue ok --file {QUEUE}"], user="app"
         )
@@ -90,7 +90,7 @@ def machine() -> Iterator[Machine]:
 
 
 def test_the_plugin_runs_as_nagios(machine: Machine) -> None:
-    """The user nagios, who may only read, gets OK; nobody else may look."""
+    """The user nagios, who may only read, gets OK; no other user may look."""
     command = f"{PLUGINS}/check_dbq --config /srv/app/dbq.toml --no-report"
     done = machine.run(command, user="nagios")
     assert done.stdout.startswith("DBQ OK: 0 pending (0 ready), 0 running, 1 completed, 0 failed;")

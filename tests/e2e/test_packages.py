@@ -72,7 +72,7 @@ class Packages:
 def machine() -> Iterator[Machine]:
     """A plain Debian with four users: of the application, of the web, of monitoring, of nothing."""
     with Machine(os.environ.get("DBQ_E2E_DEBIAN", "12"), offered=OFFERED) as machine:
-        for user in ("web", "nag", "nobody-of-ours"):
+        for user in ("web", "nag", "stranger"):
             machine.run(["useradd", "--create-home", user])
         machine.run("python3 -m venv --without-pip /srv/shop/venv")
         machine.write("/srv/shop/jobs.py", JOBS)
@@ -239,7 +239,7 @@ def _check_rights(machine: Machine) -> None:
         ["ls", STATE],
         ["ls", "/var/log/dbbasic-queue"],
     ):
-        done = machine.run(attempt, user="nobody-of-ours", check=False)
+        done = machine.run(attempt, user="stranger", check=False)
         assert done.returncode != 0, (attempt, seen)
         assert "secret" not in done.stdout + done.stderr
 
@@ -327,7 +327,7 @@ def test_health_is_told_to_monitoring(machine: Machine) -> None:
     for plugin in ("check_dbq", "/usr/lib/nagios/plugins/check_dbq"):
         done = machine.run([plugin, "--config", CONFIG], user="nag", check=False)
         assert (done.returncode, done.stdout[:7]) == (0, "DBQ OK:"), done.stdout
-    stranger = machine.run(["check_dbq", "--config", CONFIG], user="nobody-of-ours", check=False)
+    stranger = machine.run(["check_dbq", "--config", CONFIG], user="stranger", check=False)
     assert stranger.returncode == 3
     machine.run(["systemctl", "start", "dbq-main-health.service", "dbq-main-prune.service"])
     _nothing_failed(machine)

@@ -199,7 +199,7 @@ def enough(schedule: Schedule, begin: int, end: int) -> int:
 def number_of(time: datetime) -> int:
     """The number of a minute, counted from `BEGIN`."""
     number, rest = divmod(time - BEGIN, MINUTE)
-    assert not rest, f"{time} is no full minute"
+    assert not rest, f"{time} is not a full minute"
     return number
 
 

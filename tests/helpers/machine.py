@@ -397,7 +397,7 @@ def _host_has_systemd() -> bool:
 
 
 def _enter_own_cgroups() -> None:
-    """Move this process into cgroups of its own: without the host's systemd nobody else would,
+    """Move this process into cgroups of its own: without the host's systemd nothing else would,
     and two machines at a time would share one."""
     for folder in _cgroups(os.getpid()):
         folder.mkdir()

@@ -37,7 +37,7 @@ MALFORMED = (
     b"left\rright\n",
     b"\xff\xfe\x00\xc3\n",
     b"x" * 3000 + b"\n",
-    HEADER,  # the second of a file that somebody glued together
+    HEADER,  # the second of two files put together
 )
 
 
@@ -216,7 +216,7 @@ def stands(table: Table, row: Row) -> bool:
 
 
 def holds_lock(path: Path) -> bool:
-    """Whether somebody holds the lock file that the path leads to now."""
+    """Whether another process holds the lock file that the path leads to now."""
     fd = os.open(path.with_suffix(".lock"), os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -109,7 +109,7 @@ def take(queue: Queue) -> tuple[Seat, Attempt]:
 
 
 def job_in(queue: Queue, status: str) -> str:
-    """The id of a job in that state, with one attempt behind it unless nobody began it."""
+    """The id of a job in that state, with one attempt behind it unless none was begun."""
 
     def fail(payload: Any) -> None:
         raise ValueError("no")

@@ -100,7 +100,7 @@ def test_what_is_made_of_the_keys_is_up_to_date(path: Path) -> None:
 
 
 def test_a_commented_key_is_a_sound_one() -> None:
-    """Whoever takes a `# ` away gets a config without a fault."""
+    """With the `# ` taken away, the config has no fault."""
     text = (PACKAGING / "dbq.toml").read_text()
     whole = re.sub(r"^# (?=\[|[a-z_]+ = )", "", text, flags=re.MULTILINE)
     found = config.parse(whole, CONFIG)
@@ -206,7 +206,7 @@ def test_entries_of_a_private_library_name_its_folder(
 
 
 def test_packaged_units_beside_cron_are_told(tmp_path: Path) -> None:
-    """A timer that the package brought and somebody enabled counts as a schedule of that name."""
+    """A packaged timer that the administrator enabled counts as a schedule of that name."""
     site = Site(root=tmp_path)
     wants = tmp_path / "etc/systemd/system/timers.target.wants"
     wants.mkdir(parents=True)

@@ -309,7 +309,7 @@ def cancel_and_retry(stage: Stage) -> None:
 
 def _for_an_editor(stage: Stage) -> None:
     _for_hands(stage)
-    stage.append(b"somebody's note\n", stage.line("mended", "pending"))
+    stage.append(b"a note of another's\n", stage.line("mended", "pending"))
     stage.queue.enqueue("work", {"text": "x" * 700}, job_id="gone")
     stage.fill(2)
 
@@ -337,7 +337,7 @@ def _finished(stage: Stage) -> None:
     stage.fill(4)
     results = iter(["short", "r" * 600, "r" * 100])
     stage.queue.process_jobs({"work": lambda payload: next(results)}, limit=3)
-    stage.append(b"somebody's note\n", stage.line("old-1", "completed", 1))
+    stage.append(b"a note of another's\n", stage.line("old-1", "completed", 1))
     stage.append(stage.line("old-2", "pending"), b"\n")
     stage.fill(3)
 

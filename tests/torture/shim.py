@@ -85,7 +85,7 @@ class Plan:
         """The engine has promised that these jobs are in these states."""
 
     def lift(self) -> None:
-        """Whatever was in the way is no more."""
+        """Remove whatever was in the way."""
 
 
 class Call:

@@ -82,7 +82,7 @@ class _Play:
                     notes.note("added", job, kind)
             elif way < 0.2:
                 key = f"key-{os.getpid()}-{turn}"
-                payload = {"key": key}  # nobody edits it, so that the second time it is the same
+                payload = {"key": key}  # not edited, so that the second time it is the same
                 for _ in range(2):
                     notes.note("added", queue.enqueue(kind, payload, job_id=key), kind)
             else:
