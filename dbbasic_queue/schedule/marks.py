@@ -5,20 +5,25 @@ Theory of operation
 The queue forgets: once a slot's job is done and pruned, its id may be used again. So what has been
 enqueued is remembered here, one line a recurring job:
 
-    SLOT <tab> CONFIG <tab> NAME <tab> SCHEDULE
+    SLOT <tab> CONFIG <tab> NAME <tab> SCHEDULE [<tab> BEFORE]
 
 SLOT in Unix seconds, SCHEDULE as cron's five fields: a mark of another schedule says nothing about
-this one's slots. Lines of other configs on the same queue are kept as they are.
+this one's slots. BEFORE is the slot of the mark before, for when the clock turns out to have been
+ahead. Lines of other configs on the same queue are kept as they are.
 
 A change locks the file (flock(2)), reads it, and renames a whole new one over it, synced before and
-after; so a reader sees the old marks or the new ones. Whoever waited for the lock of the replaced
-file notices that it no longer bears the name, and starts again. The lock is held while the job is
-enqueued: of two processes at once the second waits, and then sees the mark of the first.
+after; so a reader sees the old marks or the new ones. A process that waited for the lock of the
+replaced file notices that it no longer bears the name, and starts again. The lock is held while the
+job is enqueued: of two processes at once the second waits, and then sees the mark of the first.
+
+The file is the worker's, as all that no producer needs to write. It is opened as
+`support/opening.py` does it, so nothing that another user puts in its place is followed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -27,18 +32,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import TableError
-from ..support.files import NewFile, own_like, refusing, replace
+from ..support.files import NewFile, refusing, replace
+from ..support.opening import ROOT, Folder, user_name
 
 HEADING = "# The last slot of each recurring job; kept by: dbq enqueue-recurring\n"
-_LINE = re.compile(r"([0-9]{1,11})\t([a-z0-9-]+)\t([a-z0-9-]+)\t([^\t]+)")
+LARGEST = 1 << 20  # bytes of the file; a hundred are enough for a job
+SHARED_MODE = 0o640  # in a folder that a group shares, where this file is the worker's
+_LINE = re.compile(
+    r"([0-9]{1,11})\t([a-z0-9-]{1,32})\t([a-z0-9-]{1,32})\t([^\t]+)(?:\t([0-9]{1,11}))?"
+)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """The slot (Unix seconds) up to which a recurring job is done, and by which schedule."""
+    """The slot (Unix seconds) up to which a recurring job is done, and by which schedule.
+
+    `before` is the slot of the mark before this one, if there was one.
+    """
 
     slot: int
     schedule: str
+    before: int | None = None
 
 
 AllMarks = dict[tuple[str, str], Mark]  # by config and name
@@ -50,23 +64,24 @@ class Marks:
 
     path: Path
     all: AllMarks
+    folder: Folder
 
     def save(self) -> None:
         """Replace the file, whole or not at all. Raises `StorageError`."""
         lines = (
-            f"{mark.slot}\t{config}\t{name}\t{mark.schedule}\n"
+            f"{mark.slot}\t{config}\t{name}\t{mark.schedule}"
+            + (f"\t{mark.before}\n" if mark.before is not None else "\n")
             for (config, name), mark in sorted(self.all.items())
         )
+        text = (HEADING + "".join(lines)).encode("utf-8", "surrogateescape")
         with refusing(self.path, "cannot write"):
-            replace(NewFile(self.path, (HEADING + "".join(lines)).encode(), own=self._own))
+            replace(NewFile(self.path, text, own=self._own))
 
     def _own(self, fd: int) -> None:
-        """Give the new file the owner and mode of the table, else of the old one.
-
-        So that what root enqueues by hand does not keep the application's user out.
-        """
-        table = self.path.with_suffix(".tsv")
-        own_like(fd, table if table.exists() else self.path)
+        """Give the new file to the folder's owner: what root enqueues keeps the worker working."""
+        if os.geteuid() == ROOT:
+            os.fchown(fd, self.folder.owner, self.folder.group)
+        os.fchmod(fd, _mode(self.folder, self.path))
 
 
 def marks_file(queue_file: Path) -> Path:
@@ -78,53 +93,102 @@ def read(path: Path) -> AllMarks:
     """Return the marks in the file `path`, none where it is missing; errors as `locked`."""
     with refusing(path, "cannot read"):
         try:
-            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+            with Folder(path.parent) as folder:
+                return _read(folder, path)
         except FileNotFoundError:
             return {}
-    marks = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line or line.startswith("#"):
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise TableError(
-                f"{path}:{number}: is no mark of a recurring job; correct or delete the line"
-            )
-        marks[match[2], match[3]] = Mark(int(match[1]), match[4])
-    return marks
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[Marks]:
     """Hold the marks in the file `path`, which is made if it is missing.
 
-    Raises `StorageError` if the system refuses, `TableError` for a line that is no mark.
+    Raises `StorageError` if the system refuses, `TableError` for a line that is not a mark.
     """
-    handle = _lock(path)
-    try:
-        yield Marks(path, read(path))
-    finally:
-        os.close(handle)  # and with it the lock
-
-
-def _lock(path: Path) -> int:
-    """Open and lock the file that bears the name now."""
     with refusing(path, "cannot lock"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, _mode(path))
+        _make_folder(path.parent)
+        folder = Folder(path.parent)
+    with folder:
+        with refusing(path, "cannot lock"):
+            fd = _lock(folder, path)
+        try:
+            with refusing(path, "cannot read"):
+                marks = _read(folder, path)
+            yield Marks(path, marks, folder)
+        finally:
+            os.close(fd)  # and with it the lock
+
+
+def _read(folder: Folder, path: Path) -> AllMarks:
+    with open(folder.open(path.name, os.O_RDONLY), "rb") as stream:
+        data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise TableError(f"{path}: larger than {LARGEST} bytes; move it out of the way")
+    marks = {}
+    for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line.removesuffix("\r"))
+        if match is None:
+            raise TableError(
+                f"{path}:{number}: not a mark of a recurring job; correct or delete the line"
+            )
+        before = int(match[5]) if match[5] else None
+        marks[match[2], match[3]] = Mark(int(match[1]), match[4], before)
+    return marks
+
+
+def _lock(folder: Folder, path: Path) -> int:
+    """Open and lock the file that bears the name now."""
+    if not folder.is_mine:
+        whose = user_name(folder.owner)
+        raise PermissionError(
+            errno.EACCES, f"the folder belongs to {whose}; run this as {whose}: sudo -u {whose} ..."
+        )
+    while True:
+        try:
+            fd = folder.open(path.name, os.O_RDONLY)
+        except FileNotFoundError:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                if os.path.samestat(os.fstat(handle), os.stat(path)):
-                    return handle
-            except FileNotFoundError:
-                pass  # replaced and removed meanwhile: take the next
-            except BaseException:
-                os.close(handle)
-                raise
-            os.close(handle)
+                fd = folder.make(path.name, os.O_RDONLY, _mode(folder, path))
+            except FileExistsError:  # made by another process just now, or a link to nowhere
+                fd = folder.open(path.name, os.O_RDONLY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            named = os.stat(path.name, dir_fd=folder.fd, follow_symlinks=False)
+            if os.path.samestat(os.fstat(fd), named):
+                return fd
+        except FileNotFoundError:
+            pass  # replaced and removed meanwhile: take the next
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
 
 
-def _mode(path: Path) -> int:
-    like = path.with_suffix(".tsv")
-    return like.stat().st_mode & 0o666 if like.exists() else 0o666
+def _mode(folder: Folder, path: Path) -> int:
+    """The mode of the file: the table's, but for folders that a group shares."""
+    if folder.is_shared:
+        return SHARED_MODE
+    try:
+        table = os.stat(path.with_suffix(".tsv").name, dir_fd=folder.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0o600
+    return table.st_mode & 0o666
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of a new queue; as root not in another user's, where it would be in the way.
+
+    Raises `OSError`.
+    """
+    if folder.is_dir():
+        return
+    above = next(each for each in folder.parents if each.is_dir())
+    owner = above.stat().st_uid
+    if os.geteuid() == ROOT != owner:
+        whose = user_name(owner)
+        raise PermissionError(
+            errno.EACCES, f"{above} belongs to {whose}; make the folder {folder} as {whose}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)

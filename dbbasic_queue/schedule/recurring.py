@@ -4,10 +4,10 @@ Theory of operation
 -------------------
 A *slot* is one of the times of a schedule. cron or systemd start `dbq enqueue-recurring NAME` at
 each; what that enqueues is decided here, from the clock, the schedule and the mark of the last slot
-that was dealt with (`slot_marks.py`):
+that was dealt with (`marks.py`):
 
-    mark                     the last slot, as seen now        so
-    that slot or a later     any                               nothing: it was enqueued
+    mark                     the last slot, as seen now        what is done
+    that slot or a later     any                               nothing; it was enqueued
     an earlier slot          any                               it is enqueued
     none                     just now                          it is enqueued
     none                     long ago                          it is marked only
@@ -21,7 +21,11 @@ systemd skips when the clock is put forward.
 
 Both the job's id, the same for the same slot, and the mark guard a slot. The job is enqueued first,
 the mark written then: a crash in between repeats an enqueue of the same id, which the queue
-ignores. A mark more than a day ahead of the clock was made under a wrong clock, and is ignored.
+ignores.
+
+A mark that is ahead of the clock was made while the clock was wrong: a mark is never later than
+the time at which it is made. Then the slot before it, which the mark remembers, is the last; where
+that is ahead, too, there is none. So a clock that was ahead once silences no job.
 
 Jitter delays the job by its `run_at`, always as much on this host for this name.
 """
@@ -46,7 +50,7 @@ from .schedule import Schedule
 log = logging.getLogger("dbbasic_queue")
 
 ON_TIME = 120  # seconds: cron and systemd's AccuracySec= take up to a minute
-WRONG_CLOCK = 86_400  # seconds
+SMALL_STEP = 120  # seconds by which a clock is put back now and then, by NTP or by hand
 MACHINE_ID = Path("/etc/machine-id")
 
 
@@ -212,7 +216,8 @@ def _settle(
         with suppress(JobExists):  # it is there; its payload was changed in the config since
             enqueue(job.type, job.payload, due if due > now else None, job_id=result.job_id)
             result = replace(result, verdict=Verdict.ENQUEUED)
-    marks.all[jobs.config_name, job.name] = Mark(last, job.schedule.cron())
+    before = mark.slot if mark is not None else None
+    marks.all[jobs.config_name, job.name] = Mark(last, job.schedule.cron(), before)
     names = {each.name for each in jobs.jobs}
     for key in [key for key in marks.all if key[0] == jobs.config_name and key[1] not in names]:
         del marks.all[key]
@@ -232,11 +237,15 @@ def _is_on_time(job: RecurringJob, last: int, now: int) -> bool:
 
 
 def _mark(jobs: RecurringJobs, job: RecurringJob, now: int, marked: AllMarks) -> Mark | None:
-    """The mark, if it tells about this schedule and was not made under a wrong clock."""
+    """The mark, if it is one of this schedule; the one before if the clock was ahead then."""
     mark = marked.get((jobs.config_name, job.name))
-    if mark is None or mark.schedule != job.schedule.cron() or mark.slot > now + WRONG_CLOCK:
+    if mark is None or mark.schedule != job.schedule.cron():
         return None
-    return mark
+    if mark.slot <= now + SMALL_STEP:
+        return mark
+    if mark.before is None or mark.before > now + SMALL_STEP:
+        return None
+    return Mark(mark.before, mark.schedule)
 
 
 def _host() -> str:

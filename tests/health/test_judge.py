@@ -321,7 +321,7 @@ def test_marks_that_are_closed_or_damaged(path: Path, in_utc: None) -> None:
     write(path)
     worker_ran(path, HOUR)
     marks_file(path).write_text("nonsense\n")
-    assert "is no mark" in checked(path, HOUR, expected=recurring(path)).findings[0].summary
+    assert "not a mark" in checked(path, HOUR, expected=recurring(path)).findings[0].summary
     marks_file(path).chmod(0)
     for folder in path.parents[:4]:
         folder.chmod(0o755)

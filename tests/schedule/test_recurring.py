@@ -230,6 +230,20 @@ def test_mark_of_a_wrong_clock_does_not_stop_the_job(tmp_path: Path) -> None:
     assert run(configured, queue, NIGHT) is Verdict.ENQUEUED
 
 
+@pytest.mark.parametrize("ahead", [23 * HOUR, HOUR, 10 * 60, 30 * DAY])
+def test_a_clock_that_was_ahead_silences_no_job(tmp_path: Path, ahead: int) -> None:
+    """Once the clock is right again, each slot that it had not seen is enqueued, and none twice."""
+    queue, configured = Queue(), config(tmp_path, CATCH_UP.replace("0 2 * * *", "*/5 * * * *"))
+    run(configured, queue, NIGHT)
+    run(configured, queue, NIGHT + 60 + ahead)
+    done = len(queue.jobs)
+    for second in range(120, HOUR, 20):
+        assert run(configured, queue, NIGHT + second) is not Verdict.PAST
+    slots = {f"myapp_report_20240502T02{minute:02}Z" for minute in range(0, 60, 5)}
+    assert slots <= queue.jobs.keys()
+    assert len(queue.jobs) <= done + 12
+
+
 def test_jitter_delays_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jitter is the job's `run_at`, the same every day, until the offset is over."""
     monkeypatch.setattr(recurring, "_host", lambda: "host")
@@ -430,16 +444,48 @@ def test_failed_write_keeps_the_old_marks(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("line", ["x", "1\ta\tb", "1\ta b\tc\t* * * * *", "-1\ta\tb\t* * * * *"])
 def test_damaged_marks_are_refused(tmp_path: Path, line: str) -> None:
-    """A line that is no mark is told with its number, and nothing is enqueued or written."""
+    """A line that not a mark is told with its number, and nothing is enqueued or written."""
     configured, queue = config(tmp_path, CATCH_UP), Queue()
     path = marks_file(configured.queue.file)
     path.write_text(f"# by hand\n\n{line}\n")
-    with pytest.raises(TableError, match=r"queue\.recurring:3: is no mark"):
+    with pytest.raises(TableError, match=r"queue\.recurring:3: not a mark"):
         run(configured, queue, NIGHT)
     with pytest.raises(TableError):
         catch_up(configured, queue, NIGHT)
     assert not queue.jobs
     assert path.read_text() == f"# by hand\n\n{line}\n"
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "folder"])
+def test_what_another_user_puts_in_place_of_the_marks(tmp_path: Path, kind: str) -> None:
+    """No link is followed and no pipe waited for: it is an error that names the file."""
+    configured, other = config(tmp_path, CATCH_UP), tmp_path / "other"
+    other.write_text("mine")
+    path = marks_file(configured.queue.file)
+    {
+        "link": lambda: path.symlink_to(other),
+        "dangling": lambda: path.symlink_to(tmp_path / "nowhere"),
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }[kind]()
+    for ask in (run, catch_up):
+        with pytest.raises(StorageError, match=r"queue\.recurring: it is a"):
+            ask(configured, Queue(), NIGHT)
+    assert other.read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
+def test_marks_that_root_makes_are_the_folders_owners(tmp_path: Path) -> None:
+    """What root enqueues by hand does not keep the worker's user out; in a shared folder 0640."""
+    folder = tmp_path / "queue"
+    folder.mkdir()
+    os.chown(folder, 4711, 4712)
+    folder.chmod(0o2750)
+    configured = config(folder, NIGHTLY)
+    run(configured, Queue(), NIGHT)
+    status = marks_file(configured.queue.file).stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (4711, 4712, 0o640)
 
 
 def test_folder_that_cannot_be_used(tmp_path: Path) -> None:
