@@ -22,9 +22,9 @@ $(BIN)/.ready: pyproject.toml
 demo: $(BIN)/.ready ## run the example application: real jobs, from enqueue to the finished file
 	@$(BIN)/python examples/demo.py
 
-pages: $(BIN)/.ready ## draw the README's picture and write the plan of the house anew
+pages: $(BIN)/.ready ## the README's picture, and what docs/ has of the library's own words
 	@$(BIN)/python packaging/tools/picture.py
-	@$(BIN)/python packaging/tools/plan.py
+	@$(BIN)/python packaging/tools/pages.py
 
 # The released 1.0.0 and the dbbasic-tsv of its time, whose files we read and which read ours.
 .cache/v1/.ready: | $(BIN)/.ready

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pages
 import picture
 import pytest
 from crontab import CronTab
@@ -115,6 +116,15 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor[1:] in slugs, f"{target}{anchor}"
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md", "docs/proof.md"])
+def test_modules_that_a_page_names_are_there(page: str) -> None:
+    """`wing/module`, with or without .py, is a file of the library or of the project."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    for name in re.findall(r"`([a-z_]+(?:/[a-z0-9_.@]+)+?)/?`", text):
+        places = (ROOT / name, ROOT / "dbbasic_queue" / name, ROOT / f"dbbasic_queue/{name}.py")
+        assert any(place.exists() for place in places), name
+
+
 def test_the_readme_is_short() -> None:
     """The first page is read to its end: 1,400 words, and all else has a page of its own."""
     assert len((ROOT / "README.md").read_text().split()) <= 1400
@@ -149,6 +159,12 @@ def test_every_command_is_in_the_readme() -> None:
     named = set(re.findall(r"^\| `dbq ([a-z-]+)", readme, re.MULTILINE))
     (choices,) = (a.choices for a in cli._parser()._actions if a.choices and a.dest != "help")
     assert named == set(choices)
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_parts_that_the_library_tells_are_as_it_tells_them(page: str) -> None:
+    """The plan of the house, the thresholds and the metrics are those of the code."""
+    assert pages.renewed(page) == (ROOT / page).read_text(), "run `make pages`"
 
 
 def test_the_picture_is_of_what_the_commands_print(tmp_path: Path) -> None:
