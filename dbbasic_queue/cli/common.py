@@ -322,6 +322,8 @@ def queue_of(
     if path is None and place.config is not None:
         config = config or load_config(place.config)
         path = config.queue.file
+    if config is not None and place.file is None:
+        _as_worker(config)
     durability = getattr(args, "durability", None) or (config and config.queue.durability)
     queue = Queue(path or DEFAULT_FILE, durability=durability or "full")
     if must_exist and not queue.path.exists():
@@ -330,6 +332,16 @@ def queue_of(
         by = f", by {place.by}" if place.config else ""
         complain(f"the queue is {queue.path}{by}", DONE)
     return queue
+
+
+def _as_worker(config: Config) -> None:
+    """As root, become the user of the config's worker: root's power is not needed here."""
+    if os.geteuid() == 0:
+        from .as_root import become_worker
+
+        name = become_worker(config)
+        if name is not None and sys.stderr.isatty():
+            complain(f"as {name} ([worker].user), not as root", DONE)
 
 
 def _no_queue(path: Path, place: Where) -> str:

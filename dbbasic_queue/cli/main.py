@@ -57,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     hold_descriptors()
     set_up_output()
     parser = _parser()
-    args = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(words, argparse.Namespace(words=words[1:]))
     if args.run is None:
         parser.print_help()
         return WRONG

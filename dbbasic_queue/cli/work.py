@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..log import JsonFormatter, TextFormatter
-from ..queue import Queue
+from ..queue import DEFAULT_FILE, Queue
 from ..support.durations import format_duration
 from ..worker.handlers import Handlers, load
 from ..worker.loop import Summary, work
@@ -28,6 +28,7 @@ from .common import (
     duration,
     positive,
     queue_of,
+    where,
 )
 from .jobs import DURABILITY
 from .log_file import LogFile, set_up, to_terminal
@@ -40,6 +41,8 @@ log = logging.getLogger("dbbasic_queue")
 
 def _work(args: argparse.Namespace) -> int:
     config = config_of(args)
+    if os.geteuid() == 0:
+        _settle_as_root(args, config)
     _set_up_log(args, config)
     handlers = _load_handlers(args, config)
     options = _options(args, config)
@@ -57,6 +60,22 @@ def _work(args: argparse.Namespace) -> int:
     if watched and not (summary.attempts or summary.rescued or summary.stopped or failed):
         complain("there was nothing to do", DONE)
     return WRONG if failed else DONE
+
+
+def _settle_as_root(args: argparse.Namespace, config: Config | None) -> None:
+    """Become the worker's user and never return; or make sure that handlers may run as root."""
+    from .as_root import require_roots_alone, work_as_worker, worker_of
+
+    account = worker_of(config) if config is not None else None
+    if config is not None and account is not None:
+        complain(f"working as {account.name} ([worker].user), not as root", DONE)
+        work_as_worker(config, account, args.words)
+    place = where(args.file, args.config)
+    table = Path(place.file or (config.queue.file if config else DEFAULT_FILE))
+    folder = config.directory if config and not args.handlers else Path.cwd()
+    require_roots_alone(config, table, folder)
+    if to_terminal():
+        complain("working as root, whose alone the queue and the handlers are", DONE)
 
 
 def _options(args: argparse.Namespace, config: Config | None) -> Options:

@@ -24,7 +24,7 @@ import fcntl
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -301,7 +301,7 @@ def _refuse_open_to_others(place: Path, status: os.stat_result, owner: int) -> N
         return
     elif status.st_mode & stat.S_IWOTH:
         whose, remedy = f"every user can write in {place}", f"chmod o-w {word}"
-    elif status.st_mode & stat.S_IWGRP and not _all_in_group(status.st_gid, (ROOT, owner)):
+    elif status.st_mode & stat.S_IWGRP and not group_is_only(status.st_gid, (ROOT, owner)):
         whose = f"the group {_group_name(status.st_gid)} can write in {place}"
         remedy = f"chmod g-w {word}"
     else:
@@ -318,8 +318,8 @@ def _unmapped() -> Iterator[int]:
         return
 
 
-def _all_in_group(gid: int, uids: tuple[int, ...]) -> bool:
-    """Whether no user but these is in a group; False for a group that nobody knows."""
+def group_is_only(gid: int, uids: Collection[int]) -> bool:
+    """Whether no user but these is in a group; False for a group that is not known here."""
     import grp
     import pwd
 

@@ -206,7 +206,7 @@ def test_a_loop_of_folders_ends(tmp_path: Path) -> None:
 
 def test_a_group_of_the_owner_alone_is_not_of_others() -> None:
     """The group root of most systems has root in it, and no other user."""
-    assert not opening._all_in_group(61999, (0,)), "a group that is not known may hold anybody"
+    assert not opening.group_is_only(61999, (0,)), "a group that is not known may hold anybody"
 
 
 # -- a name of its own ---------------------------------------------------------------------------

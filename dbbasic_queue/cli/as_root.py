@@ -1,0 +1,169 @@
+"""What a command does that root runs: it becomes the worker's user.
+
+Root has power over files that the worker's user has not, and handlers are the application's code.
+So a command that root runs on the queue of a config becomes `[worker].user`, with all its groups;
+`dbq work` also takes `[worker].python` and the variables, as the scheduled entries do. The config
+decides about all of that, so it is taken only from root or that user, and only if no other user can
+write it or put another in its place.
+
+Without such a user, handlers run as root only where everything that decides what they do is root's
+alone: the queue, the config, the folder of the handlers. That is so in a container.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from ..errors import ConfigError
+from ..support.account import Account, no_user
+from ..support.files import family
+from ..support.opening import ROOT, Folder, group_is_only, user_name
+
+if TYPE_CHECKING:
+    from ..config.sections import Config
+
+_OURS: Final = __name__.partition(".")[0]
+# What commands import when they need it: the interpreter may be one that only root can read.
+LATE: Final = (
+    *("difflib", "grp", "hashlib", "pwd", "subprocess"),
+    *(f"{_OURS}.cli.types", f"{_OURS}.engines.tsv.edit", f"{_OURS}.engines.tsv.fsck"),
+    *(f"{_OURS}.schedule.clock", f"{_OURS}.schedule.recurring"),
+)
+# What of root's own environment a worker gets that root starts; the rest comes from the config.
+KEPT: Final = ("LANG", "LANGUAGE", "TERM", "TZ", "NO_COLOR", "COLUMNS", "LINES")
+
+
+def worker_of(config: Config) -> Account | None:
+    """Return the user that the worker of this config runs as; None for root, or if none is named.
+
+    Raises `ConfigError` for a user that this machine does not know, and for a config that root
+    cannot rely on.
+    """
+    name = config.worker.user
+    account = None if name is None else Account.find(name)
+    if name is not None and account is None:
+        raise ConfigError(f"{config.path}: [worker].user: {no_user(name)}")
+    if account is None or account.uid == ROOT:
+        return None
+    require_own(config.path, "the config", account)
+    return account
+
+
+def become_worker(config: Config) -> str | None:
+    """Become the worker's user for the rest of this process, if one is named, and return the name.
+
+    Raises `ConfigError` as `worker_of` does.
+    """
+    account = worker_of(config)
+    if account is None:
+        return None
+    for module in LATE:
+        importlib.import_module(module)
+    "".encode("utf-8-sig")  # loads the codec
+    drop(account)
+    os.environ.update(HOME=str(account.home), USER=account.name, LOGNAME=account.name)
+    return account.name
+
+
+def drop(account: Account) -> None:
+    """Give root up for good."""
+    os.setgroups(account.groups)
+    os.setresgid(account.gid, account.gid, account.gid)
+    os.setresuid(account.uid, account.uid, account.uid)
+
+
+def work_as_worker(config: Config, account: Account, arguments: Sequence[str]) -> NoReturn:
+    """Become the worker's user and `[worker].python`, which runs `dbq work` with these arguments.
+
+    Raises `ConfigError` for an environment_file that root cannot rely on, `OSError` when there is
+    no such program.
+    """
+    from ..config.environment_file import parse_environment_file
+    from ..install.entries import WORK, command
+
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name in KEPT or name.startswith(("LC_", "DBQ_"))
+    }
+    variables.update(
+        HOME=str(account.home), USER=account.name, LOGNAME=account.name, SHELL="/bin/sh"
+    )
+    variables.update(config.environment_variables)
+    file = config.worker.environment_file
+    if file is not None:
+        require_own(file, "[worker].environment_file", account)
+        variables.update(parse_environment_file(file.read_bytes()))
+    words = command(config.worker.python, WORK, "--config", str(config.path), *arguments)
+    drop(account)
+    os.execve(words[0], words, variables)
+
+
+def require_own(path: Path, what: str, account: Account | None) -> None:
+    """Raise `ConfigError` unless a file is root's or this user's, and no other can change it."""
+    allowed = (ROOT,) if account is None else (ROOT, account.uid)
+    whose = " or ".join(map(user_name, allowed))
+    try:
+        for name in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
+            place = Path(name)
+            with Folder(place.parent) as folder:
+                _require(os.fstat(folder.fd), place.parent, what, allowed, whose)
+                status = os.stat(place.name, dir_fd=folder.fd, follow_symlinks=False)
+                if not stat.S_ISLNK(status.st_mode):
+                    folder.check(status, place.name)
+                    _require(status, place, what, allowed, whose)
+    except OSError as error:
+        raise ConfigError(f"{what} {path}: {error.strerror}") from None
+
+
+def _require(
+    status: os.stat_result, place: Path, what: str, allowed: Sequence[int], whose: str
+) -> None:
+    word = shlex.quote(str(place))
+    if status.st_uid not in allowed:
+        owner = user_name(status.st_uid)
+        why, remedy = f"{place} belongs to {owner}", f"run this as {owner}, or: chown root {word}"
+    elif stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+        return
+    elif status.st_mode & stat.S_IWOTH:
+        why, remedy = f"every user can write {place}", f"chmod o-w {word}"
+    elif status.st_mode & stat.S_IWGRP and not group_is_only(status.st_gid, allowed):
+        why, remedy = f"its group can write {place}", f"chmod g-w {word}"
+    else:
+        return
+    raise ConfigError(f"root takes {what} only from {whose}, and {why}: {remedy}")
+
+
+def require_roots_alone(config: Config | None, table: Path, handlers: Path) -> None:
+    """Raise `ConfigError` unless what decides about the handlers is root's alone.
+
+    Args:
+        config: the config, if there is one.
+        table: the queue's file; neither it nor its folder has to be there.
+        handlers: the folder that the handlers are imported from.
+    """
+    try:
+        if config is not None:
+            require_own(config.path, "the config", None)
+        folder = table.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        with Folder(folder) as opened:
+            _require(os.fstat(opened.fd), folder, "jobs", (ROOT,), "root")
+        for file in family(table):
+            if file.exists():
+                require_own(file, "jobs", None)
+        with Folder(handlers) as opened:
+            _require(os.fstat(opened.fd), handlers, "handlers", (ROOT,), "root")
+    except (ConfigError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(
+            f"work: handlers do not run as root here; name their user in [worker].user of a config,"
+            f" or run this as that user ({why})"
+        ) from None

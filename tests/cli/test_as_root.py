@@ -1,0 +1,185 @@
+"""What root's commands do: they become the worker's user, and follow no config of a stranger's."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli_app import Terminal, queue_of
+from dbbasic import tsv
+from parties import needs_root, open_place
+
+import dbbasic_queue
+
+pytestmark = needs_root
+
+PYTHON = "/usr/bin/python3"
+WORKER, STRANGER = "daemon", "nobody"
+JOBS = """
+import json, os, sys
+def who(payload):
+    return [os.getuid(), os.getgid(), sorted(os.getgroups()), sys.executable,
+            os.environ["HOME"], os.environ.get("SECRET"), os.environ.get("FROM_FILE")]
+HANDLERS = {"who": who}
+"""
+
+
+def usable_python() -> bool:
+    program = "import sys; sys.exit(sys.version_info < (3, 11))"
+    return os.path.exists(PYTHON) and subprocess.run([PYTHON, "-c", program]).returncode == 0
+
+
+@pytest.fixture
+def app() -> Iterator[Path]:
+    """An application in a folder that all can enter, whose queue's folder is the worker's."""
+    if not usable_python():
+        pytest.skip(f"no {PYTHON} of 3.11 or later, which another user can run")
+    with open_place() as place:
+        library = place / "library"
+        shutil.copytree(Path(dbbasic_queue.__file__).parent, library / "dbbasic_queue")
+        shutil.copytree(Path(tsv.__file__).parent, library / "dbbasic")
+        (place / "data").mkdir()
+        shutil.chown(place / "data", WORKER, WORKER)
+        (place / "jobs.py").write_text(JOBS)
+        (place / "env").write_text("FROM_FILE=yes\n")
+        write(place)
+        yield place
+
+
+def write(app: Path, worker: str = f'user = "{WORKER}"') -> Path:
+    """Write the config."""
+    config = app / "dbq.toml"
+    config.write_text(
+        '[queue]\nfile = "data/queue.tsv"\n[worker]\nhandlers = "jobs:HANDLERS"\n'
+        f'python = "{PYTHON}"\nenvironment_file = "{app}/env"\n{worker}\n'
+        f'environment = {{ PYTHONPATH = "{app}/library", PYTHONDONTWRITEBYTECODE = "1" }}\n'
+    )
+    return config
+
+
+def dbq(*args: str, app: Path) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("DBQ_")}
+    return subprocess.run(
+        [sys.executable, "-m", "dbbasic_queue", *args],
+        cwd=app,
+        env={**clean, "SECRET": "of root"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def owners(app: Path) -> set[str]:
+    return {pwd.getpwuid(path.stat().st_uid).pw_name for path in (app / "data").iterdir()}
+
+
+def test_the_worker_of_root_is_the_configs(app: Path) -> None:
+    """Its user with all groups, its interpreter, its variables; and no file of root's is left."""
+    job = dbq("enqueue", "who", app=app).stdout.strip()
+    done = dbq("work", "--limit", "5", app=app)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith(f"dbq: working as {WORKER} ([worker].user), not as root\n")
+    assert "completed who" in done.stderr
+    user = pwd.getpwnam(WORKER)
+    assert queue_of(app).get_job(job)["result"] == [
+        user.pw_uid,
+        user.pw_gid,
+        sorted(os.getgrouplist(WORKER, user.pw_gid)),
+        PYTHON,
+        user.pw_dir,
+        None,
+        "yes",
+    ]
+    assert owners(app) == {WORKER}
+
+
+def test_other_commands_become_the_worker_too(app: Path) -> None:
+    """Whatever they write is the worker's; a terminal is told as whom."""
+    first = dbq("enqueue", "who", "{}", "--id", "a1", app=app)
+    assert (first.returncode, first.stdout, first.stderr) == (0, "a1\n", "")
+    assert dbq("cancel", "a1", app=app).returncode == 0
+    assert dbq("retry", "a1", app=app).returncode == 0
+    assert dbq("fsck", "--repair", app=app).returncode == 0
+    assert dbq("enqueue", "wo", app=app).stderr.endswith("handlers for: who; did you mean who?\n")
+    os.environ["VISUAL"] = "sed -i s/pending/cancelled/"
+    assert dbq("edit", app=app).stdout == "2 jobs changed, 0 removed, 0 added\n"
+    assert dbq("prune", "--older-than", "0", app=app).stdout == "removed 2 jobs\n"
+    assert owners(app) == {WORKER}
+    terminal = Terminal("list", cwd=app)
+    assert f"dbq: as {WORKER} ([worker].user), not as root\n" in terminal.read()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("chown nobody dbq.toml", "it belongs to nobody, not to root"),
+        ("chown nobody:nogroup . && chmod 755 .", "belongs to nobody"),
+        ("chmod 666 dbq.toml", "every user can write {app}/dbq.toml: chmod o-w"),
+        ("chgrp games dbq.toml; chmod 664 dbq.toml", "its group can write {app}/dbq.toml"),
+        ("chmod 777 .", "so root could be led elsewhere"),
+        ("mkdir x; chown nobody x; mv dbq.toml x; ln -s x/dbq.toml dbq.toml", "belongs to nobody"),
+        ("chown nobody env", "[worker].environment_file"),
+    ],
+)
+def test_a_config_of_a_strangers_is_not_followed(app: Path, change: str, says: str) -> None:
+    """One that a third user owns, can write or can put another in the place of: exit code 2."""
+    dbq("enqueue", "who", "{}", "--id", "a1", app=app)
+    subprocess.run(["sh", "-ec", change], cwd=app, check=True)
+    done = dbq("work", app=app)
+    assert done.returncode == 2, done.stderr
+    assert says.format(app=app) in done.stderr
+    assert queue_of(app).get_job("a1")["status"] == "pending"
+
+
+def test_a_config_of_the_workers_own_is_followed(app: Path) -> None:
+    """It decides about that user only."""
+    dbq("enqueue", "who", "{}", "--id", "a1", app=app)
+    for path in (app, app / "dbq.toml", app / "env"):
+        shutil.chown(path, WORKER, WORKER)
+    assert dbq("work", app=app).returncode == 0
+    assert queue_of(app).get_job("a1")["status"] == "completed"
+
+
+@pytest.mark.parametrize("user", ["", 'user = "root"'])
+def test_without_a_user_handlers_run_as_root_only_where_all_is_roots(app: Path, user: str) -> None:
+    """The queue, the config and the folder of the handlers; as in a container."""
+    write(app, user)
+    done = dbq("work", app=app)
+    assert done.returncode == 2
+    assert "handlers do not run as root here; name their user in [worker].user" in done.stderr
+    assert f"belongs to {WORKER}" in done.stderr
+    shutil.chown(app / "data", "root", "root")
+    job = dbq("enqueue", "who", app=app).stdout.strip()
+    environment = {**os.environ, "PYTHONPATH": f"{app}/library"}
+    command = [PYTHON, "-m", "dbbasic_queue", "work"]
+    assert subprocess.run(command, cwd=app, env=environment, capture_output=True).returncode == 0
+    assert queue_of(app).get_job(job)["result"][0] == 0
+    (app / "handlers").mkdir()
+    shutil.move(app / "jobs.py", app / "handlers")
+    shutil.chown(app / "handlers", STRANGER)
+    write(app, f'{user}\ndirectory = "{app}/handlers"')
+    done = dbq("work", app=app)
+    assert (done.returncode, f"belongs to {STRANGER}" in done.stderr) == (2, True)
+
+
+def test_a_worker_that_is_not_there(app: Path) -> None:
+    """A user whom the machine does not know is a fault of the config."""
+    write(app, 'user = "no-such-user"')
+    for command in ("work", "list"):
+        done = dbq(command, app=app)
+        assert done.returncode == 2
+        assert "[worker].user: there is no user 'no-such-user' on this machine" in done.stderr
+
+
+def test_json_of_root_is_clean(app: Path) -> None:
+    """Nothing about the user is said where a program reads."""
+    dbq("enqueue", "who", "{}", "--id", "a1", app=app)
+    done = dbq("list", "--json", app=app)
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["id"] == "a1"
