@@ -28,6 +28,7 @@ from ..schedule.clock import machine_zone
 from ..schedule.recurring import RecurringJobs, missed_slots
 from ..schedule.schedule import Schedule
 from ..support.durations import format_duration
+from ..support.opening import user_name
 from ..support.text import escape_control
 from .measures import RANGED
 from .report import (
@@ -83,6 +84,10 @@ class Advice:
     def dbq(self, *words: str) -> str:
         """Return a command of `dbq` for this queue."""
         return shlex.join(["dbq", *words, *self._where])
+
+    def health(self, user: str) -> str:
+        """Return the command that checks as another user."""
+        return shlex.join(["sudo", "-u", user, "dbq-health", *self._where])
 
     def work(self) -> str:
         """Return the command that runs a worker; only a config knows the handlers."""
@@ -252,15 +257,16 @@ class _Judge:
             _named(stuck.job, self._processing_since(stuck.job, stuck.orphaned))
             for stuck in snapshot.stuck_jobs
         ]
+        show = tell.dbq("show", named[0].id or "") if named else ""
         advice = []
         if orphans:
-            advice.append(f"the next worker run takes it back; run one now: {tell.work()}")
+            advice += [f"the next worker run takes it back; run one now: {tell.work()}", show]
         if len(orphans) < len(named):
+            hanging = next(it.job.id for it in snapshot.stuck_jobs if not it.orphaned)
             advice.append(
-                "if it hangs, stop its worker, and the next run takes it back; which process it is"
-                f" shows: fuser -v {self._claims_file()}"
+                "if it hangs, stop its worker, and the next run takes it back; which process it"
+                f" is: {tell.dbq('show', hanging)}"
             )
-        advice += [tell.dbq("show", job.id or "") for job in named[:1]]
         since = min((stuck.job.run_at for stuck in snapshot.stuck_jobs), default=None)
         summary = _many(snapshot.stuck, "stuck job")
         return Finding("stuck", state, summary, since, tuple(named), snapshot.stuck, tuple(advice))
@@ -432,11 +438,11 @@ class _Judge:
         if not snapshot.unknown:
             return None
         summary = f"it is not known whether the workers of running jobs live: {snapshot.unknown}"
-        advice = (f"let this user read it, as it may read the queue: {self._claims_file()}",)
-        return Finding("claims", UNKNOWN, summary, advice=advice)
-
-    def _claims_file(self) -> str:
-        return shlex.quote(str(self._report.path.resolve().with_suffix(".claims")))
+        path = self._report.path
+        with suppress(OSError):
+            health = self._advice.health(user_name(path.stat().st_uid))
+            return Finding("claims", UNKNOWN, summary, advice=(f"the owner can tell: {health}",))
+        return Finding("claims", UNKNOWN, summary)
 
     def _ago(self, moment: int) -> str:
         return f"{local_time(moment)} ({_age(max(0, self._report.at - moment))} ago)"

@@ -562,8 +562,11 @@ def test_a_bare_file_gets_no_company(path: Path) -> None:
     assert os.listdir(path.parent) == ["queue.tsv"]
 
 
-def test_claims_that_cannot_be_read_are_said_to_be_unknown(path: Path) -> None:
-    """Where the claims are closed to the reader, a running job is neither alive nor dead."""
+def test_claims_that_cannot_be_read_are_said_to_be_unknown(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where neither the claims nor the kernel tell, a running job is neither alive nor dead."""
+    monkeypatch.setattr("dbbasic_queue.engines.tsv.kernel_locks.LOCKS", "/no/locks")
     write(path, text("a1", "processing", run_at=NOW))
     claims = Claims(path.with_suffix(".claims"), path)
     claims.take(b"a1")

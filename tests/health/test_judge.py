@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import time
 from collections.abc import Mapping
@@ -397,8 +398,11 @@ def test_a_missing_queue_is_unknown(path: Path) -> None:
     assert (report.latency, report.silence, report.number("stuck")) == (None, None, None)
 
 
-def test_claims_that_cannot_be_read_are_unknown(path: Path) -> None:
-    """Whether workers live cannot be told then, and that is said instead of a guess."""
+def test_claims_that_cannot_be_read_are_unknown(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel does not tell whether workers live, that is said instead of a guess."""
+    monkeypatch.setattr("dbbasic_queue.engines.tsv.kernel_locks.LOCKS", "/no/locks")
     write(path, text(status="processing", run_at=NOW - 5))
     Claims(path.with_suffix(".claims"), path).take(b"a1")
     path.with_suffix(".claims").chmod(0)
@@ -409,6 +413,8 @@ def test_claims_that_cannot_be_read_are_unknown(path: Path) -> None:
     report = in_child(lambda: check_health(path, clock=lambda: NOW + 1), user=NOBODY)
     assert found(report) == {"claims": UNKNOWN}
     assert "Permission denied" in report.findings[0].summary
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    assert f"sudo -u {owner} dbq-health --file {path}" in advice(report, "claims")
 
 
 # -- what it says --------------------------------------------------------------------------------
@@ -499,14 +505,14 @@ def test_a_silent_queue_with_a_config_tells_how_to_see_the_schedule(path: Path) 
 
 
 def test_a_job_that_hangs_tells_how_to_find_its_worker(path: Path) -> None:
-    """A job that is stuck though its worker lives is said to be running still."""
+    """A job that is stuck though its worker lives is said to be running still; dbq names it."""
     write(path, text(status="processing", run_at=NOW - 9000))
     claims = Claims(path.with_suffix(".claims"), path)
     assert claims.take(b"a1") is not None
     report = checked(path)
     (finding,) = report.findings
     assert "still running, for longer than 30min" in finding.named[0].note
-    assert f"fuser -v {path.with_suffix('.claims')}" in advice(report, "stuck")
+    assert f"which process it is: dbq show a1 --file {path}" in advice(report, "stuck")
     assert "the next worker run takes it back; run" not in advice(report, "stuck")
 
 

@@ -32,6 +32,7 @@ from typing import Final
 from ...errors import StorageError
 from ...support.files import open_sibling
 from ...table.lock import identity
+from .kernel_locks import is_locked
 
 NOTE: Final = (
     b"Locks of running jobs live on bytes of this file; its time is that of the last worker run.\n"
@@ -107,17 +108,26 @@ class Claims:
                 fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, claim, 1, 0))
 
     def is_held(self, job_id: bytes) -> bool:
-        """Whether any process holds a claim on this job. Needs read permission only.
+        """Whether any process holds a claim on this job.
 
-        Raises `StorageError`.
+        A reader, who has no permission to open the claims, learns it from the kernel's list of
+        locks. Raises `StorageError`, also when that list cannot tell.
         """
         byte = byte_of(job_id)
         with self._mutex:
             if byte in self._mine:
                 return True
             self._let_go_of_deleted()
-            if not self._open(writable=False):
-                return False
+            try:
+                if not self._open(writable=False):
+                    return False
+            except StorageError as error:
+                if error.errno != errno.EACCES:
+                    raise
+                held = is_locked(self.path, byte, self._table)
+                if held is None:
+                    raise
+                return held
             query = _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0)
             try:
                 answer = fcntl.fcntl(self._fd, _GETLK, query)
