@@ -58,6 +58,10 @@ class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s [%(process)d] %(message)s")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line. The type of a job that was written by hand may hold anything."""
+        return escape_control(super().formatMessage(record))
+
     def formatException(self, ei: logging._SysExcInfoType) -> str:
         """The traceback, indented, so that a line that begins with a time is an event."""
         lines = super().formatException(ei).splitlines()

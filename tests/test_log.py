@@ -213,6 +213,17 @@ def test_a_line_of_text_that_begins_with_a_time_is_an_event(queue: Queue, as_tex
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]", "".join(lines))
 
 
+def test_a_type_that_was_written_by_hand_is_escaped(queue: Queue, as_text: Lines) -> None:
+    """A row may hold a type that steers a terminal; the log never does."""
+    queue.enqueue("mail", {})
+    with queue.path.open("ab") as table:
+        table.write("h1\tevil\x1b[2J\x9b31m\u2028\t{}\tpending\t5\t5\t0\t\t\n".encode())
+    queue.process_jobs({}, 1)
+    lines = as_text()
+    assert [line for line in lines if "evil\\x1b[2J\\x9b31m\\u2028" in line]
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]", "".join(lines))
+
+
 def test_a_record_of_another_program_is_formatted_too(tmp_path: Path) -> None:
     """The formatters may serve a whole program: fields that are not there are left out."""
     record = logging.LogRecord("app", logging.WARNING, "", 0, "%s: %d", ("hello", 3), None)

@@ -22,6 +22,7 @@ from ..install.manifest import (
     double_scheduled,
     likely_sites,
     load_manifest,
+    manifests,
     removal_command,
 )
 from ..install.plan import apply, diff, former_names, plan_apply, remove
@@ -31,11 +32,13 @@ from ..install.target import Plan, Target
 from ..systemd.target import SystemdTarget
 from .agree import remarks
 from .common import (
+    DEFAULT_CONFIG,
     INTERRUPTED,
     SYSTEM_CONFIG,
     UsageError,
     complain,
     config_path,
+    hold_descriptors,
     reason,
     set_up_output,
 )
@@ -93,6 +96,7 @@ def logrotate(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(tool: _Tool, arguments: Sequence[str] | None) -> int:
+    hold_descriptors()
     set_up_output()
     options = _parser(tool).parse_args(arguments)
     set_up_output(json=options.json)
@@ -146,7 +150,7 @@ A second run writes nothing. What was edited by hand is shown and, without --for
 examples:
   {tool.name} --config /etc/myapp/dbq.toml --diff
   {tool.name} --config /etc/myapp/dbq.toml
-  {tool.name} --status --name myapp
+  {tool.name} --status
   {tool.name} --remove --name myapp
 
 exit status:
@@ -174,6 +178,7 @@ def _run(tool: _Tool, options: argparse.Namespace) -> int:
     target = tool.target(site)
     if options.verb == "print":
         for file in target.render(config).files:
+            sys.stdout.buffer.write(f"# {file.path}\n".encode(errors="surrogateescape"))
             sys.stdout.buffer.write(file.text)
         return OK
     if options.verb in ("diff", "check"):
@@ -206,6 +211,8 @@ def _apply(target: Target, config: configs.Config, options: argparse.Namespace) 
 
 
 def _by_name(tool: _Tool, options: argparse.Namespace, site: Site) -> int:
+    if options.verb == "status" and not (options.name or _names_config(options)):
+        return _show_all(tool, options, site)
     name = options.name or _config(options, site).name
     if _is_other(site):
         _become(site)
@@ -217,6 +224,31 @@ def _by_name(tool: _Tool, options: argparse.Namespace, site: Site) -> int:
     status = survey(target, name, _installed_config(target, name))
     _show(status, name, options.json)
     return OK if status else DIFFERS
+
+
+def _names_config(options: argparse.Namespace) -> bool:
+    """Whether a config is named, or lies in this folder; the system's counts as neither."""
+    named = options.config or os.environ.get("DBQ_CONFIG")
+    return bool(named) or os.path.exists(DEFAULT_CONFIG)
+
+
+def _show_all(tool: _Tool, options: argparse.Namespace, site: Site) -> int:
+    """Show every installation of this kind."""
+    if _is_other(site):
+        _become(site)
+    target = tool.target(site)
+    names = [found.name for found in manifests(site) if found.kind == target.kind]
+    found = [survey(target, name, _installed_config(target, name)) for name in names]
+    there = [status for status in found if status is not None]
+    if options.json:
+        records = [dataclasses.asdict(status) for status in there]
+        print(json.dumps(records, indent=2, default=str))
+    for status in () if options.json else there:
+        _show(status, status.name, as_json=False)
+        print()
+    if not there and not options.json:
+        print(f"{tool.name}: nothing is installed")
+    return OK if there else DIFFERS
 
 
 def _installed_config(target: Target, name: str) -> configs.Config | None:

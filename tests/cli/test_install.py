@@ -104,12 +104,53 @@ def test_print_is_the_file_itself(
     config: tuple[str, str],
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    """--print writes nothing, and what it prints is byte for byte what apply would write."""
+    """--print writes nothing, and what it prints, below the name, is what apply would write."""
     assert run(*config, "--print") == 0
     printed = capfdbinary.readouterr().out
     assert not (root / "etc/cron.d").exists()
     run(*config)
-    assert (root / "etc/cron.d/dbq-myapp").read_bytes() == printed
+    text = (root / "etc/cron.d/dbq-myapp").read_bytes()
+    assert b"# /etc/cron.d/dbq-myapp\n" + text == printed
+
+
+def test_print_names_each_file(
+    run: Callable[..., int],
+    root: Path,
+    config: tuple[str, str],
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """Of several files each has its name before it, in a comment."""
+    assert run(*config, "--print", tool=cli_install.systemd) == 0
+    printed = capfdbinary.readouterr().out.decode()
+    names = re.findall(r"^# (/\S+)$", printed, re.MULTILINE)
+    assert "/etc/systemd/system/dbq-myapp-worker.service" in names
+    assert len(names) == len(set(names)) > 3
+
+
+def test_status_without_a_config_lists_all_installations(
+    run: Callable[..., int],
+    root: Path,
+    config: tuple[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Each with its entries; exit code 1 when nothing is installed."""
+    monkeypatch.delenv("DBQ_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert run("--status") == 1
+    assert capsys.readouterr().out == "dbq-install-cron: nothing is installed\n"
+    run(*config)
+    (root / "etc/other").mkdir()
+    (root / "etc/other/dbq.toml").write_text(CONFIG.replace('"myapp"', '"other"'))
+    run("--config", str(root / "etc/other/dbq.toml"))
+    capsys.readouterr()
+    assert run("--status") == 0
+    shown = capsys.readouterr().out
+    assert re.findall(r"^(\w+), by cron", shown, re.MULTILINE) == ["myapp", "other"]
+    assert shown.count("worker") == 2
+    assert run("--status", "--json") == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["myapp", "other"]
 
 
 def test_a_config_in_the_image_is_named_as_the_image_sees_it(
