@@ -10,7 +10,8 @@ read and write where it must (`access.py`), whether the configured interpreter i
 All questions about the user are asked in a process of that user, so root sees what the worker will
 see. Anyone but root can only ask for themselves: the answers are then warnings.
 
-Importing the handlers runs the application's code, as the start of a worker does.
+Importing the handlers runs the application's code, as the start of a worker does. Root does that as
+the worker's user, and only by a config that no third party can write.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..config.sections import Config, load
+from ..config.whose import require_own
 from ..errors import ConfigError
 from ..install.manifest import double_scheduled, likely_sites
 from ..schedule.clock import machine_zone
@@ -111,8 +113,9 @@ def _ask_as_user(config: Config, timeout: float) -> tuple[frozenset[str] | None,
         return None, [fault("[worker].user", said)]
     if account.is_me or me.uid == 0:
         found = access_problems(config, account, timeout)
-        if {"[worker].python", "[worker].directory"} & {problem.where for problem in found}:
-            return None, found
+        foreign = list(_foreign(config, account)) if me.uid == 0 else []
+        if foreign or {"[worker].python", "[worker].directory"} & {each.where for each in found}:
+            return None, foreign + found
         types, more = probe(config, account, timeout)
         return types, found + more
     said = (
@@ -125,6 +128,21 @@ def _ask_as_user(config: Config, timeout: float) -> tuple[frozenset[str] | None,
         warning("[worker].user", said),
         *(replace(problem, level=Level.WARNING) for problem in problems),
     ]
+
+
+def _foreign(config: Config, account: Account) -> Iterator[Problem]:
+    """Find what root does not take from others: the config says which program to run, and as whom.
+
+    Its handlers are not imported then.
+    """
+    user = None if account.uid == 0 else account
+    files = {"": config.path, "[worker].environment_file": config.worker.environment_file}
+    for where, file in files.items():
+        if file is not None and file.exists():
+            try:
+                require_own(file, "environment_file" if where else "the config", user)
+            except ConfigError as error:
+                yield fault(where, str(error))
 
 
 def _unknown_types(config: Config, types: frozenset[str] | None) -> Iterator[Problem]:

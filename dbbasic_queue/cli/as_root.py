@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import importlib
 import os
-import shlex
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from ..config.whose import require_own, require_owner
 from ..errors import ConfigError
 from ..support.account import Account, no_user
 from ..support.files import family
-from ..support.opening import ROOT, Folder, group_is_only, user_name
+from ..support.opening import ROOT, Folder
 
 if TYPE_CHECKING:
     from ..config.sections import Config
@@ -105,41 +104,6 @@ def work_as_worker(config: Config, account: Account, arguments: Sequence[str]) -
     os.execve(words[0], words, variables)
 
 
-def require_own(path: Path, what: str, account: Account | None) -> None:
-    """Raise `ConfigError` unless a file is root's or this user's, and no other can change it."""
-    allowed = (ROOT,) if account is None else (ROOT, account.uid)
-    whose = " or ".join(map(user_name, allowed))
-    try:
-        for name in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
-            place = Path(name)
-            with Folder(place.parent) as folder:
-                _require(os.fstat(folder.fd), place.parent, what, allowed, whose)
-                status = os.stat(place.name, dir_fd=folder.fd, follow_symlinks=False)
-                if not stat.S_ISLNK(status.st_mode):
-                    folder.check(status, place.name)
-                    _require(status, place, what, allowed, whose)
-    except OSError as error:
-        raise ConfigError(f"{what} {path}: {error.strerror}") from None
-
-
-def _require(
-    status: os.stat_result, place: Path, what: str, allowed: Sequence[int], whose: str
-) -> None:
-    word = shlex.quote(str(place))
-    if status.st_uid not in allowed:
-        owner = user_name(status.st_uid)
-        why, remedy = f"{place} belongs to {owner}", f"run this as {owner}, or: chown root {word}"
-    elif stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
-        return
-    elif status.st_mode & stat.S_IWOTH:
-        why, remedy = f"every user can write {place}", f"chmod o-w {word}"
-    elif status.st_mode & stat.S_IWGRP and not group_is_only(status.st_gid, allowed):
-        why, remedy = f"its group can write {place}", f"chmod g-w {word}"
-    else:
-        return
-    raise ConfigError(f"root takes {what} only from {whose}, and {why}: {remedy}")
-
-
 def require_roots_alone(config: Config | None, table: Path, handlers: Path) -> None:
     """Raise `ConfigError` unless what decides about the handlers is root's alone.
 
@@ -155,12 +119,12 @@ def require_roots_alone(config: Config | None, table: Path, handlers: Path) -> N
         while not folder.exists():
             folder = folder.parent
         with Folder(folder) as opened:
-            _require(os.fstat(opened.fd), folder, "jobs", (ROOT,), "root")
+            require_owner(os.fstat(opened.fd), folder, "jobs", (ROOT,), "root")
         for file in family(table):
             if file.exists():
                 require_own(file, "jobs", None)
         with Folder(handlers) as opened:
-            _require(os.fstat(opened.fd), handlers, "handlers", (ROOT,), "root")
+            require_owner(os.fstat(opened.fd), handlers, "handlers", (ROOT,), "root")
     except (ConfigError, OSError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(

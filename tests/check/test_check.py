@@ -359,7 +359,10 @@ def test_scheduled_twice(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(root=app.folder / "machine")
     site.installed.mkdir(parents=True)
     for kind in ("cron", "systemd"):
-        save_manifest(site, Manifest("shop", kind, str(app.config)))
+        entry = Path(f"/etc/{kind}-shop")
+        site.below(entry).parent.mkdir(exist_ok=True)
+        site.below(entry).touch()
+        save_manifest(site, Manifest("shop", kind, str(app.config), {entry: ("",)}))
     monkeypatch.setattr("dbbasic_queue.check.check.likely_sites", lambda user: [site])
     (found,) = told(app.check())
     assert found.startswith("fault: name: shop is scheduled 2 times: by cron, by systemd.")

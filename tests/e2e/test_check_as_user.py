@@ -254,6 +254,29 @@ def test_who_is_not_root_cannot_ask_for_others(app: Path) -> None:
     assert any(f"{OTHER} has no write permission in {app}/data" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("chown daemon dbq.toml", "dbq.toml: it belongs to daemon"),
+        ("chmod 666 dbq.toml", "every user can write"),
+        ("chown daemon .", "/var/tmp/dbq-check-as-user belongs to daemon"),
+        ("chmod 777 .", "every user can write in /var/tmp/dbq-check-as-user"),
+        ("chown daemon env", "env: it belongs to daemon"),
+        ("sed -i 's/nobody/root/' dbq.toml && chown nobody dbq.toml", "belongs to nobody"),
+    ],
+)
+def test_root_runs_nothing_for_a_third_party(app: Path, command: str, said: str) -> None:
+    """By a config that others can write, the handlers are not imported, as whatever user."""
+    (app / "env").touch()
+    (app / "jobs.py").write_text("open('/var/tmp/dbq-check-as-user/data/ran', 'w')\nHANDLERS = {}")
+    write(app, worker='environment_file = "env"')
+    subprocess.run(["sh", "-ec", command], cwd=app, check=True)
+    report = check(app)
+    assert [line for line in told(report) if said in line], told(report)
+    assert not report["ok"]
+    assert not (app / "data/ran").exists()
+
+
 def test_nothing_is_written(app: Path) -> None:
     """A check as root leaves no file behind that the user could stumble over."""
     library(app)
