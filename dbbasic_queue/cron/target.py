@@ -27,6 +27,7 @@ from ..install.entries import metrics
 from ..install.site import Site, Wanted
 from ..install.target import Entry, EntryStatus, Installation, Target
 from ..install.templates import render
+from ..install.zone import zone_fault
 from ..schedule.schedule import Schedule
 from ..support.account import Account, no_user
 from .block import markers, text_above
@@ -79,7 +80,9 @@ class CronTarget(Target):
         problems = entry_faults(wanted, user_column=True)
         if self.site.live and Account.find(wanted.user) is None:
             problems.append(f"{no_user(str(wanted.user))} ([worker].user)")
-        return [f"{wanted.files[0].path}: {problem}" for problem in problems]
+        found = [f"{wanted.files[0].path}: {problem}" for problem in problems]
+        zone = zone_fault("cron") if self.site.live else None
+        return [*found, zone] if zone else found
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
@@ -134,7 +137,9 @@ class CrontabTarget(Target):
     def verify(self, wanted: Installation, config: Config) -> list[str]:
         """See `Target.verify`."""
         problems = entry_faults(wanted, user_column=False)
-        return [f"crontab of {self.user}: {problem}" for problem in problems]
+        found = [f"crontab of {self.user}: {problem}" for problem in problems]
+        zone = zone_fault("cron")
+        return [*found, zone] if zone else found
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""

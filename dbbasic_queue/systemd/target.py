@@ -21,6 +21,7 @@ from ..errors import InstallError
 from ..install.entries import metrics
 from ..install.site import Site, Wanted
 from ..install.target import Action, Entry, EntryStatus, Installation, Plan, Target
+from ..install.zone import zone_fault
 from ..schedule.clock import LOCAL_TIME, zone_of
 from .manager import Manager
 from .units import start_mark, unit_pattern, wake_file, write_units
@@ -109,6 +110,8 @@ class SystemdTarget(Target):
         texts = {file.path.name: file.text.decode() for file in wanted.files}
         for_user = self.site.user is not None
         faults = unit_faults(texts, config, for_user=for_user, live=self.site.live)
+        if self.site.live and (zone := zone_fault("systemd")):
+            faults.append(zone)
         self._sound += [] if faults else [wanted]
         return faults
 
