@@ -30,8 +30,8 @@ def parse_duration(text: str | int) -> int:
     seconds = _read(text)
     if seconds is None:
         raise ValueError(
-            f"{shown(text)} is no duration; write numbers with the units w, d, h, min and s, the "
-            'largest first, such as "50s", "10min", "1h30min" or "7d", or a number of seconds'
+            f"{shown(text)} is not a duration; use numbers with units (w, d, h, min, s), largest "
+            'first, such as "50s", "10min", "1h30min" or "7d", or a number of seconds'
         )
     if seconds > LONGEST:
         raise ValueError(f"{shown(text)} is longer than a hundred years")
@@ -53,7 +53,7 @@ def format_duration(seconds: int) -> str:
 
 
 def _read(text: str | int) -> int | None:
-    """The seconds of `text`, or None where it is no duration."""
+    """The seconds of `text`, or None where it is not a duration."""
     if isinstance(text, bool):
         return None
     if isinstance(text, int):

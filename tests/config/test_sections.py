@@ -201,9 +201,9 @@ rotate = 1.5
         "conf/dbq.toml:7: [worker].handlers: 'jobs.py' is not module:attribute; write it like "
         "'myapp.jobs:HANDLERS'",
         "conf/dbq.toml:8: [worker].schedule: never fires: there is no day 30 in February",
-        "conf/dbq.toml:9: [worker].timeout: '5 years' is no duration; write numbers with the units "
-        'w, d, h, min and s, the largest first, such as "50s", "10min", "1h30min" or "7d", or a '
-        "number of seconds",
+        "conf/dbq.toml:9: [worker].timeout: '5 years' is not a duration; use numbers with units "
+        '(w, d, h, min, s), largest first, such as "50s", "10min", "1h30min" or "7d", or a number '
+        "of seconds",
         "conf/dbq.toml:10: [worker].max_attempts: must be from 1 to 1000000, not 0",
         "conf/dbq.toml:11: [worker].concurrency: must be a whole number, not '2'",
         "conf/dbq.toml:12: [worker].environment.'B C': is not the name of a variable; use "
@@ -287,10 +287,10 @@ rotate = 1.5
         ("worker", "concurrency = 1001", "must be from 1 to 1000, not 1001"),
         ("worker", "timeout = 0", "[worker].timeout: must be at least 1 s, not 0"),
         ("worker", "timeout = 1.5", 'must be a duration such as "10min", not a number'),
-        ("worker", "linger = -1", "[worker].linger: -1 is no duration"),
+        ("worker", "linger = -1", "[worker].linger: -1 is not a duration"),
         ("worker", "linger = true", "must be a duration"),
         ("worker", 'linger = "200000d"', "is longer than a hundred years"),
-        ("prune", 'completed = "7 days"', "[prune].completed: '7 days' is no duration"),
+        ("prune", 'completed = "7 days"', "[prune].completed: '7 days' is not a duration"),
         ("health", 'silent_after = "0s"', "[health].silent_after: must be at least 1 s"),
         ("log", "rotate = -1", "[log].rotate: must be from 0 to 10000"),
         # words and URLs

@@ -39,7 +39,7 @@ def test_durations(text: str | int, seconds: int) -> None:
 )  # fmt: skip
 def test_no_durations(text: str | int) -> None:
     """Anything else is refused with an example of what is right."""
-    with pytest.raises(ValueError, match=r"is no duration; write .*1h30min"):
+    with pytest.raises(ValueError, match=r"is not a duration; use .*1h30min"):
         parse_duration(text)
 
 
@@ -52,7 +52,7 @@ def test_too_long(text: str | int) -> None:
 
 def test_message_is_short_and_printable() -> None:
     """A hostile text is shown escaped and cut."""
-    with pytest.raises(ValueError, match="is no duration") as caught:
+    with pytest.raises(ValueError, match="is not a duration") as caught:
         parse_duration("\n" * 10_000)
     assert len(str(caught.value)) < 250
     assert "\n" not in str(caught.value)
