@@ -131,7 +131,7 @@ def _ask_as_user(config: Config, timeout: float) -> tuple[frozenset[str] | None,
 
 
 def _foreign(config: Config, account: Account) -> Iterator[Problem]:
-    """Find what root does not take from others: the config says which program to run, and as whom.
+    """Find what root does not take from others: the config says which program runs, as which user.
 
     Its handlers are not imported then.
     """

@@ -44,8 +44,8 @@ def call(function: Callable[[], T], seconds: float, *, user: Account | None = No
         function: takes no argument; may be a closure.
         seconds: after which the child is killed. Shortly before, `ChildTimeout` is raised in the
             child, so that it can tidy up.
-        user: whom the child runs as, with all groups; it gives up this process's user for good
-            before it calls. Only root can become another user.
+        user: the user that the child becomes for good before it calls, with all groups. Only root
+            can become another user.
 
     Raises what `function` raises, `ChildTimeout`, `ChildDied` (killed, out of memory), or
     `PermissionError` when this process cannot become that user.

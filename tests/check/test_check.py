@@ -178,7 +178,7 @@ def test_import_that_hangs(app: App) -> None:
 
 
 def test_handlers_of_a_class(app: App) -> None:
-    """A dotted attribute, and a mapping that is no dict, are taken as a worker takes them."""
+    """A dotted attribute, and a mapping that is not a dict, are taken as a worker takes them."""
     jobs = (
         "from types import MappingProxyType\nclass A:\n    ALL = MappingProxyType({'mail': print})"
     )

@@ -105,7 +105,7 @@ def test_the_exit_code_is_the_state(
     ids=["missing", "empty", "binary", "folder", "pipe"],
 )
 @pytest.mark.parametrize("form", FORMATS)
-def test_what_is_no_queue_is_unknown(
+def test_what_is_not_a_queue_is_unknown(
     path: Path,
     capsys: pytest.CaptureFixture[str],
     make: Callable[[Path], object],
@@ -121,7 +121,7 @@ def test_what_is_no_queue_is_unknown(
     assert (what in out) or form == "prometheus"
 
 
-def test_a_file_that_may_not_be_read_is_unknown(path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_unknown(path: Path) -> None:
     """A queue that is closed to the reader is 3."""
     write(path)
     path.chmod(0)
@@ -217,7 +217,7 @@ def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.parametrize("redirect", [">/dev/full", ">&-", "| true"])
-def test_the_exit_code_stands_when_nobody_can_listen(path: Path, redirect: str) -> None:
+def test_the_exit_code_stands_without_a_reader(path: Path, redirect: str) -> None:
     """A full disk, a closed standard output or a closed pipe does not change the code."""
     write(path, *lines_of(CRITICAL))
     command = f'"$0" -m dbbasic_queue.cli_health --file "$1" {redirect}; exit ${{PIPESTATUS[0]}}'

@@ -245,7 +245,7 @@ def test_environment_file_that_only_root_may_read(app: Path) -> None:
 
 
 def test_who_is_not_root_cannot_ask_for_others(app: Path) -> None:
-    """Another user is told whom to ask, and what is found as that user are warnings."""
+    """Another user is told who can ask, and what is found as that user are warnings."""
     report = check(app, user=OTHER)
     assert report["ok"]
     assert report["types"] == [str(pwd.getpwnam(OTHER).pw_uid)]

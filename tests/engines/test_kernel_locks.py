@@ -85,7 +85,7 @@ def test_where_the_kernel_does_not_tell(
 def test_in_a_container_a_missing_line_says_nothing(
     claims: Claims, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Locks of processes outside may not be listed; one that is listed is held."""
+    """Locks of processes outside can be missing; one that is listed is held."""
     monkeypatch.setattr(kernel_locks, "FIRST", "pid:[another]")
     assert is_locked(claims.path, byte_of(b"a1"), path) is None
     claims.take(b"a1")

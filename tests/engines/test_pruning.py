@@ -57,6 +57,22 @@ def test_the_age_is_in_seconds_or_a_timedelta(queue: Queue, clock: Clock, age: A
     assert queue.prune_jobs(age) == 1
 
 
+def test_what_ended_under_a_wrong_clock_goes_too(queue: Queue, clock: Clock) -> None:
+    """A job that ended as long ahead as the age says would stay, and alarm, for years."""
+    job_in(queue, "completed")
+    queue.enqueue("x", {})  # which has to run, whatever the clock said
+    clock.now -= 730 * DAY
+    assert queue.prune_jobs(731 * DAY) == 0
+    assert queue.prune_jobs(7 * DAY, dry_run=True) == 1
+    assert queue.prune_jobs(7 * DAY) == 1
+    job_in(queue, "completed")
+    clock.now -= 59  # clocks are corrected all the time
+    assert queue.prune_jobs(0) == 0
+    clock.now -= 1
+    assert queue.prune_jobs(0) == 1
+    assert queue.count_jobs()["pending"] == 1
+
+
 @pytest.mark.parametrize("status", FINISHED)
 def test_statuses_choose_what_is_removed(queue: Queue, status: str) -> None:
     """As a tuple, a list, a set or a single name."""

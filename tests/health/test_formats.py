@@ -277,7 +277,7 @@ def test_prometheus_without_numbers(path: Path) -> None:
 
 
 def test_a_label_is_escaped(path: Path) -> None:
-    """A path may hold quotes, backslashes, newlines and bytes that are no UTF-8."""
+    """A path may hold quotes, backslashes, newlines and bytes that are not UTF-8."""
     report = check_health(path, queue='/a "b"\\c\nd\udcff', clock=lambda: NOW)
     assert 'dbq_up{queue="/a \\"b\\"\\\\c\\nd?"} 0' in formats.prometheus(report)
 

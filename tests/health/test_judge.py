@@ -216,7 +216,7 @@ def test_a_worker_in_a_long_job_is_not_silent(path: Path) -> None:
 
 
 def test_a_machine_that_was_off_has_time_to_begin(path: Path) -> None:
-    """What waited while the machine was off, or the config did not exist, is no alarm at once."""
+    """What waited while the machine was off, or without a config, raises no alarm at once."""
     write(path, text(run_at=NOW - 4000))
     worker_ran(path, NOW - 30_000)
     assert found(checked(path, uptime=lambda: 30)) == {}

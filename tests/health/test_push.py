@@ -85,7 +85,7 @@ def test_a_service_that_refuses(
 
 
 def test_a_service_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody listens: that is logged, and nothing is raised."""
+    """A service that does not listen is logged, and nothing is raised."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/abc"
@@ -103,7 +103,7 @@ def test_a_service_that_never_answers(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_service_that_speaks_nonsense(caplog: pytest.LogCaptureFixture) -> None:
-    """What is no HTTP is a failed ping."""
+    """An answer that is not HTTP is a failed ping."""
 
     def babble() -> None:
         connection, _ = server.accept()

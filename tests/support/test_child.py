@@ -94,8 +94,8 @@ def test_a_child_that_dies_is_told(end: object, how: str) -> None:
         call(end, 10)  # type: ignore[arg-type]
 
 
-def test_nobody_waits_for_its_output(capfd: pytest.CaptureFixture[str]) -> None:
-    """The child has nobody's pipe open: what it prints leads nowhere."""
+def test_no_process_waits_for_its_output(capfd: pytest.CaptureFixture[str]) -> None:
+    """The child holds no pipe of the caller open: what it prints leads nowhere."""
 
     def shout() -> None:
         print("out")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import time
 import weakref
@@ -200,13 +201,17 @@ class TsvEngine:
     def prune(self, ages: Mapping[str, float], dry_run: bool = False) -> int:
         """Remove the jobs in these states that ended so many seconds ago; returns how many.
 
+        A job that ended that long ahead of now, under a wrong clock, would stay for years: it goes
+        as well.
+
         Raises `StorageError` when the table cannot be written anew (which takes as much free space
         as the table is long).
         """
-        limits = {status: self._clock() - age for status, age in ages.items()}
+        now = self._clock()
 
         def is_old(row: Row) -> bool:
-            return row.run_at <= limits.get(row.status, -1)
+            age = ages.get(row.status, math.inf)
+            return row.run_at <= now - age or row.run_at >= now + max(age, interface.AHEAD)
 
         table = self.table
         with table.reading():
