@@ -25,7 +25,7 @@ from ..support.account import Account
 from ..support.child import ChildDied, ChildTimeout, call
 from ..support.durations import format_duration, parse_duration
 from ..version import VERSION
-from .common import SYSTEM_CONFIG, UsageError, where
+from .common import SYSTEM_CONFIG, UsageError, hold_descriptors, where
 
 T = TypeVar("T")
 
@@ -82,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Whatever happens, that code is a state, and one clean line says what happened.
     """
     began = time.monotonic()
+    hold_descriptors()
     options = argparse.Namespace(format=None, report=False, verbose=0)
     try:
         options = _parser().parse_args(arguments)

@@ -29,6 +29,7 @@ from ..install.plan import apply, diff, former_names, plan_apply, remove
 from ..install.site import Site
 from ..install.status import Status, survey
 from ..install.target import Plan, Target
+from ..support.text import escape_control
 from ..systemd.target import SystemdTarget
 from .agree import remarks
 from .common import (
@@ -364,24 +365,25 @@ def _show(status: Status | None, name: str, as_json: bool) -> None:
     if status is None:
         print(f"{name}: not installed")
         return
-    print(f"{status.name}, by {status.kind}, from {status.config}")
-    for path, state in status.files.items():
-        print(f"  {path}: {state}")
+    lines = [f"{status.name}, by {status.kind}, from {status.config}"]
+    lines += [f"  {path}: {state}" for path, state in status.files.items()]
     rows = [("what", "schedule", "next run", "last run", "")]
     for entry in status.entries:
         when = (_time(entry.next_run), _time(entry.last_run))
         rows.append((entry.label, entry.schedule, *when, entry.note))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    print()
+    lines.append("")
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  " + "  ".join(cells).rstrip())
+        lines.append("  " + "  ".join(cells).rstrip())
+    lines.append("")
     if status.running is None:
-        print("\nrunning now: unknown, as the config cannot be read")
-        return
-    print("\nrunning now:" if status.running else "\nrunning now: nothing")
-    for sentence in status.running:
-        print(f"  {sentence}")
+        lines.append("running now: unknown, as the config cannot be read")
+    else:
+        lines.append("running now:" if status.running else "running now: nothing")
+        lines += [f"  {sentence}" for sentence in status.running]
+    for line in lines:  # with another user's words in them: types of jobs, a manifest's paths
+        print(escape_control(line))
 
 
 def _time(moment: datetime | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -69,11 +70,18 @@ def _payload(text: str) -> Any:
     try:
         if text == "-":
             text = sys.stdin.buffer.read().decode("utf-8-sig")
+        else:
+            text = os.fsencode(text).decode() if _has_surrogates(text) else text
         return json.loads(text)
     except RecursionError:
         raise UsageError("the payload is not JSON: nested too deeply") from None
     except ValueError as error:
         raise UsageError(f"the payload is not JSON: {error}: {text:.60}") from None
+
+
+def _has_surrogates(text: str) -> bool:
+    """Whether an argument has bytes that the locale cannot decode; JSON is UTF-8 in any locale."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def point_in_time(text: str) -> float:

@@ -8,13 +8,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fake_crontab
 import pytest
 
 from dbbasic_queue.cli import install as cli_install
 from dbbasic_queue.install.site import Site
+from dbbasic_queue.install.status import Status, survey
 
 CONFIG = """\
 name = "myapp"
@@ -161,6 +164,27 @@ def test_a_config_in_the_image_is_named_as_the_image_sees_it(
     text = (root / "etc/cron.d/dbq-myapp").read_text()
     assert str(root) not in text
     assert "cd /etc/myapp && exec /usr/bin/python3 -P -m dbbasic_queue work --config /etc/" in text
+
+
+def test_the_words_of_strangers_cannot_command_the_terminal(
+    run: Callable[..., int],
+    config: tuple[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The type of a running job, for one, may hold anything: --status shows it escaped."""
+    run(*config)
+
+    def evil(*args: Any) -> Status | None:
+        found = survey(*args)
+        return found and replace(found, running=["evil\x1b[2J\u2028 a1"], config="/\x1b]0;x\x07")
+
+    monkeypatch.setattr(cli_install, "survey", evil)
+    capsys.readouterr()
+    assert run("--status", "--name", "myapp") == 0
+    shown = capsys.readouterr().out
+    assert "evil\\x1b[2J\\u2028 a1\n" in shown
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]", shown)
 
 
 def test_an_edit_is_shown_and_kept_without_force(

@@ -30,13 +30,16 @@ def test_enqueue_reads_the_payload_from_standard_input(app: Path) -> None:
     assert queue_of(app).get_job(done.stdout.strip())["payload"] == {"big": True}
 
 
-def test_a_payload_from_standard_input_is_utf_8(app: Path) -> None:
-    """Whatever the locale says; a mark of the byte order is understood."""
+@pytest.mark.parametrize(
+    ("argument", "stdin"), [("-", '\ufeff{"name": "Zoë"}'), ('{"name": "Zoë"}', "")]
+)
+def test_a_payload_is_utf_8(app: Path, argument: str, stdin: str) -> None:
+    """Where the locale cannot read it; on standard input always, a mark of the byte order, too."""
     env = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     done = subprocess.run(
-        [sys.executable, "-m", "dbbasic_queue", "enqueue", "ok", "-"],
+        [sys.executable, "-m", "dbbasic_queue", "enqueue", "ok", argument],
         cwd=app,
-        input='\ufeff{"name": "Zoë"}'.encode(),
+        input=stdin.encode(),
         env={**os.environ, **env},
         capture_output=True,
     )

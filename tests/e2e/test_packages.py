@@ -250,7 +250,7 @@ def test_rights_outlive_a_prune(machine: Machine, user: str) -> None:
     gone = _enqueue(machine, "tell", "--in", "1d")
     _dbq(machine, "cancel", gone, user="web")
     was = machine.path(QUEUE).stat().st_ino
-    assert _dbq(machine, "prune", "--older-than", "0", user=user) == "removed 1 jobs\n"
+    assert _dbq(machine, "prune", "--older-than", "0", user=user) == "removed 1 job\n"
     assert machine.path(QUEUE).stat().st_ino != was, "it was to be written anew"
     _check_rights(machine)
 
