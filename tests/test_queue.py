@@ -322,14 +322,14 @@ def test_threads_that_start_at_once_share_one_claims_file(
 ) -> None:
     """Two descriptors would be two owners of locks: a claim could not be given back."""
     opened: list[int] = []
-    real = claims.open_sibling
+    real = claims.open_beside
 
     def slowly(path: Path, table: Path) -> int:
         time.sleep(0.02)
         opened.append(real(path, table))
         return opened[-1]
 
-    monkeypatch.setattr(claims, "open_sibling", slowly)
+    monkeypatch.setattr(claims, "open_beside", slowly)
     run_threads(*[lambda: queue.process_jobs({})] * 4)
     assert len(opened) == 1
 

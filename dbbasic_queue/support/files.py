@@ -54,6 +54,14 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view[:SLICE]) :]
 
 
+def copy_all(source: int, target: int) -> None:
+    """Write all that is in one open file into another, from its beginning. Raises `OSError`."""
+    at = 0
+    while piece := os.pread(source, SLICE, at):
+        write_all(target, piece)
+        at += len(piece)
+
+
 def sync_folder(path: Path) -> None:
     """Return when what was made, renamed and deleted in a folder is on disk. Raises `OSError`."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -163,21 +171,6 @@ def remove_leftovers(path: Path, age: float = 0) -> None:
             with suppress(OSError):
                 if not age or os.stat(leftover).st_mtime < time.time() - age:
                     os.unlink(leftover)
-
-
-def open_sibling(path: Path, table: Path) -> int:
-    """Open a file beside the table for reading and appending, made with its owner and mode.
-
-    So whoever may write the table may write what belongs to it, whichever process came first (of
-    root, perhaps) and with what umask. Raises `OSError`.
-    """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-    with suppress(FileNotFoundError):
-        return os.open(path, flags)
-    fd = os.open(path, flags | os.O_CREAT, 0o666)
-    with suppress(FileNotFoundError):
-        own_like(fd, table)
-    return fd
 
 
 def own_like(fd: int, path: Path) -> None:

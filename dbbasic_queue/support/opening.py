@@ -44,6 +44,14 @@ _KINDS: Final = {
 }
 
 
+class ForeignFile(PermissionError):
+    """The file belongs to a user who is not the folder's owner."""
+
+
+class SecondName(OSError):
+    """The file has another name, or another folder, than the one it was opened by."""
+
+
 class Folder:
     """A folder that is held open, and the one way to open the files in it.
 
@@ -134,13 +142,13 @@ class Folder:
             what = _KINDS.get(kind, "something else")
             raise OSError(errno.EINVAL, f"it is {what}, not a regular file; move it out of the way")
         if not self.is_trusted(status.st_uid):
-            raise OSError(
+            raise ForeignFile(
                 errno.EPERM,
                 f"it belongs to {user_name(status.st_uid)}, not to {user_name(self.owner)}, whose"
-                f" folder it is in; as root: chown {user_name(self.owner)} {path}",
+                f" folder it is in; as root: chown -h {user_name(self.owner)} {path}",
             )
         if one_name and status.st_nlink > 1:
-            raise OSError(
+            raise SecondName(
                 errno.EMLINK,
                 f"it has {status.st_nlink} names (hard links); find them with"
                 f" find {shlex.quote(str(mount_of(self.path)))} -xdev -samefile {path}"

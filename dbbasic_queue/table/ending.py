@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import TableError
-from ..support.files import open_sibling, refused, refusing, write_all
+from ..support.files import refused, refusing, write_all
 from . import scan
 from .line import HEADER
 from .lock import UNKNOWN, LockedFile
+from .rights import open_beside
 
 HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
 
@@ -113,7 +114,7 @@ class MendedFile(LockedFile):
     def _write_aside(self, lines: bytes) -> None:
         path = self.sibling("torn")
         with refusing(path, "cannot set lines of the queue aside in"):
-            fd = open_sibling(path, self.data_file)
+            fd = open_beside(path, self.data_file)
             try:
                 write_all(fd, lines)
                 os.fsync(fd)

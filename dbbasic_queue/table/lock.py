@@ -19,10 +19,8 @@ that another has just replaced: `OpenTable` stays open for as long as a thread h
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import stat
 import threading
 import time
 import weakref
@@ -35,14 +33,14 @@ from typing import Any, Final, cast
 from ..errors import TableError
 from ..support.files import (
     BESIDE,
-    NewFile,
     create,
-    open_sibling,
     refused,
     refusing,
     sync_folder,
 )
+from ..support.opening import Folder, ForeignFile, SecondName, open_file
 from .line import HEADER
+from .rights import ensure_folder, new_table, open_beside, open_table, prepare
 
 FULL: Final = "full"
 NORMAL: Final = "normal"
@@ -66,13 +64,9 @@ class OpenTable:
 
     def __init__(self, path: str, *, writable: bool) -> None:
         self.fd = -1
-        access = os.O_RDWR if writable else os.O_RDONLY
-        self.fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block us
+        self.fd = open_table(Path(path), writable=writable)
         self.writable = writable
-        status = os.fstat(self.fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        self.identity = identity(status)
+        self.identity = identity(os.fstat(self.fd))
         self._path = path
         self._syncing = threading.Lock()
         self._failed: OSError | None = None
@@ -80,7 +74,7 @@ class OpenTable:
     def is_current(self) -> bool:
         """Say whether this is the file that the path leads to now."""
         try:
-            return identity(os.stat(self._path)) == self.identity
+            return identity(os.stat(self._path, follow_symlinks=False)) == self.identity
         except OSError:
             return False
 
@@ -173,7 +167,8 @@ class LockedFile:
     ) -> None:
         if durability not in (FULL, NORMAL):
             raise ValueError(f'durability {durability!r}: must be "full" or "normal"')
-        self.data_file = Path(path).expanduser().resolve()
+        # Folders may be links, and are looked up at each opening: a release may replace one.
+        self.data_file = Path(os.path.abspath(Path(path).expanduser()))
         if self.data_file.suffix[1:] in BESIDE:
             raise TableError(
                 f"{self.data_file}: files that end in {self.data_file.suffix} stand beside a table"
@@ -321,19 +316,20 @@ class LockedFile:
 
     def _is_lock_current(self) -> bool:
         try:
-            return identity(os.stat(self.lock_file)) == identity(os.fstat(self._lock_fd))
-        except FileNotFoundError:
+            status = os.stat(self.lock_file, follow_symlinks=False)
+        except OSError:
             return False
+        return identity(status) == identity(os.fstat(self._lock_fd))
 
     def _open_lock(self) -> int:
         with refusing(self.lock_file, "cannot lock the queue: open"):
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-            return open_sibling(self.lock_file, self.data_file)
+            ensure_folder(self.data_file)
+            return open_beside(self.lock_file, self.data_file)
 
     def _open_lock_for_reading(self) -> int:
         for access in (os.O_RDWR, os.O_RDONLY):
             with suppress(OSError):
-                return os.open(self.lock_file, access | os.O_CLOEXEC)
+                return open_file(self.lock_file, access)
         return -1
 
     # -- looking at the file -------------------------------------------------------------------
@@ -389,7 +385,12 @@ class LockedFile:
         if writable and not self._exists():
             self._create()
         with refusing(self.data_file, f"cannot {'write to' if writable else 'read'} the queue"):
-            opened = OpenTable(self._path, writable=writable)
+            try:
+                opened = OpenTable(self._path, writable=writable)
+            except (ForeignFile, SecondName) as fault:
+                if not (writable and self._renew(fault)):
+                    raise
+                opened = OpenTable(self._path, writable=writable)
             while not opened.is_current():
                 opened = OpenTable(self._path, writable=writable)
         if self._file is None or self._file.identity != opened.identity:
@@ -398,9 +399,13 @@ class LockedFile:
         self._file = opened
         return opened
 
+    def _renew(self, fault: OSError) -> bool:
+        """Give the table another file, if that mends the fault. For `Table` to say how."""
+        return False
+
     def _exists(self) -> bool:
         try:
-            os.stat(self._path)
+            os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
             return False
         except OSError as error:  # a folder without permission is not an empty queue
@@ -409,14 +414,15 @@ class LockedFile:
 
     def _create(self) -> None:
         with refusing(self.data_file, "cannot make the queue"):
-            try:
-                create(NewFile(self.data_file, HEADER, mode=None))
-            except FileExistsError:  # made by a program that takes no lock
-                sync_folder(self.data_dir)
+            with Folder(self.data_dir) as folder, suppress(FileExistsError):
+                create(new_table(folder, self.data_file, HEADER))
+            # Also when it was made meanwhile, by a program that takes no lock.
+            sync_folder(self.data_dir)
+            prepare(self.data_file)
             # The folders above may be new, too: one is on disk when the folder it is in is synced.
-            for folder in self.data_dir.parents:
+            for above in self.data_dir.parents:
                 with suppress(PermissionError):  # so nothing in it was made by us
-                    sync_folder(folder)
+                    sync_folder(above)
 
     def _new_generation(self) -> None:
         self.generation += 1
@@ -434,8 +440,8 @@ class LockedFile:
         Nothing equals it while the file is so young that another change may get the same time.
         """
         try:
-            status = os.stat(self._path)
-        except FileNotFoundError:
+            status = os.stat(self._path, follow_symlinks=False)
+        except OSError:
             return None
         if 0 <= time.time_ns() - status.st_mtime_ns < TICK:
             return object()
@@ -448,8 +454,8 @@ class LockedFile:
         """
         file = self._file
         try:
-            status = os.stat(self._path)
-        except FileNotFoundError:
+            status = os.stat(self._path, follow_symlinks=False)
+        except OSError:
             return False
         return file is not None and status.st_size == size and identity(status) == file.identity
 

@@ -26,30 +26,48 @@ from pathlib import Path
 from typing import Final
 
 from ..support import acl
-from ..support.opening import ROOT, Folder, user_name
+from ..support.files import Fill, NewFile
+from ..support.opening import ROOT, Folder, SecondName, is_mounted_alone, mount_of, user_name
 
 OF_THE_GROUP: Final = ("tsv", "lock", "torn", "wake")
 GROUP_MODE: Final = 0o660
 OWNER_MODE: Final = 0o640
 
 
-def require_owner(table: Path) -> None:
+def may_make(table: Path) -> bool:
+    """Whether this process may make files in the folder of `table`."""
+    with Folder(table.parent) as folder:
+        return folder.is_mine
+
+
+def require_owner(table: Path, command: str) -> None:
     """Raise `PermissionError` unless this process may make files in the folder of `table`.
 
-    The message has the command to run instead.
+    The message has the `command` of `dbq` to run instead.
     """
     with Folder(table.parent) as folder:
         if not folder.is_mine:
-            raise PermissionError(errno.EACCES, advice(folder, table))
+            raise PermissionError(errno.EACCES, advice(folder, table, command))
 
 
-def advice(folder: Folder, table: Path) -> str:
-    """Say whose folder it is, and which command makes the files as that user."""
-    whose = f"the folder {folder.path} belongs to {user_name(folder.owner)}"
+def require_worker(table: Path) -> None:
+    """Raise `PermissionError` unless this process is the folder's owner, who runs the jobs.
+
+    Nor does root run them in the place of another user: handlers have that user's rights only.
+    """
+    with Folder(table.parent) as folder:
+        if os.geteuid() != folder.owner:
+            raise PermissionError(errno.EACCES, advice(folder, table, "work"))
+
+
+def advice(folder: Folder, table: Path, command: str = "fsck --repair") -> str:
+    """Say whose folder it is, and which command to run as that user instead."""
+    whose = f"the folder {folder.path} belongs to {user_name(folder.owner)}, the worker's user"
+    said = f"{whose}, who alone makes files there: {as_owner(folder, table, command)}"
     if folder.owner == ROOT:
         me = user_name(os.geteuid())
-        return f"{whose}; as root, give it to the worker's user: chown {me} {_word(folder.path)}"
-    return f"{whose}, who makes the queue's files: {as_owner(folder, table)}"
+        said += f"; or make {me} that user: sudo chown {me} {_word(folder.path)}"
+    return said
 
 
 def as_owner(folder: Folder, table: Path, command: str = "fsck --repair") -> str:
@@ -142,8 +160,47 @@ def _see_to(folder: Folder, name: str) -> None:
             os.close(fd)
 
 
-def own_new_table(folder: Folder, fd: int) -> None:
-    """Give a new table, still empty, its rights: the group's, and readable by the readers."""
+def open_table(table: Path, *, writable: bool) -> int:
+    """Return a descriptor of the table, which has one name and one folder only.
+
+    A table that can be reached by two ways has two locks and two sets of claims: its jobs would run
+    twice, and acknowledged ones be lost. Raises `OSError`, of it `SecondName` and `ForeignFile`.
+    """
+    with Folder(table.parent) as folder:
+        fd = folder.open(table.name, os.O_RDWR if writable else os.O_RDONLY)
+        try:
+            names = os.fstat(fd).st_nlink
+            if names > 1:
+                raise SecondName(
+                    errno.EMLINK,
+                    f"it has {names} names (hard links), so more than one lock; find them with"
+                    f" find {_word(mount_of(table.parent))} -xdev -samefile {_word(table)}, and"
+                    f" give this one a file of its own: {as_owner(folder, table)}",
+                )
+            if is_mounted_alone(folder.fd, fd):
+                raise SecondName(
+                    errno.EMLINK,
+                    "it is mounted by itself, so there is more than one lock; mount its folder",
+                )
+            return fd
+        except BaseException:
+            os.close(fd)
+            raise
+
+
+def new_table(folder: Folder, table: Path, content: bytes | Fill) -> NewFile:
+    """Describe a new file for a table: of the folder's owner, and readable by the readers.
+
+    Raises `PermissionError` unless this process may make it.
+    """
+    if not folder.is_mine:
+        raise PermissionError(errno.EACCES, advice(folder, table))
+    return NewFile(table, content, mode=None, own=lambda fd: _own(folder, fd))
+
+
+def _own(folder: Folder, fd: int) -> None:
+    if os.geteuid() == ROOT != folder.owner:
+        os.fchown(fd, folder.owner, folder.group)
     if folder.is_shared:
         acl.set_rights(fd, GROUP_MODE, acl.readers(folder.fd))
 

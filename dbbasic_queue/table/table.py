@@ -31,6 +31,7 @@ from ..errors import StorageError, TableError
 from ..support.files import (
     SLICE,
     NewFile,
+    copy_all,
     keep_status,
     refused,
     refusing,
@@ -38,10 +39,12 @@ from ..support.files import (
     replace,
     write_all,
 )
+from ..support.opening import SAFE, Folder, SecondName
 from .ending import HEADERS
 from .line import SECTOR, Row, build_head, build_line, in_place, parse_line
 from .reading import ReadTable
 from .rewrite import Rewrite
+from .rights import may_make, new_table, prepare, require_owner, require_worker
 from .scan import PIECE
 
 log = logging.getLogger("dbbasic_queue")
@@ -66,6 +69,7 @@ class Table(ReadTable):
     """
 
     _killed = False  # lines, since the last look at whether to compact
+    renews = False  # whether a table that has a second name gets a file of its own
 
     # -- appending ---------------------------------------------------------------------------
 
@@ -259,6 +263,42 @@ class Table(ReadTable):
         self.size = self._clean_to = self._mine.file.size()
         return answers[0]
 
+    def require_owner(self, command: str) -> None:
+        """Raise `StorageError` unless this process may write the table anew.
+
+        Args:
+            command: of `dbq`, for the message: who may not is told to run it as the owner.
+        """
+        with refusing(self.data_file, f"{command} writes the queue anew:"):
+            require_owner(self.data_file, command)
+
+    def prepare(self) -> None:
+        """See that what a group's producers write is there, before a worker begins.
+
+        Raises `StorageError` when this process is not the worker's user.
+        """
+        with refusing(self.data_file, "cannot run the jobs of the queue"):
+            require_worker(self.data_file)
+            prepare(self.data_file)
+
+    def _renew(self, fault: OSError) -> bool:
+        """Copy the table to a file of the folder's owner; one with a second name only if told to.
+
+        2.0.0 made the table the property of the user who compacted it.
+        """
+        if isinstance(fault, SecondName) and not self.renews:
+            return False
+        with Folder(self.data_dir) as folder:
+            if not folder.is_mine:
+                return False
+            fd = os.open(self.data_file.name, os.O_RDONLY | SAFE, dir_fd=folder.fd)
+            try:
+                replace(new_table(folder, self.data_file, lambda new: copy_all(fd, new)))
+            finally:
+                os.close(fd)
+        log.warning("%s: %s; it is a file of its own now", self.data_file, fault.strerror)
+        return True
+
     def compact_if_moved(self) -> None:
         """`compact`, when this process has moved rows since the last time."""
         if self._killed:
@@ -271,8 +311,8 @@ class Table(ReadTable):
     def compact(self) -> bool:
         """Rewrite the table when dead lines make up a quarter of it and 1 MiB; says whether."""
         with self.writing():
-            if self.size <= WORTH_COMPACTING:
-                return False
+            if self.size <= WORTH_COMPACTING or not may_make(self.data_file):
+                return False  # the latter is a producer, which leaves it to the next worker
             dead = Rewrite(self._fd, self.size).dead_bytes()
             if dead <= max(WORTH_COMPACTING, self.size // 4):
                 return False

@@ -226,7 +226,7 @@ def test_flaw_errors_are_printed(
     rows = record() if verb == "insert" else [record()]
     assert not getattr(theirs, verb)(rows)
     assert "Is a directory" in capsys.readouterr().out
-    with pytest.raises(StorageError, match="Is a directory"):
+    with pytest.raises(StorageError, match="it is a directory"):
         getattr(ours, verb)(rows)
     assert capsys.readouterr().out == ""
 

@@ -147,6 +147,7 @@ def test_a_rewrite_keeps_owner_mode_and_attributes(table: Table, path: Path) -> 
     path.chmod(0o640)
     os.setxattr(path, "user.note", b"kept")
     if os.getuid() == 0:
+        os.chown(path.parent, 12345, 23456)
         os.chown(path, 12345, 23456)
     before = path.stat()
     with table.writing():

@@ -11,8 +11,10 @@ import pytest
 from parties import PRODUCER, READER, ROOT, SHARED, WORKER, as_user, needs_root, open_place, own
 
 from dbbasic_queue.support import acl
+from dbbasic_queue.support.files import create
 from dbbasic_queue.support.opening import Folder
 from dbbasic_queue.table import rights
+from dbbasic_queue.table.line import HEADER
 from dbbasic_queue.table.rights import ensure_folder, open_beside, prepare
 
 pytestmark = needs_root
@@ -94,7 +96,7 @@ def test_only_the_owner_makes_files(folder: Path) -> None:
 def test_a_folder_of_roots_names_the_chown(folder: Path) -> None:
     """Where the folder is root's, the command gives it to the user."""
     own(folder, ROOT, 0o2775, SHARED)
-    with pytest.raises(PermissionError, match=f"chown 61002 {folder}"):
+    with pytest.raises(PermissionError, match=f"sudo chown 61002 {folder}"):
         as_user(PRODUCER, lambda: _beside(folder, "lock"))
 
 
@@ -124,8 +126,7 @@ def test_a_new_table_is_the_readers_to_read(folder: Path) -> None:
 
     def work() -> None:
         with Folder(folder) as there:
-            fd = there.make("queue.tsv", os.O_RDWR)
-            rights.own_new_table(there, fd)
+            create(rights.new_table(there, folder / "queue.tsv", HEADER))
         prepare(folder / "queue.tsv")
 
     as_user(WORKER, work)

@@ -19,7 +19,7 @@ from actors import AT_ONCE, Clock, Diary, columns, die, in_child
 from working import Trap, failing, run_one
 
 from dbbasic_queue import Backoff, Queue, StorageError, Summary, current_job
-from dbbasic_queue.table import table as store
+from dbbasic_queue.table import lock as store
 
 # -- what it takes, and in which order -----------------------------------------------------------
 
@@ -68,9 +68,7 @@ def test_a_worker_may_be_the_first_to_come(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_made_is_a_clear_error(tmp_path: Path) -> None:
     """A worker that cannot make its files says which file, and why."""
     (tmp_path / "file").touch()
-    with pytest.raises(
-        StorageError, match=r"file/queue\.(claims|lock): (Not a directory|File exists)"
-    ):
+    with pytest.raises(StorageError, match=r"file/queue\.lock: .*[Nn]ot a directory"):
         Queue(tmp_path / "file" / "queue.tsv").process_jobs({})
 
 

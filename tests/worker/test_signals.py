@@ -14,7 +14,7 @@ from actors import AT_ONCE, script
 from working import RUN, TELL, WORKER, Trap, a_lock_is_free, run_one, twice, works_in_a_thread
 
 from dbbasic_queue import Queue, current_job
-from dbbasic_queue.table import table as store
+from dbbasic_queue.table import lock as store
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])

@@ -13,7 +13,7 @@ from actors import Clock, columns
 from working import Trap, a_lock_is_free, run_one, works_in_a_thread
 
 from dbbasic_queue import JobTimeout, Queue, Summary
-from dbbasic_queue.table import table as store
+from dbbasic_queue.table import lock as store
 
 
 def long(payload: Any) -> None:

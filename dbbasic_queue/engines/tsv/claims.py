@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import StorageError
-from ...support.files import open_sibling
+from ...support.opening import open_file
 from ...table.lock import identity
+from ...table.rights import ensure_folder, open_beside
 from .kernel_locks import is_locked
 
 NOTE: Final = (
@@ -215,10 +216,10 @@ class Claims:
         self.close()
         try:
             if writable:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._fd = open_sibling(self.path, self._table)
+                ensure_folder(self._table)
+                self._fd = open_beside(self.path, self._table)
             else:
-                self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                self._fd = open_file(self.path, os.O_RDONLY)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not writable:
                 return False
@@ -234,7 +235,7 @@ class Claims:
 
     def _is_current(self) -> bool:
         try:
-            return identity(os.stat(self.path)) == self._identity
+            return identity(os.stat(self.path, follow_symlinks=False)) == self._identity
         except OSError:
             return False
 

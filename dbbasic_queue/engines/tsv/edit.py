@@ -118,6 +118,7 @@ def edit(
     >>> engine.find("a1").payload
     {'to': 'Ben'}
     """
+    engine.table.require_owner("edit")
     before = hand_out(engine, ids)
     dated = dates.with_dates(before)
     path = editor.write_out(engine.table.data_file, dated)

@@ -147,10 +147,10 @@ class TsvEngine:
         """Touch `queue.wake`, where it exists: a systemd path unit starts a worker on that."""
         if now != self._wake_asked:
             self._wake_asked = now
-            self._wake_exists = os.path.exists(self._wake)
+            self._wake_exists = os.path.lexists(self._wake)
         if self._wake_exists:
             with contextlib.suppress(OSError):  # the timer starts the worker all the same
-                os.utime(self._wake)
+                os.utime(self._wake, follow_symlinks=False)
 
     # -- what a person does with a job ---------------------------------------------------------
 
@@ -219,6 +219,7 @@ class TsvEngine:
         old = [row.offset for row in table.rows(ages) if is_old(row)]  # holds nobody up
         if dry_run or not old:
             return len(old)
+        table.require_owner("prune")
         with table.writing():
             if table.generation != generation:
                 old = [row.offset for row in table.rows(ages) if is_old(row)]
@@ -290,6 +291,7 @@ class TsvEngine:
         """A worker's place, one of `places`; None when all are taken. Makes the table."""
         place = None
         with self.table.writing():
+            self.table.prepare()
             if places is not None:
                 place = self.claims.take_slot(places)
                 if place is None:

@@ -88,11 +88,14 @@ def repair(engine: TsvEngine) -> list[Finding]:
     """Put right what `check` finds; returns what was found.
 
     Malformed, torn and outdated lines are moved into `queue.torn` beside the table. Orphans are
-    left to the next worker, which knows how often a job may be tried. Raises `StorageError`.
+    left to the next worker, which knows how often a job may be tried. A table that has a second
+    name gets a file of its own. Raises `StorageError`.
     """
+    engine.table.renews = True
     with engine.table.writing():  # which mends a torn end
         findings = check(engine)
         aside = {finding.offset for finding in findings if finding.kind in (MALFORMED, DUPLICATE)}
         if aside:
+            engine.table.require_owner("fsck --repair")
             engine.table.set_lines_aside(aside)
     return findings

@@ -1,0 +1,90 @@
+"""A queue that a group shares, and what the parties that share it try."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from parties import PRODUCER, READER, ROOT, WORKER, as_user
+
+from dbbasic_queue import Queue, QueueError
+from dbbasic_queue.support.account import Account
+
+FILES = ("tsv", "lock", "claims", "torn", "wake", "recurring")
+PARTIES = (ROOT, WORKER, PRODUCER, READER)
+
+
+@dataclass
+class House:
+    """A shared folder with a queue in it, and a file elsewhere that is none of the queue's."""
+
+    folder: Path
+    table: Path
+    victim: Path
+
+    def beside(self, ending: str) -> Path:
+        """A file of the queue."""
+        return self.table.with_suffix(f".{ending}")
+
+    def queue(self) -> Queue:
+        """The queue, opened anew, as another process does."""
+        return Queue(self.table)
+
+    def enqueue(self, user: Account = PRODUCER, job_type: str = "ok") -> str:
+        """Add a job as that user; returns its id."""
+        return as_user(user, lambda: self.queue().enqueue(job_type, {}))
+
+    def work(self, user: Account = WORKER) -> int:
+        """Run what is due as that user; returns how many jobs were completed."""
+        return as_user(
+            user, lambda: self.queue().process_jobs({"ok": lambda payload: None}).completed
+        )
+
+    def statuses(self) -> list[str]:
+        """What became of the jobs, as the worker sees them."""
+        return as_user(WORKER, lambda: [job["status"] for job in self.queue().list_jobs()])
+
+
+class Ran:
+    """What a command printed, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def text(self) -> str:
+        """All that it printed."""
+        return self.out + self.err
+
+    def __repr__(self) -> str:
+        return f"exit {self.code}\n{self.text}"
+
+
+def command(user: Account, main: Callable[[list[str]], int], *words: object) -> Ran:
+    """Run a command of ours as a user, and return what it printed."""
+
+    def run() -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = main([str(word) for word in words])
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+        return code, out.getvalue(), err.getvalue()
+
+    return Ran(*as_user(user, run))
+
+
+def outcome(user: Account, function: Callable[[], object]) -> str:
+    """What came of an attempt: nothing to complain of, or an error that is meant for people.
+
+    Any other exception, such as a bare `OSError`, fails the test.
+    """
+    try:
+        as_user(user, function)
+    except QueueError as error:
+        return str(error)
+    return ""

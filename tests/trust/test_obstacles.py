@@ -1,0 +1,69 @@
+"""Something else stands in the place of a file: a clear error or no effect, for every party."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from house import FILES, PARTIES, House, command, outcome
+
+from dbbasic_queue.cli import health
+from dbbasic_queue.cli import main as dbq
+from dbbasic_queue.support.account import Account
+
+
+def _socket(path: Path, victim: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+OBSTACLES: dict[str, Callable[[Path, Path], object]] = {
+    "a link": lambda path, victim: path.symlink_to(victim),
+    "a dangling link": lambda path, victim: path.symlink_to(victim.with_name("made-by-root")),
+    "a looping link": lambda path, victim: path.symlink_to(path.name),
+    "a pipe": lambda path, victim: os.mkfifo(path),
+    "a socket": _socket,
+    "a device": lambda path, victim: os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3)),
+    "a folder": lambda path, victim: path.mkdir(),
+    "a hard link": lambda path, victim: os.link(victim, path),
+}
+
+
+@pytest.mark.parametrize("party", PARTIES, ids=lambda user: user.name)
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+@pytest.mark.parametrize("ending", FILES)
+def test_an_obstacle_is_told_or_ignored(
+    house: House, ending: str, obstacle: str, party: Account
+) -> None:
+    """Nobody hangs, no traceback is seen, and the file elsewhere stays as it is."""
+    path = house.beside(ending)
+    path.unlink(missing_ok=True)
+    OBSTACLES[obstacle](path, house.victim)
+    before = os.stat(house.victim)
+    for attempt in ("enqueue", "process_jobs", "list", "prune"):
+        outcome(party, lambda attempt=attempt: _attempt(house, attempt))
+    for words in (["list"], ["enqueue", "ok"], ["fsck"], ["fsck", "--repair"]):
+        ran = command(party, dbq.main, *words, "--file", house.table)
+        assert ran.code in (0, 1, 2), ran
+        assert "Traceback" not in ran.text, ran
+    ran = command(party, health.main, "--file", house.table)
+    assert "error in the check" not in ran.text, ran
+    after = os.stat(house.victim)
+    assert house.victim.read_text() == "the victim's own text\n"
+    assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
+    assert not house.victim.with_name("made-by-root").exists()
+
+
+def _attempt(house: House, what: str) -> object:
+    queue = house.queue()
+    if what == "enqueue":
+        return queue.enqueue("ok", {"text": "text of a stranger\n"})
+    if what == "process_jobs":
+        return queue.process_jobs({"ok": lambda payload: None}).completed
+    if what == "list":
+        return len(list(queue.list_jobs()))
+    return queue.prune_jobs(0)
