@@ -329,7 +329,7 @@ class LockedFile:
     def _open_lock_for_reading(self) -> int:
         for access in (os.O_RDWR, os.O_RDONLY):
             with suppress(OSError):
-                return open_file(self.lock_file, access)
+                return open_file(self.lock_file, access, one_name=True)
         return -1
 
     # -- looking at the file -------------------------------------------------------------------

@@ -110,17 +110,15 @@ def open_beside(path: Path, table: Path) -> int:
     """
     flags = os.O_RDWR | os.O_APPEND
     ending = path.suffix[1:]
-    # A stranger chooses what is set aside; and root may write where a stranger has linked it to.
-    one_name = ending == "torn" or os.geteuid() == ROOT
     with Folder(path.parent) as folder:
         with suppress(FileNotFoundError):
-            return folder.open(path.name, flags, one_name=one_name)
+            return folder.open(path.name, flags, one_name=True)
         if not folder.is_mine:
             raise PermissionError(errno.EACCES, advice(folder, table))
         try:
             return folder.make(path.name, flags, _mode_beside(folder, ending, table))
         except FileExistsError:  # made by another process just now
-            return folder.open(path.name, flags, one_name=one_name)
+            return folder.open(path.name, flags, one_name=True)
 
 
 def _mode_beside(folder: Folder, ending: str, table: Path) -> int | None:
@@ -152,8 +150,9 @@ def _see_to(folder: Folder, name: str) -> None:
         with suppress(FileExistsError):  # made by another process of the worker's
             os.close(folder.make(name, os.O_RDWR, GROUP_MODE))
         return
-    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != GROUP_MODE:
-        fd = folder.open(name, os.O_RDONLY)
+    wrong = stat.S_IMODE(status.st_mode) != GROUP_MODE
+    if wrong and stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+        fd = folder.open(name, os.O_RDONLY, one_name=True)
         try:
             os.fchmod(fd, GROUP_MODE)
         finally:

@@ -128,7 +128,7 @@ def test_a_file_of_a_stranger_is_refused(place: Path, user: Account) -> None:
     """It has to be the worker's or root's; the error has the command that mends it."""
     (place / "it").touch()
     own(place / "it", READER, 0o666)
-    with pytest.raises(OSError, match=r"belongs to 61003, not to 61001.*: chown 61001 /"):
+    with pytest.raises(OSError, match=r"belongs to 61003, not to 61001.*: chown -h 61001 /"):
         as_user(user, lambda: open_file(place / "it", os.O_RDWR))
     for owner in (WORKER, ROOT):
         own(place / "it", owner, 0o660, SHARED)
