@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     began = time.monotonic()
     hold_descriptors()
-    options = argparse.Namespace(format=None, report=False, verbose=0)
+    options = argparse.Namespace(format=None, report=False, verbose=0, quiet=False)
     try:
         options = _parser().parse_args(arguments)
         if options.help or options.version:
@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = _no_report("interrupted")
     except Exception as error:  # an exit code of 1 would mean WARNING
         report = _no_report(f"error in the check: {type(error).__name__}: {error}")
-    _print(_render(report, options), options)
+    if not (options.quiet and report.state == OK):
+        _print(_render(report, options), options)
     return report.state
 
 
@@ -173,6 +174,12 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="name more jobs; may be repeated"
+    )
+    parser.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="print nothing if all is well (cron would mail it)",
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..config import sections as configs
 from ..cron.target import CrontabTarget, CronTarget
 from ..errors import InstallError, QueueError
+from ..install.log_owner import give_log
 from ..install.logrotate import LogrotateTarget
 from ..install.manifest import (
     double_scheduled,
@@ -29,6 +30,7 @@ from ..install.plan import apply, diff, former_names, plan_apply, remove
 from ..install.site import Site
 from ..install.status import Status, survey
 from ..install.target import Plan, Target
+from ..support.account import Account
 from ..support.text import escape_control
 from ..systemd.target import SystemdTarget
 from .agree import remarks
@@ -43,6 +45,7 @@ from .common import (
     reason,
     set_up_output,
 )
+from .take_over import hand_over
 
 OK, DIFFERS, TROUBLE = 0, 1, 2  # see common.py for what they mean
 _VERBS = {
@@ -200,15 +203,38 @@ def _compare(target: Target, config: configs.Config, options: argparse.Namespace
 
 def _apply(target: Target, config: configs.Config, options: argparse.Namespace) -> int:
     checked = remarks(config, target)
+    left = _hand_over(target, config)
     try:
         plan = apply(target, config, force=options.force)
     except InstallError:
         for remark in checked:
             print(f"note: {remark}", file=sys.stderr)
         raise
-    notes = [*checked, *target.notes(config), *_neighbours(target, config)]
+    notes = [*checked, *left, *target.notes(config), *_neighbours(target, config)]
     _report(plan, notes, options.json, "installed already as the config says; nothing was written")
     return OK
+
+
+def _hand_over(target: Target, config: configs.Config) -> list[str]:
+    """As root, make the package's queue and a log in a folder of root's those of the worker's user.
+
+    So another `[worker].user` than the package's needs no more than this installation. Returns what
+    was left as it is, a sentence each.
+    """
+    account = Account.find(config.worker.user) if config.worker.user else None
+    whole = target.site.live and target.site.user is None and os.geteuid() == 0
+    if account is None or not whole or target.kind == "logrotate":
+        return []
+    try:
+        left = []
+        folder = config.queue.file.parent
+        if folder.is_dir() and folder.stat().st_uid != account.uid:
+            left += hand_over(config)
+        if config.log and config.log.file.parent.is_dir():
+            left += give_log(config.log.file, account)
+        return left
+    except OSError as error:
+        return [f"not given to {account.name}: {error}"]
 
 
 def _by_name(tool: _Tool, options: argparse.Namespace, site: Site) -> int:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..engines.tsv.takeover import Heir, take_folder, take_over
+from ..engines.tsv.takeover import Heir, take_over
 from ..errors import ConfigError
+from ..install.log_owner import give_log
 from ..install.site import SYSTEM_STATE
 from ..support.account import Account
 from ..support.opening import open_file
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 USAGE: Final = """\
 usage: python -m dbbasic_queue take-over CONFIG
 
-As root: make the folders of the package's queue and log, and the files of the queue, the
-worker's alone, in place. Nothing is stopped, no job is changed. CONFIG says who the worker's
-user is; a queue outside of /var/lib/dbbasic-queue is left alone.
+As root: make the folder of the package's queue, the files in it and the log the worker's, in
+place. Nothing is stopped, no job is changed. CONFIG says who the worker's user is; a queue
+outside of /var/lib/dbbasic-queue is left alone.
 
 example:
   python -m dbbasic_queue take-over /etc/dbbasic-queue/dbq.toml
@@ -36,7 +37,7 @@ exit status: 0 if all is as it should be; 1 if files were left as they are, each
 named on standard error; 2 if it could not be done"""
 
 LONGEST: Final = 1 << 20  # bytes of a config
-LOGS: Final = Path("/var/log/dbbasic-queue")
+LOG: Final = Path("/var/log/dbbasic-queue/main.log")
 USER: Final = "_dbbasic-queue"  # the package's
 
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     if os.geteuid() != 0:
         return _say("only root can give files to another user", 2)
     try:
-        left = _take_over(_load(Path(arguments[0])))
+        left = hand_over(_load(Path(arguments[0])))
     except (OSError, LookupError) as error:
         return _say(str(error), 2)
     for sentence in left:
@@ -56,7 +57,14 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if left else 0
 
 
-def _take_over(config: Config | None) -> list[str]:
+def hand_over(config: Config | None) -> list[str]:
+    """Hand the folder and the files of the package's queue, and its log, to the worker's user.
+
+    Args:
+        config: who that is; None for the package's own user.
+
+    Returns a sentence for each file that was left as it is. Raises `OSError`, `LookupError`.
+    """
     table, name = SYSTEM_STATE / "main" / "queue.tsv", USER
     if config is not None:
         if SYSTEM_STATE not in config.queue.file.parents:
@@ -70,9 +78,9 @@ def _take_over(config: Config | None) -> list[str]:
     gid = os.stat(table.parent).st_gid
     heir = Heir(account.uid, gid, lambda uid: _is_member(uid, gid))
     left = take_over(table, heir)
-    log = config.log.file.parent if config is not None and config.log is not None else LOGS
-    if log == LOGS and log.is_dir():
-        left += take_folder(log, heir)
+    log = config.log.file if config is not None and config.log is not None else LOG
+    if log.parent == LOG.parent and log.parent.is_dir():
+        left += give_log(log, account)
     return left
 
 

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from ..config.sections import Config
 
 CRON_D = Path("/etc/cron.d")
+GENERATORS = [
+    Path(top, "systemd/system-generators/systemd-crontab-generator")
+    for top in ("/usr/lib", "/lib", "/etc")
+]
 _SECONDS = 20
 _JOURNAL = (
     *("journalctl", "--quiet", "--no-pager", "--identifier=CRON", "--output=json"),
@@ -86,7 +90,7 @@ class CronTarget(Target):
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
-        return _daemon_notes() if self.site.live else []
+        return [*(_daemon_notes() if self.site.live else []), *_limit_notes(config)]
 
     def traces(self, name: str) -> list[Path]:
         """See `Target.traces`."""
@@ -143,7 +147,12 @@ class CrontabTarget(Target):
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
-        found = _daemon_notes()
+        found = [*_daemon_notes(), *_limit_notes(config)]
+        if config.cron and config.cron.mailto is not None:
+            found.append(
+                "[cron].mailto holds for --system only: in your crontab, MAILTO= would be that of "
+                "other entries too"
+            )
         if config.worker.user not in (None, self.user):
             found.append(
                 f"the entries run as {self.user}, whose crontab this is, not as [worker].user "
@@ -225,7 +234,12 @@ def _bytes(command: str) -> bytes:
 
 
 def _daemon_notes() -> list[str]:
-    """Whether a cron daemon runs: it keeps its process id in /run/crond.pid."""
+    """Whether a cron daemon runs: it keeps its process id in /run/crond.pid.
+
+    systemd-cron has no daemon: its generator makes timers of the crontabs.
+    """
+    if Path("/run/systemd/system").is_dir() and any(path.exists() for path in GENERATORS):
+        return []
     try:
         os.kill(int(Path("/run/crond.pid").read_text()), 0)
     except PermissionError:
@@ -233,6 +247,20 @@ def _daemon_notes() -> list[str]:
     except (OSError, ValueError):
         return ["no cron daemon runs on this machine now; nothing starts until one does"]
     return []
+
+
+def _limit_notes(config: Config) -> list[str]:
+    """Keys of [worker] that cron can do nothing about."""
+    given = {
+        "memory_max": config.worker.memory_max,
+        "cpu_quota": config.worker.cpu_quota,
+        "writable": config.worker.writable or None,
+    }
+    return [
+        f"[worker].{key} holds under systemd only; cron sets no limits and no sandbox"
+        for key, value in given.items()
+        if value is not None
+    ]
 
 
 def _status(entries: Sequence[Entry], config: Config | None) -> list[EntryStatus]:

@@ -60,8 +60,8 @@ def argv(config: Config, verb: str, *arguments: str) -> list[str]:
         # ['/srv/myapp/venv/bin/python', '-P', '-m', 'dbbasic_queue',
         #  'work', '--config', '/etc/myapp/dbq.toml']
     """
-    if verb == HEALTH:  # which reports to others by the schedule only, not when it is run by hand
-        arguments = ("--report", *arguments)
+    if verb == HEALTH:  # it reports to others by the schedule only, and is heard if all is not well
+        arguments = ("--report", "--quiet", *arguments)
     return command(str(config.worker.python), verb, *arguments, "--config", str(config.path))
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InstallError
-from ..support.account import user_entry
+from ..support.account import Account, user_entry
 from ..support.files import family
+from .log_owner import is_roots, rotation_fault
 from .site import Site, Wanted
 from .target import Entry, EntryStatus, Installation, Target
 from .templates import render
@@ -26,6 +27,7 @@ LOGROTATE_D = Path("/etc/logrotate.d")
 STATE = Path("/var/lib/logrotate/status")
 _SECONDS = 60
 # logrotate.conf(5): quotes and backslashes quote, the others are wildcards or begin the block.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SPECIAL = re.compile(r"[\x00-\x1f\x7f-\x9f\"'\\*?\[\]{}~]")
 
 
@@ -56,11 +58,18 @@ class LogrotateTarget(Target):
             )
         log = config.log
         _refuse_unsafe(config, log.file)
-        text = self._text(config, f"{user} {self._group(user)}")
+        text = self.rules(config, self._owner(log.file.parent, user))
         file = Wanted(self.path(config.name), text)
         return Installation((file,), (Entry(str(log.file), log.frequency),), user)
 
-    def _text(self, config: Config, owner: str | None) -> bytes:
+    def rules(self, config: Config, owner: str | None) -> bytes:
+        """The rules of a config.
+
+        Args:
+            config: has a `[log]`.
+            owner: whom logrotate becomes, "USER GROUP"; None: it stays root, and the folder is
+                root's alone.
+        """
         return render(
             "packaging/logrotate/logrotate.j2",
             name=config.name,
@@ -68,6 +77,13 @@ class LogrotateTarget(Target):
             log=config.log,
             owner=owner,
         )
+
+    def _owner(self, folder: Path, user: str) -> str | None:
+        """Whom logrotate becomes: in a folder of root's it must stay root to rename the log."""
+        if self.site.live and is_roots(folder):
+            self._group(user)
+            return None
+        return f"{user} {self._group(user)}"
 
     def _group(self, user: str) -> str:
         """The user's main group; in an image its files are asked, not this machine."""
@@ -86,12 +102,15 @@ class LogrotateTarget(Target):
         a logrotate here nothing is asked.
         """
         (file,) = wanted.files
-        text = file.text if self.site.live else self._text(config, None)
+        text = file.text if self.site.live else self.rules(config, None)
         try:
             faults = self._faults(file.path, text, wanted.entries[0].label)
         except FileNotFoundError:
             missing = "there is no logrotate command: install the package logrotate"
             return [missing] if self.site.live else []
+        account = Account.find(wanted.user) if self.site.live else None
+        if account and config.log and (fault := rotation_fault(config.log.file, account)):
+            faults.append(fault)
         return [f"{file.path}: {fault}" for fault in faults]
 
     def _faults(self, path: Path, text: bytes, log: str) -> list[str]:
@@ -102,7 +121,9 @@ class LogrotateTarget(Target):
             trial.write_bytes(text)
             alone = self._dry_run(folder, [str(trial)])
             together = self._dry_run(folder, [*rules, str(trial)]) if rules else ""
-        faults = [line for line in alone.splitlines() if line.startswith("error:")]
+        # Of a log that it would pass over for good, logrotate does not say "error".
+        faults = re.findall(r"^(error:.*| *log .* is not allowed .*skipping.*)$", alone, re.M)
+        faults = [fault.strip() for fault in faults]
         considered = re.findall(r"^considering log (.*)$", alone, re.MULTILINE)
         if considered != [log]:
             faults.append(f"logrotate would rotate {considered}, not {[log]}")
@@ -135,14 +156,23 @@ class LogrotateTarget(Target):
     def status(self, entries: Sequence[Entry], config: Config | None) -> list[EntryStatus]:
         """The log, its frequency and when logrotate last rotated it."""
         state = self.site.below(STATE)
-        return [
-            EntryStatus(entry.label, entry.schedule, None, _last_rotation(state, entry.label))
-            for entry in entries
-        ]
+        known = config is not None and config.log and config.worker.user
+        faults = self.verify(self.render(config), config) if config and known else []
+        note = "; ".join(faults)
+        found = []
+        for entry in entries:
+            last = _last_rotation(state, entry.label)
+            found.append(EntryStatus(entry.label, entry.schedule, None, last, note))
+        return found
 
 
 def _refuse_unsafe(config: Config, log: Path) -> None:
     """The log's name must mean one file to logrotate, and that file must not be the queue."""
+    if found := _CONTROL.search(str(config.path)):
+        raise InstallError(
+            f"{str(config.path)!r} holds the control character {found[0]!r}, and a line of the "
+            "rules would end there; rename it"
+        )
     special = _SPECIAL.search(str(log))
     if special:
         raise InstallError(

@@ -166,8 +166,9 @@ def rendered(root: Path) -> None:
     for name, text in units(config).items():
         text = text.replace(str(below(root, PRIVATE)), str(PRIVATE))
         put(below(root, UNITS / name), packaged(name, text).encode())
-    (rules,) = LogrotateTarget(Site(root=root)).render(config).files
-    put(below(root, Path("/etc/logrotate.d/dbbasic-queue")), ROTATION + body_of(rules.text))
+    # tmpfiles.d makes the log's folder root's: logrotate stays root in it.
+    rules = LogrotateTarget(Site(root=root)).rules(config, None)
+    put(below(root, Path("/etc/logrotate.d/dbbasic-queue")), ROTATION + body_of(rules))
 
 
 def packaged(unit: str, text: str) -> str:

@@ -74,8 +74,8 @@ DJANGO_SETTINGS_MODULE=myapp.settings
 30 3 * * * nobody cd /srv/myapp && exec RUN prune --config /etc/myapp/dbq.toml >/dev/null
 
 # Health check: says nothing as long as all is well; every 5 minutes.
-*/5 * * * * nobody out=$(cd /srv/myapp && exec RUN health --report --config /etc/myapp/dbq.toml) \
-|| printf '\\%s\\n' "$out"
+*/5 * * * * nobody : dbq myapp health check; cd /srv/myapp && exec RUN health --report --quiet \
+--config /etc/myapp/dbq.toml
 """.replace("RUN", "/srv/myapp/venv/bin/python -P -m dbbasic_queue")
 
 
@@ -298,18 +298,43 @@ def test_a_faulty_file_would_be_noticed(fault: bytes, folder: CronTarget) -> Non
 
 
 def test_a_health_check_speaks_only_of_trouble(tmp_path: Path) -> None:
-    """cron mails what is printed: nothing when all is well, the whole report when it is not."""
-    for code in (0, 2):
-        program = tmp_path / "python"
-        program.write_text(f"#!/bin/sh\nprintf 'DBQ 100%%\\\\n%s\\n' \"$*\"; exit {code}\n")
-        program.chmod(0o755)
-        text = CONFIG.replace("/srv/myapp/venv/bin/python", str(program)).replace(
-            "/srv/myapp", str(tmp_path)
-        )
-        health = jobs(CronTarget(Site()), load(text))[-1]
-        done = cron_reader.run(health, tmp_path)
-        said = b"DBQ 100%\\n-P -m dbbasic_queue health --report --config /etc/myapp/dbq.toml\n"
-        assert done.stdout == (said if code else b"")
+    """cron mails what is printed, and its subject is the command: this begins with what it is."""
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\necho "$*"\n')
+    program.chmod(0o755)
+    text = CONFIG.replace("/srv/myapp/venv/bin/python", str(program)).replace(
+        "/srv/myapp", str(tmp_path)
+    )
+    health = jobs(CronTarget(Site()), load(text))[-1]
+    assert health.command.startswith(b": dbq myapp health check; ")
+    said = b"-P -m dbbasic_queue health --report --quiet --config /etc/myapp/dbq.toml\n"
+    assert cron_reader.run(health, tmp_path).stdout == said
+
+
+def test_what_cron_cannot_do_is_told(folder: CronTarget, user: CrontabTarget) -> None:
+    """Limits and the sandbox are systemd's, and a user's crontab has no mail of its own."""
+    text = CONFIG.replace(
+        'user = "nobody"', 'user = "nobody"\nmemory_max = "1G"\nwritable = ["/srv/up"]'
+    )
+    config = load(text + '[cron]\nmailto = "ops@example.com"\n')
+    for target in (folder, user):
+        told = " ".join(target.notes(config))
+        assert "[worker].memory_max holds under systemd only" in told
+        assert "[worker].writable holds under systemd only" in told
+        assert "cpu_quota" not in told
+        assert ("[cron].mailto" in told) is (target is user)
+
+
+def test_systemd_cron_is_a_cron(
+    user: CrontabTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no daemon: that none runs is said only where nothing makes timers of crontabs."""
+    monkeypatch.setattr(os, "kill", lambda *_: (_ for _ in ()).throw(ProcessLookupError))
+    monkeypatch.setattr(Path, "is_dir", lambda self: True)
+    monkeypatch.setattr(cron, "GENERATORS", [tmp_path / "none"])
+    assert any("no cron daemon runs" in note for note in user.notes(load()))
+    monkeypatch.setattr(cron, "GENERATORS", [tmp_path])
+    assert not any("no cron daemon runs" in note for note in user.notes(load()))
 
 
 def test_install_change_and_removal_in_a_crontab(user: CrontabTarget, tmp_path: Path) -> None:

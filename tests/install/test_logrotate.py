@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 from dbbasic_queue.config import sections as configs
 from dbbasic_queue.config.sections import Config
 from dbbasic_queue.errors import InstallError, QueueError
+from dbbasic_queue.install import logrotate
+from dbbasic_queue.install.log_owner import give_log, rotation_fault
 from dbbasic_queue.install.logrotate import LogrotateTarget
 from dbbasic_queue.install.plan import apply, remove
 from dbbasic_queue.install.site import Site
+from dbbasic_queue.support.account import Account
 
 RULES = """\
 "/var/log/myapp/dbq.log" {
@@ -24,6 +28,7 @@ RULES = """\
     notifempty
     nocopytruncate
     create
+    noolddir
     compress
     delaycompress
 }
@@ -67,6 +72,65 @@ def test_the_rules_are_what_the_log_needs(image: LogrotateTarget) -> None:
     assert text.endswith("\n\n" + RULES)
     assert "dbq-install-logrotate --config /etc/myapp/dbq.toml\n" in text
     assert (file.path, file.mode) == (Path("/etc/logrotate.d/dbq-myapp"), 0o644)
+
+
+def test_in_a_folder_of_roots_logrotate_stays_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another user it could not rename the log there; the new log has the old one's owner."""
+    monkeypatch.setattr(logrotate, "is_roots", lambda folder: True)
+    (file,) = LogrotateTarget(Site()).render(load()).files
+    assert b"    su " not in file.text
+    assert b"\n    create\n" in file.text
+    monkeypatch.setattr(logrotate, "is_roots", lambda folder: False)
+    (file,) = LogrotateTarget(Site()).render(load()).files
+    assert b"\n    su nobody nogroup\n" in file.text
+
+
+def test_a_folder_in_which_no_one_can_rotate_is_told(tmp_path: Path) -> None:
+    """Neither the worker's user nor, by logrotate's own rules, root could rename the log."""
+    me = Account.find(None)
+    assert me is not None
+    log = tmp_path / "dbq.log"
+    assert rotation_fault(log, me) is None
+    assert rotation_fault(tmp_path / "missing" / "dbq.log", me) is None
+    tmp_path.chmod(0o777)
+    stranger = replace(me, name="zoe", uid=me.uid + 1)
+    assert "only in a folder of zoe's" in str(rotation_fault(log, stranger)).replace("a\n", "a")
+
+
+def test_the_log_is_given_to_the_worker(tmp_path: Path) -> None:
+    """In a folder of root's it is made beforehand; what is not plainly a log is left alone."""
+    me = Account.find(None)
+    assert me is not None
+    log = tmp_path / "dbq.log"
+    if me.uid != 0:
+        assert give_log(log, me) == []
+        assert not log.exists(), "not a folder of root's"
+        return
+    nobody = Account.find("nobody")
+    assert nobody is not None
+    assert give_log(log, nobody) == []
+    assert (log.stat().st_uid, log.stat().st_mode & 0o777) == (nobody.uid, 0o640)
+    victim = tmp_path / "victim"
+    victim.touch()
+    for stranger in (lambda: log.symlink_to(victim), lambda: os.link(victim, log), log.mkdir):
+        log.unlink()
+        stranger()
+        (said,) = give_log(log, nobody)
+        assert "was left as it is" in said
+        assert victim.stat().st_uid == 0
+
+
+def test_a_newline_in_the_configs_path_is_refused(image: LogrotateTarget) -> None:
+    """It would end the comment that names the config, and begin a directive of root's."""
+    config = configs.parse(
+        'name = "a"\nqueue.file = "/q.tsv"\nlog.file = "/l"\n'
+        'worker = { handlers = "a:H", user = "nobody" }\n',
+        "/srv/x\n/etc/shadow {\n}\n/dbq.toml",
+    )
+    with pytest.raises(InstallError, match="control character"):
+        image.render(config)
 
 
 def test_the_group_is_that_of_the_image(image: LogrotateTarget, tmp_path: Path) -> None:
@@ -132,6 +196,13 @@ def test_an_unknown_user_is_told_on_the_live_system() -> None:
         ),
         ("", "would rotate []"),
         ("considering log /var/log/myapp/dbq.log\nconsidering log /etc/passwd\n", "/etc/passwd"),
+        (
+            "considering log /var/log/myapp/dbq.log\n"
+            "  log /var/log/myapp/dbq.log is symbolic link. Rotation of symbolic links is not "
+            "allowed to avoid security issues -- skipping.\n",
+            "symbolic link",
+        ),
+        ("considering log /var/log/myapp/dbq.log\n  log x does not exist -- skipping\n", None),
         (
             "considering log /var/log/myapp/dbq.log\n"
             "error: x:1 duplicate log entry for /var/log/myapp/dbq.log\n",

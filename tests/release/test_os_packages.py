@@ -117,8 +117,9 @@ def test_folders_and_user_are_those_of_the_config(shipped: config.Config) -> Non
     user = shipped.worker.user
     assert f"\nu {user} - " in f"\n{users}"
     assert shipped.log is not None
-    for folder in (shipped.queue.file.parent, shipped.log.file.parent):
-        assert f"\nd {folder} :2750 :{user} :{user}\n" in folders
+    assert f"\nd {shipped.queue.file.parent} :2750 :{user} :{user}\n" in folders
+    assert f"\nd {shipped.log.file.parent} 0755 root root\n" in folders
+    assert f"\nf {shipped.log.file} :0640 :{user} :root\n" in folders
     home = re.search(rf'^u {user} - ".*" (.*)$', users, re.MULTILINE)
     assert home is not None
     assert home[1] not in (str(shipped.queue.file.parent), str(shipped.log.file.parent))

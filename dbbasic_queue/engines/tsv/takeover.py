@@ -83,21 +83,6 @@ def take_over(table: Path, heir: Heir) -> list[str]:
         os.close(top)
 
 
-def take_folder(path: Path, heir: Heir) -> list[str]:
-    """Make a folder the worker's alone, but nothing in it; as `take_over`."""
-    top = _open_top(path)
-    try:
-        owner = os.fstat(top).st_uid
-        if not _may_have_made(owner, heir):
-            return [_left(path, f"belongs to {user_name(owner)}")]
-        acl.drop(top, acl.DEFAULT)
-        os.fchown(top, heir.uid, heir.gid)
-        os.fchmod(top, FOLDER_MODE)
-        return []
-    finally:
-        os.close(top)
-
-
 def _open_top(path: Path) -> int:
     with Folder(path.parent) as above:
         return os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | SAFE, dir_fd=above.fd)
