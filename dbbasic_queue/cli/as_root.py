@@ -32,6 +32,7 @@ _OURS: Final = __name__.partition(".")[0]
 LATE: Final = (
     *("difflib", "grp", "hashlib", "pwd", "subprocess"),
     *(f"{_OURS}.cli.types", f"{_OURS}.engines.tsv.edit", f"{_OURS}.engines.tsv.fsck"),
+    *(f"{_OURS}.engines.tsv.engine", f"{_OURS}.engines.tsv.snapshot"),
     *(f"{_OURS}.schedule.clock", f"{_OURS}.schedule.recurring"),
 )
 # What of root's own environment a worker gets that root starts; the rest comes from the config.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import os
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from ..config import sections as configs
+from ..config.whose import require_own
 from ..errors import QueueError
 from ..health import formats
 from ..health.judge import Advice, Expectation, check_health
@@ -25,6 +27,7 @@ from ..support.account import Account
 from ..support.child import ChildDied, ChildTimeout, call
 from ..support.durations import format_duration, parse_duration
 from ..version import VERSION
+from .as_root import LATE, worker_of
 from .common import SYSTEM_CONFIG, UsageError, hold_descriptors, where
 
 T = TypeVar("T")
@@ -74,6 +77,7 @@ class Settings:
     advice: Advice
     textfile: Path | None
     ping_url: str | None
+    user: Account | None = None  # that the check becomes, if root runs it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -240,7 +244,10 @@ def _run(options: argparse.Namespace, until: float) -> HealthReport:
         ping(url, START, seconds=for_ping)
     try:
         names = NAMES[min(options.verbose, len(NAMES) - 1)]
-        report = _in_time(lambda: _examine(settings, names), until - (for_ping if url else 0))
+        for module in LATE if settings.user else ():
+            importlib.import_module(module)
+        until -= for_ping if url else 0
+        report = _in_time(lambda: _examine(settings, names), until, settings.user)
     except (ChildTimeout, ChildDied, QueueError) as error:
         report = _no_report(_reason(error, options))
     report = replace(report, queue=settings.queue, path=settings.file)
@@ -258,8 +265,8 @@ def _reason(error: Exception, options: argparse.Namespace) -> str:
     return "; ".join(str(error).splitlines())
 
 
-def _in_time(function: Callable[[], T], until: float) -> T:
-    return call(function, max(0.001, until - time.monotonic()))
+def _in_time(function: Callable[[], T], until: float, user: Account | None = None) -> T:
+    return call(function, max(0.001, until - time.monotonic()), user=user)
 
 
 def _examine(settings: Settings, names: int) -> HealthReport:
@@ -299,6 +306,9 @@ def _settings(options: argparse.Namespace) -> Settings:
     if config and os.path.realpath(file) != os.path.realpath(config.queue.file):
         own = None
     told = ages if own and options.report else configs.HealthConfig()
+    user = worker_of(own) if own and os.geteuid() == 0 else None
+    if own and user is None and os.geteuid() == 0 and (told.textfile or told.ping_url):
+        require_own(own.path, "the config", None)
     return Settings(
         file=Path(file),
         queue=own.name if own else os.path.abspath(file),
@@ -307,16 +317,17 @@ def _settings(options: argparse.Namespace) -> Settings:
             {**WARN, **_ranges(options, "warning")},
             {**CRIT, **_ranges(options, "critical")},
         ),
-        expected=_expectation(own) if own else None,
+        expected=_expectation(own, user) if own else None,
         advice=Advice(named_by),
         textfile=Path(options.textfile) if options.textfile else told.textfile,
         ping_url=told.ping_url,
+        user=user,
     )
 
 
-def _expectation(config: configs.Config) -> Expectation:
-    account = Account.find(config.worker.user)
-    is_worker = account is not None and account.is_me
+def _expectation(config: configs.Config, user: Account | None) -> Expectation:
+    account = user or Account.find(config.worker.user)
+    is_worker = account is not None and (account is user or account.is_me)
     return Expectation(
         since=config.path.stat().st_mtime,
         worker=config.worker.schedule,

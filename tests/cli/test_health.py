@@ -18,10 +18,13 @@ from tables import NOBODY, in_child, text, write
 
 from dbbasic_queue.cli import health as cli_health
 from dbbasic_queue.cli.health import main
+from dbbasic_queue.config import sections as configs
 from dbbasic_queue.health.measures import RANGED
 from dbbasic_queue.health.report import CRITICAL, OK, UNKNOWN, WARNING
+from dbbasic_queue.schedule.clock import machine_zone
 
 ROOT = Path(__file__).parents[2]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 HEALTH = (sys.executable, "-m", "dbbasic_queue", "health")
 FORMATS = ("nagios", "text", "prometheus", "json")
 
@@ -425,20 +428,69 @@ def test_a_config_without_workers_is_silent(path: Path, tmp_path: Path) -> None:
     assert main(["--config", str(config), "--silent-after", "1h"]) == OK
 
 
-@pytest.mark.parametrize("by", ["worker", "another user"])
 def test_a_log_that_cannot_be_written_is_a_warning(
-    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], by: str
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The worker's user is told that the log's lines go elsewhere; others cannot know."""
     write(path)
     (tmp_path / "a.log").mkdir()
     more = f'[log]\nfile = "{tmp_path}/a.log"\n'
-    if by != "worker":
-        more = 'user = "daemon"\n' + more
-    config = str(make_config(tmp_path, path, more))
-    assert main(["--config", config]) == (WARNING if by == "worker" else OK)
-    told = f"the worker cannot write its log {tmp_path}/a.log" in capsys.readouterr().out
-    assert told == (by == "worker")
+    config = make_config(tmp_path, path, more)
+    assert main(["--config", str(config)]) == WARNING
+    assert f"the worker cannot write its log {tmp_path}/a.log" in capsys.readouterr().out
+    for folder in path.parents[:4]:
+        folder.chmod(0o755)
+    make_config(tmp_path, path, f'user = "daemon"\n{more}')
+    configs.load(config)  # imports what the child, as another user, could not
+    machine_zone()
+    assert in_child(lambda: main(["--config", str(config)]), user=NOBODY) == OK
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """The folder of an application of `nobody`, which other users can enter."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    os.chown(shared, NOBODY, NOBODY)
+    return shared
+
+
+@needs_root
+def test_root_checks_as_the_worker(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root's check reads and writes what `[worker].user` could: no file of root's is left."""
+    queue, textfile = shared / "queue.tsv", shared / "a.prom"
+    write(queue, *lines_of(CRITICAL))
+    os.chown(queue, NOBODY, NOBODY)
+    queue.chmod(0o600)
+    config = make_config(tmp_path, queue, 'user = "nobody"\n', textfile=str(textfile))
+    age(config, 301)
+    assert main(["--config", str(config), "--report"]) == CRITICAL
+    assert capsys.readouterr().out.startswith("CRITICAL: 1 stuck job")
+    assert textfile.stat().st_uid == NOBODY
+    queue.chmod(0)
+    os.chown(queue, 0, 0)
+    assert main(["--config", str(config)]) == UNKNOWN
+    assert "cannot read the queue" in capsys.readouterr().out
+
+
+@needs_root
+@pytest.mark.parametrize("user", ["nobody", None])
+def test_root_writes_nothing_for_a_third_party(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], user: str | None
+) -> None:
+    """A config that another user can write leads root nowhere: that is UNKNOWN, with the reason."""
+    queue, textfile = shared / "queue.tsv", shared / "a.prom"
+    write(queue)
+    more = f'user = "{user}"\n' if user else ""
+    config = make_config(tmp_path, queue, more, textfile=str(textfile))
+    os.chown(config, 1, 1)
+    assert main(["--config", str(config), "--report"]) == UNKNOWN
+    assert "it belongs to daemon" in capsys.readouterr().out
+    assert not textfile.exists()
 
 
 # -- the textfile ----------------------------------------------------------------------------------
