@@ -121,8 +121,12 @@ def _retry(args: argparse.Namespace) -> int:
     queue = queue_of(args)
     if not args.failed:
         return _for_each(queue, args.ids, queue.retry_job, "pending", "failed or cancelled")
-    for job_id in queue.retry_failed(args.type):
+    ids = queue.retry_failed(args.type)
+    for job_id in ids:
         print(f"pending {job_id}")
+    if not ids:
+        kind = f" of the type {args.type}" if args.type else ""
+        complain(f"no job{kind} has failed", DONE)
     return DONE
 
 

@@ -153,7 +153,9 @@ def test_retry_all_that_failed(app: Path) -> None:
     assert queue.count_jobs()["failed"] == 4
     assert dbq("retry", "--failed", "--type", "bad", cwd=app).stdout == "pending b0\npending b1\n"
     assert dbq("retry", "--failed", cwd=app).stdout == "pending n0\npending n1\n"
-    assert dbq("retry", "--failed", cwd=app).stdout == ""
+    done = dbq("retry", "--failed", "--type", "bad", cwd=app)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "dbq: no job of the type bad has failed\n"
     assert {job["attempts"] for job in queue.list_jobs()} == {0}
 
 
