@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
@@ -56,8 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run `dbq` with these arguments (the process's own if None); returns the exit code."""
     hold_descriptors()
     set_up_output()
-    parser = _parser()
     words = sys.argv[1:] if argv is None else argv
+    # A worker that starts each minute needs one of the parsers, which are slow to make.
+    parser = _parser([each for each in COMMANDS if words[:1] == [each.name]] or COMMANDS)
     args = parser.parse_args(words, argparse.Namespace(words=words[1:]))
     if args.run is None:
         parser.print_help()
@@ -103,7 +104,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(wanted: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="dbq",
         description="A job queue in one plain-text file: add jobs, look at them, run them.",
@@ -113,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dbq {VERSION}")
     parser.set_defaults(run=None, json=False)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for command in COMMANDS:
+    for command in wanted:
         command.add_to(commands)
     return parser
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
 def user_entry(name: str, error: Callable[[str], Exception] = LookupError) -> pwd.struct_passwd:
@@ -28,8 +28,7 @@ def no_user(name: str) -> str:
     return f"there is no user {name!r} on this machine"
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(NamedTuple):  # not a dataclass: those are slow to import, for a worker of root's
     """A user with all groups, as passwd(5) and group(5) have them."""
 
     name: str
