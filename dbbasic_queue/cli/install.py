@@ -31,6 +31,7 @@ from ..install.site import Site
 from ..install.status import Status, survey
 from ..install.target import Plan, Target
 from ..support.account import Account
+from ..support.files import given_path
 from ..support.text import escape_control
 from ..systemd.target import SystemdTarget
 from .agree import remarks
@@ -298,7 +299,7 @@ def _config(options: argparse.Namespace, site: Site) -> configs.Config:
 
 def _load(path: str | Path, site: Site) -> configs.Config:
     """The config; one that lies below `--root` has the path that it will have in that system."""
-    absolute = Path(os.path.abspath(path))
+    absolute = given_path(path)
     if site.live or not absolute.is_relative_to(site.root):
         return configs.load(path)
     configs.load(path)  # whose faults are told with the path as it was given

@@ -19,7 +19,7 @@ from ..schedule.marks import marks_file
 from ..schedule.recurring import RecurringJob, RecurringJobs
 from ..schedule.schedule import Schedule
 from ..support.durations import format_duration
-from ..support.files import family
+from ..support.files import family, given_path
 from . import values
 from .reader import KeyPath, Section, key, line_of, lines, needed, part, parts, where
 
@@ -362,7 +362,7 @@ def parse(text: str, path: str | Path) -> Config:
     """
     document = _document(text, path)
     faults: dict[KeyPath, str] = dict(_forbidden(document))
-    absolute = Path(os.path.abspath(path))
+    absolute = given_path(path)
     top = Section(document, (), absolute.parent, faults)
     config = _read(top, absolute)
     _check_together(top, config)

@@ -7,7 +7,6 @@ from one sample to another.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..support.files import NewFile, create, refusing
+from ..support.files import NewFile, create, given_path, refusing
 from .reader import Key, Part
 from .sections import Config, name_from_folder, parse
 
@@ -58,7 +57,7 @@ def first_config(
     >>> print(first_config(Path("/srv/my-shop")).splitlines()[11][:16])
     name = "my-shop"
     """
-    folder = Path(os.path.abspath(folder))
+    folder = given_path(folder)
     known = name or name_from_folder(folder)
     if known is None:
         raise ConfigError(f"{folder} does not make a name; give one with --name")

@@ -47,6 +47,23 @@ def family(table: Path) -> list[Path]:
     return [table, *(table.with_suffix(f".{ending}") for ending in BESIDE)]
 
 
+def given_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path made absolute as the user sees it: by `$PWD`, if that is this folder.
+
+    Releases are often deployed as folders behind a link `current`. The kernel knows the folder that
+    a shell is in by its real name only, which the next deployment makes a thing of the past.
+
+    >>> given_path("/srv/app/../b")
+    PosixPath('/srv/b')
+    """
+    here = os.environ.get("PWD", "")
+    if os.path.isabs(here):
+        with suppress(OSError):
+            if os.path.samefile(here, os.curdir):
+                path = os.path.join(here, path)
+    return Path(os.path.abspath(path))
+
+
 def write_all(fd: int, data: bytes) -> None:
     """Write all of `data`. Raises `OSError`; part of it may be written then."""
     view = memoryview(data)

@@ -156,6 +156,26 @@ def test_status_without_a_config_lists_all_installations(
     assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["myapp", "other"]
 
 
+def test_a_release_behind_a_link_is_named_by_the_link(
+    run: Callable[..., int], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed from within `current`, the entries go on with the next release, unchanged."""
+    current = tmp_path / "current"
+    text = CONFIG.replace("/usr/bin/python3", "venv/bin/python")
+    for number in (1, 2):
+        (tmp_path / f"releases/{number}").mkdir(parents=True)
+        (tmp_path / f"releases/{number}/dbq.toml").write_text(text)
+        current.unlink(missing_ok=True)
+        current.symlink_to(f"releases/{number}")
+        monkeypatch.chdir(current)
+        monkeypatch.setenv("PWD", str(current))
+        assert run() == 0
+        entries = (root / "etc/cron.d/dbq-myapp").read_text()
+        assert f"cd {current} && exec {current}/venv/bin/python -P " in entries
+        assert f" --config {current}/dbq.toml\n" in entries
+        assert "releases" not in entries
+
+
 def test_a_config_in_the_image_is_named_as_the_image_sees_it(
     run: Callable[..., int], root: Path, config: tuple[str, str]
 ) -> None:

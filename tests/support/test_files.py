@@ -14,6 +14,7 @@ from dbbasic_queue.support.files import (
     STALE,
     NewFile,
     create,
+    given_path,
     keep_status,
     refusing,
     remove_leftovers,
@@ -191,3 +192,18 @@ def test_an_error_of_the_system_becomes_ours(tmp_path: Path) -> None:
         path.read_bytes()
     with pytest.raises(ValueError, match="other"), refusing(path, "cannot read"):
         raise ValueError("other")
+
+
+def test_a_path_is_given_through_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is taken as the shell sees it; a $PWD of another folder is not believed."""
+    release = tmp_path / "releases" / "1"
+    release.mkdir(parents=True)
+    current = tmp_path / "current"
+    current.symlink_to("releases/1")
+    monkeypatch.chdir(current)
+    monkeypatch.setenv("PWD", str(current))
+    assert given_path("dbq.toml") == current / "dbq.toml"
+    assert given_path("/etc/dbq.toml") == Path("/etc/dbq.toml")
+    for wrong in (str(tmp_path), "current", "/no/such/folder", ""):
+        monkeypatch.setenv("PWD", wrong)
+        assert given_path("dbq.toml") == release / "dbq.toml"
