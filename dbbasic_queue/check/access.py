@@ -20,16 +20,21 @@ import os
 import shlex
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from ..config.sections import Config
+from ..errors import QueueError
+from ..install.log_owner import is_roots, rotation_fault
+from ..install.status import unfinished_jobs
 from ..support.account import Account
 from ..support.child import ChildDied, ChildTimeout, call
 from ..support.files import family
 from ..support.opening import MOST_LINKS, Folder, is_mounted_alone, user_name
 from .finding import Problem, fault, warning
 
+MOST_FORMER: Final = 100  # folders beside the one that a link leads to
 OF_THE_SYSTEM: Final = 3  # parts of a path that a single application does not own: /var/log
 
 
@@ -67,6 +72,7 @@ def _questions(config: Config, name: str) -> Iterator[tuple[str, Callable[[], It
     yield "", lambda: _config_file(config.path, name)
     yield "[queue].file", lambda: _queue_folder(config, name)
     yield "[queue].file", lambda: _queue_files(config.queue.file, name)
+    yield "[queue].file", lambda: _left_behind(config.queue.file)
     yield "[worker].directory", lambda: _directory(config, name)
     yield "[worker].python", lambda: _interpreter(Path(worker.python), name)
     if file := worker.environment_file:
@@ -140,7 +146,29 @@ def _queue_file(folder: Folder, file: Path, name: str, *, is_table: bool) -> str
     if os.access(file, os.R_OK | os.W_OK):
         return None
     said = f"{name} has no permission to read and write {file}"
-    return f"{said}: chown {name} {shlex.quote(str(file))}"
+    return f"{said}: chown -h {name} {shlex.quote(str(file))}"
+
+
+def _left_behind(table: Path) -> Iterator[Problem]:
+    """Find jobs in the former folder of a queue whose path leads through a link.
+
+    Deployments turn `current` from one release to the next; a queue below it starts anew then.
+    """
+    for link in filter(os.path.islink, table.parents):
+        now = Path(os.path.realpath(link))
+        try:
+            siblings = sorted(now.parent.iterdir())[:MOST_FORMER]
+        except OSError:  # closed to this user
+            continue
+        for former in siblings:
+            old = former / table.relative_to(link)
+            with suppress(QueueError, OSError):  # not a queue, or closed to this user
+                count = unfinished_jobs(old) if former != now and old.is_file() else 0
+                if count:
+                    jobs = "1 job" if count == 1 else f"{count} jobs"
+                    where = f"{old}, where no worker looks since {link} leads to {now}"
+                    advice = f"keep the queue outside of {now.parent}"
+                    yield warning("[queue].file", f"{jobs} left in {where}: {advice}")
 
 
 # -- what runs -------------------------------------------------------------------------------------
@@ -180,28 +208,33 @@ def _unreadable(file: Path) -> str | None:
 
 
 def _log(config: Config, file: Path, name: str) -> Iterator[Problem]:
-    """Ask for the log, which the worker writes and logrotate moves away as the worker's user."""
+    """Ask for the log, which the worker writes and logrotate moves away."""
     where, folder = "[log].file", file.parent
     problems = list(_folder(where, folder, name))
     yield from problems
     if problems or not folder.is_dir():
         return
+    word = shlex.quote(str(file))
     if os.path.islink(file):
         target = os.path.realpath(file)
         said = f"{file} is a symbolic link, which logrotate passes over; name {target} itself"
         yield fault(where, said)
-    elif not os.access(folder, os.W_OK | os.X_OK):
-        said = f"{name} has no write permission in {folder}"
-        remedy = _join_group(folder, name) or _give(config, folder, name)
-        if os.access(file, os.R_OK | os.W_OK):
-            yield warning(where, f"{said}, so logrotate cannot move {file.name} away: {remedy}")
-        else:
-            yield fault(where, f"{said}: {remedy}")
     elif os.path.lexists(file) and not file.is_file():
         yield fault(where, f"{file} is not a regular file")
     elif file.exists() and not os.access(file, os.R_OK | os.W_OK):
         said = f"{name} has no permission to read and write {file}"
-        yield fault(where, f"{said}: chown {name} {shlex.quote(str(file))}")
+        yield fault(where, f"{said}: chown -h {name} {word}")
+    elif file.exists() or os.access(folder, os.W_OK | os.X_OK):
+        worker = Account.find(config.worker.user)
+        if worker and (unmovable := rotation_fault(file, worker)):
+            yield warning(where, unmovable)
+    elif is_roots(folder):
+        said = f"{file} does not exist, and {name} cannot create it in {folder}"
+        create = f"install -o {name} -m 0640 /dev/null {word}"
+        yield warning(where, f"{said}; root's installation of the entries does, or: {create}")
+    else:
+        remedy = _join_group(folder, name) or _give(config, folder, name)
+        yield fault(where, f"{name} has no write permission in {folder}: {remedy}")
 
 
 def _textfile_folder(folder: Path, name: str) -> Iterator[Problem]:

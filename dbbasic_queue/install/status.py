@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engines import open_engine
 from ..engines.interface import Engine
 from ..errors import QueueError
+from ..job import FINISHED
 from .manifest import digest, load_manifest
 from .target import EntryStatus, Target
 
@@ -66,6 +68,15 @@ def survey(target: Target, name: str, config: Config | None) -> Status | None:
         with contextlib.suppress(QueueError):
             running = tuple(running_jobs(open_engine(target.site.below(config.queue.file))))
     return Status(name, target.kind, manifest.config, files, entries, running)
+
+
+def unfinished_jobs(file: Path) -> int:
+    """Return how many jobs of a queue are not finished: pending or processing.
+
+    Raises `StorageError` or `TableError` if the queue cannot be read.
+    """
+    counts = open_engine(file).counts()
+    return sum(count for status, count in counts.items() if status not in FINISHED)
 
 
 def running_jobs(engine: Engine) -> list[str]:

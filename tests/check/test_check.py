@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dbbasic_queue import Queue
 from dbbasic_queue.check.check import CheckReport, check_config
 from dbbasic_queue.check.finding import Level, Problem, fault, warning
 from dbbasic_queue.install.manifest import Manifest, save_manifest
@@ -343,6 +344,28 @@ def test_the_same_finding_is_told_once(app: App) -> None:
     (found,) = app.check().findings
     assert found.where == "[queue].file"
     assert f"install -d -o {Account.find(None).name} {app.folder}/gone" in found.what  # type: ignore[union-attr]
+
+
+def test_jobs_that_a_deployment_left_behind(app: App) -> None:
+    """Where a link in the queue's path was turned, the jobs of the former folder are told."""
+    releases = app.folder / "releases"
+    current = app.folder / "current"
+    for number in ("1", "2"):
+        (releases / number / "data").mkdir(parents=True)
+    current.symlink_to(releases / "1")
+    app.write(file="current/data/queue.tsv")
+    queue = Queue(current / "data/queue.tsv")
+    queue.enqueue("mail", {})
+    queue.enqueue("mail", {}, job_id="done")
+    queue.cancel_job("done")
+    assert told(app.check()) == []
+    current.unlink()
+    current.symlink_to("releases/2")
+    assert told(app.check()) == [
+        f"warning: [queue].file: 1 job left in {releases}/1/data/queue.tsv, where no worker looks"
+        f" since {current} leads to {releases}/2: keep the queue outside of {releases}"
+    ]
+    assert not (releases / "2/data/queue.tsv").exists()
 
 
 def test_environment_file_that_is_wrong(app: App) -> None:

@@ -120,7 +120,7 @@ def test_handlers_are_imported_as_the_user(app: Path) -> None:
         (
             "touch data/queue.tsv && chown daemon data/queue.tsv",
             "[queue].file",
-            "it belongs to daemon, not to nobody, whose folder it is in; as root: chown nobody",
+            "it belongs to daemon, not to nobody, whose folder it is in; as root: chown -h nobody",
         ),
         (
             "touch data/queue.tsv && chown nobody data/queue.tsv && ln data/queue.tsv other",
@@ -163,8 +163,9 @@ def test_advice_takes_nothing_from_others(app: Path) -> None:
     assert not [line for line in lines if "chown" in line]
     log, textfile = lines
     assert log == (
-        "fault: [log].file: nobody has no write permission in /var/log:"
-        " use a folder of its own, made by: install -d -o nobody /var/log/a"
+        "warning: [log].file: /var/log/a.log does not exist, and nobody cannot create it in"
+        " /var/log; root's installation of the entries does, or:"
+        " install -o nobody -m 0640 /dev/null /var/log/a.log"
     )
     assert textfile == (
         "fault: [health].textfile: nobody has no write permission in /etc:"
@@ -179,7 +180,7 @@ def test_advice_takes_nothing_from_others(app: Path) -> None:
 
 
 def test_a_log_that_logrotate_passes_over(app: Path) -> None:
-    """A log that is a link is a fault, one in a folder of root's a warning: it is written."""
+    """A log that is a link is a fault; one in a folder of another user's is a warning."""
     (app / "data/a.log").symlink_to(app / "big.log")
     write(app, more='[log]\nfile = "data/a.log"\n')
     (found,) = told(check(app))
@@ -188,9 +189,11 @@ def test_a_log_that_logrotate_passes_over(app: Path) -> None:
     (app / "logs/a.log").touch()
     shutil.chown(app / "logs/a.log", USER)
     write(app, more='[log]\nfile = "logs/a.log"\n')
+    assert told(check(app)) == []
+    shutil.chown(app / "logs", OTHER)
     (found,) = told(check(app))
-    assert found.startswith("warning: [log].file: nobody has no write permission in")
-    assert "so logrotate cannot move a.log away: chown nobody" in found
+    assert found.startswith("warning: [log].file:")
+    assert "logrotate can rename the log only in a folder of nobody's" in found
 
 
 @pytest.fixture
