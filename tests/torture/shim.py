@@ -291,8 +291,7 @@ class Shim:
         if name in BY_FD:
             return None
         if kwargs.get("dir_fd") is not None:
-            folder = self._open.get(kwargs["dir_fd"])
-            return None if folder is None else os.path.normpath(os.path.join(folder, first))
+            first = os.path.join(os.readlink(f"/proc/self/fd/{kwargs['dir_fd']}"), first)
         path = os.fspath(first)
         path = path.decode() if isinstance(path, bytes) else path
         if path + "/" == self._root:

@@ -196,7 +196,7 @@ class _Play:
             raise RuntimeError(f"dbq edit: {said}")
         if nothing != "dbq: nothing was changed":
             raise RuntimeError(f"dbq edit: {said}")
-        Path(kept.removeprefix("dbq: the edited text is kept in ")).unlink()
+        Path(kept.removeprefix("dbq: the edited text is kept for a week in ")).unlink()
         notes.note("refused")
 
 
