@@ -163,20 +163,21 @@ def open_table(table: Path, *, writable: bool) -> int:
     """Return a descriptor of the table, which has one name and one folder only.
 
     A table that can be reached by two ways has two locks and two sets of claims: its jobs would run
-    twice, and acknowledged ones be lost. Raises `OSError`, of it `SecondName` and `ForeignFile`.
+    twice, and acknowledged ones be lost. To read it does no harm, and one that is being made has
+    two names for a moment. Raises `OSError`, of it `SecondName` and `ForeignFile`.
     """
     with Folder(table.parent) as folder:
         fd = folder.open(table.name, os.O_RDWR if writable else os.O_RDONLY)
         try:
             names = os.fstat(fd).st_nlink
-            if names > 1:
+            if writable and names > 1:
                 raise SecondName(
                     errno.EMLINK,
                     f"it has {names} names (hard links), so more than one lock; find them with"
                     f" find {_word(mount_of(table.parent))} -xdev -samefile {_word(table)}, and"
                     f" give this one a file of its own: {as_owner(folder, table)}",
                 )
-            if is_mounted_alone(folder.fd, fd):
+            if writable and is_mounted_alone(folder.fd, fd):
                 raise SecondName(
                     errno.EMLINK,
                     "it is mounted by itself, so there is more than one lock; mount its folder",

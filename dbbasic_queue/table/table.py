@@ -286,11 +286,14 @@ class Table(ReadTable):
 
         2.0.0 made the table the property of the user who compacted it.
         """
-        if isinstance(fault, SecondName) and not self.renews:
-            return False
         with Folder(self.data_dir) as folder:
             if not folder.is_mine:
                 return False
+            if isinstance(fault, SecondName):
+                remove_leftovers(self.data_file)  # one is a name of it, if it was just being made
+                status = os.stat(self.data_file.name, dir_fd=folder.fd, follow_symlinks=False)
+                if status.st_nlink == 1 or not self.renews:
+                    return status.st_nlink == 1
             fd = os.open(self.data_file.name, os.O_RDONLY | SAFE, dir_fd=folder.fd)
             try:
                 replace(new_table(folder, self.data_file, lambda new: copy_all(fd, new)))
