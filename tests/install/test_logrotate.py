@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -95,7 +94,7 @@ def test_a_folder_in_which_no_one_can_rotate_is_told(tmp_path: Path) -> None:
     assert rotation_fault(log, me) is None
     assert rotation_fault(tmp_path / "missing" / "dbq.log", me) is None
     tmp_path.chmod(0o777)
-    stranger = replace(me, name="zoe", uid=me.uid + 1)
+    stranger = me._replace(name="zoe", uid=me.uid + 1)
     assert "only in a folder of zoe's" in str(rotation_fault(log, stranger)).replace("a\n", "a")
 
 
