@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..config import sections as configs
+from ..config.whose import require_own
 from ..cron.target import CrontabTarget, CronTarget
 from ..errors import InstallError, QueueError
 from ..install.log_owner import give_log
@@ -177,6 +178,8 @@ def _run(tool: _Tool, options: argparse.Namespace) -> int:
     if options.verb in ("remove", "status"):
         return _by_name(tool, options, site)
     config = _config(options, site)
+    if options.verb == "apply" and site.live and os.geteuid() == 0:
+        _require_own(config, site)
     if _is_other(site):
         tool.target(site).render(config)  # which may load what the other user cannot read
         _become(site)
@@ -189,6 +192,15 @@ def _run(tool: _Tool, options: argparse.Namespace) -> int:
     if options.verb in ("diff", "check"):
         return _compare(target, config, options)
     return _apply(target, config, options)
+
+
+def _require_own(config: configs.Config, site: Site) -> None:
+    """Refuse, as root, to schedule what a third user could change."""
+    account = Account.find(site.user or config.worker.user)
+    require_own(config.path, "the config", account)
+    file = config.worker.environment_file
+    if file is not None and file.exists():
+        require_own(file, "environment_file", account)
 
 
 def _compare(target: Target, config: configs.Config, options: argparse.Namespace) -> int:

@@ -5,8 +5,10 @@ Each key is said once, here: what it may be, its default, what it is for (see `r
 
 from __future__ import annotations
 
-import os.path
+import errno
+import os
 import re
+import stat
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -20,8 +22,11 @@ from ..schedule.recurring import RecurringJob, RecurringJobs
 from ..schedule.schedule import Schedule
 from ..support.durations import format_duration
 from ..support.files import family, given_path
+from ..support.text import escape_control, shown
 from . import values
 from .reader import KeyPath, Section, key, line_of, lines, needed, part, parts, where
+
+LARGEST = 4 << 20  # bytes of a config
 
 
 @dataclass(frozen=True)
@@ -334,7 +339,7 @@ def load(path: str | Path) -> Config:
     `dbq.toml:LINE: [section].key: what is wrong`, with `path` as it was given.
     """
     try:
-        data = Path(path).read_bytes()
+        data = _content(path)
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file; name one with --config or $DBQ_CONFIG, or write one with: "
@@ -363,6 +368,11 @@ def parse(text: str, path: str | Path) -> Config:
     document = _document(text, path)
     faults: dict[KeyPath, str] = dict(_forbidden(document))
     absolute = given_path(path)
+    if character := values.forbidden_in_path(str(absolute)):
+        raise ConfigError(
+            f"{escape_control(str(path))}: the path {shown(str(absolute))} holds the character "
+            f"{character}, which no file of a scheduler can hold; rename the folder or the file"
+        )
     top = Section(document, (), absolute.parent, faults)
     config = _read(top, absolute)
     _check_together(top, config)
@@ -384,6 +394,24 @@ def name_from_folder(folder: Path) -> str | None:
     text = re.sub("[^a-z0-9]+", "-", folder.name.lower())
     text = re.sub("^[^a-z]+", "", text)[:32].strip("-")
     return text or None
+
+
+def _content(path: str | Path) -> bytes:
+    """The bytes of a regular file of a bearable size; what waits or has no end is not opened.
+
+    Raises `OSError`.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        with open(fd, "rb", closefd=False) as stream:
+            data = stream.read(LARGEST + 1)
+    finally:
+        os.close(fd)
+    if len(data) > LARGEST:
+        raise OSError(errno.EFBIG, f"it is larger than {LARGEST >> 20} MiB")
+    return data
 
 
 def _document(text: str, path: str | Path) -> dict[str, Any]:
@@ -447,6 +475,9 @@ def _check_together(top: Section, config: Config) -> None:
     if config.prune and not {"completed", "cancelled", "failed"} & top.content["prune"].keys():
         said = "prunes nothing; say for how long completed, cancelled or failed are kept"
         top.fault(said, "prune")
+    if character := values.forbidden_in_path(config.worker.python):
+        said = f"the interpreter's path holds the character {character}; name another"
+        top.fault(said, "worker", "python")
     if config.queue.file:
         _refuse_same_file(top, config)
 

@@ -78,6 +78,11 @@ def forbidden(text: str) -> str | None:
     return f"U+{ord(match[0]):04X}" if match else None
 
 
+def forbidden_in_path(path: str) -> str | None:
+    """Return what `forbidden` does; bytes that are not UTF-8 are allowed, as cron takes them."""
+    return forbidden(os.fsencode(path).decode("utf-8", "replace"))
+
+
 # --- strings, numbers, words ----------------------------------------------------------------------
 
 

@@ -58,9 +58,11 @@ def given_path(path: str | os.PathLike[str]) -> Path:
     """
     here = os.environ.get("PWD", "")
     if os.path.isabs(here):
+        meant = os.path.abspath(os.path.join(here, path))
+        real = os.path.join(os.curdir, path)  # where `..` leads the kernel
         with suppress(OSError):
-            if os.path.samefile(here, os.curdir):
-                path = os.path.join(here, path)
+            if os.path.samefile(os.path.dirname(meant), os.path.dirname(real)):
+                return Path(meant)
     return Path(os.path.abspath(path))
 
 

@@ -180,9 +180,12 @@ def test_a_fault_in_the_config_is_unknown(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_time_out_is_unknown(capsys: pytest.CaptureFixture[str], form: str) -> None:
-    """Something that never answers, here a pipe in place of the config, is given up in time."""
-    os.mkfifo("dbq.toml")
+def test_a_time_out_is_unknown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Something that never answers, as a config on a dead disk, is given up in time."""
+    Path("dbq.toml").write_text("")
+    monkeypatch.setattr(configs, "load", lambda path: time.sleep(60))
     assert main(["-t", "0.5", "--format", form]) == UNKNOWN
     out, _ = capsys.readouterr()
     assert ("no answer within 0.5 s" in out) or form == "prometheus"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -365,11 +366,66 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     """A missing file, a folder and a file in another encoding are told as such."""
     with pytest.raises(ConfigError, match=r"no such file; .* dbq init"):
         load(tmp_path / "dbq.toml")
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match="cannot be read: it is not a regular file"):
         load(tmp_path)
     (tmp_path / "dbq.toml").write_bytes(b'# a\nname = "\xe9"\n')
     with pytest.raises(ConfigError, match=r"dbq\.toml:2: not UTF-8 text"):
         load(tmp_path / "dbq.toml")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "/dev/zero", "huge"])
+def test_what_is_not_a_config_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    """A pipe, a device and a file without an end are refused at once."""
+    path = tmp_path / "dbq.toml"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, 6 << 30)
+    else:
+        path.symlink_to(kind)
+    with pytest.raises(ConfigError, match=r"cannot be read: it is (not a regular|larger)"):
+        load(path)
+
+
+def test_a_linked_config_is_where_its_link_is(tmp_path: Path) -> None:
+    """Relative paths are relative to the folder of the path that is given, wherever links lead."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/dbq.toml").write_text(NEEDED)
+    (tmp_path / "etc/shop.toml").symlink_to("../app/dbq.toml")
+    config = load(tmp_path / "etc/shop.toml")
+    assert config.path == tmp_path / "etc/shop.toml"
+    assert config.queue.file == tmp_path / "etc/queue.tsv"
+    assert config.directory == tmp_path / "etc"
+    assert config.name == "etc"
+
+
+def test_a_config_is_named_by_the_way_that_led_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From within a folder that is a link, the link is named: the next release takes its place."""
+    (tmp_path / "releases/1").mkdir(parents=True)
+    (tmp_path / "releases/1/dbq.toml").write_text(f'name = "a"\n{NEEDED}')
+    current = tmp_path / "current"
+    current.symlink_to("releases/1")
+    monkeypatch.chdir(current)
+    monkeypatch.setenv("PWD", str(current))
+    assert load("dbq.toml").path == load("./dbq.toml").path == current / "dbq.toml"
+    assert load(current / "dbq.toml").queue.file == current / "queue.tsv"
+    (tmp_path / "releases/dbq.toml").write_text(NEEDED)
+    assert load("../dbq.toml").path == tmp_path / "releases/dbq.toml"
+    for elsewhere in ("/", "releases/1", str(tmp_path / "gone")):
+        monkeypatch.setenv("PWD", elsewhere)
+        assert load("dbq.toml").path == tmp_path / "releases/1/dbq.toml"
+
+
+@pytest.mark.parametrize("folder", ["a\nb", "a\x1bb", "a\x85b"])
+def test_control_characters_in_the_path_of_a_config(folder: str) -> None:
+    """A path that could end a line of a generated file is refused, and shown escaped."""
+    with pytest.raises(ConfigError, match="holds the character U") as caught:
+        parse(NEEDED, Path("/srv", folder, "dbq.toml"))
+    assert str(caught.value).isprintable()
 
 
 def test_names_from_folders() -> None:

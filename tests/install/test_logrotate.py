@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -126,10 +127,11 @@ def test_a_newline_in_the_configs_path_is_refused(image: LogrotateTarget) -> Non
     config = configs.parse(
         'name = "a"\nqueue.file = "/q.tsv"\nlog.file = "/l"\n'
         'worker = { handlers = "a:H", user = "nobody" }\n',
-        "/srv/x\n/etc/shadow {\n}\n/dbq.toml",
+        "/srv/x/dbq.toml",
     )
+    hostile = replace(config, path=Path("/srv/x\n/etc/shadow {\n}\n/dbq.toml"))
     with pytest.raises(InstallError, match="control character"):
-        image.render(config)
+        image.render(hostile)
 
 
 def test_the_group_is_that_of_the_image(image: LogrotateTarget, tmp_path: Path) -> None:
