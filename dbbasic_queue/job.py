@@ -156,8 +156,10 @@ def check_payload(payload: Any, limit: int = PAYLOAD_LIMIT) -> str:
     return text
 
 
-def check_time(run_at: Any, now: int) -> int:
-    """The Unix second from which a job may run; `None` and 0 mean now, fractions round up.
+def check_time(run_at: Any, now: float) -> int:
+    """The Unix second from which a job may run; `None` and 0 mean now.
+
+    A fraction rounds up, so that no job runs too early, unless that time is there already.
 
     Raises `InvalidJob` for anything but a number of seconds or an aware `datetime`.
 
@@ -165,7 +167,7 @@ def check_time(run_at: Any, now: int) -> int:
     (1700000000, 1800000001)
     """
     if run_at is None:
-        return now
+        return int(now)
     if isinstance(run_at, datetime):
         if run_at.tzinfo is None:
             raise InvalidJob(
@@ -180,7 +182,7 @@ def check_time(run_at: Any, now: int) -> int:
         )
     if not 0 <= run_at <= TIME_LIMIT:  # false for NaN, too
         raise InvalidJob(f"run_at {shown(run_at)}: not a time between 1970 and the year 5138")
-    return math.ceil(run_at) or now
+    return (int(run_at) if run_at <= now else math.ceil(run_at)) or int(now)
 
 
 def _keys_are_strings(value: Any) -> bool:

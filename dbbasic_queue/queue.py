@@ -102,7 +102,7 @@ class Queue:
 
     def now(self) -> int:
         """The time in Unix seconds, by the clock that the jobs go by."""
-        return self.engine.now()
+        return int(self.engine.now())
 
     # -- adding ------------------------------------------------------------------------------
 
@@ -135,10 +135,11 @@ class Queue:
         'welcome-17'
         """
         engine = self.engine
-        now = engine.now()
+        moment = engine.now()
+        now = int(moment)
         job_type = check_type(job_type)
         text = check_payload(payload, self.max_payload)
-        due = now if run_at is None else check_time(run_at, now)
+        due = now if run_at is None else check_time(run_at, moment)
         keyed = job_id is not None
         job_id = check_id(job_id) if keyed else os.urandom(8).hex()
         order = _new_tuple(Order, (job_id, job_type, text, due, keyed))
@@ -172,11 +173,11 @@ class Queue:
             self._order(number, job, new[number * 16 : number * 16 + 16], now)
             for number, job in enumerate(jobs)
         ]
-        added = self.engine.add(orders, now)
+        added = self.engine.add(orders, int(now))
         log.info("enqueued %d jobs", added, extra={"event": "enqueued", "count": added})
         return [order.job_id for order in orders]
 
-    def _order(self, number: int, job: Any, new_id: str, now: int) -> Order:
+    def _order(self, number: int, job: Any, new_id: str, now: float) -> Order:
         try:
             job_type, payload, run_at, job_id = _unpack(job)
             return _new_tuple(
@@ -185,7 +186,7 @@ class Queue:
                     new_id if job_id is None else check_id(job_id),
                     check_type(job_type),
                     check_payload(payload, self.max_payload),
-                    now if run_at is None else check_time(run_at, now),
+                    int(now) if run_at is None else check_time(run_at, now),
                     job_id is not None,
                 ),
             )

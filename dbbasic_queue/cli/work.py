@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from ..worker.handlers import Handlers, load
 from ..worker.loop import Summary, work
 from ..worker.options import Options
 from ..worker.signals import StopSignals
+from ..worker.surroundings import end_in_time
 from .common import (
     DONE,
     WRONG,
@@ -44,7 +46,7 @@ def _work(args: argparse.Namespace) -> int:
     if os.geteuid() == 0:
         _settle_as_root(args, config)
     _set_up_log(args, config)
-    handlers = _load_handlers(args, config)
+    handlers = _handlers(args, config)
     options = _options(args, config)
     queue = queue_of(args, config, must_exist=False)
     if config is not None and any(job.catch_up for job in config.recurring):
@@ -59,7 +61,9 @@ def _work(args: argparse.Namespace) -> int:
     _log_summary(summary)
     if watched and not (summary.attempts or summary.rescued or summary.stopped or failed):
         complain("there was nothing to do", DONE)
-    return WRONG if failed else DONE
+    code = WRONG if failed else DONE
+    end_in_time(code)
+    return code
 
 
 def _settle_as_root(args: argparse.Namespace, config: Config | None) -> None:
@@ -105,23 +109,25 @@ def _concurrency(args: argparse.Namespace, config: Config | None) -> int | None:
 
 
 def _run(
-    queue: Queue, handlers: Handlers, options: Options, count: int | None
+    queue: Queue, handlers: Callable[[], Handlers], options: Options, count: int | None
 ) -> tuple[Summary, int]:
     """Work in one process or several; returns what was done, and how many processes failed."""
     engine = queue.engine
     if count is None or count == 1:
-        return work(engine, handlers, options, StopSignals(_tell), count), 0
+        signals = StopSignals(_tell if to_terminal() else None)
+        return work(engine, handlers(), options, signals, count), 0
     from ..worker.loop import rescue
     from ..worker.processes import (
         WorkerProcesses,  # not needed by a single worker, which should start fast
     )
 
     def child(number: int, signals: StopSignals) -> Summary:
-        return work(engine, handlers, options.share(number, count), signals, count)
+        # Loaded here, so that the processes share no connection that the application opens.
+        return work(engine, handlers(), options.share(number, count), signals, count)
 
     crew = WorkerProcesses(count, child, _tell)
     summary, failed = crew.run()
-    if crew.killed:
+    if crew.lost:
         summary.add(rescue(engine, options))
     return summary, failed
 
@@ -161,7 +167,8 @@ def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:
     set_up(handlers, logging.WARNING if args.quiet else logging.INFO)
 
 
-def _load_handlers(args: argparse.Namespace, config: Config | None) -> Handlers:
+def _handlers(args: argparse.Namespace, config: Config | None) -> Callable[[], Handlers]:
+    """What loads the handlers that the arguments or the config name."""
     name = args.handlers or (config.worker.handlers if config else None)
     if name is None:
         raise UsageError("work: name the handlers, such as myapp.jobs:HANDLERS, or a --config")
@@ -170,7 +177,7 @@ def _load_handlers(args: argparse.Namespace, config: Config | None) -> Handlers:
         folder = str(config.directory)
         for variable, value in config.environment_variables.items():
             os.environ.setdefault(variable, value)
-    return load(name, folder)
+    return lambda: load(name, folder)
 
 
 WORK: Final = Command(

@@ -185,7 +185,7 @@ class Engine(Protocol):
     can: frozenset[str]  # what not every engine can: "edit", "file", "fsck"
     path: Path | None  # the queue's file, if it is one
 
-    def now(self) -> int:
+    def now(self) -> float:
         """The time in Unix seconds, by the clock that the engine's jobs go by."""
 
     def add(self, orders: Sequence[Order], now: int) -> int:

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, copy_context
+from sys import modules
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -25,9 +26,10 @@ from ..job import COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, error_text, re
 from ..support.text import shown
 from .options import Options
 from .signals import PutBack, StopSignals, TimeLimit
+from .surroundings import Surroundings, flush
 
 if TYPE_CHECKING:
-    import asyncio
+    from .coroutines import Loop
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -39,10 +41,14 @@ NAMED: Final = 20  # job types in the error of a job that has no handler
 _new_tuple = tuple.__new__  # without the call of Outcome.__new__, which is written in Python
 
 _current: ContextVar[Job] = ContextVar("dbbasic_queue_job")
+_in_hand: list[Job] = []  # of all workers of this process
 
 
 def current_job() -> Job:
     """The job whose handler is running, in that handler: its id, type, attempt number.
+
+    Also in the threads that the handler starts, unless several workers of this process are at
+    work, each in a thread: hand it over to yours then.
 
     Raises `LookupError` outside a handler.
 
@@ -50,10 +56,13 @@ def current_job() -> Job:
     ...     job = current_job()
     ...     return f"attempt {job.attempt} of {job.id}"
     """
-    try:
-        return _current.get()
-    except LookupError:
-        raise LookupError("current_job() is for handlers: no job is running here") from None
+    job = _current.get(None)
+    if job is None:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        job = _in_hand[0] if len(_in_hand) == 1 and not in_main_thread else None
+    if job is None:
+        raise LookupError("current_job() is for handlers: no job is running here")
+    return job
 
 
 def load(name: str, folder: str) -> Handlers:
@@ -137,7 +146,7 @@ class Runner:
         handlers: Handlers,
         options: Options,
         signals: StopSignals,
-        now: Callable[[], int],
+        now: Callable[[], float],
     ) -> None:
         if not isinstance(handlers, Mapping):
             raise TypeError(f"handlers: must be a dict of type -> callable, not {handlers!r:.60}")
@@ -145,8 +154,9 @@ class Runner:
         self._options = options.check()
         self._signals = signals
         self._now = now
-        self._loop: asyncio.Runner | None = None
+        self._loop: Loop | None = None
         self._pid = os.getpid()
+        self._surroundings = Surroundings()
         if options.timeout and threading.current_thread() is not threading.main_thread():
             raise ValueError(
                 "timeout works in the main thread only, as SIGALRM does: run the worker there, or"
@@ -162,33 +172,39 @@ class Runner:
     def run(self, attempt: Attempt) -> Outcome:
         """Run the handler of a job; never raises what the handler raised."""
         job = attempt.job
-        token = _current.set(job)
         began = time.monotonic()
+        _in_hand.append(job)
         try:
-            result = self._call(attempt)
+            # In a context of its own: what a handler sets is not set for the next one.
+            result = copy_context().run(self._call, attempt)
             text = "" if result is None else _text_of(job, result)
         except PutBack:
-            return Outcome(attempt, PENDING, self._now(), error=job.error or "", refund=True)
+            return Outcome(attempt, PENDING, int(self._now()), error=job.error or "", refund=True)
         except BaseException as error:  # SystemExit, too, is a failure of the job only
             if os.getpid() != self._pid:
                 _end_child(error)
             return self._failed(attempt, error, time.monotonic() - began)
         finally:
-            _current.reset(token)
+            _in_hand.remove(job)
+            self._surroundings.restore()
         if os.getpid() != self._pid:
+            flush()
             os._exit(0)
         duration = time.monotonic() - began
         return _new_tuple(
-            Outcome, (attempt, COMPLETED, self._now(), "", text, False, duration, None)
+            Outcome, (attempt, COMPLETED, int(self._now()), "", text, False, duration, None)
         )
 
     def _call(self, attempt: Attempt) -> Any:
         job = attempt.job
+        _current.set(job)
         handler = self._handlers.get(job.type)
         if handler is None:
             raise LookupError(_no_handler(job.type, self._handlers))
         if attempt.spoiled:
             raise InvalidJob(f"the payload is not JSON: {job.payload:.200}")
+        if "decimal" in modules:
+            _own_decimals()
         timeout = self._options.timeout_of(job.type) if self._options.timeout else None
         self._signals.job_id = job.id
         self._signals.interruptible = True
@@ -203,37 +219,19 @@ class Runner:
 
     def _finish(self, result: Any) -> Any:
         """The result of a handler; when it is a coroutine, what that returns."""
-        if not hasattr(result, "__await__"):
+        # Asked of the type, as `await` does: a dict whose keys are attributes has any attribute.
+        if not hasattr(type(result), "__await__"):
             if isinstance(result, GeneratorType | AsyncGeneratorType):
                 raise TypeError("the handler is a generator function, so nothing of it has run")
             return result
-        import asyncio  # slow to import, and most handlers are plain
-
         if self._loop is None:
-            self._loop = asyncio.Runner()
+            from .coroutines import Loop  # slow to import, and most handlers are plain
 
-        async def wait() -> Any:
-            return await result
-
-        try:
-            value = self._loop.run(wait(), context=copy_context())
-        except BaseException:
-            self._end_tasks(broken=True)
-            raise
-        self._end_tasks()
-        return value
-
-    def _end_tasks(self, *, broken: bool = False) -> None:
-        """See that nothing of this job runs on in the loop of the next, as asyncio.run does."""
-        import asyncio
-
-        if self._loop is None or os.getpid() != self._pid:
-            return  # a child that the handler forked must not close what it shares
-        if broken or asyncio.all_tasks(self._loop.get_loop()):
-            self.close()
+            self._loop = Loop()
+        return self._loop.run(result, copy_context())
 
     def _failed(self, attempt: Attempt, error: BaseException, duration: float) -> Outcome:
-        job, now = attempt.job, self._now()
+        job, now = attempt.job, int(self._now())
         if job.attempts >= self._options.max_attempts:
             status, run_at = FAILED, now
         else:
@@ -241,6 +239,13 @@ class Runner:
         return Outcome(
             attempt, status, run_at, error=error_text(error), seconds=duration, exception=error
         )
+
+
+def _own_decimals() -> None:
+    """Give this context a decimal context of its own: handlers change the one they find."""
+    import decimal
+
+    decimal.setcontext(decimal.getcontext().copy())
 
 
 def _no_handler(job_type: str, handlers: Handlers) -> str:
@@ -253,11 +258,11 @@ def _no_handler(job_type: str, handlers: Handlers) -> str:
 def _end_child(error: BaseException) -> NoReturn:
     """End a child that a handler forked, which is no worker, as Python would have ended it."""
     code = error.code if isinstance(error, SystemExit) else error
-    if code is None:
-        os._exit(0)
-    if isinstance(code, int):
-        os._exit(code & 0xFF)
+    if code is None or isinstance(code, int):
+        flush()
+        os._exit((code or 0) & 0xFF)
     log.error("process %d, which a handler forked, failed: %s", os.getpid(), error, exc_info=error)
+    flush()
     os._exit(1)
 
 

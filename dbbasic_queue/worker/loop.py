@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -24,6 +26,8 @@ from .signals import StopSignals
 
 log = logging.getLogger("dbbasic_queue")
 
+LONGEST_TEXT: Final = 10_000  # characters of an exception's text in the log
+_OWN: Final = str(Path(__file__).parent) + os.sep  # where the worker's own code is
 WAIT: Final = 0.05  # seconds between two looks at the signals while there is nothing to do
 
 
@@ -118,8 +122,10 @@ class Worker:
         self._limit = math.inf if options.limit is None else options.limit
         self._most = options.max_seconds
         self._taken = 0
+        self._job: Job | None = None  # the last one taken
         self._logs_all = False  # or only what went wrong
         self._began = time.monotonic()
+        signals.answer = self._answer
 
     def run(self, seat: Seat) -> Summary:
         """Work until nothing is due, or a limit, the lingering time or a signal ends it."""
@@ -146,12 +152,25 @@ class Worker:
                 outcome = None
             if attempt is not None:
                 self._taken += 1
+                self._job = attempt.job
                 self._logs_all = log.isEnabledFor(logging.INFO)
                 if self._logs_all:
                     _log_start(attempt.job)
                 outcome = runner.run(attempt)
             elif not self._wait(seat):
                 break
+
+    def _answer(self, number: int) -> None:
+        """Say what the first signal has to wait for."""
+        job = self._job
+        if job is not None:
+            log.info(
+                "signal %d: finishing %s %s first; a second signal breaks it off",
+                number,
+                job.type,
+                job.id,
+                extra={**_fields(job), "event": "stopping"},
+            )
 
     def _may_take(self) -> bool:
         if self._signals.stopping() or self._taken >= self._limit:
@@ -224,7 +243,7 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
             job.attempts,
             max_attempts,
             outcome.error,
-            exc_info=outcome.exception,
+            exc_info=_shown_exception(outcome),
             extra=fields,
         )
     else:
@@ -237,9 +256,39 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
             max_attempts,
             time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome.run_at)),
             outcome.error,
-            exc_info=outcome.exception,
+            exc_info=_shown_exception(outcome),
             extra=fields,
         )
+
+
+def _shown_exception(outcome: Outcome) -> Any:
+    """The exception for the log: from where the application's code begins, its text in bounds."""
+    error = outcome.exception
+    if error is None:
+        return None
+    place = error.__traceback__
+    while place is not None and place.tb_frame.f_code.co_filename.startswith(_OWN):
+        place = place.tb_next
+    if place is None:
+        return None  # it was raised here, and says all there is to say
+    if not _is_long(error):
+        return type(error), error, place
+    _, _, text = outcome.error.partition(": ")
+    return type(error), Exception(text), place  # without those that it came from
+
+
+def _is_long(error: BaseException | None) -> bool:
+    """Whether the text of an exception, or of one that it came from, is too long for a log."""
+    for _ in range(100):
+        if error is None:
+            return False
+        try:
+            if len(str(error)) > LONGEST_TEXT:
+                return True
+        except BaseException:  # its __str__ raises, which formatters of tracebacks expect
+            pass
+        error = error.__cause__ or error.__context__
+    return True
 
 
 def _fields(job: Job) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Several worker processes as one: started, stopped and waited for together.
 
-StopSignals come to the parent only, which passes them on by other numbers: SIGTERM from systemd and
+Signals come to the parent only, which passes them on by other numbers: SIGTERM from systemd and
 Ctrl-C from a terminal reach every process of a group at once, and a child that heard both the
 parent and the terminal would take one stop for two. A child whose parent is gone stops by itself.
 """
@@ -11,19 +11,21 @@ import json
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
+from ..errors import ConfigError
 from .loop import Summary
 from .signals import StopSignals
+from .surroundings import end_in_time, flush
 
 log = logging.getLogger("dbbasic_queue")
 
 STOP: Final = signal.SIGUSR1
 BREAK_OFF: Final = signal.SIGUSR2
-REPORT: Final = 4096  # bytes, which is more than a summary has and less than a pipe takes at once
+REPORT: Final = 4096  # bytes, which is more than a report has and less than a pipe takes at once
+FAULT: Final = 600  # characters of what is wrong with the config; JSON makes six bytes of one
 _HEARD: Final = (signal.SIGTERM, signal.SIGINT)
 _ALL: Final = (*_HEARD, STOP, BREAK_OFF)
 
@@ -46,6 +48,7 @@ class CrewSignals(StopSignals):
         signal.signal(STOP, self.on_signal)
         signal.signal(BREAK_OFF, self._on_break_off)
         self._before = {**self._own, STOP: signal.SIG_DFL, BREAK_OFF: signal.SIG_DFL}
+        self.catch_alarm()
         self.activate()
 
     def __enter__(self) -> StopSignals:
@@ -70,6 +73,11 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 class WorkerProcesses:
     """`count` processes that each run `work(number, signals)`, numbered from 0.
 
+    Each is a program of its own: what `work` imports, opens and starts is not shared, and a child
+    ends as a program ends, with its exit functions run and its output written. So `run` comes back
+    in the parent only; in a child it raises `SystemExit`, which the caller has to let pass.
+
+
     `tell` is called by the first signal, inside a signal handler, with what it lets finish.
     """
 
@@ -77,16 +85,17 @@ class WorkerProcesses:
         self._tell = tell
         self._count = count
         self._work = work
-        self._children: dict[int, int] = {}  # process id -> pipe on which its summary comes
+        self._children: dict[int, int] = {}  # process id -> pipe on which its report comes
         self._received = 0
-        self.killed = 0  # children that a signal ended
+        self.lost = 0  # children that ended without a word, and perhaps left a job behind
 
     def run(self) -> tuple[Summary, int]:
         """Start the processes and wait for all; returns what they did, and how many failed.
 
-        A child that fails has logged why.
+        A child that fails has logged why. Raises `ConfigError` if a child did.
         """
         before: dict[int, Any] = {each: signal.getsignal(each) for each in _HEARD}
+        ended = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide how they end
         signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
         try:
             for number in range(self._count):
@@ -98,35 +107,40 @@ class WorkerProcesses:
         try:
             return self._wait()
         finally:
-            for own, handler in before.items():
+            for own, handler in [*before.items(), (signal.SIGCHLD, ended)]:
                 signal.signal(own, handler)
 
     def _start(self, number: int, before: dict[int, Any]) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         parent = os.getpid()
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(reading)
+            for pipe in self._children.values():
+                os.close(pipe)
             signals = CrewSignals(parent, before)
             signals.install()
-            os._exit(self._live(number, signals, writing))
+            raise SystemExit(self._live(number, signals, writing))
         os.close(writing)
         self._children[child] = reading
 
-    def _live(self, number: int, signals: StopSignals, pipe: int) -> int:
-        """The whole life of a child; returns its exit code."""
+    def _live(self, number: int, signals: CrewSignals, pipe: int) -> int:
+        """Work in a child, and report; returns its exit code."""
+        code = 0
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
-            summary = self._work(number, signals)
-            os.write(pipe, json.dumps(summary.as_dict()).encode())
+            report: dict[str, Any] = dict(self._work(number, signals).as_dict())
+        except ConfigError as error:
+            code, report = 2, {"fault": str(error)[:FAULT]}
         except BaseException:
             log.exception("worker process %d failed", os.getpid())
-            return 1
-        finally:
-            logging.shutdown()
-        return 0
+            code, report = 1, {}
+        os.write(pipe, json.dumps(report).encode())
+        os.close(pipe)
+        signals.restore()
+        end_in_time(code)
+        return code
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         passed_on = BREAK_OFF if self._received else STOP
@@ -137,20 +151,49 @@ class WorkerProcesses:
             os.kill(child, passed_on)
 
     def _wait(self) -> tuple[Summary, int]:
-        total, failed = Summary(), 0
+        total, failed, faults = Summary(), 0, []
         for child, pipe in list(self._children.items()):
-            _, status = os.waitpid(child, 0)
-            # Now, not until the end of the pipe: what a handler forked may hold it open for ever.
-            os.set_blocking(pipe, False)
-            with open(pipe, "rb", buffering=0) as report:
-                text = report.read(REPORT) or b""
+            # Ended, but not yet taken note of: until then, no other process can get its number, so
+            # that a signal may be passed on to it. Then it is not in the list any more.
+            os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
             del self._children[child]
-            if text:
-                total.add(Summary(**json.loads(text)))
-            elif os.WIFSIGNALED(status):
-                self.killed += 1
-                log.error("worker process %d was killed by signal %d", child, os.WTERMSIG(status))
+            _, status = os.waitpid(child, 0)
+            report = _read(pipe)
+            if report is None:
+                self.lost += 1
+                failed += not os.WIFSIGNALED(status)
+                _log_loss(child, status)
+            elif "fault" in report:
+                faults.append(report["fault"])
+            elif report:
+                total.add(Summary(**report))
             else:
                 failed += 1
+        if faults:
+            raise ConfigError(faults[0])
         total.stopped = self._received
         return total, failed
+
+
+def _read(pipe: int) -> dict[str, Any] | None:
+    """The report of a child that has ended; None if it made none."""
+    # What is there now, not up to the end: what a handler forked may hold the pipe open for ever.
+    os.set_blocking(pipe, False)
+    with open(pipe, "rb", buffering=0) as file:
+        text = file.read(REPORT)
+    if not text:
+        return None
+    report: dict[str, Any] = json.loads(text)
+    return report
+
+
+def _log_loss(child: int, status: int) -> None:
+    if os.WIFSIGNALED(status):
+        log.error("worker process %d was killed by signal %d", child, os.WTERMSIG(status))
+    else:
+        log.error(
+            "worker process %d ended in the middle of its work, with exit code %d: did a handler"
+            " call os._exit?",
+            child,
+            os.WEXITSTATUS(status),
+        )

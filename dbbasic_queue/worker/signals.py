@@ -7,6 +7,7 @@ table's lock or into one another: then it is tried again a moment later.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from ..engines import interface
 from ..errors import JobTimeout
+from .surroundings import flush
 
 
 class PutBack(BaseException):
@@ -24,6 +26,7 @@ class PutBack(BaseException):
 
 
 TRY_AGAIN: Final = 0.001  # seconds until the next attempt to break into a handler
+GRACE: Final = 10.0  # seconds that a handler has to clean up before it is told again to stop
 
 
 def _may_break(frame: FrameType | None) -> bool:
@@ -53,6 +56,7 @@ class StopSignals:
         self.job_id = ""  # of the job whose handler is running
         self._tell = tell
         self.interruptible = False  # a handler is running, which the second signal breaks off
+        self.answer: Callable[[int], None] | None = None  # to the first one, in another thread
         self.outer: StopSignals | None = None  # of the worker whose handler runs this one
         self._before: dict[int, Any] = {}
 
@@ -74,16 +78,26 @@ class StopSignals:
             if before not in (signal.SIG_IGN, None):
                 self._before[number] = before
                 signal.signal(number, self.on_signal)
+        self.catch_alarm()
+
+    def catch_alarm(self) -> None:
+        """Survive an alarm that a handler has set and forgotten."""
+        if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:  # which would end the worker
+            self._before[signal.SIGALRM] = signal.SIG_DFL
+            signal.signal(signal.SIGALRM, _let_pass)
 
     def on_signal(self, number: int, frame: FrameType | None = None) -> None:
         """Stop taking jobs; the second time, break off the one in hand."""
-        # Logs nothing: the locks of logging's handlers may be taken by whom this interrupts.
+        # Logs nothing here: logging's locks may be held by the code that this interrupts.
         if self.received:
             self.break_off(number, frame)
             return
         self.received = number
-        if self._tell is not None and self.interruptible:
-            self._tell(self.job_id)
+        if self.interruptible:
+            if self._tell is not None:
+                self._tell(self.job_id)
+            elif self.answer is not None:
+                _thread.start_new_thread(self.answer, (number,))
 
     def break_off(self, number: int, frame: FrameType | None) -> None:
         """Break off the job in hand, if there is one; in a moment, if this one is no good."""
@@ -92,11 +106,11 @@ class StopSignals:
         if _may_break(frame):
             self.interruptible = False
             raise PutBack
-        again = threading.Timer(TRY_AGAIN, self._send, (number,))
-        again.daemon = True
-        again.start()
+        # Not threading.Thread, whose locks may be held by the code that this interrupts.
+        _thread.start_new_thread(self._send, (number,))
 
     def _send(self, number: int) -> None:
+        time.sleep(TRY_AGAIN)
         if self.interruptible:
             signal.pthread_kill(threading.main_thread().ident or 0, number)
 
@@ -129,6 +143,10 @@ class StopSignals:
         before(self.received, None)
 
 
+def _let_pass(number: int, frame: FrameType | None) -> None:
+    pass
+
+
 _active: StopSignals | None = None
 
 
@@ -142,6 +160,7 @@ class _Fork(threading.local):
 
     def before(self) -> None:
         if _active is not None:
+            flush()  # else the child would print it, too
             self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _active.caught())
 
     def in_parent(self) -> None:
@@ -164,10 +183,11 @@ os.register_at_fork(
 
 
 class TimeLimit:
-    """Raises `JobTimeout` in the main thread after some seconds, and again every second.
+    """Raises `JobTimeout` in the main thread after some seconds, and again after `GRACE`.
 
-    Again, as a handler may catch the first one and go on. There is one such timer in a process;
-    what the program itself has set on it is put off until the handler is done.
+    Again, as a handler may catch the first one and go on; not at once, as it may clean up. There
+    is one such timer in a process; what the program itself has set on it is put off until the
+    handler is done.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -179,13 +199,13 @@ class TimeLimit:
         self._began = time.monotonic()
         self._before = signal.signal(signal.SIGALRM, self._ring)
         self._armed = True
-        self._own_timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, 1)
+        self._own_timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, GRACE)
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
         if not self._armed:
             return
         if not _may_break(frame):
-            signal.setitimer(signal.ITIMER_REAL, TRY_AGAIN, 1)
+            signal.setitimer(signal.ITIMER_REAL, TRY_AGAIN, GRACE)
             return
         self._rang = True
         raise self._error()

@@ -1,83 +1,199 @@
-"""A crew of worker processes: what the command's tests do not reach."""
+"""Several worker processes: each behaves as one does."""
 
 from __future__ import annotations
 
-import logging
-import os
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
+from actors import script
 
-from dbbasic_queue.worker.loop import Summary
+from dbbasic_queue import Queue
+
+CREW = """
+import atexit, logging, multiprocessing, os, signal, sys, time
+from dbbasic_queue import ConfigError, Queue, Summary
+from dbbasic_queue.worker import loop, options
 from dbbasic_queue.worker.processes import WorkerProcesses
-from dbbasic_queue.worker.signals import StopSignals
+logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
+
+def tell(*words):
+    print(*words, flush=True)
+
+def end(crew, answer):
+    after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
+    assert after == before
+    tell("end", answer[0].completed, answer[0].failed, answer[1], crew.lost)
+
+def run(work, count=2):
+    crew = WorkerProcesses(count, work)
+    end(crew, crew.run())
+"""
+
+
+def crew(code: str, *args: object) -> list[str]:
+    """The lines of a program that has a crew; it has to end well."""
+    with script(CREW + code, *args) as program:
+        assert program.end() == 0, program.err
+    return [*program.out.splitlines(), *program.err.splitlines()]
 
 
 def test_summaries_are_added_up() -> None:
     """What the children did is one summary, and none failed."""
-    crew = WorkerProcesses(3, lambda number, signals: Summary(completed=number, failed=1))
-    assert crew.run() == (Summary(completed=3, failed=3), 0)
+    code = "run(lambda number, signals: Summary(completed=number, failed=1), 3)"
+    assert crew(code) == ["end 3 3 0 0"]
 
 
-def test_a_child_that_raises_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_child_that_raises_is_counted_and_logged() -> None:
     """An exception in a child is one failure; the others' work counts."""
-
-    def work(number: int, signals: StopSignals) -> Summary:
-        if number == 0:
-            raise OSError("disk full")
-        return Summary(completed=1)
-
-    with caplog.at_level(logging.CRITICAL):
-        assert WorkerProcesses(2, work).run() == (Summary(completed=1), 1)
-
-
-def test_a_killed_child_is_counted() -> None:
-    """A child that a signal ends is told from one that fails."""
-
-    def work(number: int, signals: StopSignals) -> Summary:
-        if number == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return Summary(completed=1)
-
-    crew = WorkerProcesses(2, work)
-    assert crew.run() == (Summary(completed=1), 0)
-    assert crew.killed == 1
+    said = crew(
+        "def work(number, signals):\n"
+        "    if number == 0: raise OSError('disk full')\n"
+        "    return Summary(completed=1)\n"
+        "run(work)\n"
+    )
+    assert said[0] == "end 1 0 1 0"
+    assert "OSError: disk full" in said
 
 
-def test_the_programs_own_signal_handlers_come_back() -> None:
-    """After a crew, SIGTERM and SIGINT mean what they meant before."""
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    WorkerProcesses(1, lambda number, signals: Summary()).run()
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+@pytest.mark.parametrize(
+    ("end", "numbers", "words"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "end 1 0 0 1", "was killed by signal 9"),
+        ("os._exit(3)", "end 1 0 1 1", "with exit code 3: did a handler call os._exit?"),
+        ("os._exit(0)", "end 1 0 1 1", "with exit code 0: did a handler call os._exit?"),
+    ],
+)
+def test_a_child_that_ends_without_a_word_is_noticed(end: str, numbers: str, words: str) -> None:
+    """Killed, or ended by a handler: it is said, and its job may have to be taken back."""
+    said = crew(
+        "def work(number, signals):\n"
+        f"    if number == 0: {end}\n"
+        "    return Summary(completed=1)\n"
+        "run(work)\n"
+    )
+    assert said[0] == numbers
+    assert words in said[1]
+
+
+def test_a_fault_of_the_config_is_told_once() -> None:
+    """As when the handlers cannot be loaded, which each process does for itself."""
+    said = crew(
+        "def work(number, signals): raise ConfigError('jobs: no such module')\n"
+        "try: run(work)\n"
+        "except ConfigError as error: tell(error)\n"
+    )
+    assert said == ["jobs: no such module"]
+
+
+def test_a_child_ends_as_a_program_ends() -> None:
+    """Exit functions are run, output is written, daemons of `multiprocessing` are ended."""
+    said = crew(
+        "def work(number, signals):\n"
+        "    atexit.register(print, 'at exit')\n"
+        "    daemon = multiprocessing.Process(target=time.sleep, args=(600,), daemon=True)\n"
+        "    daemon.start()\n"
+        "    print('daemon', daemon.pid)\n"
+        "    return Summary()\n"
+        "run(work, 1)\n"
+    )
+    daemon = int(next(line for line in said if line.startswith("daemon")).split()[1])
+    assert "at exit" in said
+    assert not Path(f"/proc/{daemon}").exists()
 
 
 def test_programs_of_a_handler_die_of_sigterm() -> None:
     """What a handler starts does not inherit the crew's deafness."""
-
-    def work(number: int, signals: StopSignals) -> Summary:
-        child = os.fork()
-        if child == 0:
-            os.execvp("sleep", ["sleep", "60"])
-        os.kill(child, signal.SIGTERM)
-        _, status = os.waitpid(child, 0)
-        return Summary(completed=os.WTERMSIG(status))
-
-    summary, _ = WorkerProcesses(1, work).run()
-    assert summary.completed == signal.SIGTERM
+    said = crew(
+        "def work(number, signals):\n"
+        "    child = os.fork()\n"
+        "    if child == 0: os.execvp('sleep', ['sleep', '60'])\n"
+        "    os.kill(child, signal.SIGTERM)\n"
+        "    return Summary(completed=os.WTERMSIG(os.waitpid(child, 0)[1]))\n"
+        "run(work, 1)\n"
+    )
+    assert said == [f"end {int(signal.SIGTERM)} 0 0 0"]
 
 
 def test_what_a_handler_forks_does_not_hold_the_crew_up() -> None:
     """A daemon of a handler inherits the pipe of the child; the crew ends all the same."""
-    daemons, out = os.pipe()
+    said = crew(
+        "daemons, out = os.pipe()\n"
+        "def work(number, signals):\n"
+        "    daemon = os.fork()\n"
+        "    if daemon == 0:\n"
+        "        os.close(1); os.close(2)\n"
+        "        signal.pause()\n"
+        "    os.write(out, b'%d' % daemon)\n"
+        "    return Summary(completed=1)\n"
+        "run(work, 1)\n"
+        "os.kill(int(os.read(daemons, 100)), signal.SIGKILL)\n"
+    )
+    assert said == ["end 1 0 0 0"]
 
-    def work(number: int, signals: StopSignals) -> Summary:
-        daemon = os.fork()
-        if daemon == 0:
-            signal.pause()
-        os.write(out, b"%d\n" % daemon)
-        return Summary(completed=1)
 
-    try:
-        assert WorkerProcesses(1, work).run() == (Summary(completed=1), 0)
-    finally:
-        os.kill(int(os.read(daemons, 100)), signal.SIGKILL)
+def test_signals_come_to_children_that_are_there(queue: Queue) -> None:
+    """A signal that comes when a child has just ended goes to no process that is not ours."""
+    said = crew(
+        "kill, waitpid = os.kill, os.waitpid\n"
+        "gone = set()\n"
+        "def killing(pid, number):\n"
+        "    assert pid not in gone, 'a signal for a process that was taken note of'\n"
+        "    kill(pid, number)\n"
+        "def waiting(pid, options):\n"
+        "    answer = waitpid(pid, options)\n"
+        "    gone.add(pid)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    return answer\n"
+        "os.kill, os.waitpid = killing, waiting\n"
+        "run(lambda number, signals: Summary(completed=1), 3)\n"
+    )
+    assert said == ["end 3 0 0 0"]
+
+
+WAITING = """
+queue = Queue(sys.argv[1], "normal")
+def wait(payload):
+    tell("started")
+    time.sleep(600)
+def child(number, signals):
+    chosen = options.Options(linger=600)
+    return loop.work(queue.engine, {"wait": wait}, chosen, signals, 2)
+run(child)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_a_second_signal_puts_the_job_back(queue: Queue, number: int) -> None:
+    """The children say what they finish; a second signal breaks it off, the attempt refunded."""
+    job_id = queue.enqueue("wait", {})
+    with script(CREW + WAITING, queue.path) as program:
+        program.hear("started")
+        program.signal(number)
+        assert program.process.stderr is not None
+        for line in program.process.stderr:
+            if f"finishing wait {job_id} first; a second signal breaks it off" in line:
+                break
+        program.signal(number)
+        assert program.end() == 0
+    job: dict[str, Any] = queue.get_job(job_id)
+    assert (job["status"], job["attempts"]) == ("pending", 0)
+    assert f"put back wait {job_id}" in program.err
+
+
+def test_a_job_whose_process_was_ended_by_its_handler_is_not_lost(queue: Queue) -> None:
+    """Each process loads what it needs by itself; what one leaves behind is taken back."""
+    job_id = queue.enqueue("die", {})
+    said = crew(
+        "queue = Queue(sys.argv[1], 'normal')\n"
+        "def child(number, signals):\n"
+        "    handlers = {'die': lambda payload: os._exit(1)}\n"
+        "    return loop.work(queue.engine, handlers, options.Options(), signals, 2)\n"
+        "run(child)\n"
+        "loop.rescue(queue.engine, options.Options(max_attempts=1))\n",
+        queue.path,
+    )
+    assert said[0] == "end 0 0 1 1"
+    assert queue.get_job(job_id)["status"] == "failed"

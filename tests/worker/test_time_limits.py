@@ -14,6 +14,7 @@ from working import Trap, a_lock_is_free, run_one, works_in_a_thread
 
 from dbbasic_queue import JobTimeout, Queue, Summary
 from dbbasic_queue.table import lock as store
+from dbbasic_queue.worker import signals
 
 
 def long(payload: Any) -> None:
@@ -57,8 +58,11 @@ def test_a_handler_that_swallows_its_timeout_has_failed_all_the_same(queue: Queu
         assert job["result"] is None
 
 
-def test_a_handler_that_goes_on_after_its_timeout_is_stopped_again(queue: Queue) -> None:
-    """The timeout comes back every second, until the handler has ended."""
+def test_a_handler_that_goes_on_after_its_timeout_is_stopped_again(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timeout comes back after a grace time, until the handler has ended."""
+    monkeypatch.setattr(signals, "GRACE", 0.2)
     caught: list[int] = []
 
     def stubborn(payload: Any) -> None:
@@ -70,6 +74,21 @@ def test_a_handler_that_goes_on_after_its_timeout_is_stopped_again(queue: Queue)
 
     assert run_one(queue, stubborn, timeout=0.05)["error"].startswith("JobTimeout")
     assert len(caught) == 2
+
+
+def test_a_handler_has_time_to_clean_up_after_its_timeout(queue: Queue) -> None:
+    """The timeout is raised once, and not again into the cleaning up that follows it."""
+    cleaned: list[int] = []
+
+    def careful(payload: Any) -> None:
+        try:
+            time.sleep(30)
+        finally:
+            time.sleep(2.5)
+            cleaned.append(1)
+
+    assert run_one(queue, careful, timeout=0.05)["error"].startswith("JobTimeout")
+    assert cleaned == [1]
 
 
 def test_a_timeout_that_is_over_before_it_began_does_no_harm(queue: Queue) -> None:

@@ -222,7 +222,7 @@ def _refusal(faults: Sequence[Fault], name: str) -> EditRefused:
 
 
 def _announce(engine: TsvEngine, changes: Changes, new: Mapping[bytes, Row]) -> None:
-    now = engine.now()
+    now = int(engine.now())
     if any(row.status == PENDING and row.run_at <= now for row in new.values()):
         engine.wake_up(now)
     log.info(

@@ -67,9 +67,9 @@ class TsvEngine:
         self._wake_asked = -1
         _alive.add(self)
 
-    def now(self) -> int:
+    def now(self) -> float:
         """The time in Unix seconds."""
-        return int(self._clock())
+        return self._clock()
 
     # -- adding ------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class TsvEngine:
     def retry_failed(self, job_type: str | None = None) -> list[str]:
         """Put all failed jobs back, or those of one type; returns their ids."""
         wanted = None if job_type is None else job_type.encode(errors="replace")
-        now = self.now()
+        now = int(self._clock())
         with self.table.writing():
             rows = [row for row in self.table.rows([FAILED]) if wanted in (None, row.type)]
             for row in rows:
@@ -185,7 +185,7 @@ class TsvEngine:
         hint = self.table.search(key)
         if hint.generation == 0:
             return False  # there is no table
-        now = self.now()
+        now = int(self._clock())
         with self.table.writing():
             row = self.table.find(key, hint)
             if row is None or row.status not in allowed:
@@ -251,7 +251,7 @@ class TsvEngine:
 
     def stats(self) -> Stats:
         """The state of the queue in numbers. Takes no more than read permission."""
-        now = self.now()
+        now = int(self._clock())
         due = [row.run_at for row in self.table.rows([PENDING]) if row.run_at <= now]
         return Stats(
             jobs=self.counts(),

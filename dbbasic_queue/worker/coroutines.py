@@ -1,0 +1,121 @@
+"""Coroutine handlers: one event loop for all jobs of a run.
+
+What a job has opened in the loop, a connection perhaps, is there for the next one, whether the job
+succeeded or failed; the tasks that it has left behind are cancelled. This module is imported when
+the first coroutine comes: asyncio is slow to import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from asyncio import base_events, events
+from collections.abc import Awaitable
+from contextvars import Context
+from types import FrameType
+from typing import Any, Final
+
+from ..engines import interface
+
+log = logging.getLogger("dbbasic_queue")
+
+PATIENCE: Final = 5.0  # seconds that cancelled tasks have to end
+
+
+class Loop:
+    """An event loop, made by the first coroutine."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        """Close the loop."""
+        self._runner.close()
+
+    def run(self, awaitable: Awaitable[Any], context: Context) -> Any:
+        """Return what `awaitable` returns, or raise what it raises.
+
+        In a thread whose own event loop is running, which cannot be entered again, the coroutine
+        runs in another thread meanwhile.
+        """
+        if events._get_running_loop() is not None:
+            return self._run_beside(awaitable, context)
+        before = asyncio.all_tasks(self._runner.get_loop())
+        try:
+            return self._runner.run(_wait_for(awaitable), context=context)
+        finally:
+            if os.getpid() == self._pid:  # else a child must not touch what it shares
+                self._end_tasks(before)
+
+    def _end_tasks(self, before: set[asyncio.Task[Any]]) -> None:
+        """Cancel the tasks that were not there before; a loop in which they go on is dropped."""
+        loop = self._runner.get_loop()
+        left = asyncio.all_tasks(loop) - before
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        try:
+            _, left = loop.run_until_complete(asyncio.wait(left, timeout=PATIENCE))
+        finally:
+            if left:
+                log.warning("a new event loop for the next job: tasks of this one did not end")
+                loop.close()
+                self._runner = asyncio.Runner()
+
+    def _run_beside(self, awaitable: Awaitable[Any], context: Context) -> Any:
+        answer: list[Any] = []
+        failure: list[BaseException] = []
+        tasks: list[asyncio.Task[Any] | None] = []
+
+        async def noted() -> Any:
+            tasks.append(asyncio.current_task())
+            return await awaitable
+
+        def run() -> None:
+            try:
+                answer.append(self.run(noted(), context))
+            except BaseException as error:
+                failure.append(error)
+
+        thread = threading.Thread(target=run, name="dbbasic_queue coroutine", daemon=True)
+        thread.start()
+        try:
+            thread.join()
+        except BaseException:  # a signal: break the coroutine off, too
+            for task in tasks:
+                if task is not None:
+                    task.get_loop().call_soon_threadsafe(task.cancel)
+            thread.join(PATIENCE)
+            raise
+        if failure:
+            raise failure[0]
+        return answer[0]
+
+
+async def _wait_for(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+# The loop's own code, which an exception of a signal would leave in disorder. What it calls, a
+# task or the wait for events, may be broken off.
+_LOOP_CODE: Final = frozenset(
+    function.__code__
+    for function in (
+        base_events.BaseEventLoop._run_once,  # type: ignore[attr-defined]
+        base_events.BaseEventLoop.run_forever,
+        base_events.BaseEventLoop.run_until_complete,
+        events.Handle._run,
+        asyncio.Runner.run,
+    )
+)
+
+
+def _is_at_work(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_code in _LOOP_CODE
+
+
+interface.guards.append(_is_at_work)

@@ -1,0 +1,113 @@
+"""What a handler finds around it is what the one before it found.
+
+A handler may take a signal over, block it, set an alarm, switch a logger off, or leave a thread
+behind: as a habit of its own program, or of a library that it calls. None of that reaches the next
+job, nor the worker, which has to hear SIGTERM and to log.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+log = logging.getLogger("dbbasic_queue")
+
+GRACE: Final = 60.0  # seconds that threads of handlers have to end when the work is done
+TELL_AFTER: Final = 1.0  # seconds until it is said that they are waited for
+
+_WATCHED: Final = tuple(
+    map(
+        int,
+        (
+            *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+            *(signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2),
+        ),
+    )
+)
+# What `signal` wraps, without the detour that makes an enum of each answer: 8 microseconds a job.
+_handler_of: Final[Any] = _signal.getsignal
+_change_mask: Final[Any] = _signal.pthread_sigmask
+_BLOCK: Final = int(signal.SIG_BLOCK)
+
+
+class Surroundings:
+    """The process as it was when it was noted: signals, alarm and log."""
+
+    def __init__(self) -> None:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._wakeup = signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(self._wakeup)
+            self._handlers = list(map(_handler_of, _WATCHED))
+            self._mask = _change_mask(_BLOCK, ())
+            self._alarm = signal.getitimer(signal.ITIMER_REAL) != (0, 0)
+        self._manager = log.manager
+        self._disabled = log.disabled, self._manager.disable
+
+    def restore(self) -> None:
+        """Make them so again. Costs next to nothing when they are."""
+        if (log.disabled, self._manager.disable) != self._disabled:
+            log.disabled, self._manager.disable = self._disabled
+        if not self._main:
+            return
+        if list(map(_handler_of, _WATCHED)) != self._handlers:
+            self._restore_handlers()
+        if _change_mask(_BLOCK, ()) != self._mask:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _restore_handlers(self) -> None:
+        if not self._alarm:
+            signal.setitimer(
+                signal.ITIMER_REAL, 0
+            )  # it was for a handler that is not there any more
+        for number, handler in zip(_WATCHED, self._handlers, strict=True):
+            if handler is not None:  # it was not set from Python, and cannot be set from there
+                signal.signal(number, handler)
+        with suppress(ValueError, OSError):  # closed meanwhile
+            signal.set_wakeup_fd(self._wakeup)
+
+
+def end_in_time(code: int, grace: float = GRACE) -> None:
+    """See that the program ends, with `code`, although threads of handlers may go on.
+
+    Call it when the work is done, before the program ends as usual: Python then waits for threads
+    that are not daemons, for ever. Does nothing when there are none.
+    """
+    if _threads_left():
+        threading.Thread(target=_end_in_time, args=(code, grace), daemon=True).start()
+
+
+def _threads_left() -> list[str]:
+    own = (threading.main_thread(), threading.current_thread())
+    return [each.name for each in threading.enumerate() if not (each.daemon or each in own)]
+
+
+def _end_in_time(code: int, grace: float) -> None:
+    time.sleep(min(TELL_AFTER, grace))
+    if names := _threads_left():
+        log.warning(
+            "waiting up to %g s for threads that handlers have left behind: %s",
+            grace,
+            ", ".join(names),
+        )
+    time.sleep(max(0, grace - TELL_AFTER))
+    if names := _threads_left():
+        log.error("ended, although threads of handlers still ran: %s", ", ".join(names))
+        atexit._run_exitfuncs()
+        flush()
+        os._exit(code)
+
+
+def flush() -> None:
+    """Write out what the program has printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # closed, None, a full disk, whatever a handler has put there
+            stream.flush()

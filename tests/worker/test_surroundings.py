@@ -1,0 +1,269 @@
+"""What a handler does to its process does not reach the next job, nor the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import decimal
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from actors import script
+from working import WORKER, run_one
+
+from dbbasic_queue import Queue, current_job
+from dbbasic_queue.worker import surroundings
+
+# -- signals, masks, alarms ------------------------------------------------------------------------
+
+
+def takes_over(number: int) -> Callable[[], Any]:
+    return lambda: signal.signal(number, lambda *args: None)
+
+
+async def serves() -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+    await asyncio.sleep(0)
+
+
+HABITS: dict[str, Callable[[], Any]] = {
+    "TERM": takes_over(signal.SIGTERM),
+    "INT": takes_over(signal.SIGINT),
+    "HUP": takes_over(signal.SIGHUP),
+    "USR1": takes_over(signal.SIGUSR1),
+    "CHLD": takes_over(signal.SIGCHLD),
+    "ignored": lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+    "default": lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    "asyncio": lambda: asyncio.run(serves()),
+    "blocked": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGALRM]),
+    "alarm": lambda: (takes_over(signal.SIGALRM)(), signal.alarm(60)),
+    "wakeup": lambda: signal.set_wakeup_fd(-1),
+}
+
+
+def dispositions() -> list[Any]:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+    return [
+        *map(signal.getsignal, (*numbers, signal.SIGALRM)),
+        signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        signal.getitimer(signal.ITIMER_REAL),
+    ]
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_signals_are_for_the_next_job_what_they_were(queue: Queue, habit: str) -> None:
+    """Taken over, ignored, blocked, or used for an alarm: as they were for the first."""
+    seen: list[list[Any]] = []
+
+    def handler(payload: Any) -> None:
+        seen.append(dispositions())
+        HABITS[habit]()
+
+    queue.enqueue_many([("x", {})] * 2)
+    assert queue.process_jobs({"x": handler}).completed == 2
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("habit", ["default", "asyncio", "blocked"])
+def test_a_worker_stops_when_told_whatever_a_handler_did(queue: Queue, habit: str) -> None:
+    """SIGTERM lets the job in hand finish, although the job before has taken it over."""
+    habits = {
+        "default": "signal.signal(signal.SIGTERM, signal.SIG_DFL)",
+        "asyncio": "asyncio.run(serve())",
+        "blocked": "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])",
+    }
+    code = WORKER + (
+        "async def serve():\n"
+        "    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)\n"
+        f"def habit(payload): {habits[habit]}\n"
+        "queue.process_jobs({'habit': habit, 'ask': ask})\n"
+    )
+    queue.enqueue("habit", {})
+    job_id = queue.enqueue("ask", {})
+    with script(code, queue.path) as worker:
+        worker.hear("started")
+        worker.signal(signal.SIGTERM)
+        worker.say("the end")
+        assert worker.end() == 0
+    assert queue.get_job(job_id)["result"] == "the end"
+
+
+def test_a_time_limit_holds_whatever_the_job_before_did(queue: Queue) -> None:
+    """SIGALRM was blocked, and its handler taken over."""
+
+    def habit(payload: Any) -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+
+    queue.enqueue("habit", {})
+    job_id = queue.enqueue("slow", {})
+    handlers = {"habit": habit, "slow": lambda payload: time.sleep(30)}
+    queue.process_jobs(handlers, 1, timeout={"slow": 0.05})
+    assert queue.get_job(job_id)["error"].startswith("JobTimeout")
+
+
+def test_a_forgotten_alarm_does_not_end_the_worker(queue: Queue) -> None:
+    """`signal.alarm` without a handler ends a process, which would be the job's own fault only."""
+
+    def forgets(payload: Any) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+    def waits(payload: Any) -> None:
+        time.sleep(0.2)
+
+    queue.enqueue("forgets", {})
+    queue.enqueue("waits", {})
+    assert queue.process_jobs({"forgets": forgets, "waits": waits}).completed == 2
+
+
+# -- the log ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("habit", ["disabled", "all"])
+def test_the_worker_goes_on_logging(
+    queue: Queue, habit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `logging.config` switches off all loggers that are there, or a handler does it."""
+
+    def handler(payload: Any) -> None:
+        if habit == "disabled":
+            logging.getLogger("dbbasic_queue").disabled = True
+        else:
+            logging.disable()
+        raise ValueError("boom")
+
+    run_one(queue, handler)
+    assert "ValueError: boom" in caplog.text
+
+
+# -- contexts --------------------------------------------------------------------------------------
+
+
+def test_context_variables_do_not_leak(queue: Queue) -> None:
+    """What a handler sets in its context, the next does not find, nor does the program."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="none")
+    seen: list[str] = []
+
+    def handler(payload: Any) -> None:
+        seen.append(variable.get())
+        variable.set("mine")
+
+    queue.enqueue_many([("x", {})] * 2)
+    queue.process_jobs({"x": handler})
+    assert [*seen, variable.get()] == ["none"] * 3
+
+
+def test_decimal_contexts_do_not_leak(queue: Queue) -> None:
+    """Also when the context is changed in place, as programs do."""
+    decimal.getcontext().prec = 28
+    seen: list[int] = []
+
+    def handler(payload: Any) -> None:
+        seen.append(decimal.getcontext().prec)
+        decimal.getcontext().prec = 3
+
+    queue.enqueue_many([("x", {})] * 2)
+    queue.process_jobs({"x": handler})
+    assert [*seen, decimal.getcontext().prec] == [28] * 3
+
+
+# -- threads ---------------------------------------------------------------------------------------
+
+
+def test_threads_of_a_handler_can_ask_for_the_job(queue: Queue) -> None:
+    """`current_job` in a thread that the handler has started, with no context handed over."""
+    seen: list[str] = []
+
+    def handler(payload: Any) -> None:
+        thread = threading.Thread(target=lambda: seen.append(current_job().id))
+        thread.start()
+        thread.join()
+
+    assert [run_one(queue, handler)["id"]] == seen
+
+
+LEAVES_A_THREAD = """
+import sys, threading, time, logging
+from dbbasic_queue import Queue
+from dbbasic_queue.worker import loop, options, surroundings
+logging.basicConfig(stream=sys.stderr)
+surroundings.TELL_AFTER = 0.05
+queue = Queue(sys.argv[1], "normal")
+def leaves(payload): threading.Thread(target=time.sleep, args=(600,), name="left").start()
+def pools(payload):
+    import atexit
+    from concurrent.futures import ThreadPoolExecutor
+    global pool
+    pool = ThreadPoolExecutor(1)
+    pool.submit(print, "pooled", flush=True).result()
+    atexit.register(print, "at exit", flush=True)
+handlers = {"leaves": leaves, "pools": pools}
+print(loop.work(queue.engine, handlers, options.Options(), places=1).completed, flush=True)
+surroundings.end_in_time(5, grace=float(sys.argv[2]))
+sys.exit(5)
+"""
+
+
+def test_a_thread_left_behind_keeps_no_place_and_does_not_keep_the_program(queue: Queue) -> None:
+    """The worker's place is free when its work is done, and the program ends in time."""
+    queue.enqueue("pools", {})
+    queue.enqueue("leaves", {})
+    with script(LEAVES_A_THREAD, queue.path, 2) as worker:
+        worker.hear("pooled")
+        worker.hear("2")
+        seat = queue.engine.seat(places=1)
+        assert seat is not None
+        seat.leave()
+        assert worker.end() == 5
+    assert "waiting up to 2 s for threads that handlers have left behind: left" in worker.err
+    assert "at exit" in worker.out
+
+
+def test_a_pool_of_threads_ends_with_the_program(queue: Queue) -> None:
+    """Threads that end when they are told, as those of a pool do, are not waited for."""
+    queue.enqueue("pools", {})
+    with script(LEAVES_A_THREAD, queue.path, 60) as worker:
+        worker.hear("pooled")
+        worker.hear("1")
+        assert worker.end() == 5
+    assert "left behind" not in worker.err
+
+
+# -- standard streams ------------------------------------------------------------------------------
+
+
+def test_what_a_forked_child_prints_is_printed_once(queue: Queue, tmp_path: Path) -> None:
+    """A child that comes back from the handler has its output written, and not its parent's."""
+    code = WORKER + (
+        "sys.stdout = open(sys.argv[2], 'w')\n"
+        "def forks(payload):\n"
+        "    print('parent')\n"
+        "    if os.fork() == 0:\n"
+        "        print('child'); return\n"
+        "    os.wait()\n"
+        "queue.process_jobs({'forks': forks})\n"
+    )
+    queue.enqueue("forks", {})
+    with script(code, queue.path, tmp_path / "out") as worker:
+        assert worker.end() == 0
+    assert (tmp_path / "out").read_text().split() == ["parent", "child"]
+
+
+def test_closed_streams_are_no_trouble() -> None:
+    """Whatever a handler has put in the place of standard output."""
+    before, sys.stdout = sys.stdout, None
+    try:
+        surroundings.flush()
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - closed here
+        sys.stdout.close()
+        surroundings.flush()
+    finally:
+        sys.stdout = before
