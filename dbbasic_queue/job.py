@@ -182,7 +182,8 @@ def check_time(run_at: Any, now: float) -> int:
         )
     if not 0 <= run_at <= TIME_LIMIT:  # false for NaN, too
         raise InvalidJob(f"run_at {shown(run_at)}: not a time between 1970 and the year 5138")
-    return (int(run_at) if run_at <= now else math.ceil(run_at)) or int(now)
+    due = int(run_at) if run_at <= now else 0
+    return due or math.ceil(run_at) or int(now)
 
 
 def _keys_are_strings(value: Any) -> bool:

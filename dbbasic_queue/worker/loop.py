@@ -125,10 +125,10 @@ class Worker:
         self._job: Job | None = None  # the last one taken
         self._logs_all = False  # or only what went wrong
         self._began = time.monotonic()
-        signals.answer = self._answer
 
     def run(self, seat: Seat) -> Summary:
         """Work until nothing is due, or a limit, the lingering time or a signal ends it."""
+        self._signals.answer = self._answer
         try:
             self._rescue(seat)
             self._work_off(seat)
@@ -136,6 +136,7 @@ class Worker:
                 number = self._signals.received
                 log.info("signal %d: took no more jobs", number, extra={"event": "stopped"})
         finally:
+            self._signals.answer = None
             self._runner.close()
             seat.leave()
         self._summary.stopped = self._signals.received

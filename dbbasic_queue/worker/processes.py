@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final
 
@@ -25,9 +25,10 @@ log = logging.getLogger("dbbasic_queue")
 STOP: Final = signal.SIGUSR1
 BREAK_OFF: Final = signal.SIGUSR2
 REPORT: Final = 4096  # bytes, which is more than a report has and less than a pipe takes at once
+RESEND: Final = 1.0  # seconds; a child hears a signal late that comes just before it sleeps
 FAULT: Final = 600  # characters of what is wrong with the config; JSON makes six bytes of one
 _HEARD: Final = (signal.SIGTERM, signal.SIGINT)
-_ALL: Final = (*_HEARD, STOP, BREAK_OFF)
+_ALL: Final = (*_HEARD, STOP, BREAK_OFF, signal.SIGCHLD)
 
 Work = Callable[[int, StopSignals], Summary]
 
@@ -77,7 +78,6 @@ class WorkerProcesses:
     ends as a program ends, with its exit functions run and its output written. So `run` comes back
     in the parent only; in a child it raises `SystemExit`, which the caller has to let pass.
 
-
     `tell` is called by the first signal, inside a signal handler, with what it lets finish.
     """
 
@@ -86,40 +86,42 @@ class WorkerProcesses:
         self._count = count
         self._work = work
         self._children: dict[int, int] = {}  # process id -> pipe on which its report comes
+        self._parent = os.getpid()
         self._received = 0
+        self._broken_off = False
         self.lost = 0  # children that ended without a word, and perhaps left a job behind
 
     def run(self) -> tuple[Summary, int]:
         """Start the processes and wait for all; returns what they did, and how many failed.
 
-        A child that fails has logged why. Raises `ConfigError` if a child did.
+        A child that fails has logged why. Raises `ConfigError` if a child did. Call it in the main
+        thread.
         """
         before: dict[int, Any] = {each: signal.getsignal(each) for each in _HEARD}
         ended = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide how they end
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
+        # Blocked and waited for: a function that is called at a signal would be called only later
+        # if that came just before the wait for a child.
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
         try:
             for number in range(self._count):
                 self._start(number, before)
-            for heard in _HEARD:
-                signal.signal(heard, self._pass_on)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
-        try:
             return self._wait()
         finally:
-            for own, handler in [*before.items(), (signal.SIGCHLD, ended)]:
-                signal.signal(own, handler)
+            if os.getpid() == self._parent:
+                while _next_signal(0) is not None:
+                    pass  # of those that came when all was done
+                signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+                signal.signal(signal.SIGCHLD, ended)
 
     def _start(self, number: int, before: dict[int, Any]) -> None:
         flush()
-        parent = os.getpid()
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(reading)
             for pipe in self._children.values():
                 os.close(pipe)
-            signals = CrewSignals(parent, before)
+            signals = CrewSignals(self._parent, before)
             signals.install()
             raise SystemExit(self._live(number, signals, writing))
         os.close(writing)
@@ -129,7 +131,7 @@ class WorkerProcesses:
         """Work in a child, and report; returns its exit code."""
         code = 0
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             report: dict[str, Any] = dict(self._work(number, signals).as_dict())
         except ConfigError as error:
             code, report = 2, {"fault": str(error)[:FAULT]}
@@ -142,37 +144,53 @@ class WorkerProcesses:
         end_in_time(code)
         return code
 
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        passed_on = BREAK_OFF if self._received else STOP
-        if self._tell is not None and not self._received:
-            self._tell("the jobs in hand")
-        self._received = self._received or number
-        for child in self._children:
-            os.kill(child, passed_on)
-
     def _wait(self) -> tuple[Summary, int]:
         total, failed, faults = Summary(), 0, []
-        for child, pipe in list(self._children.items()):
-            # Ended, but not yet taken note of: until then, no other process can get its number, so
-            # that a signal may be passed on to it. Then it is not in the list any more.
-            os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-            del self._children[child]
-            _, status = os.waitpid(child, 0)
-            report = _read(pipe)
-            if report is None:
-                self.lost += 1
-                failed += not os.WIFSIGNALED(status)
-                _log_loss(child, status)
-            elif "fault" in report:
-                faults.append(report["fault"])
-            elif report:
-                total.add(Summary(**report))
-            else:
-                failed += 1
+        while self._children:
+            number = _next_signal(RESEND if self._broken_off else None)
+            if number != signal.SIGCHLD:
+                self._pass_on(number)
+            for child, report, status in self._ended():
+                if report is None:
+                    self.lost += 1
+                    failed += not os.WIFSIGNALED(status)
+                    _log_loss(child, status)
+                elif "fault" in report:
+                    faults.append(report["fault"])
+                elif report:
+                    total.add(Summary(**report))
+                else:
+                    failed += 1
         if faults:
             raise ConfigError(faults[0])
         total.stopped = self._received
         return total, failed
+
+    def _pass_on(self, number: int | None) -> None:
+        """Pass a signal on to the children that are there; None: the last one once more."""
+        if number is not None:
+            if self._tell is not None and not self._received:
+                self._tell("the jobs in hand")
+            self._broken_off = self._received != 0
+            self._received = self._received or number
+        for child in self._children:
+            os.kill(child, BREAK_OFF if self._broken_off else STOP)
+
+    def _ended(self) -> Iterator[tuple[int, dict[str, Any] | None, int]]:
+        """Take note of the children that have ended: process id, report, status."""
+        for child in list(self._children):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:  # its number may be that of another process from now on
+                yield child, _read(self._children.pop(child)), status
+
+
+def _next_signal(seconds: float | None) -> int | None:
+    """The next signal to the parent, waited for so long; None when none came."""
+    watched = {*_HEARD, signal.SIGCHLD}
+    if seconds is None or not hasattr(signal, "sigtimedwait"):
+        return int(signal.sigwait(watched))
+    found = signal.sigtimedwait(watched, seconds)
+    return None if found is None else found.si_signo
 
 
 def _read(pipe: int) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,8 @@ def script(code: str, *args: object, **options: Any) -> Iterator[Script]:
     finally:
         if actor.process.poll() is None:
             actor.process.kill()
-            actor.process.communicate()
+            with suppress(subprocess.TimeoutExpired):  # its children may hold the pipes
+                actor.process.communicate(timeout=10)
 
 
 def start(function: Callable[..., Any], *args: Any) -> BaseProcess:

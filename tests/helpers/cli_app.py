@@ -24,7 +24,9 @@ def bad(payload): raise ValueError("no such user")
 
 def slow(payload):
     open("running", "w").close()
-    time.sleep(payload["seconds"])
+    end = time.monotonic() + payload["seconds"]
+    while time.monotonic() < end:
+        time.sleep(0.01)  # a signal that comes just before one long sleep would be heard after it
     return "slept"
 
 def die(payload): os.kill(os.getpid(), 9)

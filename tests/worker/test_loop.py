@@ -19,7 +19,8 @@ from actors import AT_ONCE, Clock, Diary, columns, die, in_child
 from working import Trap, failing, run_one
 
 from dbbasic_queue import Backoff, Queue, StorageError, Summary, current_job
-from dbbasic_queue.table import lock as store
+from dbbasic_queue.table import lock
+from dbbasic_queue.table.line import HEADER
 
 # -- what it takes, and in which order -----------------------------------------------------------
 
@@ -357,7 +358,7 @@ def test_a_lock_that_cannot_be_taken_gives_the_job_back(
 
     job_id = queue.enqueue("x", {})
     with pytest.raises(StorageError, match=r"lock .*: No locks available"):
-        queue.process_jobs({"x": lambda payload: monkeypatch.setattr(store, "fcntl", Broken(0))})
+        queue.process_jobs({"x": lambda payload: monkeypatch.setattr(lock, "fcntl", Broken(0))})
     monkeypatch.undo()
     assert queue.process_jobs({"x": bool}, backoff=AT_ONCE).rescued == 1
     assert queue.get_job(job_id)["status"] == "completed"
@@ -395,7 +396,7 @@ def test_a_job_that_is_gone_when_its_handler_ends_stays_gone(
             queue.path.rename(queue.path.with_suffix(".old"))
             Queue(queue.path, "normal").enqueue("y", {})
         else:
-            queue.path.write_bytes(store.HEADER)
+            queue.path.write_bytes(HEADER)
         return "x" * 1000
 
     job_id = queue.enqueue("x", {})

@@ -144,8 +144,9 @@ def test_signals_come_to_children_that_are_there(queue: Queue) -> None:
         "    kill(pid, number)\n"
         "def waiting(pid, options):\n"
         "    answer = waitpid(pid, options)\n"
-        "    gone.add(pid)\n"
-        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    if answer[0]:\n"
+        "        gone.add(pid)\n"
+        "        kill(os.getpid(), signal.SIGTERM)\n"
         "    return answer\n"
         "os.kill, os.waitpid = killing, waiting\n"
         "run(lambda number, signals: Summary(completed=1), 3)\n"
@@ -157,7 +158,7 @@ WAITING = """
 queue = Queue(sys.argv[1], "normal")
 def wait(payload):
     tell("started")
-    time.sleep(600)
+    while True: time.sleep(0.01)
 def child(number, signals):
     chosen = options.Options(linger=600)
     return loop.work(queue.engine, {"wait": wait}, chosen, signals, 2)

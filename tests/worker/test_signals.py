@@ -14,7 +14,7 @@ from actors import AT_ONCE, script
 from working import RUN, TELL, WORKER, Trap, a_lock_is_free, run_one, twice, works_in_a_thread
 
 from dbbasic_queue import Queue, current_job
-from dbbasic_queue.table import lock as store
+from dbbasic_queue.table import lock
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
@@ -168,7 +168,7 @@ def test_a_second_signal_never_leaves_the_table_locked(
 ) -> None:
     """It comes while the handler enqueues: the job is broken off a moment later."""
     trap = Trap(fcntl.LOCK_UN, signal.SIGTERM, signal.SIGTERM)
-    monkeypatch.setattr(store, "fcntl", trap)
+    monkeypatch.setattr(lock, "fcntl", trap)
 
     def handler(payload: Any) -> None:
         trap.armed = True
@@ -186,7 +186,7 @@ def test_a_signal_between_two_jobs_breaks_nothing_off(
 ) -> None:
     """Signals that come while the worker writes how a job ended do not disturb that."""
     trap = Trap(fcntl.LOCK_EX, signal.SIGTERM, signal.SIGTERM, signal.SIGTERM)
-    monkeypatch.setattr(store, "fcntl", trap)
+    monkeypatch.setattr(lock, "fcntl", trap)
     queue.enqueue_many([("x", {})] * 2)
 
     def handler(payload: Any) -> str:

@@ -13,7 +13,7 @@ from actors import Clock, columns
 from working import Trap, a_lock_is_free, run_one, works_in_a_thread
 
 from dbbasic_queue import JobTimeout, Queue, Summary
-from dbbasic_queue.table import lock as store
+from dbbasic_queue.table import lock
 from dbbasic_queue.worker import signals
 
 
@@ -162,7 +162,7 @@ def test_a_timeout_never_leaves_the_table_locked(
 ) -> None:
     """It comes while the handler enqueues, between taking the lock and giving it back."""
     trap = Trap(operation, signal.SIGALRM)
-    monkeypatch.setattr(store, "fcntl", trap)
+    monkeypatch.setattr(lock, "fcntl", trap)
 
     def handler(payload: Any) -> None:
         trap.armed = True
