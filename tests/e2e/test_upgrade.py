@@ -193,7 +193,7 @@ def test_the_old_home_leads_nowhere(machine: Machine) -> None:
 ATTACKS = {
     "a link for what is set aside": f"ln -sf /home/nagios/.profile {STATE}/queue.torn",
     "a link for the lock": f"ln -sf /etc/passwd {STATE}/queue.lock",
-    "a file for the interpreter": f"mkdir -p {STATE}/.local/lib/python3.11/site-packages/y",
+    "a file for the interpreter": f"mkdir --parents {STATE}/../home/.local/lib",
     "a link for the log": "ln -sf /etc/passwd /var/log/dbbasic-queue/main.log",
     "another table": f"mv {QUEUE} {QUEUE}.old",
     "a pipe for the wake file": f"rm -f {STATE}/queue.wake && mkfifo {STATE}/queue.wake",

@@ -15,6 +15,7 @@ from dbbasic_queue.support.account import Account
 
 FILES = ("tsv", "lock", "claims", "torn", "wake", "recurring")
 PARTIES = (ROOT, WORKER, PRODUCER, READER)
+HANDLERS = {"ok": print}
 
 
 @dataclass
