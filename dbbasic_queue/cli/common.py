@@ -284,6 +284,7 @@ def config_path(option: str | None, environment: Mapping[str, str] = os.environ)
 
 
 CONFIGS: Final = (DEFAULT_CONFIG, SYSTEM_CONFIG)
+TRIED: Final = ("$DBQ_FILE", "$DBQ_CONFIG", "./dbq.toml", DEFAULT_FILE, SYSTEM_CONFIG)
 
 
 def config_of(args: argparse.Namespace) -> Config | None:
@@ -349,10 +350,9 @@ def _no_queue(path: Path, place: Where) -> str:
     said = f"there is no queue {path}"
     if place.named:
         return f"{said} ({place.by}); the first `dbq enqueue` creates it"
-    tried = ", ".join(("$DBQ_FILE", "$DBQ_CONFIG", "./dbq.toml", DEFAULT_FILE, SYSTEM_CONFIG))
     by = f" ({place.by})" if place.config else ""
     return (
-        f"{said}{by}; tried {tried}: name the queue with --file or --config,"
+        f"{said}{by}; tried {', '.join(TRIED)}: name the queue with --file or --config,"
         " or create it with the first `dbq enqueue`"
     )
 

@@ -28,7 +28,7 @@ from ..support.child import ChildDied, ChildTimeout, call
 from ..support.durations import format_duration, parse_duration
 from ..version import VERSION
 from .as_root import LATE, worker_of
-from .common import SYSTEM_CONFIG, UsageError, hold_descriptors, where
+from .common import SYSTEM_CONFIG, TRIED, UsageError, Where, hold_descriptors, where
 
 T = TypeVar("T")
 
@@ -75,6 +75,7 @@ class Settings:
     thresholds: Thresholds
     expected: Expectation | None
     advice: Advice
+    place: Where
     textfile: Path | None
     ping_url: str | None
     user: Account | None = None  # that the check becomes, if root runs it
@@ -279,6 +280,10 @@ def _examine(settings: Settings, names: int) -> HealthReport:
         advice=settings.advice,
         names=names,
     )
+    if not settings.place.named and not os.path.lexists(settings.file):
+        (finding,) = report.findings
+        tried = f"tried {', '.join(TRIED)}"
+        report = replace(report, findings=(replace(finding, advice=(tried, *finding.advice)),))
     if settings.textfile is not None:
         try:
             write_textfile(settings.textfile, formats.prometheus(report))
@@ -319,6 +324,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         ),
         expected=_expectation(own, user) if own else None,
         advice=Advice(named_by),
+        place=place,
         textfile=Path(options.textfile) if options.textfile else told.textfile,
         ping_url=told.ping_url,
         user=user,

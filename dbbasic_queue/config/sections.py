@@ -255,7 +255,7 @@ class HealthConfig:
     )
     ping_url: str | None = key(
         values.url,
-        about="call this at the start and end of each look, as healthchecks.io expects",
+        about="call this at the start and end of each scheduled look, as healthchecks.io expects",
         example="https://hc.example/abc",
         otherwise="nothing is called",
     )

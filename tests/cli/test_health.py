@@ -376,6 +376,16 @@ def test_the_queue_of_the_config_may_be_named_as_well(
     assert (tmp_path / "a.prom").exists()
 
 
+def test_what_was_tried_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing names the queue and there is none, the places that were looked at are told."""
+    assert main([]) == UNKNOWN
+    out = capsys.readouterr().out
+    assert "there is no queue data/queue.tsv" in out
+    assert "  -> tried $DBQ_FILE, $DBQ_CONFIG, ./dbq.toml, data/queue.tsv, /etc/" in out
+    main(["--file", "x.tsv"])
+    assert "tried" not in capsys.readouterr().out
+
+
 def test_two_variables_are_one_too_many(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
