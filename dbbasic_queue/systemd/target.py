@@ -24,6 +24,7 @@ from ..install.target import Action, Entry, EntryStatus, Installation, Plan, Tar
 from ..install.zone import zone_fault
 from ..schedule.clock import LOCAL_TIME, zone_of
 from .manager import Manager
+from .sandbox import refusals
 from .units import start_mark, unit_pattern, wake_file, write_units
 from .verify import unit_faults
 from .wake import drop_wake, make_wake, wake_fault
@@ -35,16 +36,6 @@ SYSTEM_UNITS = Path("/etc/systemd/system")
 USER_UNITS = Path(".config/systemd/user")
 STARTERS = (".timer", ".path")
 
-_NO_NETWORK = "[worker].hardening = isolated: handlers have no network"
-_NO_WRITING = (
-    "[worker].hardening = {profile}: handlers may write in {folders} only (ReadWritePaths= in a "
-    "drop-in adds to it), see nothing in /home, and have a /tmp of their own"
-)
-_NO_CODE = (
-    "[worker].hardening = {profile}: programs that make machine code as they run fail "
-    "(PyPy, numba, node, java)"
-)
-_NO_SUDO = "handlers cannot become another user: sudo, su and setuid programs do not work"
 _OPEN_FILES = (
     "a user's manager cannot set up a sandbox: handlers may read and write what {user} may; "
     "system calls are restricted all the same"
@@ -142,17 +133,12 @@ class SystemdTarget(Target):
         return found
 
     def _sandbox_notes(self, config: Config) -> list[str]:
-        profile = config.worker.hardening
-        found = [_NO_NETWORK] if profile == "isolated" else []
-        if self.site.user is not None:
-            found.append(_OPEN_FILES.format(user=self.site.user))
-        elif profile != "compat":
-            log = [config.log.file] if config.log else []
-            paths = dict.fromkeys(str(file.parent) for file in [config.queue.file, *log])
-            found.append(_NO_WRITING.format(profile=profile, folders=" and ".join(paths)))
-        if profile != "compat":
-            found.append(_NO_CODE.format(profile=profile))
-        return [*found, _NO_SUDO]
+        log = [config.log.file.parent] if config.log else []
+        folders = [config.queue.file.parent, *log, *config.worker.writable]
+        paths = " and ".join(dict.fromkeys(map(str, folders)))
+        user = self.site.user
+        told = refusals(config.worker.hardening, paths, for_user=user is not None)
+        return told if user is None else [_OPEN_FILES.format(user=user), *told]
 
     # --- In force or not
 

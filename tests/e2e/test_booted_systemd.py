@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 from machine import VENV, Machine, say
 
+from dbbasic_queue.systemd.sandbox import REFUSALS
+
 HANDLERS = """
-import json, os, socket, sys, time
+import json, mmap, os, socket, subprocess, sys, time
 from pathlib import Path
 
 OUT = Path(os.environ["OUT"])
@@ -47,7 +49,7 @@ def tries(payload):
         try:
             attempt()
             found[name] = "done"
-        except OSError as error:
+        except (OSError, subprocess.CalledProcessError) as error:
             found[name] = type(error).__name__
     OUT.joinpath(payload["name"]).write_text(json.dumps(found))
 
@@ -64,17 +66,47 @@ def give_group():
     os.chown(path, -1, int(os.environ["SHARED_GROUP"]))
 
 
+def setgid():
+    said = subprocess.run(["/opt/id-mail", "-gn"], capture_output=True, text=True, check=True)
+    if said.stdout.strip() != "mail":
+        raise PermissionError(said.stdout)
+
+
+def limits(payload):
+    found = {"umask": f"{os.umask(0):04o}", "nice": os.getpriority(os.PRIO_PROCESS, 0)}
+    own_file("/srv/app/uploads")
+    OUT.joinpath(payload["name"]).write_text(json.dumps(found))
+
+
+def shout(payload):
+    print("<7>from a handler", flush=True)
+    note(payload)
+
+
+W_X = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
 ATTEMPTS = {
+    "write": lambda: own_file("/srv/app"),
+    "home": lambda: os.listdir("/home/zoe"),
+    "tmp": lambda: os.stat("/tmp/of-others"),
+    "network": lambda: socket.socket(socket.AF_INET),
+    "code": lambda: mmap.mmap(-1, 4096, prot=W_X),
+    "memory": lambda: open("/proc/meminfo").read(),
+    "nice": lambda: os.nice(1),
+    "interfaces": socket.if_nameindex,
+    "namespaces": lambda: subprocess.run(["unshare", "--user", "true"], check=True),
+    "devices": lambda: open("/dev/of-others").close(),
+    "setgid": setgid,
+    # What must be possible under each profile, and under none:
     "write beside the queue": lambda: own_file(OUT),
-    "write below srv": lambda: own_file("/srv/app"),
-    "write in tmp": lambda: own_file("/tmp"),
-    "look into home": lambda: os.listdir("/home/zoe"),
+    "write in a /tmp": lambda: own_file("/tmp"),
     "give a file a shared group": give_group,
-    "open an internet socket": lambda: socket.socket(socket.AF_INET),
     "open a packet socket": lambda: socket.socket(socket.AF_PACKET),
     "become more important": lambda: os.nice(-5),
 }
-HANDLERS = {"note": note, "describe": describe, "slow": slow, "tries": tries}
+HANDLERS = {
+    "note": note, "describe": describe, "slow": slow, "tries": tries, "limits": limits,
+    "shout": shout,
+}
 """
 NEWLINE = "\n"
 SETTLED = ["/etc", "/home", "/opt", "/root", "/srv", "/usr", "/var/lib"]
@@ -191,6 +223,8 @@ def machine() -> Iterator[Machine]:
         machine.run("useradd --system app; useradd --create-home zoe; groupadd shared")
         machine.run("usermod --append --groups shared app")
         machine.write("/srv/app/app_jobs.py", HANDLERS)
+        machine.run("touch /tmp/of-others /dev/of-others; chmod 0666 /tmp/of-others /dev/of-others")
+        machine.run("cp /usr/bin/id /opt/id-mail; chgrp mail /opt/id-mail; chmod 2755 /opt/id-mail")
         machine.run(f"{VENV}/bin/python -m compileall -q /srv/app {VENV}", check=False)
         yield machine
 
@@ -318,18 +352,106 @@ def test_no_wake_is_lost_while_a_worker_ends(app: App) -> None:
     app.install()
 
 
+class Runs:
+    """Counts the starts of a worker, which systemd tells as long as this is used."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.unit = app.unit("worker.service")
+        self.drop_in = f"/run/systemd/system/{self.unit}.d"
+
+    def __enter__(self) -> Runs:
+        self.app.stop("worker.timer")
+        self.app.rest()
+        loud = f"mkdir -p {self.drop_in}; printf '[Service]\\nLogLevelMax=info\\n'"
+        self.app.machine.run(f"{loud} > {self.drop_in}/loud.conf; systemctl daemon-reload")
+        self.first = self._count()
+        return self
+
+    def _count(self) -> int:
+        said = f"journalctl --unit={self.unit} --output=cat | grep -c '^Started'"
+        return int(self.app.machine.run(said, check=False).stdout)
+
+    def so_far(self) -> int:
+        """How many there were; waits for silence, for a loop would start one each second."""
+        time.sleep(4)
+        return self._count() - self.first
+
+    def __exit__(self, *_: object) -> None:
+        self.app.machine.run(f"rm -r {self.drop_in}; systemctl daemon-reload")
+        self.app.install()
+
+
 def test_a_worker_does_not_wake_itself(app: App) -> None:
     """A run of the worker on an empty queue is one run, not the first of many."""
+    with Runs(app) as runs:
+        app.machine.run(["systemctl", "start", app.unit("worker.service")])
+        assert runs.so_far() == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode"),
+    [("root:shared", "0660"), ("zoe:shared", "0664"), ("root:root", "0600"), ("root:root", "0666")],
+)
+def test_no_owner_of_the_wake_file_makes_a_loop(app: App, owner: str, mode: str) -> None:
+    """A wake file that the worker may touch but not own, or neither, as systemd-tmpfiles makes it.
+
+    The worker runs for a job that comes, looks once more at most, and rests.
+    """
+    wake = "/var/lib/app/queue.wake"
+    with Runs(app) as runs:
+        app.machine.run(f"chown {owner} {wake}; chmod {mode} {wake}")
+        app.enqueue("note", name=f"{owner}-{mode}".replace(":", "-"))
+        app.machine.run(["systemctl", "start", app.unit("worker.service")])
+        assert 1 <= runs.so_far() <= 4
+        seen = runs.so_far()
+        assert runs.so_far() == seen
+    assert app.check() == 0
+
+
+def test_an_idle_queue_is_quiet_in_the_journal(app: App) -> None:
+    """Starts and ends that found nothing are not told; what a handler prints is, as it is."""
     app.rest()
-    app.stop("worker.timer")
-    runs = f"journalctl --unit={app.unit('worker.service')} --output=cat | grep -c ^Start[ei][nd]"
-    first = int(app.machine.run(runs).stdout)
-    app.machine.run(["systemctl", "start", app.unit("worker.service")])
+    time.sleep(1)
+    said = (
+        f"journalctl -q --output=cat --unit={app.unit('worker.service')} --since=@{time.time():.0f}"
+    )
+    for _ in range(2):
+        app.machine.run(["systemctl", "start", app.unit("worker.service")])
+        app.rest()
+    assert app.machine.run(said).stdout == ""
+    app.enqueue("shout", name="shouted")
+    app.result("shouted", seconds=20)
     app.rest()
-    one = int(app.machine.run(runs).stdout) - first
-    time.sleep(3)
-    assert int(app.machine.run(runs).stdout) - first == one
+    assert "<7>from a handler" in app.machine.run(said).stdout
+
+
+def test_a_log_that_cannot_be_opened_keeps_no_job_from_running(app: App) -> None:
+    """Its lines go to the journal then, after one that says why."""
+    log = "/var/lib/app/log/dbq.log"
+    app.machine.run(f"touch {log}; chown root:root {log}; chmod 0600 {log}")
+    app.enqueue("note", name="without-a-log")
+    app.result("without-a-log", seconds=20)
+    app.rest()
+    said = app.machine.run(f"journalctl --output=cat --unit={app.unit('worker.service')}").stdout
+    assert log in said
+    app.machine.run(f"chown app: {log}")
+
+
+def test_limits_and_folders_of_the_config_hold(app: App) -> None:
+    """[worker] writable, umask, nice, memory_max and cpu_quota, as the worker has them."""
+    app.machine.run("install -d -o app /srv/app/uploads")
+    keys = 'writable = ["/srv/app/uploads"]\numask = "027"\nnice = 7\nmemory_max = "300M"\n'
+    app.configure(FULL.replace("timeout =", keys + 'cpu_quota = "150%"\ntimeout ='))
     app.install()
+    app.enqueue("limits", name="limited")
+    assert json.loads(app.result("limited", seconds=20)) == {"umask": "0027", "nice": 7}
+    shown = ["systemctl", "show", "-P", "MemoryMax", "-P", "CPUQuotaPerSecUSec"]
+    said = app.machine.run([*shown, app.unit("worker.service")]).stdout.split()
+    assert sorted(said) == ["1.500s", str(300 << 20)]
+    app.configure(FULL)
+    app.install()
+    app.machine.run("rm -r /srv/app/uploads")
 
 
 def test_nothing_runs_while_idle(app: App) -> None:
@@ -395,28 +517,22 @@ def test_a_stop_waits_for_the_jobs_in_hand(app: App) -> None:
     app.install()
 
 
-@pytest.mark.parametrize(
-    ("profile", "refused"),
-    [
-        (
-            "isolated",
-            {"write below srv", "look into home", "open an internet socket"},
-        ),
-        ("network", {"write below srv", "look into home"}),
-        ("compat", set()),
-    ],
-)
-def test_a_profile_refuses_what_it_says(app: App, profile: str, refused: set[str]) -> None:
-    """Handlers are refused exactly what their profile forbids, and still may share their files."""
+@pytest.mark.parametrize("profile", ["isolated", "network", "compat"])
+def test_a_profile_refuses_what_the_installer_says(app: App, profile: str) -> None:
+    """Handlers are refused exactly what the notes of the installation say of their profile."""
     app.machine.run("chmod 0755 /home/zoe; chown app /srv/app")
     app.configure(
         f"{FULL.replace('[[recurring]]', f'hardening = {profile!r}{NEWLINE}[[recurring]]')}"
     )
-    app.install()
+    said = app.install()
+    for each in REFUSALS:
+        told = f"hardening = {profile}: handlers cannot {each.said.split('{')[0]}" in said
+        assert told == (profile in each.profiles), each.key
     app.enqueue("tries", name=f"tries-{profile}")
     found = json.loads(app.result(f"tries-{profile}"))
     say(f"  {profile}: {found}")
     always = {"open a packet socket", "become more important"}
+    refused = {each.key for each in REFUSALS if profile in each.profiles}
     assert {name for name, outcome in found.items() if outcome != "done"} == refused | always
     app.configure(FULL)
     app.install()
@@ -614,7 +730,10 @@ def test_user_units_work_and_leave_nothing(machine: Machine) -> None:
     _tell(zoe, "woken", enqueued)
     zoe.enqueue("tries", name="tried")
     found = json.loads(zoe.result("tried"))
-    assert found["open a packet socket"] != "done"
+    refused = {each.key for each in REFUSALS if "network" in each.profiles and each.in_user_units}
+    refused |= {"open a packet socket", "become more important", "give a file a shared group"}
+    refused |= {"write"}  # by the rights of /srv/app
+    assert {name for name, outcome in found.items() if outcome != "done"} == refused
     zoe.install("--remove", "--user", "zoe")
     # The folder of its stamps is the user manager's own.
     left = {

@@ -72,7 +72,7 @@ class Packages:
 def machine() -> Iterator[Machine]:
     """A plain Debian with four users: of the application, of the web, of monitoring, of nothing."""
     with Machine(os.environ.get("DBQ_E2E_DEBIAN", "12"), offered=OFFERED) as machine:
-        for user in ("web", "nag", "stranger"):
+        for user in ("shop", "web", "nag", "stranger"):
             machine.run(["useradd", "--create-home", user])
         machine.run("python3 -m venv --without-pip /srv/shop/venv")
         machine.write("/srv/shop/jobs.py", JOBS)
@@ -246,7 +246,7 @@ def _check_rights(machine: Machine) -> None:
         ["dbq", "list", "--config", CONFIG],
         ["cat", QUEUE],
         ["ls", STATE],
-        ["ls", "/var/log/dbbasic-queue"],
+        ["cat", LOG],
     ):
         done = machine.run(attempt, user="stranger", check=False)
         assert done.returncode != 0, (attempt, seen)
@@ -367,6 +367,32 @@ def test_logrotate_loses_no_line(machine: Machine) -> None:
     _check_rights(machine)
 
 
+def test_another_user_of_the_worker_needs_no_more_than_an_installation(machine: Machine) -> None:
+    """Jobs run as it, also after a boot's systemd-tmpfiles and a rotation, and nothing loops."""
+    machine.run("usermod --append --groups _dbbasic-queue shop")
+    machine.run(f"sed -i 's/^user = .*/user = \"shop\"/' {CONFIG}")
+    say(machine.run(["dbq-install-systemd", "--config", CONFIG]).stderr)
+    rotate = "logrotate --force /etc/logrotate.d/dbbasic-queue"
+    for step in ("true", "systemd-tmpfiles --create", rotate):
+        machine.run(step)
+        job_id = _enqueue(machine, "tell")
+        result = _wait_for(machine, job_id, "completed", seconds=20)["result"]
+        assert isinstance(result, dict)
+        assert result["user"] == "shop", step
+        assert job_id in machine.path(LOG).read_text(), step
+        assert machine.run(["dbq-install-systemd", "--config", CONFIG, "--check"]).returncode == 0
+    started = "systemctl show -P ExecMainStartTimestampMonotonic dbq-main-worker.service"
+    machine.run("systemctl stop dbq-main-worker.timer; sleep 3")
+    seen = machine.run(started).stdout
+    machine.run("sleep 5")
+    assert machine.run(started).stdout == seen, "it is started again and again"
+    _nothing_failed(machine)
+    machine.run(f"sed -i 's/^user = .*/user = \"_dbbasic-queue\"/' {CONFIG}")
+    machine.run(["dbq-install-systemd", "--config", CONFIG])
+    machine.run("systemctl start dbq-main-worker.timer")
+    _wait_for(machine, _enqueue(machine, "tell"), "completed", seconds=20)
+
+
 # --- Upgrade, removal, purge ---------------------------------------------------------------------
 
 
@@ -391,11 +417,22 @@ def test_an_upgrade_leaves_the_running_job_alone(machine: Machine, packages: Pac
     _check_rights(machine)
 
 
+OF_A_USER = """
+name = "own"
+queue.file = "queue.tsv"
+worker = { handlers = "jobs:HANDLERS", python = "/usr/bin/python3" }
+"""
+
+
 def test_a_removal_waits_and_keeps_the_queue(machine: Machine) -> None:
     """The running job is done, nothing is left to fail, and queue, log and config stay."""
+    machine.write("/home/web/dbq.toml", OF_A_USER, owner="web")
+    machine.run(["dbq-install-cron", "--user", "--config", "/home/web/dbq.toml"], user="web")
     job_id = _enqueue(machine, "slow", '{"seconds": 8}')
     _wait_for(machine, job_id, "processing", seconds=20)
     said = _apt(machine, "remove", "dbbasic-queue")
+    assert "own is no longer scheduled in the crontab of web" in said, said
+    assert machine.run(["crontab", "-u", "web", "-l"], check=False).stdout == ""
     assert f"dbq-install-systemd --config {CONFIG}" in said, said
     row = next(r for r in machine.path(QUEUE).read_text().splitlines() if r.startswith(job_id))
     assert row.split("\t")[3] == "completed"
@@ -442,10 +479,12 @@ def test_units_that_were_enabled_come_back(machine: Machine, packages: Packages)
 
 
 def test_cron_runs_the_private_library_too(machine: Machine, packages: Packages) -> None:
-    """An entry of dbq-install-cron does a job; the enabled units are told; a removal takes it."""
-    said = machine.run(["dbq-install-cron", "--config", CONFIG])
-    assert "units of a package" in said.stderr
+    """Beside enabled units cron is refused; its entry does a job; a removal takes it out."""
+    refused = machine.run(["dbq-install-cron", "--config", CONFIG], check=False)
+    assert "by systemd (units of a package) already" in refused.stderr
+    assert not machine.path("/etc/cron.d/dbq-main").exists()
     machine.run(["systemctl", "disable", "--now", *(f"dbq-main-{each}" for each in STARTERS)])
+    machine.run(["dbq-install-cron", "--config", CONFIG])
     job_id = _enqueue(machine, "tell", '{"say": "secret"}')
     entry = machine.path("/etc/cron.d/dbq-main").read_text()
     worker = next(line for line in entry.splitlines() if " work " in line)
