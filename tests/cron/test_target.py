@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -237,7 +238,7 @@ def test_a_newline_cannot_be_smuggled_in(
     """The config's own path comes from the command line: a control character in it is refused."""
     target = folder if kind == "cron" else user
     with pytest.raises(InstallError, match="control character"):
-        target.render(load(CONFIG, path))
+        target.render(replace(load(), path=Path(path)))
 
 
 def test_a_command_longer_than_cron_takes_is_refused(folder: CronTarget) -> None:
