@@ -73,6 +73,15 @@ def escape_control(text: str) -> str:
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def printable(text: str) -> str:
+    """Return a text that another user may have chosen, such as a job's type, for a log's line.
+
+    >>> printable("mail"), printable("mail\\x1b[2J")
+    ('mail', 'mail\\\\x1b[2J')
+    """
+    return text if text.isprintable() else escape_control(text)
+
+
 def shown(value: object) -> str:
     """Return `value` for a message: on one line, at most `SHOWN` characters, whatever its `repr`.
 

@@ -23,7 +23,7 @@ from ..backoff import seconds
 from ..engines.interface import Attempt, Outcome
 from ..errors import ConfigError, InvalidJob
 from ..job import COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, error_text, result_text
-from ..support.text import shown
+from ..support.text import printable, shown
 from .options import Options
 from .signals import PutBack, StopSignals, TimeLimit
 from .surroundings import Surroundings, flush
@@ -273,7 +273,7 @@ def _text_of(job: Job, result: Any) -> str:
     except Exception as error:  # whatever its methods raise
         log.warning(
             "the result of %s %s is no JSON (%s): its repr is stored",
-            job.type,
+            printable(job.type),
             job.id,
             error,
             extra={"event": "result", "job_id": job.id, "job_type": job.type},
@@ -283,7 +283,7 @@ def _text_of(job: Job, result: Any) -> str:
         return text
     log.warning(
         "the result of %s %s is over %d bytes of JSON: not stored",
-        job.type,
+        printable(job.type),
         job.id,
         PAYLOAD_LIMIT,
         extra={"event": "result", "job_id": job.id, "job_type": job.type},

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from ..engines.interface import Engine, Outcome, Seat
 from ..job import COMPLETED, FAILED, Job
+from ..support.text import printable
 from .handlers import Handlers, Runner
 from .options import Options
 from .signals import StopSignals
@@ -168,7 +169,7 @@ class Worker:
             log.info(
                 "signal %d: finishing %s %s first; a second signal breaks it off",
                 number,
-                job.type,
+                printable(job.type),
                 job.id,
                 extra={**_fields(job), "event": "stopping"},
             )
@@ -219,7 +220,7 @@ def _types_to_take(handlers: Handlers, options: Options) -> frozenset[str] | Non
 def _log_start(job: Job) -> None:
     log.info(
         "started %s %s, attempt %d",
-        job.type,
+        printable(job.type),
         job.id,
         job.attempts,
         extra={**_fields(job), "event": "started"},
@@ -228,18 +229,19 @@ def _log_start(job: Job) -> None:
 
 def _log_end(outcome: Outcome, max_attempts: int) -> None:
     job = outcome.attempt.job
+    name = printable(job.type)
     fields = {**_fields(job), "seconds": round(outcome.seconds, 6)}
     if outcome.status == COMPLETED:
         fields["event"] = "completed"
-        log.info("completed %s %s in %.3f s", job.type, job.id, outcome.seconds, extra=fields)
+        log.info("completed %s %s in %.3f s", name, job.id, outcome.seconds, extra=fields)
     elif outcome.refund:
         fields["event"] = "put back"
-        log.warning("put back %s %s: broken off by a signal", job.type, job.id, extra=fields)
+        log.warning("put back %s %s: broken off by a signal", name, job.id, extra=fields)
     elif outcome.status == FAILED:
         fields["event"] = "failed"
         log.error(
             "failed %s %s after attempt %d of %d: %s",
-            job.type,
+            name,
             job.id,
             job.attempts,
             max_attempts,
@@ -251,7 +253,7 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
         fields.update(event="retried", run_at=outcome.run_at)
         log.warning(
             "retried %s %s: attempt %d of %d failed, the next is at %s: %s",
-            job.type,
+            name,
             job.id,
             job.attempts,
             max_attempts,

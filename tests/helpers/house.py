@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import os
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +69,20 @@ def command(user: Account, main: Callable[[list[str]], int], *words: object) -> 
     """Run a command of ours as a user, and return what it printed."""
 
     def run() -> tuple[int, str, str]:
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            for name, fd in (("stdout", 1), ("stderr", 2)):
+                stream = os.fdopen(fd, "w", encoding="utf-8", closefd=False)
+                setattr(sys, name, stream)
             try:
                 code = main([str(word) for word in words])
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else 1
-        return code, out.getvalue(), err.getvalue()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            texts = (os.pread(each.fileno(), 1 << 20, 0).decode() for each in (out, err))
+            return code, *texts
 
     return Ran(*as_user(user, run))
 

@@ -24,6 +24,7 @@ from typing import Final
 from ...backoff import BackoffLike, seconds
 from ...errors import StorageError
 from ...job import COMPLETED, FAILED, PENDING, PROCESSING, Job, require
+from ...support.text import printable
 from ...table.line import Row, begin, new_tail, parse_line, to_job
 from ...table.scan import NAMES_PENDING
 from ...table.table import Table
@@ -178,7 +179,7 @@ class TsvSeat:
             return row
         log.warning(
             "not recorded: %s %s is %s now, another process changed it while it ran",
-            job.type,
+            printable(job.type),
             job.id,
             row.status if row else "gone",
             extra={"event": "fenced", "job_id": job.id, "job_type": job.type},
@@ -304,7 +305,7 @@ class TsvSeat:
         job = to_job(row)
         log.warning(
             "rescued %s %s: its worker died, attempt %d of %d; it is %s now",
-            job.type,
+            printable(job.type),
             job.id,
             job.attempts,
             max_attempts,
