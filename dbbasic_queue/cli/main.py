@@ -57,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     hold_descriptors()
     set_up_output()
     words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     # A worker that starts each minute needs one of the parsers, which are slow to make.
     parser = _parser([each for each in COMMANDS if words[:1] == [each.name]] or COMMANDS)
     args = parser.parse_args(words, argparse.Namespace(words=words[1:]))
@@ -91,7 +93,8 @@ class _Parser(argparse.ArgumentParser):
             if option.startswith("-"):
                 known = re.findall(r"(?<![\w-])--[a-z-]+", self.format_help())
                 self.error(f"there is no option {option}{did_you_mean(option, known)}")
-            self.error(f"one argument too many: {rest[0]}")
+            quoted = "; put the JSON in single quotes" if self.prog.endswith(" enqueue") else ""
+            self.error(f"one argument too many: {rest[0]}{quoted}")
         return found, rest
 
     def error(self, message: str) -> NoReturn:

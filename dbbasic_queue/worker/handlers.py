@@ -83,6 +83,9 @@ def load(name: str, folder: str) -> Handlers:
     module_name, _, attribute = name.partition(":")
     if not (module_name and attribute):
         raise ConfigError(f"{name}: must be MODULE:ATTRIBUTE, such as myapp.jobs:HANDLERS")
+    if module_name.endswith(".py") or "/" in module_name:
+        module_name = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        raise ConfigError(f"{name}: name the module, not its file: {module_name}:{attribute}")
     _put_on_path(folder)
     try:
         module = importlib.import_module(module_name)

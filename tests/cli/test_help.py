@@ -28,7 +28,9 @@ from dbbasic_queue import Queue
         (["lst"], "there is no command lst; did you mean list?"),
         (["list", "--statsu", "failed"], "there is no option --statsu; did you mean --status?"),
         (["list", "--zzz"], "there is no option --zzz\n"),
-        (["stats", "extra"], "one argument too many: extra"),
+        (["stats", "extra"], "one argument too many: extra\n"),
+        (["enqueue", "ok", "{name:", "Zoe}"], "too many: Zoe}; put the JSON in single quotes"),
+        (["work", "./app/jobs.py:HANDLERS"], "name the module, not its file: app.jobs:HANDLERS"),
         (["list", "--limit", "-1"], "not a whole number of 0 or more"),
         (["enqueue", "ok", '{"a":' + "[" * 9999 + "]" * 9999 + "}"], "nested too deeply"),
         (["list", "--status", "lost"], "invalid choice"),
@@ -111,6 +113,12 @@ def test_without_a_command_the_help_is_printed(app: Path) -> None:
     done = dbq(cwd=app)
     assert (done.returncode, done.stderr) == (2, "")
     assert done.stdout == dbq("--help", cwd=app).stdout
+
+
+def test_help_may_be_asked_for_by_a_word(app: Path) -> None:
+    """`dbq help` and `dbq help COMMAND` are what --help is."""
+    assert dbq("help", cwd=app).stdout == dbq("--help", cwd=app).stdout
+    assert dbq("help", "list", cwd=app).stdout == dbq("list", "--help", cwd=app).stdout
 
 
 @pytest.mark.parametrize("redirect", ["1>&- 2>&-", "<&- >&- 2>&-", "2>&-", "<&-"])
