@@ -6,7 +6,8 @@ Only the copying: store.py holds the lock, opens, syncs and renames.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from ..job import COMPLETED
@@ -41,11 +42,19 @@ class Rewrite:
         """The length of all lines that a rewrite leaves out by itself."""
         return sum(end - start for start, end, why in self._special(()) if why == DEAD)
 
-    def write(self, new: int, drop: Sequence[int], still: Callable[[Row], bool] | None) -> int:
+    def write(
+        self,
+        new: int,
+        drop: Sequence[int],
+        still: Callable[[Row], bool] | None,
+        instead: Mapping[int, Row] = MappingProxyType({}),
+        added: Iterable[Row] = (),
+    ) -> int:
         """Copy all lines into the file `new` but those that go; returns how many of `drop` went.
 
         `drop` has the offsets of lines, ascending. With `still`, those of them go that are rows of
-        which it says so. Raises `OSError`.
+        which it says so. In the place of some comes the row that `instead` has for their offset;
+        `added` come at the end. Raises `OSError`.
         """
         dropped = 0
         done = length = 0  # up to where the table is done, and how long the new file is
@@ -55,9 +64,13 @@ class Rewrite:
             length += self._copy(new, done, start, length)
             if why == MARKED:
                 length += self._copy_rows(new, start, end, length)
+            elif start in instead:
+                length += _write_row(new, instead[start], length)
             done = end
             dropped += why == DROP
-        self._copy(new, done, self._size, length)
+        length += self._copy(new, done, self._size, length)
+        for row in added:
+            length += _write_row(new, row, length)
         return dropped
 
     def _may_go(self, offset: int, still: Callable[[Row], bool] | None) -> bool:
@@ -109,6 +122,12 @@ class Rewrite:
             written += len(lines[-1])
         write_all(new, b"".join(lines))
         return written
+
+
+def _write_row(new: int, row: Row, length: int) -> int:
+    line = new_line(length, row, moved=False)
+    write_all(new, line)
+    return len(line)
 
 
 def _line_at(offset: int, line: bytes, row: Row) -> bytes:

@@ -24,7 +24,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from ..errors import StorageError, TableError
@@ -232,15 +233,26 @@ class Table(ReadTable):
             line += piece[: piece.find(b"\n") + 1 or len(piece)]
         return line
 
-    def rewrite(self, drop: Sequence[int] = (), still: Callable[[Row], bool] | None = None) -> int:
+    def rewrite(
+        self,
+        drop: Sequence[int] = (),
+        still: Callable[[Row], bool] | None = None,
+        instead: Mapping[int, Row] = MappingProxyType({}),
+        added: Iterable[Row] = (),
+    ) -> int:
         """Write the table anew, without dead lines and without some others; returns how many.
 
         The others are the lines at the offsets `drop` (ascending); with `still`, those of them that
         are rows of which it says so now that nobody can change them. Out of date lines of moved
         rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
         So do owner, mode and extended attributes. Call it under the exclusive lock.
+
+        `instead` has rows, by offset, that come in the place of some of those lines, and `added`
+        those that come at the end.
         """
-        return self._replace(lambda fd: Rewrite(self._fd, self.size).write(fd, drop, still))
+        return self._replace(
+            lambda fd: Rewrite(self._fd, self.size).write(fd, drop, still, instead, added)
+        )
 
     def replace_with(self, table: bytes) -> None:
         """Put a whole other table in the place of this one. Call it under the exclusive lock."""

@@ -12,9 +12,8 @@ This difference, not the text, is applied, under one exclusive lock: each job th
 removed has to stand in the table as it was handed out, else nothing is written at all. What others
 appended or changed meanwhile is not part of the difference, and stays.
 
-The table is written anew as a whole and renamed over the old one (table.py), so that a crash leaves
-the one or the other. After a line that is changed or gone a dead one fills up the sector, so that
-all other rows stay in theirs without being looked at.
+The table is written anew and renamed over the old one, as a prune does it (table/rewrite.py), so
+that a crash leaves the one or the other.
 """
 
 from __future__ import annotations
@@ -40,11 +39,9 @@ from ...job import (
 from ...support.text import shown
 from ...table.line import (
     HEADER,
-    SECTOR,
     Row,
     build_head,
     explain,
-    new_line,
     parse_line,
 )
 from ...table.scan import ids_in, lines_in
@@ -210,7 +207,7 @@ def take_back(
     )
     if any(changes):
         with engine.table.writing():
-            engine.table.replace_with(_edited(engine.table, difference, name))
+            _apply(engine.table, difference, name)
         _announce(engine, changes, new)
     return changes
 
@@ -409,8 +406,8 @@ def _checked_result(text: bytes) -> bytes:
 # -- the table, under its lock ---------------------------------------------------------------------
 
 
-def _edited(table: Table, difference: _Difference, name: str) -> bytes:
-    """The whole table with the difference in it; raises `EditRefused` where it does not fit."""
+def _apply(table: Table, difference: _Difference, name: str) -> None:
+    """Write the table anew, with the difference; raises `EditRefused` where it does not fit."""
     old, new = difference.old, difference.new
     rows = _rows_of(table, old.keys() | new.keys())
     lines, conflicts = _other_lines(table, difference.others)
@@ -423,16 +420,13 @@ def _edited(table: Table, difference: _Difference, name: str) -> bytes:
     ]
     if conflicts:
         raise EditRefused("\n".join(conflicts))
-    cuts: list[tuple[int, int, Row | None]] = [(start, end, None) for start, end in lines]
+    instead: dict[int, Row] = {}
     for job_id in old:
-        *outdated, last = rows[job_id]
-        cuts += [(row.offset, row.offset + len(row.line), None) for row in outdated]
-        cuts.append((last.offset, last.offset + len(last.line), new.get(job_id)))
-    return _spliced(
-        table,
-        sorted(cuts, key=lambda cut: cut[0]),
-        [row for job_id, row in new.items() if job_id not in old],
-    )
+        lines += [row.offset for row in rows[job_id]]
+        if job_id in new:
+            instead[rows[job_id][-1].offset] = new[job_id]
+    added = [row for job_id, row in new.items() if job_id not in old]
+    table.rewrite(sorted(lines), None, instead, added)
 
 
 def _rows_of(table: Table, wanted: Container[bytes]) -> dict[bytes, list[Row]]:
@@ -457,7 +451,7 @@ def _conflicts(job_id: bytes, handed: Row, lines: list[Row]) -> Iterator[str]:
         yield f"{job} changed meanwhile: it is {handed.status} still, but another line"
 
 
-def _other_lines(table: Table, wanted: Counter[bytes]) -> tuple[list[tuple[int, int]], list[str]]:
+def _other_lines(table: Table, wanted: Counter[bytes]) -> tuple[list[int], list[str]]:
     """Offsets of malformed lines to remove, and those no longer in the table."""
     found = []
     left = Counter(wanted)
@@ -466,37 +460,6 @@ def _other_lines(table: Table, wanted: Counter[bytes]) -> tuple[list[tuple[int, 
         for line, row in lines_in(piece, offset):
             if row is None and at > 0 and left[_key(line)] > 0:
                 left[_key(line)] -= 1
-                found.append((at, at + len(line)))
+                found.append(at)
             at += len(line)
     return found, [f"this line is gone meanwhile: {shown(line)}" for line in +left]
-
-
-def _spliced(table: Table, cuts: list[tuple[int, int, Row | None]], added: list[Row]) -> bytes:
-    """The table with other lines, or none, in the place of some, and lines added at its end.
-
-    After them, what stays begins as far into a sector as before: a dead line fills up the gap.
-    """
-    data = memoryview(b"".join(piece for _, piece in table.pieces(end=table.size)))
-    parts: list[bytes | memoryview] = []
-    done = at = 0  # how far the old table is done, and how long the new one is
-
-    def add(part: bytes | memoryview) -> None:
-        nonlocal at
-        parts.append(part)
-        at += len(part)
-
-    for start, end, row in [*cuts, (len(data), len(data), None)]:
-        if done < start:
-            add(_filler((done - at) % SECTOR))
-            add(data[done:start])
-        if row is not None:
-            add(new_line(at, row, moved=False))
-        done = end
-    for row in added:
-        add(new_line(at, row, moved=False))
-    return b"".join(parts)
-
-
-def _filler(length: int) -> bytes:
-    """A dead line of so many bytes, or of a sector more where there is no line that short."""
-    return b" " * (length - 1 or SECTOR) + b"\n" if length else b""
