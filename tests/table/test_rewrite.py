@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,7 @@ def test_a_prune_takes_only_what_is_old_when_it_holds_the_lock(
     def meanwhile(table: Table) -> None:
         if not done and table is queue.engine.table:
             done.append(True)
-            other = Queue(path, "normal", clock=lambda: 4_000_000_000)
+            other = Queue(path, "normal", clock=lambda: time.time() + 30)
             assert other.retry_job("failed")
             assert other.process_jobs({"bad": lambda payload: "good"}, types=["bad"]).completed
             content = path.read_bytes()
