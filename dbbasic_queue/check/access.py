@@ -198,6 +198,8 @@ def _environment_file(file: Path, name: str) -> Iterator[Problem]:
         said = f"{name} cannot read {file}: {said}; systemd reads it as root, cron cannot"
         missing = not os.path.lexists(file) and os.access(file.parent, os.X_OK)
         yield (fault if missing else warning)("[worker].environment_file", said)
+    elif not file.is_file():
+        yield fault("[worker].environment_file", f"{file} is not a regular file")
 
 
 def _unreadable(file: Path) -> str | None:

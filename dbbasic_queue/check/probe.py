@@ -9,7 +9,7 @@ import signal
 import subprocess
 from typing import Any
 
-from ..config.environment_file import parse_environment_file
+from ..config.environment_file import read_environment_file
 from ..config.sections import Config
 from ..install import entries
 from ..support.account import Account
@@ -140,7 +140,7 @@ def _environment(config: Config, account: Account) -> tuple[dict[str, str], list
     if file is None:
         return given, []
     try:
-        return {**given, **parse_environment_file(file.read_bytes())}, []
+        return {**given, **read_environment_file(file)}, []
     except OSError:
         return given, []  # told by `access.py`
     except ValueError as error:

@@ -84,7 +84,7 @@ def work_as_worker(config: Config, account: Account, arguments: Sequence[str]) -
     Raises `ConfigError` for an environment_file that root cannot rely on, `OSError` when there is
     no such program.
     """
-    from ..config.environment_file import parse_environment_file
+    from ..config.environment_file import read_environment_file
     from ..install.entries import WORK, command
 
     variables = {
@@ -99,7 +99,7 @@ def work_as_worker(config: Config, account: Account, arguments: Sequence[str]) -
     file = config.worker.environment_file
     if file is not None:
         require_own(file, "[worker].environment_file", account)
-        variables.update(parse_environment_file(file.read_bytes()))
+        variables.update(read_environment_file(file))
     words = command(config.worker.python, WORK, "--config", str(config.path), *arguments)
     drop(account)
     os.execve(words[0], words, variables)

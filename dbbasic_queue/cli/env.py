@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
-from ..config.environment_file import parse_environment_file
+from ..config.environment_file import read_environment_file
 
 USAGE = """\
 usage: python -m dbbasic_queue env FILE COMMAND [ARGUMENT ...]
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(2)
     file, *command = words
     try:
-        variables = parse_environment_file(Path(file).read_bytes())
+        variables = read_environment_file(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         sys.exit(_refuse(f"environment_file {file}: {reason}"))

@@ -8,7 +8,12 @@ rules (systemd.exec(5)), and one file means the same to both.
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Final
 
+from ..support.files import read_regular
+
+LARGEST: Final = 4 << 20  # bytes
 _START = re.compile(
     r"[ \t\n\r]*(?:(?P<comment>[#;][^\n\r]*)|(?P<key>[^\n\r][^=\n\r]*)(?P<equals>=?)|\Z)"
 )
@@ -16,6 +21,11 @@ _SINGLE = re.compile(r"[ \t]*'(?P<inner>[^']*)(?:'|\Z)")
 _DOUBLE = re.compile(r'[ \t]*"(?P<inner>(?:\\.|[^"\\])*)(?:"|\\?\Z)', re.DOTALL)
 _BARE = re.compile(r"[ \t]*(?P<inner>(?:\\.|[^\\\n\r])*?)(?:[ \t]*(?=[\n\r]|\Z)|\\\Z)", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def read_environment_file(path: str | Path) -> dict[str, str]:
+    """Return the variables that the file says; raises `OSError`, and what the parsing raises."""
+    return parse_environment_file(read_regular(path, LARGEST))
 
 
 def parse_environment_file(content: bytes) -> dict[str, str]:

@@ -5,10 +5,8 @@ Each key is said once, here: what it may be, its default, what it is for (see `r
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -21,7 +19,7 @@ from ..schedule.marks import marks_file
 from ..schedule.recurring import RecurringJob, RecurringJobs
 from ..schedule.schedule import Schedule
 from ..support.durations import format_duration
-from ..support.files import family, given_path
+from ..support.files import family, given_path, read_regular
 from ..support.text import escape_control, shown
 from . import values
 from .reader import KeyPath, Section, key, line_of, lines, needed, part, parts, where
@@ -339,7 +337,7 @@ def load(path: str | Path) -> Config:
     `dbq.toml:LINE: [section].key: what is wrong`, with `path` as it was given.
     """
     try:
-        data = _content(path)
+        data = read_regular(path, LARGEST)
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file; name one with --config or $DBQ_CONFIG, or write one with: "
@@ -394,24 +392,6 @@ def name_from_folder(folder: Path) -> str | None:
     text = re.sub("[^a-z0-9]+", "-", folder.name.lower())
     text = re.sub("^[^a-z]+", "", text)[:32].strip("-")
     return text or None
-
-
-def _content(path: str | Path) -> bytes:
-    """The bytes of a regular file of a bearable size; what waits or has no end is not opened.
-
-    Raises `OSError`.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        with open(fd, "rb", closefd=False) as stream:
-            data = stream.read(LARGEST + 1)
-    finally:
-        os.close(fd)
-    if len(data) > LARGEST:
-        raise OSError(errno.EFBIG, f"it is larger than {LARGEST >> 20} MiB")
-    return data
 
 
 def _document(text: str, path: str | Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -88,6 +89,32 @@ def sync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def read_regular(path: str | Path, largest: int) -> bytes:
+    """Return the bytes of a regular file; what waits or has no end is not read.
+
+    Args:
+        path: the file; it may be a link.
+        largest: bytes that it may have.
+
+    Raises `OSError`.
+
+    >>> read_regular("/dev/zero", 1)
+    Traceback (most recent call last):
+    OSError: [Errno 22] it is not a regular file
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        with open(fd, "rb", closefd=False) as stream:
+            data = stream.read(largest + 1)
+    finally:
+        os.close(fd)
+    if len(data) > largest:
+        raise OSError(errno.EFBIG, f"it is larger than {largest >> 20} MiB")
+    return data
 
 
 class NewFile(NamedTuple):

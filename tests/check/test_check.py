@@ -368,6 +368,13 @@ def test_jobs_that_a_deployment_left_behind(app: App) -> None:
     assert not (releases / "2/data/queue.tsv").exists()
 
 
+def test_an_environment_file_that_waits(app: App) -> None:
+    """A pipe in its place holds the check up no longer than any other fault."""
+    os.mkfifo(app.folder / "env")
+    app.write(worker='environment_file = "env"')
+    assert "fault: [worker].environment_file: " in "\n".join(told(app.check(timeout=5)))
+
+
 def test_environment_file_that_is_wrong(app: App) -> None:
     """A fault within the environment file is told with its line."""
     (app.folder / "env").write_bytes(b"A=1\n\xff\n")
