@@ -29,8 +29,8 @@ COMMANDS = [
     *("dbq-install-cron", "dbq-install-systemd", "dbq-install-logrotate"),
 ]
 STARTERS = ["worker.path", "worker.timer", "prune.timer", "health.timer"]
-# What the package needs and a minimal Debian does not have.
-OFFERED = ["python3-crontab", "python3-jinja2", "man-db"]
+# What the package and its page need and a minimal Debian does not have.
+OFFERED = ["python3-crontab", "python3-jinja2", "man-db", "acl"]
 # All that the disk is compared by; the rest is caches, journals and the package manager's own.
 SETTLED = ["/etc", "/home", "/opt", "/srv", "/usr", "/var/lib", "/var/log", "/run/systemd/system"]
 
@@ -341,6 +341,38 @@ def test_an_application_enqueues_from_its_own_environment(machine: Machine) -> N
     assert isinstance(result, dict)
     assert result["said"] == "from the application"
     (site / "dbbasic-queue.pth").unlink()
+
+
+def _of_the_page(language: str) -> list[str]:
+    """The code blocks of a language in that section of docs/operations.md."""
+    page = (CHECKOUT / "docs/operations.md").read_text()
+    section = page.split("## Your application as its own user")[1].split("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+
+
+def test_an_application_of_a_user_of_its_own(machine: Machine) -> None:
+    """Each command of the operations page, as it stands there, leads to a job that runs."""
+    for user in ("www-data", "nagios"):
+        machine.run(["useradd", "--system", user], check=False)  # as their packages do
+    machine.write("/srv/shop/jobs.py", JOBS.replace('"tell": tell', '"tell": tell, "greet": str'))
+    machine.path("/etc/shop").mkdir()
+    machine.write("/etc/shop/dbq.toml", *_of_the_page("toml"))
+    for line in "".join(_of_the_page("console")).splitlines():
+        command = line.removeprefix("# ").replace("sudo -u", "runuser -u")
+        done = machine.run(re.sub(r"(runuser -u \S+)", r"\1 --", command), check=False)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        if " enqueue " in command:
+            show = ["dbq", "show", done.stdout.strip(), "--json", "--config", "/etc/shop/dbq.toml"]
+            machine.wait(
+                "the job to be completed",
+                lambda show=show: json.loads(machine.run(show).stdout)["status"] == "completed",
+                30,
+            )
+    owners = machine.run("stat --format '%U %G %a' /srv/shop/queue /srv/shop/queue/queue.tsv")
+    assert owners.stdout.splitlines()[0] == "shop shop 2750"
+    assert owners.stdout.splitlines()[1].startswith("shop shop 660")
+    machine.run("dbq-install-systemd --remove --name shop && rm -r /etc/shop /srv/shop/queue")
+    machine.write("/srv/shop/jobs.py", JOBS)
 
 
 def test_health_is_told_to_monitoring(machine: Machine) -> None:
