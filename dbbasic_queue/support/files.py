@@ -210,13 +210,20 @@ def _stage(file: NewFile) -> Path:
 
 def remove_leftovers(path: Path, age: float = 0) -> None:
     """Remove what killed processes left of new files for `path`, untouched for `age` seconds."""
+    for name in leftovers(path):
+        leftover = path.parent / name
+        with suppress(OSError):
+            if not age or os.stat(leftover).st_mtime < time.time() - age:
+                os.unlink(leftover)
+
+
+def leftovers(path: Path) -> list[str]:
+    """The temporary names of new files for `path`, made now or left by killed processes."""
     pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}\.tmp~?")  # 2.0.0 wrote no ~
-    with suppress(OSError):  # a folder that cannot be listed
-        for name in filter(pattern.fullmatch, os.listdir(path.parent)):
-            leftover = path.parent / name
-            with suppress(OSError):
-                if not age or os.stat(leftover).st_mtime < time.time() - age:
-                    os.unlink(leftover)
+    try:
+        return list(filter(pattern.fullmatch, os.listdir(path.parent)))
+    except OSError:  # a folder that cannot be listed
+        return []
 
 
 def own_like(fd: int, path: Path) -> None:

@@ -122,10 +122,13 @@ class MendedFile(LockedFile):
                 os.close(fd)
 
     def _cut_off(self, offset: int, length: int) -> None:
-        """Take back an append of `length` bytes at `offset` that failed."""
+        """Take back an append of `length` bytes at `offset` that failed.
+
+        Not where another one came amid it, perhaps behind: then the next writer sets it aside.
+        """
         assert self._file is not None
         size = self._file.size()
-        if offset < size <= offset + length:
+        if offset < size <= offset + length and not self.lock.disturbed:
             self._shorten(offset)
             size = offset
         self.size, self._clean_to = size, UNKNOWN
@@ -146,7 +149,7 @@ class MendedFile(LockedFile):
         """Note that a batch of `length` bytes begins at the end of the file."""
         note = b"append %d %d %d %s\n" % (self._file_id(), self.size, length, _boot_id())
         try:
-            os.pwrite(self._lock_fd, note, 0)
+            os.pwrite(self.lock.fd, note, 0)
         except OSError as error:
             raise refused(error, f"cannot write to {self.lock_file}") from error
 
@@ -158,7 +161,7 @@ class MendedFile(LockedFile):
         assert self._file is not None
         if not self._start_of_half_batch(self._file.size()):
             with suppress(OSError):
-                os.ftruncate(self._lock_fd, 0)
+                os.ftruncate(self.lock.fd, 0)
 
     def _end_batch(self) -> None:
         """Set aside what a process that died in `append_batch` has written of its batch."""
@@ -168,18 +171,18 @@ class MendedFile(LockedFile):
         if start:
             self._set_aside(start)
         with refusing(self.lock_file, "cannot write to"):
-            os.ftruncate(self._lock_fd, 0)
+            os.ftruncate(self.lock.fd, 0)
 
     def _is_noted(self) -> bool:
         """Say whether a process has begun a batch, and not ended it."""
-        return os.lseek(self._lock_fd, 0, os.SEEK_END) > 0
+        return os.lseek(self.lock.fd, 0, os.SEEK_END) > 0
 
     def _start_of_half_batch(self, size: int) -> int:
         """Return where in the table, `size` bytes long, a batch begins of which a part is missing.
 
         0 when there is none. Call it under the lock, which the writer of a batch holds.
         """
-        note = os.pread(self._lock_fd, 4096, 0).split()
+        note = os.pread(self.lock.fd, 4096, 0).split()
         if len(note) == 5 and note[0] == b"append" and note[4] == _boot_id():
             inode, start, length = (int(word) for word in note[1:4])
             if inode == self._file_id() and start < size < start + length:
@@ -187,7 +190,7 @@ class MendedFile(LockedFile):
         return 0
 
     def _end_for_readers(self, size: int) -> int:
-        if self._lock_fd >= 0 and self._is_noted():
+        if self.lock.fd >= 0 and self._is_noted():
             return self._start_of_half_batch(size) or size
         return size
 

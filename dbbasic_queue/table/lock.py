@@ -2,16 +2,22 @@
 
 Theory of operation
 -------------------
-Whoever changes the table holds an exclusive flock(2) on `queue.lock` (the protocol of dbbasic-tsv)
-and first looks whether the table is still the file it knows: another inode means that another
-process wrote it anew. `generation` counts that, and an offset is worth something only within its
-generation.
+A writer holds an exclusive flock(2) on `queue.lock` (the protocol of dbbasic-tsv) and first looks
+whether the table is still the file it knows: another inode means that another process wrote it
+anew. `generation` counts that, and whatever else shortens the table. An offset, and what a search
+has found, is worth something only within its generation.
 
-That look is one stat(2) of the folder. Whatever makes, renames or deletes a file changes the ctime
-of its folder, which nobody can set, so while that is the same all names lead to the same files. It
-is faster than to ask each file, and it leaves the files alone: to stat a file makes Linux (since
-6.13, multigrain timestamps) record a new time at the next write to it, and fdatasync(2) write the
-inode as well, 45 microseconds on a disk that syncs in 100.
+Lock and table are opened in one folder, which is held open meanwhile, so that a path whose folders
+are links that are set anew never leads to the lock of one table and to another table.
+
+A process has one lock a table, whichever and however many objects use it: `FileLock`. Its threads
+take turns by a mutex. A signal handler or a finalizer may break into a thread that holds the lock,
+and want it, too. It can wait for nothing, as the thread goes on only after it. So it is let in to
+add a job, which all that the thread may be doing can stand, unless the table is `busy`; all else
+it is refused.
+
+An exception may come out of a signal handler between any two steps of Python code. So what gives
+the lock back is not Python code: see `_Unlocking`.
 
 Syncs happen outside the lock, so that those of several processes merge. A thread may sync a file
 that another has just replaced: `OpenTable` stays open for as long as a thread holds it.
@@ -19,133 +25,89 @@ that another has just replaced: `OpenTable` stays open for as long as a thread h
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import functools
+import io
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, cast
 
-from ..errors import TableError
+from ..errors import StorageError, TableError
 from ..support.files import (
     BESIDE,
     create,
     refused,
     refusing,
+    remove_leftovers,
     sync_folder,
 )
-from ..support.opening import Folder, ForeignFile, SecondName, open_file
+from ..support.opening import Folder, ForeignFile, SecondName
 from .line import HEADER
-from .rights import ensure_folder, new_table, open_beside, open_table, prepare
+from .opened import TICK, DirectoryWatch, OpenTable, identity, identity_of
+from .rights import ensure_folder, new_table, open_in, prepare
 
 FULL: Final = "full"
 NORMAL: Final = "normal"
 UNKNOWN: Final = -1
-TICK: Final = 20_000_000  # nanoseconds; a clock tick, by which Linux dates files, is 10 ms at most
-SECOND: Final = 1_000_000_000
-
-Look = tuple[int, int]  # a directory's inode number and ctime, in nanoseconds
-NEVER: Final[Look] = (0, 0)
 
 
-def identity(status: os.stat_result) -> tuple[int, int]:
-    """Return what tells a file from any other on this machine."""
-    return status.st_dev, status.st_ino
+class _Unlocking(io.IOBase):
+    """Gives the lock back at the end of a `with` block, in whatever way that is left.
 
-
-class OpenTable:
-    """An open table file; closed when the last user lets go of it."""
-
-    __slots__ = ("_failed", "_path", "_syncing", "fd", "identity", "writable")
-
-    def __init__(self, path: str, *, writable: bool) -> None:
-        self.fd = -1
-        self.fd = open_table(Path(path), writable=writable)
-        self.writable = writable
-        self.identity = identity(os.fstat(self.fd))
-        self._path = path
-        self._syncing = threading.Lock()
-        self._failed: OSError | None = None
-
-    def is_current(self) -> bool:
-        """Say whether this is the file that the path leads to now."""
-        try:
-            return identity(os.stat(self._path, follow_symlinks=False)) == self.identity
-        except OSError:
-            return False
-
-    def size(self) -> int:
-        """Return its length in bytes."""
-        return os.lseek(self.fd, 0, os.SEEK_END)
-
-    def sync(self) -> None:
-        """Call fdatasync(2); once that has failed, it fails for all who wrote by this descriptor.
-
-        The kernel reports an error once to each open file, and marks what it could not write as
-        written. So another thread, whose sync would succeed now, has perhaps lost its write. The
-        next writer opens the file again. Raises `OSError`.
-        """
-        with self._syncing:
-            if self._failed is None:
-                try:
-                    os.fdatasync(self.fd)
-                except OSError as error:
-                    self._failed, self.writable = error, False
-            if self._failed is not None:
-                raise OSError(self._failed.errno, self._failed.strerror)
-
-    def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-
-
-class DirectoryWatch:
-    """The directory of a path, as it was when all that matters in it was known.
-
-    >>> import tempfile
-    >>> watch = DirectoryWatch(tempfile.mkdtemp())
-    >>> watch.is_unchanged()
-    False
-    >>> time.sleep(0.03); watch.trust(watch.look()); watch.is_unchanged()
-    True
-    >>> open(watch.path + "/new", "w").close(); watch.is_unchanged()
-    False
+    `IOBase.__exit__` is C code and calls `close`, which is C code here as well. The first step of
+    an `__exit__` in Python is one that a signal handler's exception can take the place of.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._inode, self._ctime = NEVER
+    close: Callable[[], Any]
+    closed = False  # found faster than what `IOBase` computes
 
-    def is_unchanged(self) -> bool:
-        """Say whether the path leads to the directory trusted last, with the same entries."""
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return False
-        return status.st_ctime_ns == self._ctime and status.st_ino == self._inode
+    def __init__(self) -> None:
+        self.close = int  # does nothing, in C
 
-    def look(self) -> Look:
-        """Return what to `trust` when the files looked at after this are the right ones.
 
-        A directory changed just now may change again and bear the same time, so it is not to be
-        trusted yet; nor is one on a file system that counts in whole seconds.
-        """
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return NEVER
-        changed = status.st_ctime_ns
-        if changed % SECOND == 0 or time.time_ns() - changed < TICK:
-            return NEVER
-        return status.st_ino, changed
+class FileLock:
+    """The lock of one table in this process.
 
-    def trust(self, look: Look) -> None:
-        """Hold the directory to be unchanged while it is as it was at that look."""
-        self._inode, self._ctime = look
+    To hold it, in this order: `with lock.mutex, lock.unlocking, lock.inside`. The thread that is
+    inside `inside` can be sure that the lock, once taken, is given back after that.
+    """
+
+    __slots__ = (
+        *("mutex", "inside", "is_mine", "unlocking", "fd", "writable"),
+        *("holder", "busy", "disturbed", "__weakref__"),
+    )
+
+    def __init__(self) -> None:
+        self.mutex = threading.RLock()  # flock does not exclude the threads of a process
+        self.inside = threading.RLock()
+        # Whether this thread holds the lock, or is just about to take it or to give it back.
+        self.is_mine: Callable[[], bool] = self.inside._is_owned  # type: ignore[attr-defined]
+        self.unlocking = _Unlocking()
+        self.fd = -1
+        self.writable = False
+        self.holder = 0  # id() of the table that holds it, or held it last
+        self.busy = False  # with what no other change must come amid
+        self.disturbed = False  # another change came amid, since the lock was taken
+
+    def set(self, fd: int, *, writable: bool) -> None:
+        """Go on with another descriptor of the lock file, or -1 for none."""
+        self.unlocking.close = int
+        old, self.fd = self.fd, fd
+        if old >= 0:
+            os.close(old)
+        self.writable = writable
+        if fd >= 0:
+            self.unlocking.close = functools.partial(fcntl.flock, fd, fcntl.LOCK_UN)
+
+    def __del__(self) -> None:
+        self.set(-1, writable=False)
 
 
 class LockedFile:
@@ -178,6 +140,7 @@ class LockedFile:
         self.table_name = self.data_file.stem
         self.lock_file = self.sibling("lock")
         self.durability = durability
+        self._synced = durability == FULL
         self.generation = 0
         self.size = 0  # of the file, as seen when the lock was taken
         self.locked = False  # whether the lock is held, while `reading`
@@ -186,28 +149,18 @@ class LockedFile:
         self._forget()
         _tables.add(self)
 
-    _lock_fd = -1
-
-    def __del__(self) -> None:
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-
     def sibling(self, suffix: str) -> Path:
         """Return the path of the file beside the table that ends in `.suffix`."""
         return self.data_file.with_name(f"{self.table_name}.{suffix}")
 
     def after_fork(self) -> None:
-        """Start afresh in a forked child, which would share the parent's locks otherwise."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
+        """Start afresh in a forked child, which would share the parent's lock otherwise."""
+        self.lock.set(-1, writable=False)
         self._forget()
         self.generation += 1
 
     def _forget(self) -> None:
-        self._mutex = threading.RLock()  # flock does not exclude the threads of a process
-        self._depth = 0  # how often this thread holds the lock
-        self._exclusive = False
-        self._lock_fd = -1
+        self.lock = _locks.get(self._path) or _locks.setdefault(self._path, FileLock())
         self._file: OpenTable | None = None
         self._mine = threading.local()  # file: the one that this thread last wrote
         self._clean_to = UNKNOWN  # the file is known to end in a newline here
@@ -222,84 +175,93 @@ class LockedFile:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the table exclusively: made if missing, its end mended, its size known."""
-        self.acquire()
-        try:
-            yield
-        finally:
-            self.release()
+        """Hold the table exclusively: made if missing, its end mended, its size known.
+
+        Raises `StorageError`, also when this thread holds it already.
+        """
+        lock = self.lock
+        if lock.is_mine():
+            raise self._held_already()
+        with lock.mutex, lock.unlocking, lock.inside:
+            self.acquire()
+            lock.busy = True
+            try:
+                yield
+            finally:
+                lock.busy = False
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Hold the table against writers; creates and changes nothing."""
-        self._mutex.acquire()
-        self._depth += 1
-        try:
-            if self._depth == 1:
-                self._exclusive = False
-                self._look_for_reading()
+        lock = self.lock
+        if lock.is_mine():
+            if lock.holder != id(self) or self._file is None:
+                self._look_for_reading(fcntl.LOCK_UN)
             yield
-        finally:
-            self.release()
-
-    def acquire(self) -> None:
-        """`writing` without the context manager, for the paths where a microsecond counts."""
-        self._mutex.acquire()
-        if self._depth > 0:
-            if not self._exclusive:
-                self._mutex.release()
-                raise RuntimeError("a table being read cannot be written under the same lock")
-            self._depth += 1
             return
-        self._depth = 1
-        self._exclusive = True
-        try:
-            self._take_lock(fcntl.LOCK_EX)
-            file = self._file
-            if file is None or not file.writable or not self._watch.is_unchanged():
-                file = self._look_again()
-            self._mine.file = file
-            size = os.lseek(file.fd, 0, os.SEEK_END)
-            if size < self.size:
-                self._new_generation()  # another program cut it in place
-            self.size = size
-            if size != self._clean_to:
-                self._mend()
-        except BaseException:
-            self.release()
-            raise
+        with lock.mutex, lock.unlocking, lock.inside:
+            lock.holder, lock.busy = id(self), False
+            self._look_for_reading(fcntl.LOCK_SH)
+            yield
 
-    def release(self) -> None:
-        """Let go of the table."""
-        self._depth -= 1
+    def acquire(self, amid: bool = False) -> None:
+        """Take the lock: `writing` for the paths where a microsecond counts.
+
+        Call it in a `with` block of the three parts of `lock`; or `amid` another change of this
+        thread's, to append a row to it.
+        """
+        lock = self.lock
+        lock.disturbed = amid
+        if not amid:
+            lock.holder, lock.busy = id(self), False
+        elif lock.busy or not _APPEND:
+            raise self._held_already()
         self._ahead = b""
+        file = self._file
         try:
-            if self._depth == 0 and self._lock_fd >= 0:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-        finally:
-            self._mutex.release()
-
-    def _take_lock(self, operation: int) -> None:
-        """Take the lock. A reader goes without when there is none yet, or it may not lock."""
-        if self._lock_fd < 0:
-            writing = operation == fcntl.LOCK_EX
-            self._lock_fd = self._open_lock() if writing else self._open_lock_for_reading()
-        if operation == fcntl.LOCK_SH and (self._lock_fd < 0 or self._patience is not None):
-            self.locked = self._lock_fd >= 0 and self._try_lock()
-            return
-        try:
-            fcntl.flock(self._lock_fd, operation)
+            if lock.writable:
+                fcntl.flock(lock.fd, fcntl.LOCK_EX)
         except OSError as error:
             raise refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
-        if operation == fcntl.LOCK_SH:
-            self.locked = True
+        if not (lock.writable and file and file.writable and self._watch.is_unchanged()):
+            file = self._look_again(writable=True)
+            assert file is not None
+        if self._synced:
+            self._mine.file = file
+        size = os.lseek(file.fd, 0, os.SEEK_END)
+        if size < self.size:
+            self._new_generation()  # another program cut it in place
+        self.size = size
+        if size != self._clean_to:
+            lock.busy = True
+            self._mend()
+            lock.busy = False
+
+    def _held_already(self) -> StorageError:
+        return StorageError(
+            errno.EDEADLK,
+            f"the queue {self.data_file} cannot be written now: this thread is at work on it, and"
+            " was broken into by a signal handler or a finalizer; note there what is to be done,"
+            " and do it later",
+        )
+
+    def _lock_as(self, operation: int) -> None:
+        """Take the lock, whose file is open. A reader with patience may go without it."""
+        if operation == fcntl.LOCK_SH and self._patience is not None:
+            self.locked = self._try_lock()
+            return
+        try:
+            fcntl.flock(self.lock.fd, operation)
+        except OSError as error:
+            raise refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
+        self.locked = True
 
     def _try_lock(self) -> bool:
         """Take the lock as a reader, while patience lasts; say whether that succeeded."""
         assert self._patience is not None
         while True:
             try:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(self.lock.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 return True
             except BlockingIOError:
                 if self._patience <= 0:
@@ -307,48 +269,16 @@ class LockedFile:
             self._patience -= 0.001
             time.sleep(0.001)
 
-    def _take_current_lock(self, operation: int) -> None:
-        """Take the lock of the file that the path leads to: a deleted one keeps nobody out."""
-        while self._lock_fd >= 0 and not self._is_lock_current():
-            fd, self._lock_fd = self._lock_fd, -1
-            os.close(fd)
-            self._take_lock(operation)
+    # -- looking at the files ------------------------------------------------------------------
 
-    def _is_lock_current(self) -> bool:
-        try:
-            status = os.stat(self.lock_file, follow_symlinks=False)
-        except OSError:
-            return False
-        return identity(status) == identity(os.fstat(self._lock_fd))
-
-    def _open_lock(self) -> int:
-        with refusing(self.lock_file, "cannot lock the queue: open"):
-            ensure_folder(self.data_file)
-            return open_beside(self.lock_file, self.data_file)
-
-    def _open_lock_for_reading(self) -> int:
-        for access in (os.O_RDWR, os.O_RDONLY):
-            with suppress(OSError):
-                return open_file(self.lock_file, access, one_name=True)
-        return -1
-
-    # -- looking at the file -------------------------------------------------------------------
-
-    def _look_again(self) -> OpenTable:
-        """Lock and open what the paths lead to: they, or the folder, may have been replaced."""
-        look = self._watch.look()
-        self._take_current_lock(fcntl.LOCK_EX)
+    def _look_for_reading(self, operation: int) -> None:
+        """Look at the table as a reader; `LOCK_UN` when this thread holds the lock otherwise."""
+        self.locked = False
         file = self._file
-        if file is None or not file.writable or not file.is_current():
-            file = self._open(writable=True)
-        self._watch.trust(look)
-        return file
-
-    def _look_for_reading(self) -> None:
-        self._take_lock(fcntl.LOCK_SH)
-        file = self._file
-        if file is None or self._lock_fd < 0 or not self._watch.is_unchanged():
-            file = self._look_again_for_reading()
+        if operation == fcntl.LOCK_SH and self.lock.fd >= 0:
+            self._lock_as(operation)
+        if file is None or self.lock.fd < 0 or not self._watch.is_unchanged():
+            file = self._look_again(writable=False, operation=operation)
             if file is None:
                 return
         size = self._end_for_readers(file.size())
@@ -356,19 +286,102 @@ class LockedFile:
             self._new_generation()
         self.size = size
 
-    def _look_again_for_reading(self) -> OpenTable | None:
-        """Lock and open for reading what the paths lead to; None when there is no table."""
+    def _look_again(self, *, writable: bool, operation: int = fcntl.LOCK_EX) -> OpenTable | None:
+        """Lock and open what the paths lead to now; None for a reader when there is no table."""
+        self.lock.busy = True
         look = self._watch.look()
-        self._take_current_lock(fcntl.LOCK_SH)
-        file = self._file
-        if file is None or not file.is_current():
-            if not self._exists():
+        verb = "write to" if writable else "read"
+        with refusing(self.data_file, f"cannot {verb} the queue"):
+            if writable:
+                ensure_folder(self.data_file)
+            try:
+                folder = Folder(self.data_dir)
+            except FileNotFoundError:
+                if writable:
+                    raise
                 self._file, self.size = None, 0
                 return None
-            file = self._open(writable=False)
-            self._check_header(mend=False)
+        with folder:
+            file = self._open_current(folder, operation)
         self._watch.trust(look)
+        self.lock.busy = operation == fcntl.LOCK_UN
         return file
+
+    def _open_current(self, folder: Folder, operation: int) -> OpenTable | None:
+        """Lock and open the files that bear the names in this folder."""
+        writable = operation == fcntl.LOCK_EX
+        if operation != fcntl.LOCK_UN:
+            self._lock_current(folder, operation)
+        file = self._file
+        with refusing(self.data_file, f"cannot {'write to' if writable else 'read'} the queue"):
+            if file is not None and file.is_current(folder) and (file.writable or not writable):
+                return file
+            if identity_of(folder, self.data_file.name) is None:
+                if not writable:
+                    self._file, self.size = None, 0
+                    return None
+                self._create(folder)
+            elif writable:
+                remove_leftovers(self.data_file)  # which may be a second name of the table
+            try:
+                file = OpenTable(folder, self.data_file, writable=writable)
+            except (ForeignFile, SecondName) as fault:
+                if not (writable and self._renew(folder, fault)):
+                    raise
+                file = OpenTable(folder, self.data_file, writable=writable)
+            while not file.is_current(folder):
+                file = OpenTable(folder, self.data_file, writable=writable)
+        if self._file is None or self._file.identity != file.identity:
+            self._new_generation()
+            self.size = 0
+        self._file = file
+        if not writable:
+            self._check_header(mend=False)
+        return file
+
+    def _lock_current(self, folder: Folder, operation: int) -> None:
+        """Take the lock of the file that bears the name: a deleted one keeps no process out."""
+        lock, name = self.lock, self.lock_file.name
+        writable = operation == fcntl.LOCK_EX
+        while True:
+            if lock.fd >= 0 and (lock.writable or not writable):
+                found = identity_of(folder, name)
+                if found == identity(os.fstat(lock.fd)):
+                    return
+            lock.set(self._open_lock(folder, writable=writable), writable=writable)
+            if lock.fd < 0:
+                return
+            self._lock_as(operation)
+
+    def _open_lock(self, folder: Folder, *, writable: bool) -> int:
+        """Open the lock file; -1 for a reader when there is none, or none that it may open."""
+        if not writable:
+            for access in (os.O_RDWR, os.O_RDONLY):
+                with suppress(OSError):
+                    return folder.open(self.lock_file.name, access, one_name=True)
+            return -1
+        with refusing(self.data_file, "cannot write to the queue"):
+            if identity_of(folder, self.data_file.name) is not None:
+                # Beside what is not a table, no lock is made.
+                with suppress(ForeignFile, SecondName):  # which may be mended under the lock
+                    OpenTable(folder, self.data_file, writable=False)
+        with refusing(self.lock_file, "cannot lock the queue: open"):
+            return open_in(folder, self.lock_file.name, self.data_file)
+
+    def _create(self, folder: Folder) -> None:
+        with suppress(FileExistsError):
+            create(new_table(folder, self.data_file, HEADER))
+        # Also when it was made meanwhile, by a program that takes no lock.
+        sync_folder(self.data_dir)
+        prepare(self.data_file)
+        # The folders above may be new, too: one is on disk when the folder it is in is synced.
+        for above in self.data_dir.parents:
+            with suppress(PermissionError):  # so nothing in it was made by us
+                sync_folder(above)
+
+    def _renew(self, folder: Folder, fault: OSError) -> bool:
+        """Give the table another file, if that mends the fault. For `Table` to say how."""
+        return False
 
     def _mend(self) -> None:
         """See to what others have left at the end of the file. For `MendedFile` to say how."""
@@ -379,50 +392,6 @@ class LockedFile:
 
     def _check_header(self, *, mend: bool) -> None:
         """Raise `TableError` for a file that is not a table."""
-
-    def _open(self, *, writable: bool) -> OpenTable:
-        """Open the table as it is now, whoever wrote it; for writing, make it when missing."""
-        if writable and not self._exists():
-            self._create()
-        with refusing(self.data_file, f"cannot {'write to' if writable else 'read'} the queue"):
-            try:
-                opened = OpenTable(self._path, writable=writable)
-            except (ForeignFile, SecondName) as fault:
-                if not (writable and self._renew(fault)):
-                    raise
-                opened = OpenTable(self._path, writable=writable)
-            while not opened.is_current():
-                opened = OpenTable(self._path, writable=writable)
-        if self._file is None or self._file.identity != opened.identity:
-            self._new_generation()
-            self.size = 0
-        self._file = opened
-        return opened
-
-    def _renew(self, fault: OSError) -> bool:
-        """Give the table another file, if that mends the fault. For `Table` to say how."""
-        return False
-
-    def _exists(self) -> bool:
-        try:
-            os.stat(self._path, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        except OSError as error:  # a folder without permission is not an empty queue
-            raise refused(error, f"cannot see the queue {self.data_file}") from error
-        return True
-
-    def _create(self) -> None:
-        with refusing(self.data_file, "cannot make the queue"):
-            with Folder(self.data_dir) as folder, suppress(FileExistsError):
-                create(new_table(folder, self.data_file, HEADER))
-            # Also when it was made meanwhile, by a program that takes no lock.
-            sync_folder(self.data_dir)
-            prepare(self.data_file)
-            # The folders above may be new, too: one is on disk when the folder it is in is synced.
-            for above in self.data_dir.parents:
-                with suppress(PermissionError):  # so nothing in it was made by us
-                    sync_folder(above)
 
     def _new_generation(self) -> None:
         self.generation += 1
@@ -467,7 +436,7 @@ class LockedFile:
         Raises `StorageError`; whether the changes are on disk is then unknown, and syncing again
         would not tell (fsync(2): the kernel reports an error once).
         """
-        if self.durability == FULL:
+        if self._synced:
             # The file that this thread wrote, as another may have opened it again meanwhile.
             self._sync_file(getattr(self._mine, "file", None))
 
@@ -486,11 +455,12 @@ class LockedFile:
 
 
 _tables: Final[weakref.WeakSet[LockedFile]] = weakref.WeakSet()
+_locks: Final[weakref.WeakValueDictionary[str, FileLock]] = weakref.WeakValueDictionary()
+_APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _LOCKING: Final = frozenset(
     cast(Any, function).__code__
     for function in (
         LockedFile.acquire,
-        LockedFile.release,
         cast(Any, LockedFile.reading).__wrapped__,
         cast(Any, LockedFile.writing).__wrapped__,
     )
@@ -500,14 +470,25 @@ _LOCKING: Final = frozenset(
 def may_hold_a_lock(frame: FrameType | None) -> bool:
     """Say whether this thread, interrupted by a signal in `frame`, holds or is taking a table.
 
-    An exception that the signal raises must not break into that: one that came between taking a
-    lock and noting it would leave it taken for good. True also when it is another thread.
+    An exception that the signal raises must not break into that: a change would be half made.
     """
     try:
-        if any(table._depth for table in _tables):
+        if any(lock.is_mine() for lock in _locks.values()):
             return True
     except RuntimeError:  # another thread makes one just now
         return True
     while frame is not None and frame.f_code not in _LOCKING:
         frame = frame.f_back
     return frame is not None
+
+
+def _after_fork() -> None:
+    tables = list(_tables)
+    for table in tables:
+        table.lock.set(-1, writable=False)
+    _locks.clear()
+    for table in tables:
+        table.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from . import scan
 from .ending import MendedFile
 from .line import Row, row_status
-from .lock import OpenTable
+from .opened import OpenTable
 
 
 class Hint(NamedTuple):

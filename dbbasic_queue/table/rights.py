@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from ..support import acl
-from ..support.files import Fill, NewFile
+from ..support.files import Fill, NewFile, leftovers
 from ..support.opening import ROOT, Folder, SecondName, is_mounted_alone, mount_of, user_name
 
 OF_THE_GROUP: Final = ("tsv", "lock", "torn", "wake")
@@ -108,17 +108,21 @@ def open_beside(path: Path, table: Path) -> int:
     Only the folder's owner makes files. Where a group shares the folder, they are the group's or
     the worker's, as is said above; elsewhere the file gets the table's mode. Raises `OSError`.
     """
-    flags = os.O_RDWR | os.O_APPEND
-    ending = path.suffix[1:]
     with Folder(path.parent) as folder:
-        with suppress(FileNotFoundError):
-            return folder.open(path.name, flags, one_name=True)
-        if not folder.is_mine:
-            raise PermissionError(errno.EACCES, advice(folder, table))
-        try:
-            return folder.make(path.name, flags, _mode_beside(folder, ending, table))
-        except FileExistsError:  # made by another process just now
-            return folder.open(path.name, flags, one_name=True)
+        return open_in(folder, path.name, table)
+
+
+def open_in(folder: Folder, name: str, table: Path) -> int:
+    """Do what `open_beside` does, in a folder that is open."""
+    flags = os.O_RDWR | os.O_APPEND
+    with suppress(FileNotFoundError):
+        return folder.open(name, flags, one_name=True)
+    if not folder.is_mine:
+        raise PermissionError(errno.EACCES, advice(folder, table))
+    try:
+        return folder.make(name, flags, _mode_beside(folder, name.rpartition(".")[2], table))
+    except FileExistsError:  # made by another process just now
+        return folder.open(name, flags, one_name=True)
 
 
 def _mode_beside(folder: Folder, ending: str, table: Path) -> int | None:
@@ -159,33 +163,45 @@ def _see_to(folder: Folder, name: str) -> None:
             os.close(fd)
 
 
-def open_table(table: Path, *, writable: bool) -> int:
+def open_table(folder: Folder, table: Path, *, writable: bool) -> int:
     """Return a descriptor of the table, which has one name and one folder only.
 
     A table that can be reached by two ways has two locks and two sets of claims: its jobs would run
     twice, and acknowledged ones be lost. To read it does no harm, and one that is being made has
     two names for a moment. Raises `OSError`, of it `SecondName` and `ForeignFile`.
     """
-    with Folder(table.parent) as folder:
-        fd = folder.open(table.name, os.O_RDWR if writable else os.O_RDONLY)
-        try:
-            names = os.fstat(fd).st_nlink
-            if writable and names > 1:
-                raise SecondName(
-                    errno.EMLINK,
-                    f"it has {names} names (hard links), so more than one lock; find them with"
-                    f" find {_word(mount_of(table.parent))} -xdev -samefile {_word(table)}, and"
-                    f" give this one a file of its own: {as_owner(folder, table)}",
-                )
-            if writable and is_mounted_alone(folder.fd, fd):
-                raise SecondName(
-                    errno.EMLINK,
-                    "it is mounted by itself, so there is more than one lock; mount its folder",
-                )
-            return fd
-        except BaseException:
-            os.close(fd)
-            raise
+    fd = folder.open(table.name, os.O_RDWR if writable else os.O_RDONLY)
+    try:
+        names = _names_of(folder, table, fd)
+        if writable and names > 1:
+            raise SecondName(
+                errno.EMLINK,
+                f"it has {names} names (hard links), so more than one lock; find them with"
+                f" find {_word(mount_of(table.parent))} -xdev -samefile {_word(table)}, and"
+                f" give this one a file of its own: {as_owner(folder, table)}",
+            )
+        if writable and is_mounted_alone(folder.fd, fd):
+            raise SecondName(
+                errno.EMLINK,
+                "it is mounted by itself, so there is more than one lock; mount its folder",
+            )
+        return fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _names_of(folder: Folder, table: Path, fd: int) -> int:
+    """How many names a table has, but for the temporary ones that it has while it is made."""
+    status = os.fstat(fd)
+    if status.st_nlink == 1:
+        return 1
+    names = status.st_nlink
+    for name in leftovers(table):
+        with suppress(FileNotFoundError):
+            found = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+            names -= os.path.samestat(found, status)
+    return min(names, os.fstat(fd).st_nlink)
 
 
 def new_table(folder: Folder, table: Path, content: bytes | Fill) -> NewFile:

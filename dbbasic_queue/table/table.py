@@ -22,6 +22,7 @@ calls than they must.
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,31 +75,49 @@ class Table(ReadTable):
 
     # -- appending ---------------------------------------------------------------------------
 
+    def add_row(self, head: bytes, status: str, created_at: int, run_at: int) -> None:
+        """Take the lock and append one new row; `head` is `id TAB type TAB payload`.
+
+        A signal handler or a finalizer can do that even where its thread has the lock, if there is
+        no change at work that it could come amid. Raises `StorageError`.
+        """
+        lock = self.lock
+        if lock.is_mine():
+            self.acquire(amid=True)
+            self.append(build_line(self.size, head, status, created_at, run_at, 0))
+            lock.disturbed = True
+            return
+        with lock.mutex, lock.unlocking, lock.inside:
+            self.acquire()
+            self.append(build_line(self.size, head, status, created_at, run_at, 0))
+
     def append(self, data: bytes) -> int:
         """Write whole lines at the end, all or nothing; returns the offset of the first.
 
         Raises `StorageError` (disk full, quota, I/O error), after which the table is as before.
         """
-        self._end_batch()  # one of which nothing was written: the note would speak of these lines
+        if os.lseek(self.lock.fd, 0, os.SEEK_END) > 0:
+            self._end_batch()  # one of which nothing was written: its note would speak of this
         return self._append_whole(data)
 
     def _append_whole(self, data: bytes) -> int:
-        offset, written = self.size, 0
+        file, offset, length = self._file, self.size, len(data)
+        assert file is not None
+        written = 0
         try:
-            while written < len(data):
-                part = data[written : written + SLICE] if len(data) > SLICE else data
-                # Where the kernel can (Linux), at the end as it is at this very moment: a person's
-                # `echo >> queue.tsv`, which takes no lock, is not written over.
-                if _APPEND:
-                    written += os.pwritev(self._fd, [part], 0, _APPEND)
-                else:
-                    written += os.pwrite(self._fd, part, offset + written)
+            if length <= SLICE and _APPEND:
+                written = os.pwritev(file.fd, (data,), 0, _APPEND)
+            if written < length:
+                self.lock.busy = True  # until the lock is given back
+            while written < length:
+                part = data[written : written + SLICE]
+                written += _write_end(file.fd, part, offset + written)
         except BaseException as error:  # a handler's timeout, too
-            self._cut_off(offset, len(data))
+            self._cut_off(offset, length)
             if isinstance(error, OSError):
                 raise refused(error, f"cannot append to the queue {self.data_file}") from error
             raise
-        self.size = self._clean_to = offset + len(data)
+        self.size = self._clean_to = offset + length
         return offset
 
     def append_batch(self, data: bytes) -> int:
@@ -166,6 +185,7 @@ class Table(ReadTable):
         return self._move(row, line)
 
     def _move(self, row: Row, line: bytes) -> Row:
+        self.lock.busy = True  # until the lock is given back
         offset = self.append(line)
         try:
             # In "normal", too: here order alone decides whether the job survives a power cut.
@@ -263,16 +283,18 @@ class Table(ReadTable):
     def _replace(self, write: Callable[[int], T]) -> T:
         """Let `write` fill a new file, and put it, synced, in the place of the table."""
         answers: list[T] = []
-        file = NewFile(
+        new = NewFile(
             self.data_file,
             lambda fd: answers.append(write(fd)),
             own=lambda fd: keep_status(self._fd, fd),
         )
         remove_leftovers(self.data_file)  # of any age: we hold the lock
         with refusing(self.data_file, "cannot rewrite the queue"):
-            replace(file)
-        self._mine.file = self._open(writable=True)
-        self.size = self._clean_to = self._mine.file.size()
+            replace(new)
+        with Folder(self.data_dir) as folder:
+            file = self._mine.file = self._open_current(folder, fcntl.LOCK_EX)
+        assert file is not None
+        self.size = self._clean_to = file.size()
         return answers[0]
 
     def require_owner(self, command: str) -> None:
@@ -293,24 +315,20 @@ class Table(ReadTable):
             require_worker(self.data_file)
             prepare(self.data_file)
 
-    def _renew(self, fault: OSError) -> bool:
+    def _renew(self, folder: Folder, fault: OSError) -> bool:
         """Copy the table to a file of the folder's owner; one with a second name only if told to.
 
         2.0.0 made the table the property of the user who compacted it.
         """
-        with Folder(self.data_dir) as folder:
-            if not folder.is_mine:
-                return False
-            if isinstance(fault, SecondName):
-                remove_leftovers(self.data_file)  # one is a name of it, if it was just being made
-                status = os.stat(self.data_file.name, dir_fd=folder.fd, follow_symlinks=False)
-                if status.st_nlink == 1 or not self.renews:
-                    return status.st_nlink == 1
-            fd = os.open(self.data_file.name, os.O_RDONLY | SAFE, dir_fd=folder.fd)
-            try:
-                replace(new_table(folder, self.data_file, lambda new: copy_all(fd, new)))
-            finally:
-                os.close(fd)
+        if isinstance(fault, SecondName) and not self.renews:
+            return False
+        if not folder.is_mine:
+            return False
+        fd = os.open(self.data_file.name, os.O_RDONLY | SAFE, dir_fd=folder.fd)
+        try:
+            replace(new_table(folder, self.data_file, lambda new: copy_all(fd, new)))
+        finally:
+            os.close(fd)
         log.warning("%s: %s; it is a file of its own now", self.data_file, fault.strerror)
         return True
 
@@ -333,6 +351,15 @@ class Table(ReadTable):
                 return False
             self.rewrite()
             return True
+
+
+def _write_end(fd: int, data: bytes, offset: int) -> int:
+    """Write at the end of the file, which is at `offset`; returns how many bytes it took.
+
+    Where the kernel can (Linux), at the end as it is at this very moment: a person's `echo >>
+    queue.tsv`, which takes no lock, is not written over.
+    """
+    return os.pwritev(fd, (data,), 0, _APPEND) if _APPEND else os.pwrite(fd, data, offset)
 
 
 def _end_of(row: Row) -> int:

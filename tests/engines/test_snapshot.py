@@ -524,7 +524,7 @@ def test_without_the_lock_a_job_that_ends_meanwhile_is_no_orphan(
         write(path, text("a1", "completed", run_at=NOW))
         return is_held(claims, job_id)
 
-    monkeypatch.setattr(Table, "_open_lock_for_reading", lambda table: -1)
+    monkeypatch.setattr(Table, "_open_lock", lambda table, folder, writable: -1)
     assert seen(path).stuck == 1
     monkeypatch.setattr(Claims, "is_held", ends)
     assert seen(path).stuck == 0

@@ -11,7 +11,7 @@ import pytest
 from torture import cuts, faults, kills, soak, steps
 from torture.play import Failure
 
-from dbbasic_queue.table.lock import OpenTable
+from dbbasic_queue.table.opened import OpenTable
 from dbbasic_queue.table.table import Table
 
 SEED = int(os.environ.get("TORTURE_SEED", "1"))

@@ -33,10 +33,11 @@ from tables import (
 )
 
 from dbbasic_queue import Queue, StorageError, TableError
-from dbbasic_queue.table import lock
+from dbbasic_queue.support.opening import Folder
+from dbbasic_queue.table import opened
 from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
-from dbbasic_queue.table.lock import NEVER, TICK, DirectoryWatch, OpenTable
+from dbbasic_queue.table.opened import NEVER, TICK, DirectoryWatch, OpenTable
 from dbbasic_queue.table.table import Table
 
 # -- looking and making ----------------------------------------------------------------------------
@@ -287,7 +288,7 @@ def test_readers_share_and_writers_do_not(table: Table, path: Path) -> None:
 def test_an_error_under_the_lock_lets_go_of_it(table: Table, path: Path) -> None:
     """An exception in the critical section, or on the way into it, leaves the table free."""
     add(table, "a1")
-    with pytest.raises(KeyboardInterrupt), table.writing(), table.writing():
+    with pytest.raises(KeyboardInterrupt), table.writing(), table.reading():
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt), table.reading():
         raise KeyboardInterrupt
@@ -303,10 +304,10 @@ def test_an_error_under_the_lock_lets_go_of_it(table: Table, path: Path) -> None
 def test_a_reader_cannot_turn_writer(table: Table, path: Path) -> None:
     """To write while only the readers' lock is held is a mistake of the program, and refused."""
     add(table, "a1")
-    with table.reading(), pytest.raises(RuntimeError, match="cannot be written"), table.writing():
+    with table.reading(), pytest.raises(StorageError, match="cannot be written"), table.writing():
         pass
     assert not holds_lock(path)
-    with table.writing(), table.reading(), table.writing():
+    with table.writing(), table.reading():
         assert states(table) == {"a1": "pending"}
     add(table, "b2")
 
@@ -334,7 +335,7 @@ def test_a_child_does_not_unlock_its_parents_table(queue: Queue, path: Path) -> 
     """A child forked under the lock neither holds the table nor frees it when it ends."""
     queue.enqueue("mail", {})
     with queue.engine.table.writing():
-        assert in_child(lambda: queue.engine.table._lock_fd) == -1
+        assert in_child(lambda: queue.engine.table.lock.fd) == -1
         assert holds_lock(path)
     assert not holds_lock(path)
 
@@ -390,7 +391,7 @@ def test_failed_sync_fails_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A sync that failed once fails for everybody who wrote through that descriptor."""
     queue = Queue(tmp_path / "queue.tsv")
     queue.enqueue("work", {})
-    handle = OpenTable(str(queue.path), writable=True)
+    handle = OpenTable(Folder(queue.path.parent), queue.path, writable=True)
     monkeypatch.setattr(os, "fdatasync", fail_to_sync)
     with pytest.raises(OSError, match="Input/output error"):
         handle.sync()
@@ -512,7 +513,7 @@ def test_a_directory_changed_just_now_is_not_trusted(
     watch = DirectoryWatch(str(folder))
     changed = os.stat(folder).st_ctime_ns
     for later, trusted in ((0, False), (TICK - 1, False), (TICK, True), (-TICK, False)):
-        monkeypatch.setattr(lock.time, "time_ns", lambda at=changed + later: at)
+        monkeypatch.setattr(opened.time, "time_ns", lambda at=changed + later: at)
         assert (watch.look() != NEVER) == trusted
 
 
@@ -521,7 +522,7 @@ def test_times_in_whole_seconds_are_not_trusted(
 ) -> None:
     """On a file system that counts in seconds, a second change may bear the time of the first."""
     watch = trusting(folder)
-    monkeypatch.setattr(lock, "SECOND", 1)  # every time is a whole number of these
+    monkeypatch.setattr(opened, "SECOND", 1)  # every time is a whole number of these
     assert watch.look() == NEVER
 
 

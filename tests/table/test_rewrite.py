@@ -186,9 +186,9 @@ def test_a_prune_takes_only_what_is_old_when_it_holds_the_lock(
 ) -> None:
     """What changes, moves or shifts between the search for old jobs and the lock is kept."""
     fill(queue)
-    acquire, done = Table.acquire, []
+    writing, done = Table.writing, []
 
-    def meanwhile(table: Table) -> None:
+    def meanwhile(table: Table) -> Any:
         if not done and table is queue.engine.table:
             done.append(True)
             other = Queue(path, "normal", clock=lambda: time.time() + 30)
@@ -196,10 +196,10 @@ def test_a_prune_takes_only_what_is_old_when_it_holds_the_lock(
             assert other.process_jobs({"bad": lambda payload: "good"}, types=["bad"]).completed
             content = path.read_bytes()
             overwrite(path, content.replace(b"\nlong\t", b"\n# a line more\nlong\t"))
-        acquire(table)
+        return writing(table)
 
     before = states(queue.engine.table)
-    monkeypatch.setattr(Table, "acquire", meanwhile)
+    monkeypatch.setattr(Table, "writing", meanwhile)
     pruned = queue.prune_jobs(0, ["failed", "completed", "cancelled"])
     assert done
     after = states(look(path))

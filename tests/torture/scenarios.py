@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
-from dbbasic_queue.table import ending, lock
+from dbbasic_queue.table import ending, opened
 from dbbasic_queue.table import table as table_module
 from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
@@ -34,7 +34,7 @@ class Stage:
         self.random = random.Random(seed)
         os.urandom = self.random.randbytes  # ids and temporary names as the seed has them
         # A folder is trusted when it has been quiet for 20 ms, which is not the same in each run.
-        lock.SECOND = 1  # type: ignore[misc]  # so none is
+        opened.SECOND = 1  # type: ignore[misc]  # so none is
         self.durability = durability
         self.say = say
         self.groups: list[list[str]] = []  # ids that are there all or none

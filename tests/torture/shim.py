@@ -97,7 +97,7 @@ class Call:
         self.name = name
         self.args = args
         self._real = real
-        self._kwargs = kwargs
+        self.kwargs = kwargs
 
     @property
     def data(self) -> bytes:
@@ -108,14 +108,14 @@ class Call:
 
     def make(self) -> Any:
         """Make the call."""
-        return self._real(*self.args, **self._kwargs)
+        return self._real(*self.args, **self.kwargs)
 
     def make_partly(self, length: int) -> Any:
         """Make a write of its first bytes only."""
         part: Any = self.data[:length]
         if self.name == "pwritev":
             part = [part]
-        return self._real(self.args[0], part, *self.args[2:], **self._kwargs)
+        return self._real(self.args[0], part, *self.args[2:], **self.kwargs)
 
 
 class Kill(Plan):
@@ -227,8 +227,9 @@ class Record(Plan):
         if name == "open" and step.creates:
             return Change("create", step.path, inode=_inode(answer))
         if name in ("rename", "link"):
-            inode = _REAL["stat"](args[1]).st_ino
-            return Change(name, step.path, other=_below(self._root, args[1]), inode=inode)
+            other = _place(args[1], call.kwargs.get("dst_dir_fd"))
+            inode = _REAL["stat"](other).st_ino
+            return Change(name, step.path, other=_below(self._root, other), inode=inode)
         if name in ("unlink", "mkdir"):
             return Change(name, step.path)
         return None
@@ -247,6 +248,14 @@ _REAL: dict[str, Callable[..., Any]] = {
 
 def _inode(fd: int) -> int:
     return int(_REAL["fstat"](fd).st_ino)
+
+
+def _place(path: Any, folder: int | None) -> str:
+    """The whole path of what may be named relative to an open folder."""
+    place = os.fsdecode(path)
+    if folder is not None:
+        place = os.path.normpath(os.path.join(os.readlink(f"/proc/self/fd/{folder}"), place))
+    return place
 
 
 def _below(root: str, path: Any) -> str:
@@ -290,10 +299,7 @@ class Shim:
             return self._open.get(first)
         if name in BY_FD:
             return None
-        if kwargs.get("dir_fd") is not None:
-            first = os.path.join(os.readlink(f"/proc/self/fd/{kwargs['dir_fd']}"), first)
-        path = os.fspath(first)
-        path = path.decode() if isinstance(path, bytes) else path
+        path = _place(first, kwargs.get("dir_fd", kwargs.get("src_dir_fd")))
         if path + "/" == self._root:
             return "."
         return path[len(self._root) :] if path.startswith(self._root) else None

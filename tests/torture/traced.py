@@ -13,6 +13,7 @@ engine makes its system calls:
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import re
 import shutil
@@ -48,8 +49,12 @@ CALLS = {
     "fdatasync": "fdatasync",
     "fsync": "fsync",
     "rename": "rename",
+    "renameat": "rename",
     "link": "link",
+    "linkat": "link",
     "unlink": "unlink",
+    "unlinkat": "unlink",
+    "mkdirat": "mkdir",
     "fchmod": "fchmod",
     "fchown": "fchown",
     "chmod": "chmod",
@@ -62,10 +67,7 @@ CALLS = {
     "sendfile": "?",
     "copy_file_range": "?",
     "fallocate": "?",
-    "renameat": "?",
     "renameat2": "?",
-    "linkat": "?",
-    "unlinkat": "?",
     "symlink": "?",
     "open": "?",
     "creat": "?",
@@ -207,10 +209,19 @@ def _read_trace(text: str, root: str) -> Iterator[Traced]:
             continue
         call, rest = match.groups()
         counts[call] += 1
-        place = re.search(rf"[<\"]{re.escape(root)}/?([^>\"]*)[>\"]", rest)
+        place = _place(rest, root)
         if place is None or (call == "openat" and "O_CREAT" not in rest):
             continue
-        yield Traced(call, counts[call], CALLS[call], place[1] or ".")
+        yield Traced(call, counts[call], CALLS[call], place)
+
+
+def _place(arguments: str, root: str) -> str | None:
+    """The path below the root that a call is about: a descriptor's, or named relative to one."""
+    inside = re.match(rf"\d+<{re.escape(root)}/?([^>\"]*)>, \"([^/\"][^\"]*)\"", arguments)
+    if inside is not None:
+        return os.path.normpath(os.path.join(*inside.groups()))
+    place = re.search(rf"[<\"]{re.escape(root)}/?([^>\"]*)[>\"]", arguments)
+    return None if place is None else place[1] or "."
 
 
 def _compare(calls: list[Traced], steps: list[Step]) -> list[str]:

@@ -31,7 +31,7 @@ from typing import Final
 
 from ...errors import StorageError
 from ...support.opening import open_file
-from ...table.lock import identity
+from ...table.opened import identity
 from ...table.rights import ensure_folder, open_beside
 from .kernel_locks import is_locked
 

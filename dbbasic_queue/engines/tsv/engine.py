@@ -88,13 +88,8 @@ class TsvEngine:
                 return self._add_once(orders[0], now)
             job_id, job_type, payload, due, _ = orders[0]
             head = f"{job_id}\t{job_type}\t{payload}".encode()
-            table = self.table
-            table.acquire()
-            try:
-                table.append(build_line(table.size, head, PENDING, now, due, 0))
-            finally:
-                table.release()
-            table.sync()
+            self.table.add_row(head, PENDING, now, due)
+            self.table.sync()
             if due <= now:
                 self.wake_up(now)
             return 1
@@ -342,7 +337,6 @@ def _key(job_id: str) -> bytes | None:
 
 def _after_fork() -> None:
     for engine in list(_alive):
-        engine.table.after_fork()
         engine.claims.after_fork()
 
 

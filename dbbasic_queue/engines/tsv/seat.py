@@ -88,21 +88,25 @@ class TsvSeat:
         As `Seat.turn` says. What could not be written is rescued by the next run.
         """
         # No argument is keyword-only: CPython 3.11 would take a slower way to call this.
-        table = self._table
+        table, waiting, lock = self._table, self._waiting, self._table.lock
         attempt = self._in_hand = None
         unsettled = outcome
+        read = False
         try:
-            table.acquire()
-            if not self._waiting.is_current():
-                self._catch_up()
-            try:
-                if outcome is not None:
-                    self._settle(outcome)
-                    unsettled = None
-                if take:
-                    attempt = self._take(types)
-            finally:
-                table.release()
+            while True:
+                with lock.mutex, lock.unlocking, lock.inside:
+                    table.acquire()
+                    if read or not waiting.is_stale():
+                        if not waiting.is_current():
+                            waiting.catch_up()
+                        if outcome is not None:
+                            self._settle(outcome)
+                            unsettled = None
+                        if take:
+                            attempt = self._take(types)
+                        break
+                waiting.read()  # all of it, which should not hold others up
+                read = True
         except BaseException:
             if unsettled is not None:
                 self._claims.release(unsettled.attempt.token[4])
@@ -123,18 +127,6 @@ class TsvSeat:
     def _mark(self, now: float) -> None:
         self._marked = now
         self._claims.mark_run()
-
-    def _catch_up(self) -> None:
-        """Let the waiting list catch up; the lock is held before and after, not always between."""
-        if self._waiting.is_stale():  # has to be read whole, which should not hold others up
-            self._table.release()
-            self._waiting.read()
-            self._table.acquire()
-        try:
-            self._waiting.catch_up()
-        except BaseException:
-            self._table.release()
-            raise
 
     def _settle(self, outcome: Outcome) -> None:
         """Write how an attempt ended, if the job is ours still."""
