@@ -63,7 +63,7 @@ class LogFile(logging.FileHandler):
     While it cannot be opened or written, records go to standard error, after a line that says why.
 
     Args:
-        path: the file; created if it is missing, but not its folder.
+        path: the file; created with its folder if it is missing.
         formatter: of the lines.
     """
 
@@ -107,6 +107,7 @@ class LogFile(logging.FileHandler):
         if path.parts[:2] == ("/", "dev"):  # /dev/stderr, /dev/null
             fd = os.open(path, APPEND | os.O_CLOEXEC)
         else:
+            path.parent.mkdir(parents=True, exist_ok=True)
             # Job types are in the log, so a producer chooses what is written there.
             with Folder(path.parent) as folder:
                 try:

@@ -84,17 +84,18 @@ def test_a_log_that_cannot_be_opened_keeps_no_job_from_running(
 
 
 def test_a_folder_that_is_missing_or_a_device(app: Path) -> None:
-    """Without its folder the log goes to standard error; /dev/stderr is taken as it is."""
+    """A missing folder is made, as the queue's is; /dev/stderr is taken as it is."""
     queue_of(app).enqueue("ok", {})
-    done = dbq("work", "jobs:HANDLERS", "--log-file", "none/work.log", cwd=app)
-    assert (done.returncode, "none/work.log: No such file" in done.stderr) == (0, True)
+    done = dbq("work", "jobs:HANDLERS", "--log-file", "new/logs/work.log", cwd=app)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "completed ok" in (app / "new/logs/work.log").read_text()
+    queue_of(app).enqueue("ok", {})
+    done = dbq("work", "jobs:HANDLERS", "--log-file", "jobs.py/work.log", cwd=app)
+    assert (done.returncode, "jobs.py/work.log: Not a directory" in done.stderr) == (0, True)
     queue_of(app).enqueue("ok", {})
     done = dbq("work", "jobs:HANDLERS", "--log-file", "/dev/stderr", cwd=app)
-    assert [line.split("] ")[1].split()[0] for line in done.stderr.splitlines()] == [
-        "started",
-        "completed",
-        "done:",
-    ]
+    words = [line.split("] ")[1].split()[0] for line in done.stderr.splitlines()]
+    assert words == ["started", "completed", "done:"]
 
 
 def test_a_log_that_was_moved_is_opened_anew(app: Path) -> None:
