@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from cli_app import Terminal, dbq, queue_of
 
+from dbbasic_queue.cli.main import main
+from dbbasic_queue.engines.tsv.engine import TsvEngine
+
 
 def test_edit_does_what_the_editor_did(app: Path) -> None:
     """edit counts what was changed, removed and added; without a change it says so."""
@@ -131,3 +134,16 @@ def test_a_typo_asks_whether_to_edit_again(app: Path) -> None:
     assert "1 job changed, 0 removed, 0 added\n" in terminal.read()
     assert terminal.process.wait() == 0
     assert queue.get_job("a1")["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("verb", ["edit", "fsck"])
+def test_a_queue_that_is_not_a_file_has_no_such_command(
+    app: Path, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What only a file can do is asked of an engine by its name, and refused without it."""
+    queue = queue_of(app)
+    queue.enqueue("ok", {})
+    monkeypatch.setattr(TsvEngine, "can", frozenset())
+    monkeypatch.setenv("VISUAL", "true")
+    assert main([verb, "--file", str(queue.path)]) == 2
+    assert "is not a file, so this cannot be done to it" in capsys.readouterr().err
