@@ -325,3 +325,26 @@ def test_all_are_quiet_again(machine: Machine) -> None:
     machine.wait("Prometheus to be quiet", lambda: alerts(machine) == {})
     machine.wait("Nagios to see it", lambda: checked_by_nagios(machine, "0"))
     machine.wait("Icinga to see it", lambda: icinga(machine)["dbq app"][0] == "OK")
+
+
+# -- after a night ---------------------------------------------------------------------------------
+
+
+def test_a_machine_that_was_off_raises_no_alarm(machine: Machine) -> None:
+    """What waited while the machine was off is well in the first minutes after its start."""
+    check = f"{PLUGINS}/check_dbq --config /srv/app/dbq.toml"
+    machine.run("systemctl disable --now dbq-app-worker.path 'dbq-app-worker.timer'")
+    machine.run("systemctl disable 'dbq-app-prune.timer' dbq-app-health.timer", check=False)
+    machine.run(["sh", "-c", "touch -d '-1 day' /srv/app/dbq.toml"])
+    machine.run(["sh", "-c", f"touch -d '-8 hours' {Path(QUEUE).with_suffix('.claims')}"])
+    late = "$(date -d '-40 min' +%FT%T)"
+    enqueue = f"{VENV}/bin/dbq enqueue ok --file {QUEUE} --run-at {late}"
+    machine.run(["sh", "-c", enqueue], user="app")
+    off = machine.run(check, user="app", check=False)
+    assert off.returncode == 2
+    assert "no worker has run for 8h" in off.stdout
+    machine.power_off()
+    machine.boot()
+    on = machine.run(check, user="app", check=False)
+    say(on.stdout)
+    assert (on.returncode, on.stdout.startswith("DBQ OK: ")) == (0, True)
