@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-h", "--help", action="store_true", help="show this help, exit with 3")
     parser.add_argument("-V", "--version", action="store_true", help="show the version, likewise")
     _add_what(parser)
+    _add_how(parser)
     _add_thresholds(parser)
     return parser
 
@@ -150,6 +151,9 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--file", metavar="PATH", help=f"the queue ($DBQ_FILE; the config's; {DEFAULT_FILE})"
     )
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("nagios", "text", "prometheus", "json"),

@@ -5,6 +5,9 @@
         └─ one method of `_Judge` for each thing that can be wrong
 
 What is wrong is a `Finding`, which says what, since when, which jobs, and what to do next.
+
+A machine that was off could not run workers: what waited longer than the machine is up is no reason
+to alarm yet. Nor is what waited longer than the config exists.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from ..config.sections import HealthConfig
 from ..engines import open_engine
 from ..engines.interface import AHEAD, Limits, Snapshot
 from ..errors import QueueError, StorageError, TableError
@@ -127,9 +131,6 @@ def check_health(
         clock: the time in Unix seconds; for tests.
         uptime: for how many seconds this machine has been running; for tests.
 
-    A machine that was off could not run workers: what waited longer than it is up is not a reason
-    to alarm yet. Nor is what waited longer than the config exists.
-
     Never raises for what is wrong with the queue; that is in the report.
 
     >>> import tempfile
@@ -141,19 +142,9 @@ def check_health(
     now = int(clock())
     queue = queue or str(path.absolute())
     next_check = _next_run(expected.checks, now) if expected and expected.checks else None
-    started = now - int((uptime or machine_uptime)())
-    if expected is not None:
-        started = max(started, int(expected.since))
-    ages = thresholds.ages
-    limits = Limits(
-        now=now,
-        stuck_before=now - ages.stuck_after,
-        overdue_before=now - ages.overdue_after if now - started > ages.overdue_after else 0,
-        failed_since=now - ages.failed_within,
-        names=names,
-    )
+    started = _started(now, (uptime or machine_uptime)(), expected)
     try:
-        snapshot = open_engine(path).snapshot(limits)
+        snapshot = open_engine(path).snapshot(_limits(thresholds.ages, now, started, names))
     except QueueError as error:
         found = (_unreadable(error, path, advice),)
         return HealthReport(queue, path, now, thresholds, None, None, found, next_check)
@@ -161,6 +152,24 @@ def check_health(
     report = HealthReport(queue, path, now, thresholds, snapshot, last_run, (), next_check)
     judge = _Judge(report, snapshot, expected, advice, started)
     return replace(report, findings=tuple(judge.findings()))
+
+
+def _started(now: int, uptime: float, expected: Expectation | None) -> int:
+    """Return since when workers could run, in Unix seconds."""
+    started = now - int(uptime)
+    if expected is not None and expected.since <= now + AHEAD:  # else the clock has gone back
+        started = max(started, int(expected.since))
+    return started
+
+
+def _limits(ages: HealthConfig, now: int, started: int, names: int) -> Limits:
+    return Limits(
+        now=now,
+        stuck_before=now - ages.stuck_after,
+        overdue_before=now - ages.overdue_after if now - started > ages.overdue_after else 0,
+        failed_since=now - ages.failed_within,
+        names=names,
+    )
 
 
 def machine_uptime() -> float:

@@ -226,6 +226,8 @@ def test_a_machine_that_was_off_has_time_to_begin(path: Path) -> None:
     assert "no worker has run for 8h20min" in late.findings[1].summary
     fresh = Expectation(NOW - 30, EVERY_MINUTE)
     assert found(checked(path, expected=fresh)) == {}
+    from_the_future = Expectation(NOW + 10**5, EVERY_MINUTE)
+    assert found(checked(path, expected=from_the_future)) != {}
 
 
 def test_jobs_that_a_power_cut_broke_off_wait_for_the_first_worker(path: Path) -> None:
