@@ -33,6 +33,7 @@ from ..install.status import Status, survey
 from ..install.target import Plan, Target
 from ..support.account import Account
 from ..support.files import given_path
+from ..support.opening import user_name
 from ..support.text import escape_control
 from ..systemd.target import SystemdTarget
 from .agree import remarks
@@ -331,7 +332,7 @@ def _site(options: argparse.Namespace) -> Site:
 
 
 def _own_name() -> str:
-    return pwd.getpwuid(os.geteuid()).pw_name
+    return user_name(os.geteuid())
 
 
 def _is_other(site: Site) -> bool:

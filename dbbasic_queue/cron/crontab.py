@@ -18,7 +18,6 @@ What is written is read again and compared.
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import subprocess
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from pathlib import Path
 
 from ..errors import InstallError
 from ..install.site import Existing, Site, Wanted, keep_backup
+from ..support.opening import user_name
 from .block import block_names, cut_block, find_block, put_block
 
 SPOOL = Path("/var/spool/cron/crontabs")
@@ -47,7 +47,7 @@ class UserCrontab:
 
     def __init__(self, user: str, program: str = "crontab") -> None:
         self.user = user
-        own = pwd.getpwuid(os.geteuid()).pw_name == user
+        own = user_name(os.geteuid()) == user
         self._command = [program] if own else [program, "-u", user]
 
     def listing(self) -> bytes:

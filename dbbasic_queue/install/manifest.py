@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..errors import InstallError
 from ..support.files import NewFile, refusing, replace
+from ..support.opening import user_name
 from .site import Site
 from .target import Entry
 
@@ -252,7 +253,7 @@ def likely_sites(user: str | None = None, root: Path = Path("/")) -> list[Site]:
     Example:
         double_scheduled(config.name, likely_sites(config.worker.user))
     """
-    caller = pwd.getpwuid(os.geteuid()).pw_name
+    caller = user_name(os.geteuid())
     known = {entry.pw_name for entry in pwd.getpwall()}
     return [Site(root=root), *(Site(name, root) for name in (caller, user) if name in known)]
 
