@@ -8,13 +8,15 @@ standard error until it can be written again.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..support.opening import Folder
+from ..support.opening import ROOT, Folder
 from .common import DONE, complain
 
 APPEND = os.O_WRONLY | os.O_APPEND
@@ -107,7 +109,7 @@ class LogFile(logging.FileHandler):
         if path.parts[:2] == ("/", "dev"):  # /dev/stderr, /dev/null
             fd = os.open(path, APPEND | os.O_CLOEXEC)
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _ensure_folder(path.parent)
             # Job types are in the log, so a producer chooses what is written there.
             with Folder(path.parent) as folder:
                 try:
@@ -129,3 +131,15 @@ def to_terminal(stream: TextIO | None = None) -> bool:
     """Whether a person sees what is written to standard error."""
     stream = stream or sys.stderr
     return stream is not None and stream.isatty()
+
+
+def _ensure_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises `OSError`; root makes none in a folder of others."""
+    if os.path.lexists(path):
+        return
+    _ensure_folder(path.parent)
+    with Folder(path.parent) as above:
+        if os.geteuid() == ROOT != above.owner:
+            raise PermissionError(errno.EACCES, f"root makes no folder in {above.path}")
+        with suppress(FileExistsError):
+            os.mkdir(path.name, dir_fd=above.fd)

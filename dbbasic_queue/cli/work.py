@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -45,6 +46,8 @@ def _work(args: argparse.Namespace) -> int:
     config = config_of(args)
     if os.geteuid() == 0:
         _settle_as_root(args, config)
+    if config is not None:
+        _set_umask(config)
     _set_up_log(args, config)
     handlers = _handlers(args, config)
     options = _options(args, config)
@@ -149,6 +152,20 @@ def _tell(job_id: str) -> None:
     if to_terminal():
         message = f"\ndbq: finishing {job_id}; once more to break it off\n"
         os.write(sys.stderr.fileno(), message.encode("ascii", "backslashreplace"))
+
+
+def _set_umask(config: Config) -> None:
+    """New files of jobs have the rights that [worker].umask says, else those of the queue's folder.
+
+    So those who may look into the folder may read what the jobs write there, whatever umask cron,
+    systemd or a shell has.
+    """
+    umask = config.worker.umask
+    if umask is None:
+        with suppress(FileNotFoundError):  # the folder will be made with the rights of the umask
+            umask = ~config.queue.file.parent.stat().st_mode & 0o777
+    if umask is not None:
+        os.umask(umask)
 
 
 def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:

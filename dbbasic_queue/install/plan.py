@@ -32,6 +32,7 @@ import contextlib
 import difflib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +67,7 @@ _TRIES = 1000
 def plan_apply(target: Target, config: Config) -> Plan:
     """What an apply would do. Raises `InstallError` with all that `verify` finds wrong."""
     wanted = target.render(config)
-    problems = target.verify(wanted, config)
+    problems = [*_queue_faults(target, config), *target.verify(wanted, config)]
     if problems:
         raise InstallError("\n".join(problems))
     manifest = load_manifest(target.site, config.name, target.kind)
@@ -163,6 +164,16 @@ def former_names(config: Config, target: Target) -> list[str]:
 # --- Steps, in call order -----------------------------------------------------------------------
 
 
+def _queue_faults(target: Target, config: Config) -> Iterator[str]:
+    """A queue that is a link has two folders: units, locks and claims would each mean another."""
+    file = config.queue.file
+    if target.site.live and target.kind != "logrotate" and file.is_symlink():
+        yield (
+            f"{file} is a symbolic link; name the file that it leads to: [queue].file = "
+            f'"{os.path.realpath(file)}"'
+        )
+
+
 def _changes(
     store: FileStore,
     files: Sequence[Wanted],
@@ -243,8 +254,22 @@ def _open_folder(folder: Path) -> int:
             # "Exists" is what mkdir says of a folder that is gone when it looks what is there.
             with contextlib.suppress(FileNotFoundError, FileExistsError):
                 folder.mkdir(parents=True, exist_ok=True)
-                return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                _require_own(handle, folder)
+                return handle
         raise InstallError(f"{folder}: cannot lock it: it is not a folder, or it does not stay")
+
+
+def _require_own(handle: int, folder: Path) -> None:
+    """Manifests say which files root deletes: as root, their folder must be root's alone."""
+    status = os.fstat(handle)
+    others = stat.S_IWGRP | stat.S_IWOTH
+    if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & others):
+        os.close(handle)
+        raise InstallError(
+            f"{folder}: is not root's alone, so root cannot go by what lies in it; as root: "
+            f"chown root {folder}; chmod 0755 {folder}"
+        )
 
 
 def _refuse_namesake(site: Site, old: Manifest | None, config: Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -196,3 +197,35 @@ def test_a_crew_without_its_parent_stops(app: Path) -> None:
     slots = [queue.engine.claims.take_slot(2)]
     wait_for(lambda: slots.append(queue.engine.claims.take_slot(2)) or {0, 1} <= set(slots))
     assert queue.get_job("next")["status"] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("folder", "key", "wanted"),
+    [(0o750, "", 0o640), (0o700, "", 0o600), (0o755, "", 0o644), (0o755, 'umask = "077"', 0o600)],
+)
+def test_new_files_of_jobs_follow_the_queues_folder(
+    app: Path, folder: int, key: str, wanted: int
+) -> None:
+    """Who may look into the folder may read what jobs write there, unless the config says else."""
+    (app / "queue").mkdir()
+    (app / "queue").chmod(folder)
+    (app / "files.py").write_text(
+        "HANDLERS = {'make': lambda p: open('queue/made', 'w').close()}\n"
+    )
+    python = f'python = "{sys.executable}"\n'
+    text = f'[queue]\nfile = "queue/q.tsv"\n[worker]\nhandlers = "files:HANDLERS"\n{python}{key}\n'
+    (app / "dbq.toml").write_text(text)
+    assert dbq("enqueue", "make", cwd=app).returncode == 0
+    assert dbq("work", "--config", "dbq.toml", cwd=app).returncode == 0
+    assert (app / "queue" / "made").stat().st_mode & 0o777 == wanted
+
+
+def test_the_folder_of_a_log_is_made(app: Path) -> None:
+    """A fresh config works at once: the log's folder is made as the queue's is."""
+    python = f'python = "{sys.executable}"\n'
+    text = f'[queue]\nfile = "q.tsv"\n[worker]\nhandlers = "jobs:HANDLERS"\n{python}'
+    (app / "dbq.toml").write_text(text + '[log]\nfile = "log/of/dbq.log"\n')
+    assert dbq("enqueue", "ok", cwd=app).returncode == 0
+    done = dbq("work", "--config", "dbq.toml", cwd=app)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "completed" in (app / "log/of/dbq.log").read_text()

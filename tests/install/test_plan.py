@@ -78,7 +78,12 @@ def make(name: str = "myapp", path: str = "/etc/myapp/dbq.toml", **files: str) -
     paths = {"one": ONE, "two": TWO}
     wanted = {paths[key]: (text.encode(), 0o644) for key, text in files.items()}
     return SimpleNamespace(
-        name=name, path=Path(path), files=wanted, metrics=(), worker=SimpleNamespace(user=None)
+        name=name,
+        path=Path(path),
+        files=wanted,
+        metrics=(),
+        worker=SimpleNamespace(user=None),
+        queue=SimpleNamespace(file=Path("/no/queue.tsv")),
     )
 
 
@@ -344,6 +349,30 @@ def test_a_relative_path_in_a_manifest_is_not_followed(target: Fake, tmp_path: P
     path.write_text(json.dumps(record))
     with pytest.raises(InstallError, match="paths must be absolute"):
         remove(target, "myapp")
+
+
+def test_a_queue_that_is_a_link_is_refused(live: Fake, tmp_path: Path) -> None:
+    """Units, lock and claims would each mean another folder; the file it leads to is the remedy."""
+    real = tmp_path / "real.tsv"
+    config = make(one="1")
+    config.queue.file = tmp_path / "queue.tsv"
+    config.queue.file.symlink_to(real)
+    with pytest.raises(InstallError, match=f'symbolic link; name .* = "{real}"'):
+        apply(live, config)
+    assert not (tmp_path / "etc").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root goes by the manifests of the machine")
+def test_root_goes_by_no_strangers_manifests(target: Fake, tmp_path: Path) -> None:
+    """They say which files to delete: a folder that others can write is refused."""
+    apply(target, make(one="1"))
+    folder = target.site.installed
+    for spoil in (lambda: folder.chmod(0o777), lambda: os.chown(folder, 65534, -1)):
+        spoil()
+        with pytest.raises(InstallError, match="is not root's alone"):
+            apply(target, make(one="2"))
+        folder.chmod(0o755)
+    assert texts(tmp_path)["etc/x/one"] == b"1"
 
 
 def test_nothing_is_written_outside_the_root(target: Fake, tmp_path: Path) -> None:
