@@ -1,12 +1,13 @@
 """The environment of the scheduled entries, the same under cron and under systemd.
 
-`environment_file` is written for systemd's `EnvironmentFile=`, which is no shell script: `$` is
+`environment_file` is written for systemd's `EnvironmentFile=`, which is not a shell script: `$` is
 not expanded, blanks need no quotes. So it is not sourced under cron but read here, by systemd's
 rules (systemd.exec(5)), and one file means the same to both.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import Final
@@ -31,11 +32,12 @@ def read_environment_file(path: str | Path) -> dict[str, str]:
 def parse_environment_file(content: bytes) -> dict[str, str]:
     """The variables that systemd would take from an `EnvironmentFile=` of this content.
 
-    Lines without `=` and names that are none (`export A`) are skipped, as systemd does.
+    Lines without `=` are skipped, and so are names such as `export A`, as systemd does.
 
     Raises:
-        ValueError: for bytes that are no UTF-8 and for a comment that ends in a backslash, which
-            systemd before version 254 continues on the next line and later ones do not.
+        ValueError: for bytes that are not UTF-8, for a byte order mark, which systemd takes for a
+            part of the first name, and for a comment that ends in a backslash, which systemd
+            before version 254 continues on the next line and later ones do not.
 
     Example:
         parse_environment_file(b'A="x y"  # not a comment\\nB=$HOME\\n')
@@ -60,6 +62,8 @@ def parse_environment_file(content: bytes) -> dict[str, str]:
 
 
 def _decode(content: bytes) -> str:
+    if content.startswith(codecs.BOM_UTF8):
+        raise ValueError("line 1: begins with a byte order mark; save it as UTF-8 without one")
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

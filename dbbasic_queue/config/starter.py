@@ -49,7 +49,7 @@ def first_config(
         folder: where the file will be.
         name: of the queue; made of the folder's if None.
         handlers: `module:attribute`; made of the name if None.
-        user: as whom jobs run; left to be filled in if None.
+        user: that jobs run as; left to be filled in if None.
         python: the interpreter that has the application's packages.
 
     Raises `ConfigError` if one of these cannot stand in a config.

@@ -207,7 +207,7 @@ def user(value: object) -> str:
 
 @_check(type="string", pattern=f"^{_ADDRESSES}$")
 def addresses(value: object) -> str:
-    """Take the addresses that cron mails to, with commas between them; none is no mail."""
+    """Take the addresses that cron mails to, with commas between them, or "" for no mail."""
     if not isinstance(value, str) or not re.fullmatch(_ADDRESSES, value):
         raise ValueError(
             f"{shown(value)} is not a mail address that cron takes; write it like "

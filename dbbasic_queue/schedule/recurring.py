@@ -1,4 +1,4 @@
-"""Recurring jobs: at most one job a slot, whoever asks and however often.
+"""Recurring jobs: at most one job for each slot, however often it is asked for.
 
 Theory of operation
 -------------------

@@ -56,6 +56,11 @@ class _Kind:
     high: int
     names: tuple[str, ...] = ()
 
+    @property
+    def a(self) -> str:
+        """The noun with its article."""
+        return f"an {self.noun}" if self.noun == "hour" else f"a {self.noun}"
+
 
 _KINDS = (
     _Kind("minute", 0, 59),
@@ -291,13 +296,13 @@ class Schedule:
 def _five(text: str) -> list[str]:
     """The five fields that `text`, in any of its forms, stands for."""
     if not text.isascii() or not text.isprintable():
-        raise ScheduleError(f"holds characters that no schedule has; {FORMS}")
+        raise ScheduleError(f"contains characters that a schedule cannot have; {FORMS}")
     text = text.strip(" ")
     if text == "@reboot":
-        raise ScheduleError("@reboot names no time, so there is no next run to show or to catch up")
+        raise ScheduleError("@reboot is not a time: it has no next run, and none to catch up on")
     if text.startswith("@"):
         if text not in NICKNAMES:
-            raise ScheduleError(f"{shown(text)} is none of {', '.join(NICKNAMES)}")
+            raise ScheduleError(f"{shown(text)} is not one of {', '.join(NICKNAMES)}")
         return NICKNAMES[text].split()
     if text.startswith("every"):
         return _every(text)
@@ -305,7 +310,7 @@ def _five(text: str) -> list[str]:
     _refuse_zone(fields)
     if len(fields) != 5:
         number = f"{len(fields)} fields" if len(fields) != 1 else "1 field"
-        hint = " (cron knows neither seconds nor years)" if len(fields) in (6, 7) else ""
+        hint = " (cron has neither seconds nor years)" if len(fields) in (6, 7) else ""
         raise ScheduleError(f"{shown(text)} has {number}, not five{hint}; {FORMS}")
     return fields
 
@@ -315,7 +320,7 @@ def _refuse_zone(fields: list[str]) -> None:
     named += [each for each in fields[5:] if re.fullmatch("[A-Za-z_]+/[A-Za-z_].*|UTC|GMT", each)]
     if named:
         raise ScheduleError(
-            f"{shown(named[0])}: a time zone cannot be given, for Debian's cron knows only the "
+            f"{shown(named[0])}: a time zone cannot be given, as Debian's cron knows only the "
             "machine's own; write the machine's local time"
         )
 
@@ -336,9 +341,9 @@ def _every(text: str) -> list[str]:
     if minutes % 60 == 0 and 1440 % minutes == 0:
         return ["0", _step(minutes // 60, 24), "*", "*", "*"]
     raise ScheduleError(
-        f"{text} does not go evenly into an hour or a day, so one step would be shorter than the "
+        f"{text} does not divide an hour or a day evenly, so one step would be shorter than the "
         "others; take 1, 2, 3, 4, 5, 6, 10, 12, 15, 20 or 30 minutes, or 1, 2, 3, 4, 6, 8 or 12 "
-        "hours, or say by five cron fields what is meant"
+        "hours, or write five cron fields"
     )
 
 
@@ -360,7 +365,7 @@ def _parse_item(kind: _Kind, item: str) -> tuple[str, range]:
     match = re.fullmatch(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/([0-9]{1,4}))?", item, re.ASCII)
     if match is None:
         raise ScheduleError(
-            f"{shown(item)} is no {kind.noun}; write *, a number, a range such as "
+            f"{shown(item)} is not {kind.a}; write *, a number, a range such as "
             f"{kind.low}-{kind.high}, or either with a step such as */2"
         )
     star, first, last, step = match.groups()
@@ -395,7 +400,7 @@ def _number(kind: _Kind, text: str) -> int:
     if not re.fullmatch("[0-9]{1,4}", text) or not kind.low <= int(text) <= kind.high:
         names = f" or {kind.names[0]} to {kind.names[-1]}" if kind.names else ""
         raise ScheduleError(
-            f"{shown(text)} is no {kind.noun}; write {kind.low} to {kind.high}{names}"
+            f"{shown(text)} is not {kind.a}; write {kind.low} to {kind.high}{names}"
         )
     return int(text)
 

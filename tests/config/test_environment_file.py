@@ -60,6 +60,7 @@ def test_a_file_means_what_systemd_takes_from_it(text: str) -> None:
         (b"A=1\nB=\xff\n", "line 2: not UTF-8"),
         (b"A=1\n\nB=\0\n", "line 3: a NUL"),
         (b"A=1\n# x \\\nB=2\n", "line 2: a comment must not end in a backslash"),
+        (b"\xef\xbb\xbfA=1\n", "line 1: begins with a byte order mark"),
     ],
 )
 def test_what_cannot_be_told_is_an_error_with_its_line(content: bytes, fault: str) -> None:

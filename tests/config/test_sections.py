@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbbasic_queue.config.sections import (
+    CronConfig,
     HealthConfig,
     LogConfig,
     PruneConfig,
@@ -44,6 +45,11 @@ timeout = "10min"
 concurrency = 2
 linger = "50s"
 hardening = "isolated"
+writable = ["uploads", "/srv/spool", "./uploads"]
+umask = "027"
+nice = 10
+memory_max = "2G"
+cpu_quota = "150%"
 
 [[recurring]]
 name = "nightly-report"
@@ -76,6 +82,9 @@ ping_url = "https://hc.example/abc?x=1"
 file = "/var/log/myapp/dbq.log"
 frequency = "weekly"
 rotate = 4
+
+[cron]
+mailto = "ops@example.com"
 """
 
 
@@ -106,6 +115,9 @@ def test_every_key() -> None:
     assert worker.environment_file == Path("/etc/myapp/env")
     assert (worker.max_attempts, worker.timeout, worker.concurrency) == (5, 600, 2)
     assert (worker.linger, worker.hardening) == (50, "isolated")
+    assert worker.writable == (Path("/srv/myapp/uploads"), Path("/srv/spool"))
+    assert (worker.umask, worker.nice) == (0o027, 10)
+    assert (worker.memory_max, worker.cpu_quota) == (2 << 30, 150)
     nightly, hourly = config.recurring
     assert (nightly.name, nightly.type) == ("nightly-report", "generate_report")
     assert nightly.payload == {"report": "sales", "parts": [1, 2.5, True]}
@@ -124,6 +136,21 @@ def test_every_key() -> None:
     assert health.textfile == Path("/var/lib/prometheus/node-exporter/dbq-myapp.prom")
     assert health.ping_url == "https://hc.example/abc?x=1"
     assert config.log == LogConfig(Path("/var/log/myapp/dbq.log"), "weekly", 4)
+    assert config.cron == CronConfig("ops@example.com")
+
+
+@pytest.mark.parametrize(
+    "user", ["zoe", "svc@corp.example", r"CORP\svc", "machine$", "_apt", "3proxy", "a.b-c+d"]
+)
+def test_users_of_a_directory_service(user: str) -> None:
+    """Names as domains have them are taken; whether there is such a user is for the check."""
+    config = parse(NEEDED + f"user = '{user}'\n", "/srv/shop/dbq.toml")
+    assert config.worker.user == user
+
+
+def test_cron_can_be_told_to_mail_nothing() -> None:
+    """An empty address is cron's own word for no mail."""
+    assert parse(NEEDED + '[cron]\nmailto = ""\n', "/srv/shop/dbq.toml").cron == CronConfig("")
 
 
 def test_only_two_keys_are_needed() -> None:
@@ -283,6 +310,23 @@ rotate = 1.5
             "[worker].environment.1A: is not the name of a variable",
         ),
         ("worker", "environment.A = true", "must be a string, not a boolean; put it in quotes"),
+        ("worker", 'user = "a:b"', "is not a user name"),
+        ("worker", 'user = "a/b"', "is not a user name"),
+        ("worker", 'user = "a%i"', "is not a user name"),
+        ("worker", 'writable = "uploads"', "[worker].writable: must be an array of paths"),
+        ("worker", "writable = [5]", "[worker].writable: must be a string, not a whole number"),
+        ("worker", 'writable = ["~/a"]', "'~' is not expanded here"),
+        ("worker", "umask = 27", 'must be three octal digits in quotes, such as "027", not 27'),
+        ("worker", 'umask = "028"', "must be three octal digits"),
+        ("worker", "nice = 20", "must be from -20 to 19, not 20"),
+        ("worker", 'memory_max = "2 GB"', 'must be a size such as "500M" or "2G", not \'2 GB\''),
+        ("worker", "memory_max = 0", "must be a size"),
+        ("worker", "memory_max = true", "must be a size"),
+        ("worker", "cpu_quota = 50", 'must be a percentage such as "50%" or "200%", not 50'),
+        ("worker", 'cpu_quota = "0%"', "must be a percentage"),
+        ("cron", 'mailto = "a b"', "[cron].mailto: 'a b' is not a mail address that cron takes"),
+        ("cron", 'mailto = "-f"', "is not a mail address"),
+        ("cron", "mailto = 5", "is not a mail address"),
         # numbers and durations
         ("worker", "max_attempts = true", "must be a whole number, not True"),
         ("worker", "concurrency = 1001", "must be from 1 to 1000, not 1001"),
@@ -306,8 +350,8 @@ rotate = 1.5
         # schedules
         ("worker", 'schedule = "daily"', "[worker].schedule: 'daily' has 1 field, not five"),
         ("worker", "schedule = 5", "[worker].schedule: must be a string"),
-        ("prune", 'schedule = "@reboot"', "[prune].schedule: @reboot names no time"),
-        ("health", 'schedule = "every 7 minutes"', "does not go evenly into an hour"),
+        ("prune", 'schedule = "@reboot"', "[prune].schedule: @reboot is not a time"),
+        ("health", 'schedule = "every 7 minutes"', "does not divide an hour"),
     ],
 )
 def test_faults(section: str, line: str, said: str) -> None:
@@ -322,7 +366,7 @@ def test_faults(section: str, line: str, said: str) -> None:
 
 
 def test_faults_of_a_broken_table_are_one() -> None:
-    """A section that is no table is one fault, not one for each key that it lacks."""
+    """A section that is not a table is one fault, not one for each key that it lacks."""
     assert faults('queue = 1\n[worker]\nhandlers = "a:B"') == [
         "dbq.toml:1: queue: must be a table, not a whole number"
     ]
