@@ -1,8 +1,9 @@
 """Stands in for Debian's crontab(1), with what makes it no exact reader (its crontab.c).
 
 The one crontab is the file `$FAKE_CRONTAB`. If `$FAKE_FAILURE` is set, every call fails with that
-message. tests/e2e/test_real_cron.py does the same with the real one. It runs without `site` and
-imports little, for the tests call it often.
+message; with `$FAKE_LOSS` it keeps the first line only of what it is given.
+tests/e2e/test_real_cron.py does the same with the real one. It runs without `site` and imports
+little, for the tests call it often.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def replace(spool: str, text: bytes) -> int:
     if b"SYNTAX" in text:
         print('"-":1: bad minute\nerrors in crontab file, can\'t install.', file=sys.stderr)
         return 1
+    if "FAKE_LOSS" in os.environ:
+        text = text.partition(b"\n")[0] + b"\n"
     write(spool, HEADER + text)
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
@@ -411,6 +412,36 @@ def test_lock_waits_for_a_file_that_was_replaced(tmp_path: Path) -> None:
         marks.save()
     thread.join()
     assert seen == [{("a", "b"): Mark(5, "* * * * *")}]
+
+
+def test_a_lock_of_a_file_that_was_replaced_is_not_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marks that are renamed over between opening and locking are locked in their new file."""
+    path, new = tmp_path / "queue.recurring", tmp_path / "new"
+    with locked(path):
+        pass
+    lock = fcntl.flock
+
+    def late(fd: int, operation: int) -> None:
+        if not new.exists():
+            new.touch()
+            os.rename(new, path)
+            new.touch()
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(path), path.open("rb") as other, pytest.raises(BlockingIOError):
+        lock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_marks_of_endless_length_are_refused(tmp_path: Path) -> None:
+    """A file that grew out of hand is told, and is not read into memory."""
+    path = tmp_path / "queue.recurring"
+    with path.open("wb") as file:
+        file.truncate(slot_marks.LARGEST + 1)
+    with pytest.raises(TableError, match="larger than"):
+        read(path)
 
 
 def test_marks_are_readable_and_written_whole(tmp_path: Path) -> None:
