@@ -23,6 +23,7 @@ from ..errors import ConfigError
 from ..support.account import Account, no_user
 from ..support.files import family
 from ..support.opening import ROOT, Folder
+from . import own_terminal
 
 if TYPE_CHECKING:
     from ..config.sections import Config
@@ -55,8 +56,10 @@ def worker_of(config: Config) -> Account | None:
     return account
 
 
-def become_worker(config: Config) -> str | None:
+def become_worker(config: Config, *, starts_programs: bool = False) -> str | None:
     """Become the worker's user for the rest of this process, if one is named, and return the name.
+
+    A command that starts programs as that user, such as an editor, gets a terminal of its own.
 
     Raises `ConfigError` as `worker_of` does.
     """
@@ -66,6 +69,8 @@ def become_worker(config: Config) -> str | None:
     for module in LATE:
         importlib.import_module(module)
     "".encode("utf-8-sig")  # loads the codec
+    if starts_programs:
+        own_terminal.enter()
     drop(account)
     os.environ.update(HOME=str(account.home), USER=account.name, LOGNAME=account.name)
     return account.name
@@ -101,6 +106,7 @@ def work_as_worker(config: Config, account: Account, arguments: Sequence[str]) -
         require_own(file, "[worker].environment_file", account)
         variables.update(read_environment_file(file))
     words = command(config.worker.python, WORK, "--config", str(config.path), *arguments)
+    own_terminal.enter()
     drop(account)
     os.execve(words[0], words, variables)
 

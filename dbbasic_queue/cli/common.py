@@ -306,14 +306,19 @@ def load_config(path: str) -> Config:
 
 
 def queue_of(
-    args: argparse.Namespace, config: Config | None = None, *, must_exist: bool = True
+    args: argparse.Namespace,
+    config: Config | None = None,
+    *,
+    must_exist: bool = True,
+    starts_programs: bool = False,
 ) -> Queue:
-    """Return the queue; on a terminal, say which one it is if nobody has named it.
+    """Return the queue; on a terminal, say which one it is if it was not named.
 
     Args:
         args: those of the command.
         config: the config of `config_of`, if it is loaded already.
         must_exist: raise `UsageError` when there is no such queue yet.
+        starts_programs: root's terminal is kept from what the command starts as another user.
     """
     place = where(args.file, args.config)
     if config is not None and place.file is not None and not place.named:
@@ -324,7 +329,7 @@ def queue_of(
         config = config or load_config(place.config)
         path = config.queue.file
     if config is not None and place.file is None:
-        _as_worker(config)
+        _as_worker(config, starts_programs)
     durability = getattr(args, "durability", None) or (config and config.queue.durability)
     queue = Queue(path or DEFAULT_FILE, durability=durability or "full")
     if must_exist and not queue.path.exists():
@@ -335,12 +340,12 @@ def queue_of(
     return queue
 
 
-def _as_worker(config: Config) -> None:
+def _as_worker(config: Config, starts_programs: bool) -> None:
     """As root, become the user of the config's worker: root's power is not needed here."""
     if os.geteuid() == 0:
         from .as_root import become_worker
 
-        name = become_worker(config)
+        name = become_worker(config, starts_programs=starts_programs)
         if name is not None and sys.stderr.isatty():
             complain(f"as {name} ([worker].user), not as root", DONE)
 

@@ -37,7 +37,7 @@ def _edit(args: argparse.Namespace) -> int:
         command = editor.editor(os.environ)
     except ValueError as error:
         raise UsageError(f"edit: {error}") from None
-    queue = queue_of(args)
+    queue = queue_of(args, starts_programs=True)
     engine = _file_engine(queue, "edit")
     ids = []
     for text in args.ids:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import pwd
+import select
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +32,23 @@ import json, os, sys
 def who(payload):
     return [os.getuid(), os.getgid(), sorted(os.getgroups()), sys.executable,
             os.environ["HOME"], os.environ.get("SECRET"), os.environ.get("FROM_FILE")]
-HANDLERS = {"who": who}
+def push(payload):
+    import fcntl, termios
+    pushed = []
+    for fd in (0, 1, 2, "/dev/tty"):
+        try:
+            fd = os.open(fd, os.O_RDWR) if isinstance(fd, str) else fd
+            for character in b"rm -rf /\\n":
+                fcntl.ioctl(fd, termios.TIOCSTI, bytes([character]))
+            pushed.append(os.ttyname(fd))
+        except OSError:
+            pass
+    return [pushed, os.isatty(2), list(os.get_terminal_size(2))]
+def sleep(payload):
+    import time
+    print("asleep", flush=True)
+    time.sleep(60)
+HANDLERS = {"who": who, "push": push, "sleep": sleep}
 """
 
 
@@ -106,13 +127,95 @@ def test_other_commands_become_the_worker_too(app: Path) -> None:
     assert dbq("cancel", "a1", app=app).returncode == 0
     assert dbq("retry", "a1", app=app).returncode == 0
     assert dbq("fsck", "--repair", app=app).returncode == 0
-    assert dbq("enqueue", "wo", app=app).stderr.endswith("handlers for: who; did you mean who?\n")
+    assert dbq("enqueue", "wo", app=app).stderr.endswith("push, sleep, who; did you mean who?\n")
     os.environ["VISUAL"] = "sed -i s/pending/cancelled/"
     assert dbq("edit", app=app).stdout == "2 jobs changed, 0 removed, 0 added\n"
     assert dbq("prune", "--older-than", "0", app=app).stdout == "removed 2 jobs\n"
     assert owners(app) == {WORKER}
     terminal = Terminal("list", cwd=app)
     assert f"dbq: as {WORKER} ([worker].user), not as root\n" in terminal.read()
+
+
+def on_roots_terminal(
+    *args: str, app: Path, env: dict[str, str] | None = None, keys: tuple[tuple[str, str], ...] = ()
+) -> tuple[str, str]:
+    """Run `dbq` on a terminal that is its session's own: what it shows, and is typed afterwards.
+
+    `keys` are typed one after the other, each when its text is shown.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 33, 111, 0, 0))
+    settings = termios.tcgetattr(theirs)
+
+    def take_the_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("DBQ_") and k != "COLUMNS"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dbbasic_queue", *args],
+        cwd=app,
+        env={**clean, **(env or {})},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=take_the_terminal,
+    )
+    shown = b""
+    while process.poll() is None or select.select([ours], [], [], 0)[0]:
+        if select.select([ours], [], [], 0.05)[0]:
+            shown += os.read(ours, 65536)
+        if keys and keys[0][0].encode() in shown:
+            os.write(ours, keys[0][1].encode())
+            keys = keys[1:]
+    assert process.returncode == 0, shown
+    assert termios.tcgetattr(theirs) == settings
+    os.set_blocking(theirs, False)
+    try:
+        typed = os.read(theirs, 65536).decode()
+    except BlockingIOError:
+        typed = ""
+    os.close(ours)
+    os.close(theirs)
+    return shown.decode().replace("\r\n", "\n"), typed
+
+
+def test_keys_reach_the_worker_of_root(app: Path) -> None:
+    """Ctrl-C is answered and then breaks off, as without root; the terminal is as it was."""
+    dbq("enqueue", "sleep", "{}", "--id", "s", app=app)
+    answer = "finishing s; once more to break it off"
+    keys = (("asleep", "\x03"), (answer, "\x03"))
+    shown, typed = on_roots_terminal("work", app=app, keys=keys)
+    assert answer in shown
+    assert "put back sleep s" in shown
+    assert typed == ""
+    assert queue_of(app).get_job("s")["status"] == "pending"
+
+
+def test_a_handler_cannot_type_into_roots_terminal(app: Path) -> None:
+    """What it pushes into its terminal stays there: root's shell would run it otherwise."""
+    job = dbq("enqueue", "push", app=app).stdout.strip()
+    shown, typed = on_roots_terminal("work", app=app)
+    assert "completed push" in shown
+    assert typed == ""
+    _, is_terminal, size = queue_of(app).get_job(job)["result"]
+    assert (is_terminal, size) == (True, [111, 33])
+
+
+def test_an_editor_cannot_type_into_roots_terminal(app: Path) -> None:
+    """Nor can what the worker's user has the editor do, which reads that user's own settings."""
+    dbq("enqueue", "who", "{}", "--id", "a1", app=app)
+    (app / "editor").write_text(
+        f"#!{PYTHON}\nimport fcntl, os, sys, termios\n"
+        "for c in b'reboot\\n': fcntl.ioctl(0, termios.TIOCSTI, bytes([c]))\n"
+        "text = open(sys.argv[1]).read().replace('pending', 'cancelled')\n"
+        "open(sys.argv[1], 'w').write(text)\n"
+    )
+    (app / "editor").chmod(0o755)
+    shown, typed = on_roots_terminal("edit", app=app, env={"VISUAL": str(app / "editor")})
+    assert "1 job changed, 0 removed, 0 added" in shown
+    assert typed == ""
+    assert queue_of(app).get_job("a1")["status"] == "cancelled"
 
 
 @pytest.mark.parametrize(
