@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from actors import Clock, Diary, columns, in_child, join, start
 
 import dbbasic_queue
 from dbbasic_queue import (
+    InvalidJob,
     Queue,
     QueueError,
     Summary,
@@ -257,6 +260,33 @@ def test_a_file_of_1_0_0_is_worked(queue: Queue) -> None:
     assert queue.get_job("a1")["result"] == "r" * 300
     assert queue.get_job("e5")["error"].startswith("WorkerDied")
     assert {row[0] for row in columns(queue)} == {"a1", "b2", "c3", "d4", "e5"}
+
+
+# -- an address ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda queue: pickle.loads(pickle.dumps(queue))]
+)
+def test_a_queue_can_be_copied_and_pickled(tmp_path: Path, again: Any) -> None:
+    """As an address: the same file and options, in another process, too."""
+    queue = Queue(tmp_path / "queue.tsv", "normal", max_payload=50)
+    job_id = queue.enqueue("x", {})
+    other = again(queue)
+    assert other is not queue
+    assert other.path == queue.path
+    assert other.get_job(job_id) == queue.get_job(job_id)
+    with pytest.raises(InvalidJob, match="limit of 50"):
+        other.enqueue("x", {"text": "x" * 50})
+
+
+def test_a_queue_shows_users_their_verbs_only() -> None:
+    """What keeps the jobs is behind `engine`."""
+    assert {name for name in dir(Queue) if not name.startswith("_")} == {
+        *("enqueue", "enqueue_many", "process_jobs", "get_job", "find_job", "list_jobs"),
+        *("count_jobs", "cancel_job", "retry_job", "retry_failed", "prune_jobs", "prune_by_age"),
+        *("stats", "now", "path"),
+    }
 
 
 # -- threads and forks ---------------------------------------------------------------------------

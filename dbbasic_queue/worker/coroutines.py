@@ -33,7 +33,12 @@ class Loop:
 
     def close(self) -> None:
         """Close the loop."""
-        self._runner.close()
+        if events._get_running_loop() is None:
+            self._runner.close()
+        else:  # which cannot be left to run another for a moment
+            thread = threading.Thread(target=self._runner.close, daemon=True)
+            thread.start()
+            thread.join()
 
     def run(self, awaitable: Awaitable[Any], context: Context) -> Any:
         """Return what `awaitable` returns, or raise what it raises.

@@ -485,11 +485,23 @@ def test_every_run_marks_the_time_even_without_work(queue: Queue) -> None:
     assert claims.stat().st_mtime > before
 
 
+def test_a_run_marks_the_time_while_it_works(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is never idle is at work all the same."""
+    monkeypatch.setattr(tsv_seat, "MARK_EVERY", 0)
+    claims = queue.path.with_name("queue.claims")
+    queue.enqueue("x", {})
+    queue.process_jobs({"x": lambda payload: os.utime(claims, (1, 1))}, limit=1)
+    assert claims.stat().st_mtime > 1
+
+
 def test_whoever_may_not_sync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In "full" a failed sync is raised by every verb that acknowledges something."""
     queue = Queue(tmp_path / "queue.tsv", "full")
     job_id = queue.enqueue("x", {}, job_id="a")
     queue.cancel_job(job_id)
+    for _ in range(2):
+        queue.enqueue("fails", {})
+    queue.process_jobs({"fails": lambda payload: 1 / 0}, 1)
 
     def broken(fd: int) -> None:
         raise OSError(5, "Input/output error")
@@ -502,6 +514,7 @@ def test_whoever_may_not_sync_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
         lambda: queue.enqueue_many([("x", {})]),
         lambda: queue.retry_job(job_id),
         lambda: queue.cancel_job(job_id),
+        lambda: queue.retry_failed(),
     ):
         with pytest.raises(StorageError, match="may not be on disk: sync failed"):
             verb()
@@ -517,3 +530,15 @@ def test_a_type_named_like_a_state_is_no_state(queue: Queue, clock: Clock) -> No
     first.turn(Outcome(attempt, "completed", int(clock.now)), take=False)
     assert third.turn() is None
     assert queue.count_jobs()["completed"] == 1
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_count_of_attempts_stops_where_its_column_ends(queue: Queue, ours: bool) -> None:
+    """A job of so many attempts is worked as any other, and stays a row."""
+    line = b"a1\tx\t{}\tpending\t5\t5\t999999999\t\t\n"
+    if ours:
+        line = own(len(HEADER), "a1", attempts=999_999_999)
+    queue.path.write_bytes(HEADER + line)
+    assert queue.process_jobs({"mail": bool, "x": bool}, 10**9) == Summary(completed=1)
+    job = queue.get_job("a1")
+    assert (job["status"], job["attempts"]) == ("completed", 999_999_999)

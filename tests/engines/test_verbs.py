@@ -87,6 +87,16 @@ def test_run_at_is_seconds_or_an_aware_datetime(queue: Queue, run_at: Any, store
     assert queue.get_job(queue.enqueue("x", {}, run_at=run_at, job_id="k"))["run_at"] == stored
 
 
+def test_a_time_that_is_there_already_is_now(queue: Queue, clock: Clock) -> None:
+    """`run_at=time.time()` is due at once, and not in the next second."""
+    clock.now = NOW + 0.75
+    job_id = queue.enqueue("x", {}, NOW + 0.5)
+    assert queue.get_job(job_id)["run_at"] == NOW
+    (later,) = queue.enqueue_many([("x", {}, NOW + 0.8)])
+    assert queue.get_job(later)["run_at"] == NOW + 1
+    assert queue.process_jobs({"x": bool}).completed == 1
+
+
 @pytest.mark.parametrize(
     ("run_at", "words"),
     [

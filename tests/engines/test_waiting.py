@@ -1,4 +1,4 @@
-"""The agenda: what is due, in order, however it got into the file."""
+"""The waiting: what is due, in order, however it got into the file."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ EVER = 10**15
 
 
 def reading(table: Table) -> WaitingList:
-    agenda = WaitingList(table)
-    agenda.read()
-    return agenda
+    waiting = WaitingList(table)
+    waiting.read()
+    return waiting
 
 
-def drain(agenda: WaitingList, table: Table, now: int = EVER) -> list[str]:
-    """The ids of what is due, in order; what the agenda names and is no pending row is left out."""
+def drain(waiting: WaitingList, table: Table, now: int = EVER) -> list[str]:
+    """The ids of what is due, in order, without what is named and is not a pending row."""
     found = []
     with table.writing():
-        agenda.catch_up()
-        while (offset := agenda.pop_due(now)) is not None:
+        waiting.catch_up()
+        while (offset := waiting.pop_due(now)) is not None:
             row = table.read_row(offset)
             if row is not None and row.status == "pending":
                 assert row.run_at <= now
@@ -54,13 +54,13 @@ def test_appended_jobs_find_their_place(table: Table) -> None:
     """What comes after the reading is sorted in with what was read."""
     for number in (10, 30, 50):
         add(table, f"j{number}", run_at=number)
-    agenda = reading(table)
+    waiting = reading(table)
     for number in (40, 20, 60, 0):
         add(table, f"j{number}", run_at=number)
-    assert drain(agenda, table, now=35) == ["j0", "j10", "j20", "j30"]
+    assert drain(waiting, table, now=35) == ["j0", "j10", "j20", "j30"]
     add(table, "j5", run_at=5)
-    assert drain(agenda, table) == ["j5", "j40", "j50", "j60"]
-    assert agenda.pop_due(EVER) is None
+    assert drain(waiting, table) == ["j5", "j40", "j50", "j60"]
+    assert waiting.pop_due(EVER) is None
 
 
 @pytest.mark.parametrize(("now", "due"), [(0, 0), (4, 0), (5, 1), (6, 1), (7, 2), (EVER, 2)])
@@ -68,31 +68,31 @@ def test_nothing_is_due_before_its_second(table: Table, now: int, due: int) -> N
     """A job is due in the second of its run_at, not one before."""
     add(table, "a1", run_at=5)
     add(table, "b2", run_at=7)
-    agenda = reading(table)
-    assert agenda.next_time() == 5
-    assert len(drain(agenda, table, now)) == due
-    assert agenda.next_time() == {0: 5, 1: 7, 2: None}[due]
+    waiting = reading(table)
+    assert waiting.next_time() == 5
+    assert len(drain(waiting, table, now)) == due
+    assert waiting.next_time() == {0: 5, 1: 7, 2: None}[due]
 
 
 def test_the_largest_time_and_a_job_put_back(table: Table) -> None:
     """Times of 15 digits do not run into the offsets; a job put back has its place again."""
     add(table, "late", run_at=10**15 - 1)
     first = add(table, "soon", run_at=1)
-    agenda = reading(table)
-    assert drain(agenda, table, now=10**15 - 2) == ["soon"]
-    agenda.add(2, first.offset)
-    assert agenda.next_time() == 2
-    assert drain(agenda, table) == ["soon", "late"]
+    waiting = reading(table)
+    assert drain(waiting, table, now=10**15 - 2) == ["soon"]
+    waiting.add(2, first.offset)
+    assert waiting.next_time() == 2
+    assert drain(waiting, table) == ["soon", "late"]
 
 
 def test_a_missing_table_has_nothing_due(table: Table, path: Path) -> None:
     """Before the first job nothing is due; the first one is seen."""
-    agenda = reading(table)
-    assert agenda.pop_due(EVER) is None
-    assert agenda.next_time() is None
+    waiting = reading(table)
+    assert waiting.pop_due(EVER) is None
+    assert waiting.next_time() is None
     assert not path.exists()
     add(table, "a1")
-    assert drain(agenda, table) == ["a1"]
+    assert drain(waiting, table) == ["a1"]
 
 
 @pytest.mark.parametrize("save", [replace, overwrite])
@@ -102,49 +102,53 @@ def test_a_table_written_anew_is_read_anew(
     """After a prune, or an editor that made the file shorter, all of it is read again."""
     for number in range(5):
         add(table, f"j{number}")
-    agenda = reading(table)
+    waiting = reading(table)
     save(path, HEADER + text("x9") + text("y8", run_at=3))
-    assert drain(agenda, table) == ["y8", "x9"]
+    assert drain(waiting, table) == ["y8", "x9"]
     add(table, "z7", run_at=1)
     with table.writing():
         table.rewrite()
-    assert agenda.is_stale()
-    assert drain(agenda, table) == ["z7", "y8", "x9"]
-    assert not agenda.is_stale()
+    assert waiting.is_stale()
+    assert drain(waiting, table) == ["z7", "y8", "x9"]
+    assert not waiting.is_stale()
 
 
 def test_what_is_running_and_what_has_moved(table: Table) -> None:
     """Rows in processing are noted for the rescue, and where the new line of a moved row stands."""
     add(table, "a1")
     running = add(table, "b2", status="processing")
-    agenda = reading(table)
+    waiting = reading(table)
     later = add(table, "c3", status="processing")
     moved = add(table, "a1", moved=True)
-    assert agenda.processing == [running.offset]
+    assert waiting.processing == [running.offset]
     with table.writing():
-        agenda.catch_up()
-        agenda.catch_up()
-    assert agenda.processing == [running.offset, later.offset]
-    assert agenda.moved == {b"a1": moved.offset}
+        waiting.catch_up()
+        waiting.catch_up()
+    assert waiting.processing == [running.offset, later.offset]
+    assert waiting.moved == {b"a1": moved.offset}
     assert reading(table).moved == {b"a1": moved.offset}
+    again = add(table, "b2", moved=True)
+    with table.writing():
+        waiting.catch_up()
+    assert waiting.moved == {b"a1": moved.offset, b"b2": again.offset}
 
 
-def test_a_torn_line_is_not_on_the_agenda(path: Path) -> None:
+def test_a_torn_line_is_not_on_the_list(path: Path) -> None:
     """Half a row at the end is no job; what is appended in its place is."""
     write(path, text("a1"), text("b2")[:-12])
     table = look(path)
-    agenda = reading(table)
+    waiting = reading(table)
     add(table, "c3", run_at=6)
-    assert drain(agenda, table) == ["a1", "c3"]
+    assert drain(waiting, table) == ["a1", "c3"]
 
 
 def test_a_last_line_without_a_newline_is_seen_once(path: Path) -> None:
     """A whole row without a newline is a job, also after somebody ended the line."""
     write(path, text("a1"), text("b2")[:-1])
     table = look(path)
-    agenda = reading(table)
+    waiting = reading(table)
     add(table, "c3", run_at=6)
-    assert drain(agenda, table) == ["a1", "b2", "c3"]
+    assert drain(waiting, table) == ["a1", "b2", "c3"]
 
 
 @given(st.data())
@@ -167,10 +171,10 @@ def test_any_table_is_worked_in_order(data: st.DataObject) -> None:
             path = Path(folder) / "queue.tsv"
             write(path, *(line for *_, line in lines[:cut]))
             table = look(path)
-            agenda = reading(table)
+            waiting = reading(table)
             with path.open("ab") as file:
                 file.writelines(line for *_, line in lines[cut:])
-            assert drain(agenda, table) == [
+            assert drain(waiting, table) == [
                 f"j{number}" for _, number, status, _ in sorted(lines) if status == "pending"
             ]
 
@@ -193,8 +197,8 @@ def test_a_line_that_only_looks_pending_costs_one_look(
 
 def test_the_cost_of_a_reading_is_known(table: Table) -> None:
     """How long a reading took, and when it was, is noted for the worker's pause."""
-    agenda = WaitingList(table)
-    assert agenda.read_at == 0
-    agenda.read()
-    assert agenda.read_at > 0
-    assert 0 <= agenda.read_cost < math.inf
+    waiting = WaitingList(table)
+    assert waiting.read_at == 0
+    waiting.read()
+    assert waiting.read_at > 0
+    assert 0 <= waiting.read_cost < math.inf

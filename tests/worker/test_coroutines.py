@@ -91,6 +91,51 @@ def test_a_child_that_comes_back_from_a_coroutine_leaves_its_parents_loop_alone(
     assert diary.lines() == ["child"] * 2
 
 
+def test_what_a_coroutine_has_opened_outlives_the_failure_of_another(queue: Queue) -> None:
+    """A job that raises, or takes too long, leaves the loop to the others' connections."""
+    loops: list[Any] = []
+
+    async def handler(payload: Any) -> None:
+        loops.append(asyncio.get_running_loop())
+        if payload["ends"] == "raises":
+            raise ValueError("only this job")
+        await asyncio.sleep(payload["seconds"])
+
+    for ends, seconds in (("well", 0), ("raises", 0), ("late", 30), ("well", 0)):
+        queue.enqueue("x", {"ends": ends, "seconds": seconds})
+    queue.process_jobs({"x": handler}, 1, timeout=0.2)
+    assert queue.count_jobs()["failed"] == 2
+    assert len(loops) == 4
+    assert len(set(loops)) == 1
+
+
+def test_coroutines_run_where_a_loop_is_running(queue: Queue) -> None:
+    """`process_jobs` inside a coroutine: the handlers' coroutines run in a thread meanwhile."""
+    seen: list[Any] = []
+
+    async def handler(payload: Any) -> str:
+        await asyncio.sleep(0)
+        seen.append(current_job().id)
+        return "done"
+
+    async def program() -> dict[str, Any]:
+        return run_one(queue, handler)
+
+    async def slow(payload: Any) -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            seen.append("cleaned")
+
+    async def another() -> dict[str, Any]:
+        return run_one(queue, slow, timeout=0.1)
+
+    job = asyncio.run(program())
+    assert (job["status"], job["result"], job["attempts"]) == ("completed", "done", 1)
+    assert asyncio.run(another())["error"].startswith("JobTimeout")
+    assert seen == [job["id"], "cleaned"]
+
+
 def test_coroutines_work_off_the_main_thread(queue: Queue) -> None:
     """A worker in a thread runs coroutine functions, too."""
 

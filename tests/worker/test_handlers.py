@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from actors import Diary, columns
+from actors import AT_ONCE, Diary, columns
 from working import run_one
 
 from dbbasic_queue import Queue, Summary
@@ -50,6 +50,24 @@ def test_no_result_is_none(queue: Queue) -> None:
     job = run_one(queue, lambda payload: None)
     assert job["result"] is None
     assert columns(queue)[0][8] == ""
+
+
+class AttributeDict(dict):  # type: ignore[type-arg]
+    """The usual recipe: whatever is asked for, it is there, if only as None."""
+
+    __getattr__ = dict.get
+
+
+def test_a_result_is_awaited_only_if_its_type_says_so(queue: Queue) -> None:
+    """A dict whose keys are attributes has no `__await__`, although it seems to have one."""
+    ran: list[int] = []
+
+    def handler(payload: Any) -> AttributeDict:
+        ran.append(1)
+        return AttributeDict(ok=True)
+
+    job = run_one(queue, handler, backoff=AT_ONCE)
+    assert (job["status"], job["result"], ran) == ("completed", {"ok": True}, [1])
 
 
 class Changing(dict):  # type: ignore[type-arg]
@@ -210,6 +228,45 @@ def test_a_huge_error_is_cut(queue: Queue) -> None:
     job = run_one(queue, handler)
     assert len(job["error"]) == 2000
     assert job["error"].endswith("x…")
+
+
+def test_a_huge_error_is_cut_before_it_is_logged(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exception's text, and that of the one it came from, of which the place is still told."""
+
+    def handler(payload: Any) -> None:
+        raise ValueError("x" * 50 * MIB)
+
+    def chained(payload: Any) -> None:
+        try:
+            handler(payload)
+        except ValueError as error:
+            raise LookupError("short") from error
+
+    for each in (handler, chained):
+        run_one(queue, each)
+    assert len(caplog.text) < 20_000
+    assert caplog.text.count("in handler") == 1
+    assert "in chained" in caplog.text
+
+
+def test_the_log_says_where_a_handler_failed(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At each attempt, from the application's own code on; none where no handler was run."""
+
+    def handler(payload: Any) -> None:
+        raise ValueError("boom")
+
+    run_one(queue, handler)
+    assert "in handler" in caplog.text
+    assert "_call" not in caplog.text
+    caplog.clear()
+    queue.enqueue("unknown", {})
+    queue.process_jobs({})
+    assert "No handler for unknown" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_a_payload_arrives_as_it_was_sent(queue: Queue) -> None:

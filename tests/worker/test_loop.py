@@ -21,6 +21,7 @@ from working import Trap, failing, run_one
 from dbbasic_queue import Backoff, Queue, StorageError, Summary, current_job
 from dbbasic_queue.table import lock
 from dbbasic_queue.table.line import HEADER
+from dbbasic_queue.worker.handlers import Runner
 
 # -- what it takes, and in which order -----------------------------------------------------------
 
@@ -404,6 +405,22 @@ def test_a_job_that_is_gone_when_its_handler_ends_stays_gone(
     assert queue.get_job(job_id) is None
     assert f"not recorded: x {job_id} is gone now" in caplog.text
     assert [row[1] for row in columns(queue)] == (["y"] if action == "replace" else [])
+
+
+def test_an_error_that_ends_the_run_gives_the_job_in_hand_up(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C where no signal is caught: the next run takes the job back, in the same process."""
+    queue.enqueue("x", {})
+
+    def interrupted(runner: Runner, attempt: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            queue.process_jobs({"x": bool})
+    assert queue.process_jobs({"x": bool}, backoff=AT_ONCE) == Summary(rescued=1, completed=1)
 
 
 # -- the summary ---------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from ...backoff import BackoffLike, seconds
 from ...errors import StorageError
 from ...job import COMPLETED, FAILED, PENDING, PROCESSING, Job, require
 from ...support.text import printable
-from ...table.line import Row, begin, new_tail, parse_line, to_job
+from ...table.line import ATTEMPTS_LIMIT, Row, begin, new_tail, parse_line, to_job
 from ...table.scan import NAMES_PENDING
 from ...table.table import Table
 from ..interface import Attempt, Outcome, Rescued
@@ -230,7 +230,8 @@ class TsvSeat:
         if claim is None:
             return None
         try:
-            row = self._table.change(row, PROCESSING, now, row.attempts + 1, row.error)
+            attempts = min(row.attempts + 1, ATTEMPTS_LIMIT)
+            row = self._table.change(row, PROCESSING, now, attempts, row.error)
         except BaseException:
             self._claims.release(claim)
             raise
