@@ -163,8 +163,15 @@ def _hidden_paths(config: Config) -> Iterator[str]:
 
 
 def _schedules(units: Units) -> Iterator[str]:
-    """Schedules that systemd does not understand, or that never come."""
-    schedules = [(name, each.value) for name, each in _all(units) if each.key == "OnCalendar"]
+    """Schedules that systemd does not understand, or that never come.
+
+    Not single days on which the clock is changed, which are over one day: `verify` reads them.
+    """
+    schedules = [
+        (name, each.value)
+        for name, each in _all(units)
+        if each.key == "OnCalendar" and not re.match("[0-9]{4}-", each.value)
+    ]
     if not schedules or _calendar_fault(*(value for _, value in schedules)) is None:
         return
     for name, value in schedules:
@@ -197,8 +204,11 @@ def _verified(texts: Mapping[str, str], *, for_user: bool, live: bool) -> list[s
         return []
     _refuse_old(done.stderr)
     said = [line.removeprefix(f"{folder}/") for line in done.stderr.splitlines()]
+    # Users of a directory service, such as `CORP\\svc`, are taken, with a remark.
+    remark = "which does not match strict user/group name rules."
     # What programs another machine has is not to be seen from here.
-    lines = [line for line in said if live or not line.endswith(": No such file or directory")]
+    passed = (remark,) if live else (remark, ": No such file or directory")
+    lines = [line for line in said if not line.endswith(passed)]
     if done.returncode == 0 or (said and not lines):
         return []
     ours = [line for line in lines if line.startswith("dbq-") or " dbq-" in line] or lines

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import getpass
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from specimens import TOML, load, with_worker
 
 from dbbasic_queue.config.sections import Config
 from dbbasic_queue.errors import InstallError
-from dbbasic_queue.systemd.units import units
+from dbbasic_queue.systemd.units import units, write_units
 from dbbasic_queue.systemd.verify import unit_faults
 
 Texts = dict[str, str]
@@ -67,6 +69,29 @@ def change(texts: Texts, unit: str, old: str, new: str) -> Texts:
     """The texts with one unit changed."""
     assert re.search(old, texts[unit])
     return {**texts, unit: re.sub(old, new, texts[unit], count=1)}
+
+
+needs_analyze = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+
+
+@needs_analyze
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Africa/Casablanca", "Pacific/Chatham"])
+def test_nights_of_the_clocks_change_that_are_over_are_no_fault(zone: str) -> None:
+    """A timer with dates of years gone by is sound, and systemd-analyze reads all of them."""
+    config = load(TOML.replace('"0 2 * * *"', '"*/20 0-3 * * *"'))
+    texts = write_units(config, zone=ZoneInfo(zone)).units
+    timer = texts["dbq-app-recurring@nightly.timer"]
+    assert timer.count("OnCalendar=20") > 10
+    assert faults(texts) == []
+
+
+@needs_analyze
+@pytest.mark.parametrize("user", ["svc@corp.example", r"CORP\svc", "machine$"])
+def test_users_of_a_directory_service(user: str) -> None:
+    """A name that systemd takes with a remark is not refused."""
+    assert faults(units(with_worker(load(), user=user))) == []
 
 
 @pytest.mark.usefixtures("analyze")
