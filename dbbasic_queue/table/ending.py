@@ -15,6 +15,7 @@ word on the file.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -67,14 +68,35 @@ class MendedFile(LockedFile):
     def _end_last_line(self) -> None:
         """See to it that the file ends in a newline, whatever a crash or an editor left there."""
         if os.pread(self._fd, 1, self.size - 1) != b"\n":
-            start = self._start_of_last_line()
-            line = os.pread(self._fd, self.size - start, start)
-            if self.is_torn(line, start):
-                self._set_aside(start)
+            start, end = self._torn_part(self.size)
+            if start < self.size:
+                self._set_aside(start, end)
             else:
                 self.write_in_place(b"\n", self.size)
                 self.size += 1
         self._clean_to = self.size
+
+    def _torn_part(self, size: int) -> tuple[int, int]:
+        """Return where a file of this size, found without a newline, has a torn last line.
+
+        That is its start and its end, but for a hole behind it, as truncate(1) makes one. Both are
+        `size` for a line that only lacks its newline.
+        """
+        if self._torn[0] != size:
+            end = scan.data_end(self._fd, size)
+            start = scan.line_start(self._fd, end)
+            if end == size and end - start <= scan.LONGEST_LINE:
+                line = os.pread(self._fd, end - start, start)
+                if not self.is_torn(line, start):
+                    start = end
+            self._torn = size, start, end
+        return self._torn[1:]
+
+    _torn = 0, 0, 0  # size of the file, and what `_torn_part` said of it
+
+    def _new_generation(self) -> None:
+        super()._new_generation()
+        self._torn = 0, 0, 0
 
     def is_torn(self, line: bytes, offset: int) -> bool:
         """Say whether the last line of the file, found without a newline, was cut off in an append.
@@ -86,40 +108,49 @@ class MendedFile(LockedFile):
         return scan.is_torn(self._fd, line, offset)
 
     def last_line(self) -> tuple[int, bytes, int]:
-        """Return number (from 1), bytes and offset of the line at the end of the file."""
-        if self._file is None or self.size == 0:
+        """Return number (from 1), bytes and offset of the line at the end of the file.
+
+        Of a long one the beginning.
+        """
+        size = 0 if self._file is None else scan.data_end(self._fd, self._file.size())
+        if size == 0:
             return 0, b"", 0
-        start = self._start_of_last_line()
-        pieces = scan.whole_lines(self._fd, start)
+        start = scan.line_start(self._fd, size)
+        pieces = scan.whole_lines(self._fd, start, overlong=True)
         before = sum(piece.count(b"\n") for _, piece in pieces)
-        return before + 1, os.pread(self._fd, self.size - start, start), start
+        return before + 1, os.pread(self._fd, min(size - start, scan.LONGEST_LINE), start), start
 
-    def _start_of_last_line(self) -> int:
-        end = self.size
-        while end > 0:
-            start = max(0, end - scan.PIECE)
-            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
-            if newline >= 0:
-                return start + newline + 1
-            end = start
-        return 0
+    def _set_aside(self, start: int, end: int) -> None:
+        """Move the end of the file, from `start` on, into `queue.torn`: out of the way, not lost.
 
-    def _set_aside(self, start: int) -> None:
-        """Move what stands from `start` to the end into `queue.torn`: out of the way, not lost."""
-        torn = os.pread(self._fd, self.size - start, start)
-        self._write_aside(torn if torn.endswith(b"\n") else torn + b"\n")
+        From `end` on there is nothing but a hole.
+        """
+        self._write_aside([(start, end)])
         self._shorten(start)
         self.size = self._clean_to = start
 
-    def _write_aside(self, lines: bytes) -> None:
+    def _write_aside(self, lines: Iterable[tuple[int, int]]) -> None:
+        """Copy lines, each given by its start and end, into `queue.torn`, less holes in them."""
         path = self.sibling("torn")
         with refusing(path, "cannot set lines of the queue aside in"):
             fd = open_beside(path, self.data_file)
             try:
-                write_all(fd, lines)
+                for start, end in lines:
+                    if start < end:
+                        self._copy_aside(fd, start, end)
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+    def _copy_aside(self, fd: int, start: int, end: int) -> None:
+        last = b""
+        for at, stop in scan.data_in(self._fd, start, end):
+            while at < stop:
+                last = os.pread(self._fd, min(scan.PIECE, stop - at), at)
+                write_all(fd, last)
+                at += len(last)
+        if not last.endswith(b"\n"):
+            write_all(fd, b"\n")
 
     def _cut_off(self, offset: int, length: int) -> None:
         """Take back an append of `length` bytes at `offset` that failed.
@@ -169,7 +200,7 @@ class MendedFile(LockedFile):
             return
         start = self._start_of_half_batch(self.size)
         if start:
-            self._set_aside(start)
+            self._set_aside(start, self.size)
         with refusing(self.lock_file, "cannot write to"):
             os.ftruncate(self.lock.fd, 0)
 
@@ -191,8 +222,11 @@ class MendedFile(LockedFile):
 
     def _end_for_readers(self, size: int) -> int:
         if self.lock.fd >= 0 and self._is_noted():
-            return self._start_of_half_batch(size) or size
-        return size
+            size = self._start_of_half_batch(size) or size
+        # What a reader knows must be there still when a writer has set a torn line aside.
+        if size in (0, self._clean_to) or os.pread(self._fd, 1, size - 1) == b"\n":
+            return size
+        return self._torn_part(size)[0]
 
     def _file_id(self) -> int:
         assert self._file is not None

@@ -62,33 +62,41 @@ class ReadTable(MendedFile):
             return self._file, self.size
 
     def pieces(
-        self, start: int = 0, end: int | None = None, file: OpenTable | None = None
+        self,
+        start: int = 0,
+        end: int | None = None,
+        file: OpenTable | None = None,
+        *,
+        overlong: bool = False,
     ) -> Iterator[tuple[int, bytes]]:
         """Yield (offset, whole lines) of the table from `start`, about 1 MiB at a time.
 
-        The header is among them. Holds the lock for each piece only. What replaces the file
-        meanwhile is not seen; what is appended is, unless `end` (bytes) says where to stop. A torn
-        last line is left out. `file` is that of a snapshot, the table's own if not given.
+        The header is among them. Holds the lock for each piece only, and reads each line at once,
+        so that it is as it was at one moment. What replaces the file meanwhile is not seen; what is
+        appended is, unless `end` (bytes) says where to stop. A torn last line is left out, and a
+        line of more than `LONGEST_LINE` bytes, or `OVERLONG` stands for it. `file` is that of a
+        snapshot, the table's own if not given.
         """
         file = file or self.snapshot()[0]
-        carry = b""
-        at = start
+        at, length = start, scan.PIECE
         while file is not None:
             with self.reading():
                 size = (self.size if file is self._file else file.size()) if end is None else end
-                piece = os.pread(file.fd, min(scan.PIECE, max(0, size - at)), at)
-            at += len(piece)
-            if not piece:
-                if carry and not scan.is_torn(file.fd, carry, at - len(carry)):
-                    yield at - len(carry), carry
-                return
+                piece = os.pread(file.fd, min(length, max(0, size - at)), at)
             cut = piece.rfind(b"\n") + 1
             if cut:
-                whole = carry + piece[:cut] if carry else piece[:cut]
-                yield at - len(piece) + cut - len(whole), whole
-                carry = piece[cut:]
+                yield at, piece[:cut]
+                at, length = at + cut, scan.PIECE
+            elif at + len(piece) >= size:
+                if piece and not scan.is_torn(file.fd, piece, at):
+                    yield at, piece
+                return
+            elif length < scan.LONGEST_LINE:
+                length *= 2
             else:
-                carry += piece
+                if overlong:
+                    yield at, scan.OVERLONG
+                at, length = scan.line_end(file.fd, at + length, size), scan.PIECE
 
     def moved(
         self, start: int = 0, end: int | None = None, file: OpenTable | None = None

@@ -13,7 +13,17 @@ from typing import Final
 from ..job import COMPLETED
 from ..support.files import SLICE, write_all
 from .line import SECTOR, Row, is_moved, new_line
-from .scan import dead_lines, ids_in, lines_in, moved_in, row_at, whole_lines
+from .scan import (
+    OVERLONG,
+    data_in,
+    dead_lines,
+    ids_in,
+    line_end,
+    lines_in,
+    moved_in,
+    row_at,
+    whole_lines,
+)
 
 LONG_STRETCH: Final = 1 << 16  # bytes of a table that is copied as it is
 
@@ -83,7 +93,12 @@ class Rewrite:
         """Start and end of each line that is not just copied, and why not, in order."""
         moved = self._moved
         position = 0
-        for offset, piece in whole_lines(self._file, self._size):
+        for offset, piece in whole_lines(self._file, self._size, overlong=True):
+            if piece is OVERLONG:
+                if position < len(drop) and drop[position] == offset:
+                    position += 1
+                    yield offset, line_end(self._file, offset, self._size), DROP
+                continue
             found = [(start, DEAD) for start in dead_lines(piece)]
             if moved:
                 found += [
@@ -110,8 +125,15 @@ class Rewrite:
         if start < end and shift:
             filler = b" " * (shift - 1 or SECTOR) + b"\n"
         write_all(new, filler)
-        for at in range(start, end, SLICE):
-            write_all(new, os.pread(self._file, min(SLICE, end - at), at))
+        done = start
+        for at, stop in data_in(self._file, start, end):
+            if at > done:  # a hole stays one
+                os.lseek(new, at - done, os.SEEK_CUR)
+            for part in range(at, stop, SLICE):
+                write_all(new, os.pread(self._file, min(SLICE, stop - part), part))
+            done = stop
+        if done < end:
+            os.lseek(new, end - done, os.SEEK_CUR)
         return len(filler) + end - start
 
     def _copy_rows(self, new: int, start: int, end: int, length: int) -> int:

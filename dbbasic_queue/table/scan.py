@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
-from ..errors import TableError
 from ..job import COMPLETED, PENDING, PROCESSING, STATUSES
 from .line import ANY_STATUS, ID, MOVED, Row, is_moved, parse_line
 
 PIECE: Final = 1 << 20  # bytes read at a time
 LONGEST_LINE: Final = 16 << 20  # bytes; the longest of ours have two megabytes
+TOO_LONG: Final = f"is longer than {LONGEST_LINE} bytes, so not a row"
+OVERLONG: Final = b"\0\n"  # stands for a longer line, which is not a row
 
 NAMES_PENDING: Final = b"\t%b\t" % PENDING.encode()  # in every pending row; or it is a type
 PENDING_TAIL: Final = re.compile(rb"\t%b\t\d+\t(\d+)\t" % PENDING.encode())  # group: run_at
@@ -73,10 +75,11 @@ def _split(piece: bytes) -> Iterator[bytes]:
         start = end
 
 
-def whole_lines(fd: int, end: int, longest: int | None = None) -> Iterator[tuple[int, bytes]]:
+def whole_lines(fd: int, end: int, *, overlong: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield (offset, whole lines) of a table up to `end` (bytes), about 1 MiB at a time; no lock.
 
-    A torn last line is left out. Raises `TableError` for a line of more than `longest` bytes.
+    A torn last line is left out. So is a line of more than `LONGEST_LINE` bytes, which is not a
+    row; or `OVERLONG` stands for it.
     """
     at, length = 0, PIECE
     while at < end:
@@ -89,10 +92,79 @@ def whole_lines(fd: int, end: int, longest: int | None = None) -> Iterator[tuple
             if piece and not is_torn(fd, piece, at):
                 yield at, piece
             return
-        elif longest is not None and length >= longest:
-            raise TableError(f"the line at byte {at} is longer than {length} bytes")
-        else:
+        elif length < LONGEST_LINE:
             length *= 2
+        else:
+            if overlong:
+                yield at, OVERLONG
+            at, length = line_end(fd, at + length, end), PIECE
+
+
+def line_end(fd: int, at: int, end: int) -> int:
+    """Return where the line ends that goes on at `at`, its newline included; or `end`."""
+    while at < end:
+        at = _data_from(fd, at, end)
+        piece = os.pread(fd, min(PIECE, end - at), at)
+        found = piece.find(b"\n")
+        if found >= 0:
+            return at + found + 1
+        if not piece:
+            break
+        at += len(piece)
+    return end
+
+
+def line_start(fd: int, end: int) -> int:
+    """Return where the line begins whose last byte is before `end`."""
+    while end > 0:
+        start = max(0, end - PIECE)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def is_sparse(fd: int) -> bool:
+    """Say whether a file has holes, which read as NUL bytes and take no space."""
+    status = os.fstat(fd)
+    return status.st_blocks * 512 < status.st_size
+
+
+def data_end(fd: int, size: int) -> int:
+    """Return where a file ends that is `size` bytes long, without a hole at its end."""
+    if not is_sparse(fd):
+        return size
+    at = end = 0
+    while at < size and (at := _data_from(fd, at, size)) < size:
+        at = end = min(_hole_from(fd, at, size), size)
+    return end
+
+
+def _data_from(fd: int, at: int, end: int) -> int:
+    """Return where there is data from `at` on: behind a hole, or `end`. At once where none is."""
+    try:
+        return min(os.lseek(fd, at, os.SEEK_DATA), end)
+    except OSError as error:
+        return end if error.errno == errno.ENXIO else at
+
+
+def _hole_from(fd: int, at: int, end: int) -> int:
+    try:
+        return os.lseek(fd, at, os.SEEK_HOLE)
+    except OSError:
+        return end
+
+
+def data_in(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of each stretch of data between two offsets of a file, less its holes."""
+    if not is_sparse(fd):
+        yield start, end
+        return
+    while start < end and (start := _data_from(fd, start, end)) < end:
+        hole = min(_hole_from(fd, start, end), end)
+        yield start, hole
+        start = hole
 
 
 def rows_in(piece: bytes, offset: int) -> Iterator[Row]:
@@ -152,6 +224,11 @@ def ids_in(piece: bytes, wanted: Container[bytes]) -> Iterator[tuple[int, bytes]
                 yield start, match[1]
 
 
+def ids_of(piece: bytes) -> list[bytes]:
+    """Return what stands where an id does, in each line of a piece of the table."""
+    return _ID.findall(b"\n" + piece)
+
+
 def search_back(fd: int, job_id: bytes, start: int, end: int) -> int:
     """Offset of the last line of a job between two offsets, or -1: backwards, piece by piece."""
     needle = b"\n%b\t" % job_id
@@ -181,6 +258,8 @@ def row_at(fd: int, offset: int) -> Row | None:
         if len(piece) < length:  # a last line without a newline
             line = piece[1:]
             return None if is_torn(fd, line, offset) else parse_line(line, offset)
+        if length > LONGEST_LINE:
+            return None
         length *= 4
 
 
@@ -195,7 +274,8 @@ def last_row(fd: int, job_id: bytes, start: int, end: int) -> Row | None:
 
 
 def is_torn(fd: int, line: bytes, offset: int) -> bool:
-    row = parse_line(line, offset)
+    """Say whether a last line without a newline was cut off while it was being written."""
+    row = parse_line(line, offset) if len(line) <= LONGEST_LINE else None
     if row is None:
         return True
     return is_moved(row) and last_row(fd, row.id, 0, offset - 1) is not None

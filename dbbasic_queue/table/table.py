@@ -47,7 +47,7 @@ from .line import SECTOR, Row, build_head, build_line, in_place, parse_line
 from .reading import ReadTable
 from .rewrite import Rewrite
 from .rights import may_make, new_table, prepare, require_owner, require_worker
-from .scan import PIECE
+from .scan import LONGEST_LINE, line_end
 
 log = logging.getLogger("dbbasic_queue")
 T = TypeVar("T")
@@ -241,17 +241,13 @@ class Table(ReadTable):
     def set_lines_aside(self, offsets: Iterable[int]) -> None:
         """Move the lines at these offsets into `queue.torn`. Call it under the exclusive lock."""
         drop = sorted(offsets)
-        self._write_aside(b"".join(self._line_from(start) for start in drop))
+        self._write_aside((start, line_end(self._fd, start, self.size)) for start in drop)
         self.rewrite(drop)
 
     def _line_from(self, offset: int) -> bytes:
-        line = b""
-        while not line.endswith(b"\n"):
-            piece = os.pread(self._fd, PIECE, offset + len(line))
-            if not piece:
-                break
-            line += piece[: piece.find(b"\n") + 1 or len(piece)]
-        return line
+        """Return a long line; its beginning only when it is too long for a row."""
+        length = min(line_end(self._fd, offset, self.size) - offset, LONGEST_LINE)
+        return os.pread(self._fd, length, offset)
 
     def rewrite(
         self,

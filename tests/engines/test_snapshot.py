@@ -168,12 +168,15 @@ def test_a_line_of_several_megabytes_is_a_row(path: Path) -> None:
     assert (found.counts["pending"], found.failed, found.malformed) == (2, 1, 0)
 
 
-def test_a_line_without_end_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file without line ends is not read into memory for ever."""
-    monkeypatch.setattr(snapshot, "LONGEST_LINE", 1 << 20)
-    write(path, b"x" * (5 << 20))
-    with pytest.raises(TableError, match="the line at byte"):
-        seen(path)
+def test_a_line_too_long_for_a_row_is_malformed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that memory should not hold is counted and named, and what stands around it read."""
+    monkeypatch.setattr(scan, "LONGEST_LINE", 1 << 20)
+    write(path, text("a1"), b"x" * (5 << 20) + b"\n", text("a3"))
+    found = seen(path)
+    assert (found.counts["pending"], found.malformed) == (2, 1)
+    assert [(line.number, line.why[:9]) for line in found.bad_lines] == [(3, "is longer")]
 
 
 # -- the same as the engine says ----------------------------------------------------------------
@@ -378,8 +381,8 @@ class Meanwhile:
         self._action = action
         read = snapshot.whole_lines
 
-        def whole_lines(fd: int, *bounds: int) -> Iterator[tuple[int, bytes]]:
-            yield from read(fd, *bounds)
+        def whole_lines(fd: int, *bounds: int, **more: bool) -> Iterator[tuple[int, bytes]]:
+            yield from read(fd, *bounds, **more)
             self._act()
 
         monkeypatch.setattr(snapshot, "whole_lines", whole_lines)
@@ -469,12 +472,12 @@ def test_a_job_that_moves_while_it_looks_is_counted(
     read = snapshot.whole_lines
     moved: list[bytes] = []
 
-    def whole_lines(fd: int, *bounds: int) -> Iterator[tuple[int, bytes]]:
+    def whole_lines(fd: int, *bounds: int, **more: bool) -> Iterator[tuple[int, bytes]]:
         if not moved:
             moved.append(b"")
             with table.writing():
                 table.change(row, "completed", NOW, 1, b"", b'{"text": "%s"}' % (b"x" * 500))
-        yield from read(fd, *bounds)
+        yield from read(fd, *bounds, **more)
 
     monkeypatch.setattr(snapshot, "whole_lines", whole_lines)
     assert (seen(path).counts["completed"], seen(path).stuck) == (1, 0)

@@ -8,13 +8,18 @@ from typing import Final
 
 from ...job import PROCESSING
 from ...table.line import HEADER, Row, explain
-from ...table.scan import lines_in
+from ...table.scan import OVERLONG, TOO_LONG, ids_of, lines_in
+from ...table.table import Table
 from .engine import TsvEngine
 
 MALFORMED: Final = "malformed"
 TORN: Final = "torn"
 DUPLICATE: Final = "duplicate"
 ORPHAN: Final = "orphan"
+TRIES: Final = 3
+
+_BITS: Final = 27
+_MASK: Final = (1 << _BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +44,85 @@ def check(engine: TsvEngine) -> list[Finding]:
     >>> check(TsvEngine(tempfile.mkdtemp() + "/queue.tsv"))
     []
     """
-    findings = []
-    last: dict[bytes, tuple[int, Row]] = {}
-    with engine.table.reading():
-        for number, offset, line, row in _numbered_lines(engine):
-            if row is not None:
+    for _ in range(TRIES):
+        findings = _look(engine)
+        if findings is not None:
+            return findings
+    with engine.table.reading():  # it is written anew faster than it is read: hold it
+        return _look(engine) or []
+
+
+def _look(engine: TsvEngine) -> list[Finding] | None:
+    """Read the table, a piece at a time; None when it was written anew meanwhile.
+
+    What is found without the lock is looked at again under it, a few lines at a time.
+    """
+    table = engine.table
+    size = table.snapshot()[1]
+    generation = table.generation
+    repeated = _repeated(table, size)
+    found: list[Finding] = []
+    last: dict[bytes, tuple[int, Row]] = {}  # of the ids that may be repeated
+    running: dict[bytes, tuple[int, Row]] = {}
+    for number, offset, line, row in _numbered_lines(table, size):
+        if row is not None:
+            if row.id in repeated:
                 if row.id in last:
-                    findings.append(_duplicate(*last[row.id], later=number))
+                    found.append(_duplicate(*last[row.id], later=number))
                 last[row.id] = number, row
-            elif number > 1 and not line.startswith(b" ") and not line.isspace():
-                findings.append(Finding(MALFORMED, number, explain(line), offset))
-        findings += _torn_end(engine)
-        findings += [
-            Finding(ORPHAN, number, f"{_name(row)}: processing, but its worker is dead", row.offset)
-            for number, row in last.values()
-            if row.status == PROCESSING and not engine.claims.is_held(row.id)
-        ]
-    return sorted(findings, key=lambda finding: (finding.line, finding.kind))
+            running.pop(row.id, None)
+            if row.status == PROCESSING:
+                running[row.id] = number, row
+        elif line is OVERLONG:
+            found.append(Finding(MALFORMED, number, TOO_LONG, offset))
+        elif number > 1 and not line.startswith(b" ") and not line.isspace():
+            found.append(Finding(MALFORMED, number, explain(line), offset))
+    found += [
+        Finding(ORPHAN, number, f"{_name(row)}: processing, but its worker is dead", row.offset)
+        for number, row in running.values()
+    ]
+    found = [finding for finding in found if _is_still(engine, finding)]
+    found += _torn_end(table)
+    if table.generation != generation:
+        return None
+    return sorted(found, key=lambda finding: (finding.line, finding.kind))
 
 
-def _numbered_lines(engine: TsvEngine) -> Iterator[tuple[int, int, bytes, Row | None]]:
+def _is_still(engine: TsvEngine, finding: Finding) -> bool:
+    """Say whether a line is still what it was when it was found."""
+    with engine.table.reading():
+        row = engine.table.read_row(finding.offset)
+    if finding.kind == ORPHAN:
+        return row is not None and row.status == PROCESSING and not engine.claims.is_held(row.id)
+    return (row is None) == (finding.kind == MALFORMED)
+
+
+def _repeated(table: Table, size: int) -> set[bytes]:
+    """Return the ids that more than one line may have, and a few more, in 16 MiB for any table.
+
+    Each id sets two of the bits. One that finds both set may have been there before.
+    """
+    bits = bytearray(1 << 24)
+    found = set()
+    for _, piece in table.pieces(end=size):
+        for job_id in ids_of(piece):
+            value = hash(job_id)
+            known = True
+            for bit in (value & _MASK, value >> _BITS & _MASK):
+                known = known and bool(bits[bit >> 3] & 1 << (bit & 7))
+                bits[bit >> 3] |= 1 << (bit & 7)
+            if known:
+                found.add(job_id)
+    return found
+
+
+def _numbered_lines(table: Table, size: int) -> Iterator[tuple[int, int, bytes, Row | None]]:
     number = 0
-    for start, piece in engine.table.pieces():
+    for start, piece in table.pieces(end=size, overlong=True):
+        if piece is OVERLONG:
+            number += 1
+            yield number, start, piece, None
+            continue
         offset = start
         for line, row in lines_in(piece, start):
             number += 1
@@ -69,10 +131,11 @@ def _numbered_lines(engine: TsvEngine) -> Iterator[tuple[int, int, bytes, Row | 
             offset += len(line)
 
 
-def _torn_end(engine: TsvEngine) -> list[Finding]:
-    number, line, offset = engine.table.last_line()
-    if not line or line.endswith(b"\n") or not engine.table.is_torn(line, offset):
-        return []
+def _torn_end(table: Table) -> list[Finding]:
+    with table.reading():
+        number, line, offset = table.last_line()
+        if not line or line.endswith(b"\n") or not table.is_torn(line, offset):
+            return []
     return [Finding(TORN, number, f"cut off while it was being written: {explain(line)}", offset)]
 
 

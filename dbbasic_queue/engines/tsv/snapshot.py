@@ -39,8 +39,9 @@ from ...table.lock import NORMAL
 from ...table.scan import (
     DEAD,
     EMPTY,
-    LONGEST_LINE,
+    OVERLONG,
     PIECE,
+    TOO_LONG,
     lines_in,
     processing_in,
     row_at,
@@ -141,7 +142,13 @@ class _Look:
         """The table as it is. Raises `_WrittenAnew` when it has to be read again."""
         outdated = self._outdated()
         number = 0
-        for offset, text in self._lines():
+        for offset, text in whole_lines(self._file.fd, self._size, overlong=True):
+            if text is OVERLONG:
+                number += 1
+                self._malformed += 1
+                if len(self._bad) < self._limits.names:
+                    self._bad.append((number, offset, text))
+                continue
             number += self._read(_blanked(text, offset, outdated), offset, number)
         return self._confirmed()
 
@@ -168,7 +175,7 @@ class _Look:
         return found
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
-        return whole_lines(self._file.fd, self._size, LONGEST_LINE)
+        return whole_lines(self._file.fd, self._size)
 
     def _is_moved_to(self, job_id: bytes, offset: int) -> bool:
         row = row_at(self._file.fd, offset)
@@ -326,6 +333,9 @@ class _Look:
     def _bad_lines(self) -> tuple[BadLine, ...]:
         found = []
         for number, offset, line in self._bad:
+            if line is OVERLONG:
+                found.append(BadLine(number, TOO_LONG))
+                continue
             with self._table.reading():
                 still = os.pread(self._file.fd, len(line), offset)
             if still == line:

@@ -44,6 +44,7 @@ class WaitingList:
         for offset, piece in table.pieces(end=size):
             self._read += _pending_in(piece, offset)
             self._note(piece, offset)
+        self.read_to = size
         self._read.sort(reverse=True)
         self.read_at = time.monotonic()
         self.read_cost = self.read_at - began
@@ -67,9 +68,9 @@ class WaitingList:
                 for entry in _pending_in(piece, offset):
                     heapq.heappush(self._heap, entry)
                 self._note(piece, offset)
+            self.read_to = table.size
 
     def _note(self, piece: bytes, offset: int) -> None:
-        self.read_to = offset + len(piece)
         self.moved.update(moved_in(piece, offset))
         self.processing += processing_in(piece, offset)
 
