@@ -14,6 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from dbbasic_queue.errors import InstallError
+from dbbasic_queue.install import plan as plans
+from dbbasic_queue.install import site as site_module
 from dbbasic_queue.install.manifest import (
     double_scheduled,
     likely_sites,
@@ -31,7 +33,9 @@ from dbbasic_queue.install.plan import (
 )
 from dbbasic_queue.install.site import Site, Wanted
 from dbbasic_queue.install.target import Action, Installation, Plan, Target
+from dbbasic_queue.support import files
 
+INSTALLED = "var/lib/dbbasic-queue/installed"
 ONE, TWO = Path("/etc/x/one"), Path("/etc/y/two")
 
 
@@ -373,6 +377,50 @@ def test_root_goes_by_no_strangers_manifests(target: Fake, tmp_path: Path) -> No
             apply(target, make(one="2"))
         folder.chmod(0o755)
     assert texts(tmp_path)["etc/x/one"] == b"1"
+
+
+@pytest.mark.parametrize("verb", ["apply", "remove"])
+def test_what_changes_before_the_lock_is_seen_under_it(
+    verb: str, target: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan is made again under the lock: a late edit is kept, not overwritten."""
+    apply(target, make(one="1"))
+    one = tmp_path / "etc/x/one"
+    locked = plans._locked
+
+    @contextlib.contextmanager
+    def late(site: Site) -> Iterator[None]:
+        one.write_text("mine")
+        with locked(site):
+            yield
+
+    monkeypatch.setattr(plans, "_locked", late)
+    with pytest.raises(InstallError, match="changed by hand"):
+        apply(target, make(one="1b")) if verb == "apply" else remove(target, "myapp")
+    assert one.read_text() == "mine"
+
+
+def test_what_is_written_and_deleted_outlives_a_power_cut(
+    target: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folders of written and of deleted files are synced, those of manifests too."""
+    synced: list[str] = []
+    real = files.sync_folder
+
+    def noted(path: Path) -> None:
+        synced.append(str(path.relative_to(tmp_path)))
+        real(path)
+
+    monkeypatch.setattr(files, "sync_folder", noted)
+    monkeypatch.setattr(site_module, "sync_folder", noted)
+    apply(target, make(one="1", two="2"))
+    assert synced == [INSTALLED, "etc/x", "etc/y"]
+    synced.clear()
+    apply(target, make(one="1"))
+    assert synced == ["etc/y", INSTALLED]
+    synced.clear()
+    remove(target, "myapp")
+    assert synced == ["etc/x"]
 
 
 def test_nothing_is_written_outside_the_root(target: Fake, tmp_path: Path) -> None:
