@@ -60,6 +60,8 @@ class Queue:
             in a crash of the machine.
         max_payload: bytes of JSON a payload may have, 1 MiB if not given.
         clock: the time in Unix seconds; for tests.
+        lock_timeout: seconds to wait while another process keeps the queue locked; then a
+            `StorageError` names that process.
 
     Cheap to make, may be used from several threads, survives `fork`. It is an address: it can be
     copied and pickled. Its attribute `engine` is what keeps the jobs (engines/interface.py).
@@ -82,10 +84,16 @@ class Queue:
         *,
         max_payload: int = PAYLOAD_LIMIT,
         clock: Callable[[], float] | None = None,
+        lock_timeout: float = 10.0,
     ) -> None:
-        self.engine = open_engine(path, durability, clock=clock)
+        self.engine = open_engine(path, durability, clock=clock, lock_timeout=lock_timeout)
         self.max_payload = max_payload
-        self._options = {"durability": durability, "max_payload": max_payload, "clock": clock}
+        self._options = {
+            "durability": durability,
+            "max_payload": max_payload,
+            "clock": clock,
+            "lock_timeout": lock_timeout,
+        }
 
     def __repr__(self) -> str:
         return f"Queue({self.engine.url!r})"

@@ -23,6 +23,7 @@ def open_engine(
     durability: str = "full",
     *,
     clock: Callable[[], float] | None = None,
+    lock_timeout: float = 10.0,
 ) -> Engine:
     """The engine that keeps the jobs at an address.
 
@@ -31,6 +32,7 @@ def open_engine(
         durability: "full": what is acknowledged survives a power cut; "normal": it survives any
             crash of processes.
         clock: Unix seconds; for tests.
+        lock_timeout: seconds to wait for another process that holds the jobs up.
 
     Raises `ConfigError` for a scheme that no engine has, `ValueError` for another durability.
 
@@ -49,5 +51,5 @@ def open_engine(
         text = text[len(scheme) + 1 :].removeprefix("//")
     module, name = ENGINES[scheme]
     make: Any = getattr(import_module(f".{module}", __package__), name)
-    engine: Engine = make(text, durability, clock=clock)
+    engine: Engine = make(text, durability, clock=clock, lock_timeout=lock_timeout)
     return engine

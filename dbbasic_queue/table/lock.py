@@ -51,11 +51,14 @@ from ..support.files import (
 from ..support.opening import Folder, ForeignFile, SecondName
 from .line import HEADER
 from .opened import TICK, DirectoryWatch, OpenTable, identity, identity_of
+from .patience import WAIT, take_lock
 from .rights import ensure_folder, new_table, open_in, prepare
 
 FULL: Final = "full"
 NORMAL: Final = "normal"
 UNKNOWN: Final = -1
+
+_EXCLUSIVE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
 class _Unlocking(io.IOBase):
@@ -119,13 +122,19 @@ class LockedFile:
             kernel: survives any crash of processes, not one of the machine).
         patience: seconds that a reader waits for the lock, in all; None: for as long as it takes.
             When they are used up, the table is read without the lock, and `locked` is false.
+        lock_timeout: seconds that all others wait for the lock, each time.
 
     Raises `ValueError` for another durability, `TableError` for the name of a file that belongs
     beside a table.
     """
 
     def __init__(
-        self, path: str | Path, durability: str = FULL, *, patience: float | None = None
+        self,
+        path: str | Path,
+        durability: str = FULL,
+        *,
+        patience: float | None = None,
+        lock_timeout: float = WAIT,
     ) -> None:
         if durability not in (FULL, NORMAL):
             raise ValueError(f'durability {durability!r}: must be "full" or "normal"')
@@ -145,6 +154,7 @@ class LockedFile:
         self.size = 0  # of the file, as seen when the lock was taken
         self.locked = False  # whether the lock is held, while `reading`
         self._patience = patience
+        self.lock_timeout = lock_timeout
         self._path = str(self.data_file)  # os.stat takes a str faster than a Path
         self._forget()
         _tables.add(self)
@@ -220,7 +230,9 @@ class LockedFile:
         file = self._file
         try:
             if lock.writable:
-                fcntl.flock(lock.fd, fcntl.LOCK_EX)
+                fcntl.flock(lock.fd, _EXCLUSIVE)
+        except BlockingIOError:
+            self._lock_as(fcntl.LOCK_EX)
         except OSError as error:
             raise refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
         if not (lock.writable and file and file.writable and self._watch.is_unchanged()):
@@ -251,7 +263,9 @@ class LockedFile:
             self.locked = self._try_lock()
             return
         try:
-            fcntl.flock(self.lock.fd, operation)
+            take_lock(self.lock.fd, operation, self.lock_file, self.lock_timeout)
+        except StorageError:
+            raise
         except OSError as error:
             raise refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
         self.locked = True

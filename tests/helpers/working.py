@@ -94,7 +94,7 @@ class Trap:
 
     def flock(self, fd: int, operation: int) -> None:
         fcntl.flock(fd, operation)
-        if self.armed and operation == self.operation:
+        if self.armed and operation & ~fcntl.LOCK_NB == self.operation:
             self.armed = False
             for number in self.numbers:
                 signal.raise_signal(number)

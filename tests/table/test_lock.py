@@ -340,13 +340,12 @@ def test_a_child_does_not_unlock_its_parents_table(queue: Queue, path: Path) -> 
     assert not holds_lock(path)
 
 
-def test_a_child_waits_for_its_parents_lock(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_waits_for_its_parents_lock(queue: Queue) -> None:
     """A child forked under the lock cannot enter: it takes a lock of its own."""
     queue.enqueue("mail", {})
-    flock = fcntl.flock
+    queue.engine.table.lock_timeout = 0.1
 
     def enter() -> str:
-        monkeypatch.setattr(fcntl, "flock", lambda fd, how: flock(fd, how | fcntl.LOCK_NB))
         try:
             with queue.engine.table.writing():
                 return "entered"

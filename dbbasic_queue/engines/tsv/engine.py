@@ -20,6 +20,7 @@ from ...errors import InvalidJob, JobExists
 from ...job import CANCELLED, FAILED, PENDING, PROCESSING, STATUSES, Job, check_id, require
 from ...table.line import Row, build_line, to_job
 from ...table.lock import FULL, may_hold_a_lock
+from ...table.patience import WAIT
 from ...table.table import Table
 from .. import interface
 from ..interface import Limits, Order, Running, Snapshot, Stats
@@ -56,8 +57,9 @@ class TsvEngine:
         durability: str = FULL,
         *,
         clock: Callable[[], float] | None = None,
+        lock_timeout: float = WAIT,
     ) -> None:
-        self.table = Table(path, durability)
+        self.table = Table(path, durability, lock_timeout=lock_timeout)
         self.path = self.table.data_file
         self.url = str(self.path)
         self.claims = Claims(self.table.sibling("claims"), self.path)
