@@ -371,8 +371,8 @@ def find_id(queue: Queue, text: str, *, to_change: bool = False) -> tuple[str | 
     Args:
         queue: where the job is.
         text: the id, or its beginning.
-        to_change: only an id of 16 hex digits, which dbq makes, may be shortened, to 4 or more.
-            One that a program has chosen may not: with job order-1 gone, that would mean order-10.
+        to_change: shorten only ids of 16 hex digits, which dbq makes, to 4 or more. Of ids that a
+            program has chosen, order-1 would mean order-10 once job order-1 is gone.
 
     Returns None and why, when there is no such job or more than one.
     """

@@ -67,7 +67,10 @@ def _again(reasons: str) -> bool:
     """Ask whether to open the editor again, as visudo(8) does."""
     complain(reasons, REFUSED)
     print("dbq: edit it again, at that line? [Y/n] ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline()
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        answer = ""
     return answer.endswith("\n") and answer.strip().lower() in ("", "y", "yes", "e")
 
 

@@ -105,7 +105,7 @@ def _options(args: argparse.Namespace, config: Config | None) -> Options:
 
 
 def _concurrency(args: argparse.Namespace, config: Config | None) -> int | None:
-    """How many processes at most, those of other runs counted; None: this one, whoever works."""
+    """How many processes at most, with those of other runs; None: this one, whatever others do."""
     if args.concurrency is not None:
         return int(args.concurrency)
     return config.worker.concurrency if config else None

@@ -121,7 +121,7 @@ def test_the_worker_of_root_is_the_configs(app: Path) -> None:
 
 
 def test_other_commands_become_the_worker_too(app: Path) -> None:
-    """Whatever they write is the worker's; a terminal is told as whom."""
+    """Whatever they write is the worker's; a terminal is told which user that is."""
     first = dbq("enqueue", "who", "{}", "--id", "a1", app=app)
     assert (first.returncode, first.stdout, first.stderr) == (0, "a1\n", "")
     assert dbq("cancel", "a1", app=app).returncode == 0

@@ -22,6 +22,7 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import EditRefused, InvalidJob, QueueError
@@ -132,19 +133,24 @@ def edit(
                 if line is None or again is None or not again(str(error)):
                     raise
     except QueueError as error:
-        if isinstance(error, EditRefused):
-            error.add_note("nothing was changed")
-        try:
-            is_worth_keeping = editor.read(path).strip() not in (b"", dated.strip())
-        except EditRefused:
-            is_worth_keeping = path.exists()
-        if is_worth_keeping:
-            error.add_note(f"the edited text is kept for a week in {path}")
-        else:
-            editor.remove(path)
+        _keep(path, dated, error)
         raise
     editor.remove(path)
     return changes
+
+
+def _keep(path: Path, handed_out: bytes, error: QueueError) -> None:
+    """Keep the text of an edit that failed, if there is something in it, and add to the error."""
+    if isinstance(error, EditRefused):
+        error.add_note("nothing was changed")
+    try:
+        is_worth_keeping = editor.read(path).strip() not in (b"", handed_out.strip())
+    except EditRefused:
+        is_worth_keeping = path.exists()
+    if is_worth_keeping:
+        error.add_note(f"the edited text is kept for a week in {path}")
+    else:
+        editor.remove(path)
 
 
 # -- what goes out, and what comes back ------------------------------------------------------------
@@ -345,7 +351,7 @@ def _why_no_row(line: bytes) -> str:
 def _checked(row: Row, old: Row | None, max_payload: int) -> tuple[Row, list[str]]:
     """A row as it may be written, and what is wrong with it.
 
-    What the person has not touched is as it was, even if it is no payload of today.
+    What the person has not touched stays as it was, even if it would not be taken today.
     """
     try:
         row.line.decode()
