@@ -59,7 +59,18 @@ def _cron() -> int | None:
     except (OSError, ValueError):
         pass
     processes = (int(each.name) for each in PROC.iterdir() if each.name.isdecimal())
-    return min((each for each in processes if _name(each) in DAEMONS["cron"]), default=None)
+    ours = (each for each in processes if _name(each) in DAEMONS["cron"] and _is_here(each))
+    return min(ours, default=None)
+
+
+def _is_here(process: int) -> bool:
+    """Whether a process has our root folder: one of a container's starts no entries of ours."""
+    try:
+        return os.path.samefile(PROC / str(process) / "root", "/")
+    except PermissionError:
+        return True  # as far as a user can see who is not root
+    except OSError:
+        return False
 
 
 def _name(process: int) -> str:

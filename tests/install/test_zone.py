@@ -28,6 +28,8 @@ def run(proc: Path, process: int, name: str, *variables: str) -> None:
     folder = proc / str(process)
     folder.mkdir(exist_ok=True)
     (folder / "comm").write_text(f"{name}\n")
+    (folder / "root").unlink(missing_ok=True)
+    (folder / "root").symlink_to("/")
     (folder / "environ").write_bytes(b"".join(f"{each}\0".encode() for each in variables))
 
 
@@ -71,6 +73,14 @@ def test_the_daemon_counts_and_not_the_shell(proc: Path, monkeypatch: pytest.Mon
     assert zone_fault("cron") is None
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert "cron would be started with TZ" in str(zone_fault("cron"))
+
+
+def test_the_cron_of_a_container_is_not_this_machines(proc: Path, tmp_path: Path) -> None:
+    """A machine sees the processes of its containers, whose root folder is another."""
+    run(proc, 7, "cron", f"TZ={FAR}")
+    (proc / "7/root").unlink()
+    (proc / "7/root").symlink_to(tmp_path)
+    assert zone_fault("cron") is None
 
 
 def test_what_cannot_be_seen_is_no_fault(proc: Path) -> None:
