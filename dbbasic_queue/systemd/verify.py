@@ -204,7 +204,7 @@ def _verified(texts: Mapping[str, str], *, for_user: bool, live: bool) -> list[s
         return []
     _refuse_old(done.stderr)
     said = [line.removeprefix(f"{folder}/") for line in done.stderr.splitlines()]
-    # Users of a directory service, such as `CORP\\svc`, are taken, with a remark.
+    # Users of a directory service, such as `CORP\svc`, are taken, with a remark.
     remark = "which does not match strict user/group name rules."
     # What programs another machine has is not to be seen from here.
     passed = (remark,) if live else (remark, ": No such file or directory")
