@@ -254,3 +254,29 @@ def test_on_a_full_disk_the_end_of_a_job_is_recorded_without_its_result(
     job = queue.get_job(job_id)
     assert (job["status"], job["result"]) == ("completed", None)
     assert "recorded without error or result" in caplog.text
+
+
+# -- which jobs are taken --------------------------------------------------------------------------
+
+
+def test_a_job_that_is_to_run_again_at_once_runs_in_the_same_run(queue: Queue) -> None:
+    """What this worker has put back is in its list of what is due."""
+    queue.enqueue("bad", {})
+    summary = queue.process_jobs({"bad": lambda payload: 1 / 0}, 3, backoff=AT_ONCE)
+    assert (summary.retried, summary.failed) == (2, 1)
+
+
+def test_a_worker_takes_the_types_that_it_was_asked_for(queue: Queue) -> None:
+    """Other types stay as they are, though they are due and have a handler."""
+    wanted, other = queue.enqueue("x", {}), queue.enqueue("y", {})
+    queue.process_jobs({"x": bool, "y": bool}, types=["x"])
+    assert queue.get_job(wanted)["status"] == "completed"
+    assert queue.get_job(other)["status"] == "pending"
+
+
+def test_retry_of_all_failed_jobs_of_a_type_leaves_the_others(queue: Queue) -> None:
+    """`dbq retry --failed --type x` puts back those of the type only."""
+    ids = [queue.enqueue(name, {}) for name in ("x", "y")]
+    queue.process_jobs({name: lambda payload: 1 / 0 for name in ("x", "y")}, 1)
+    assert queue.engine.retry_failed("x") == ids[:1]
+    assert queue.get_job(ids[1])["status"] == "failed"

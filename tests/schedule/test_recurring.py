@@ -367,6 +367,24 @@ def test_configs_on_one_queue_keep_their_marks(tmp_path: Path) -> None:
     assert len(queue.jobs) == 3
 
 
+def test_marks_of_other_names_in_another_config_stay(tmp_path: Path) -> None:
+    """A config drops the marks of its own jobs only, whatever the other config's are called."""
+    queue = Queue()
+    other = config(tmp_path, NIGHTLY.replace('"report"', '"other"'), name="second")
+    enqueue_slot(other, "other", queue, NIGHT)
+    run(config(tmp_path, NIGHTLY), queue, NIGHT)
+    assert ("second", "other") in read(marks_file(other.queue.file))
+
+
+def test_a_mark_remembers_the_one_before(tmp_path: Path) -> None:
+    """The slot before the last is in the file, for when the clock turns out to have been ahead."""
+    queue, configured = Queue(), config(tmp_path, NIGHTLY)
+    run(configured, queue, NIGHT)
+    run(configured, queue, NIGHT + DAY)
+    marks = read(marks_file(configured.queue.file))
+    assert marks["myapp", "report"] == Mark(NIGHT + DAY, "0 2 * * *", NIGHT)
+
+
 def test_threads_and_processes_at_once(tmp_path: Path) -> None:
     """Of many that ask at the same moment, in threads and processes, one enqueues."""
     program = (
