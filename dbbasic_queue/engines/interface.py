@@ -138,6 +138,7 @@ class Snapshot(NamedTuple):
     last_run: float | None  # of a worker
     written: float  # when the queue was last written
     size: int  # bytes
+    blocked: str = ""  # who holds up all writers, in a sentence; empty if no process does
 
 
 class Seat(Protocol):

@@ -233,6 +233,9 @@ class _Judge:
 
     def findings(self) -> Iterator[Finding]:
         """Yield all that is wrong, the gravest kinds first."""
+        if self._snapshot.blocked:
+            advice = "see what that process is; if it hangs, end it: the kernel frees the lock"
+            yield Finding("locked", CRITICAL, self._snapshot.blocked, advice=(advice,))
         named: dict[str, Callable[[int], Finding]] = {
             "stuck": self._stuck,
             "failed": self._failed,

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -54,26 +53,48 @@ def held(fd: int, path: Path, seconds: float) -> str:
     >>> held(0, Path("/q/queue.lock"), 10)
     'the queue is locked: another process has held /q/queue.lock for 10 s'
     """
-    holder = next(_holders(fd), "another process")
-    return f"the queue is locked: {holder} has held {path} for {seconds:g} s"
+    with suppress(OSError):
+        return said(min(_holders(os.fstat(fd)), default=0), path, seconds)
+    return said(0, path, seconds)
 
 
-def _holders(fd: int) -> Iterator[str]:
-    """Name the processes that hold an flock(2) on an open file, as far as the kernel tells.
+def said(holder: int, path: Path, seconds: float) -> str:
+    """Say that a process, 0 for one that is not known, has held a lock file for so long."""
+    who = f"process {holder}{_program(holder)}" if holder > 0 else "another process"
+    return f"the queue is locked: {who} has held {path} for {seconds:g} s"
+
+
+def kept(path: Path, seconds: float) -> str:
+    """Say which process holds the lock of a file all the time for so long; "" if none does.
+
+    For a user who has no permission to open the file. Returns at once when no process holds it.
+    """
+    until = time.monotonic() + seconds
+    holders: set[int] | None = None
+    with suppress(OSError):
+        while True:
+            now = _holders(os.stat(path, follow_symlinks=False))
+            holders = now if holders is None else holders & now
+            if not holders or time.monotonic() >= until:
+                break
+            time.sleep(0.05)
+    return said(min(holders), path, seconds) if holders else ""
+
+
+def _holders(status: os.stat_result) -> set[int]:
+    """The processes that hold an flock(2) on a file, as far as the kernel tells.
 
     In /proc/locks (proc(5)), which every user may read. A process of another pid namespace is 0
-    there; on some file systems the numbers are others than those of stat(2).
+    there; on some file systems the numbers are others than those of stat(2). Raises `OSError`.
     """
-    status = os.fstat(fd)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    with suppress(OSError), open(LOCKS) as lines:
-        for line in lines:
-            words = line.split()
-            if words[1:2] == ["FLOCK"] and words[5] == device and int(words[4]) > 0:
-                yield f"process {words[4]}{_program(words[4])}"
+    with open(LOCKS) as lines:
+        words = (line.split() for line in lines)
+        # 1: FLOCK ADVISORY WRITE 1234 fe:00:2146433 0 EOF; one that is waited for has "->".
+        return {int(each[4]) for each in words if each[1] == "FLOCK" and each[5] == device}
 
 
-def _program(process: str) -> str:
+def _program(process: int) -> str:
     with suppress(OSError, UnicodeDecodeError):
         name = Path(f"/proc/{process}/comm").read_text().strip()
         if name.isprintable():

@@ -36,6 +36,7 @@ from ...errors import StorageError, TableError
 from ...job import FAILED, PENDING, PROCESSING, STATUSES, Job
 from ...table.line import MOVED, Row, explain, is_moved, to_job
 from ...table.lock import NORMAL
+from ...table.patience import kept
 from ...table.scan import (
     DEAD,
     EMPTY,
@@ -59,6 +60,7 @@ FEW: Final = 50  # rows searched for by their ids; a search may take 50 millisec
 MANY: Final = 10_000  # no machine runs more jobs at once than that
 QUICK: Final = 0.3  # seconds; a look that took less is repeated when rows moved meanwhile
 TRIES: Final = 3
+KEPT: Final = 2.0  # seconds for which one process holds the lock, before it is reported
 
 
 def take(path: Path, limits: Limits) -> Snapshot:
@@ -80,7 +82,7 @@ def take(path: Path, limits: Limits) -> Snapshot:
             continue
         tries += 1
         if tries == TRIES or time.monotonic() - began > QUICK or not look.has_moved():
-            return snapshot
+            return snapshot._replace(blocked=kept(table.lock_file, KEPT))
 
 
 def require_readable(path: Path) -> None:
