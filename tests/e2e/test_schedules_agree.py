@@ -247,8 +247,8 @@ def changing_zones() -> list[str]:
 
 @pytest.mark.parametrize("zone", changing_zones())
 def test_every_zone_with_changes(zone: str) -> None:
-    """In each zone and around each change, systemd starts all schedules when cron does."""
-    for text in SCHEDULES:
+    """In each zone and around each change, systemd starts what cron does; a third of schedules."""
+    for text in SCHEDULES[::3]:
         schedule = Schedule.parse(text)
         cron = by_cron(schedule, zone)
         for change in year(zone).changes:
