@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -12,7 +15,7 @@ import samples
 from specimens import TOML
 
 from dbbasic_queue.config.schema import schema
-from dbbasic_queue.config.sections import parse
+from dbbasic_queue.config.sections import Config, parse
 from dbbasic_queue.config.starter import first_config
 from dbbasic_queue.errors import ConfigError
 
@@ -74,3 +77,55 @@ def test_wrong_ones_are_refused_by_both(text: str) -> None:
     with pytest.raises(ConfigError):
         parse(text, "/srv/shop/dbq.toml")
     assert not VALIDATOR.is_valid(tomllib.loads(text))
+
+
+POOL = [
+    *("", "a", "a:b", "1", "0", "10min", "1h 30min", "2w", "50%", "2G", "500", "027", "0027", "7"),
+    *("@daily", "0 2 * * *", "every 5 minutes", "* * * * *", "full", "normal", "network", "weekly"),
+    *("a.tsv", "b.prom", "venv/bin/python", "/usr/bin/python3", "x/y", "https://a.b/c", "a@b.c"),
+    *(r"CORP\\svc", "machine$", "Zoë", "a-b", "-f", True, False, 0, 1, 5, -20, 19, 1000, 10**7),
+    *(["a"], [], ["/x", "y"], {"A": "x"}, {"a b": "x"}, {}),
+]
+KEYS = [
+    (section.name, key.name)
+    for section in fields(Config)[2:]
+    for key in fields(section.metadata["part"].keys)
+]
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS, ids=".".join)
+def test_what_the_loader_takes_the_schema_takes(section: str, key: str) -> None:
+    """An editor that goes by the schema finds no fault with a config that works."""
+    taken = 0
+    for value in POOL:
+        document: dict[str, Any] = {
+            "queue": {"file": "q.tsv"},
+            "worker": {"handlers": "a:B"},
+            "recurring": {"name": "r", "type": "t", "schedule": "@yearly"},
+            "prune": {"failed": "1d"},
+            "log": {"file": "a.log"},
+        }
+        document.setdefault(section, {})[key] = value
+        document["recurring"] = [document["recurring"]]
+        try:
+            parse(toml(document), "/srv/shop/dbq.toml")
+        except ConfigError:
+            continue
+        taken += 1
+        assert VALIDATOR.is_valid(document), value
+    assert taken
+
+
+def toml(document: dict[str, Any]) -> str:
+    """The document as TOML; JSON's strings, numbers and arrays are TOML's."""
+    lines = []
+    for name, section in document.items():
+        many = isinstance(section, list)
+        lines.append(f"[[{name}]]" if many else f"[{name}]")
+        for key, value in (section[0] if many else section).items():
+            if isinstance(value, dict):
+                inner = ", ".join(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())
+                lines.append(f"{key} = {{ {inner} }}")
+            else:
+                lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines)
