@@ -41,8 +41,8 @@ class Account(NamedTuple):  # not a dataclass: those are slow to import, for a w
     def find(cls, name: str | None) -> Account | None:
         """Return the user of this name, or None if this machine has no such user.
 
-        For the name None it is the user that this process runs as; None where the user database
-        does not know that user's number, as in a container.
+        For the name None it is the user that this process runs as. Where the user database does not
+        know that user's number, as in a container, the number is the name.
 
         >>> Account.find("root").uid
         0
@@ -50,7 +50,11 @@ class Account(NamedTuple):  # not a dataclass: those are slow to import, for a w
         try:
             entry = pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)
         except KeyError:
-            return None
+            if name is not None:
+                return None
+            home = Path(os.environ.get("HOME") or "/")
+            uid, gid = os.geteuid(), os.getegid()
+            return cls(str(uid), uid, gid, tuple(os.getgroups()), home)
         groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
         return cls(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(groups), Path(entry.pw_dir))
 

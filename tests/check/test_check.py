@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,16 @@ def test_all_is_well(app: App) -> None:
     assert (report.path, report.name) == (str(app.config), "shop")
     assert report.types == ("mail", "tidy")
     assert app.files() == before
+
+
+def test_a_user_without_a_name(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container whose user has a number only, the check asks as that user."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert told(app.check()) == []
 
 
 def test_schedules(app: App) -> None:

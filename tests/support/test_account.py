@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 
+import pytest
+
 from dbbasic_queue.support.account import Account
 
 
@@ -25,3 +27,19 @@ def test_this_process_has_an_account() -> None:
     assert me.uid == os.geteuid()
     assert me.is_me
     assert Account.find(me.name) == me
+
+
+def test_a_user_whom_the_database_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container: the number is the name, and the rest is this process's own."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setenv("HOME", "/srv")
+    me = Account.find(None)
+    assert me is not None
+    assert (me.name, me.uid, str(me.home)) == (str(os.geteuid()), os.geteuid(), "/srv")
+    assert me.is_me
+    monkeypatch.delenv("HOME")
+    assert str(Account.find(None).home) == "/"  # type: ignore[union-attr]
