@@ -398,7 +398,7 @@ def diary(tmp_path: Path) -> Diary:
 
 
 def test_a_child_that_looked_first_can_work_then(queue: Queue) -> None:
-    """Who has only asked for claims so far, with read access, opens the file anew to take one."""
+    """A process that has only asked for claims so far opens the file anew to take one."""
     queue.process_jobs({})
     queue.enqueue("x", {})
 

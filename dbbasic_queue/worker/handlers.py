@@ -259,7 +259,7 @@ def _no_handler(job_type: str, handlers: Handlers) -> str:
 
 
 def _end_child(error: BaseException) -> NoReturn:
-    """End a child that a handler forked, which is no worker, as Python would have ended it."""
+    """End a child that a handler forked, as Python ends a program: it is not a worker."""
     code = error.code if isinstance(error, SystemExit) else error
     if code is None or isinstance(code, int):
         flush()
@@ -275,7 +275,7 @@ def _text_of(job: Job, result: Any) -> str:
         text = result_text(result)
     except Exception as error:  # whatever its methods raise
         log.warning(
-            "the result of %s %s is no JSON (%s): its repr is stored",
+            "the result of %s %s cannot be JSON (%s): its repr is stored",
             printable(job.type),
             job.id,
             error,

@@ -185,7 +185,7 @@ class WorkerProcesses:
 
 
 def _next_signal(seconds: float | None) -> int | None:
-    """The next signal to the parent, waited for so long; None when none came."""
+    """The next signal to the parent; None when none came in so many seconds."""
     watched = {*_HEARD, signal.SIGCHLD}
     if seconds is None or not hasattr(signal, "sigtimedwait"):
         return int(signal.sigwait(watched))

@@ -100,7 +100,7 @@ class StopSignals:
                 _thread.start_new_thread(self.answer, (number,))
 
     def break_off(self, number: int, frame: FrameType | None) -> None:
-        """Break off the job in hand, if there is one; in a moment, if this one is no good."""
+        """Break off the job in hand, if there is one; a moment later, if that cannot be now."""
         if not self.interruptible:
             return
         if _may_break(frame):
@@ -151,7 +151,7 @@ _active: StopSignals | None = None
 
 
 class _Fork(threading.local):
-    """A fork by a handler, whose child is no worker: it dies of a signal like any process.
+    """A fork by a handler, whose child is not a worker: it dies of a signal like any process.
 
     Also of one that comes before the child could say so: it is held back until then.
     """

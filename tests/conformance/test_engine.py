@@ -197,7 +197,7 @@ def test_the_numbers_agree(engine: Engine, clock: Clock) -> None:
 
 
 def test_a_dead_worker_is_seen(engine: Engine) -> None:
-    """At once, by everybody who looks."""
+    """At once, in each way of looking."""
     add(engine, order("a1"))
 
     def begin_and_die() -> None:

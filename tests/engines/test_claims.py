@@ -1,4 +1,4 @@
-"""Claims: kernel locks that say who is running what, and end exactly when their process does."""
+"""Claims: kernel locks that say which worker runs what, and end exactly when it does."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def end(pid: int) -> None:
 
 
 def test_a_job_is_claimed_once(made: Path) -> None:
-    """Who has a claim keeps everybody else out: itself, others in the process, other processes."""
+    """A claim keeps all others out: its own process, its threads, other processes."""
     mine, other = open_claims(made), open_claims(made)
     claim = mine.take(b"a1")
     assert claim is not None
@@ -112,7 +112,7 @@ def test_claims_are_independent(made: Path) -> None:
 
 @given(st.text("0123456789abcdefABCDEFgxz_-", min_size=1, max_size=64))
 def test_every_id_has_a_byte(job_id: str) -> None:
-    """Any id falls on a byte that the kernel can lock and that is no worker's slot."""
+    """Any id falls on a byte that the kernel can lock and that is not a worker's slot."""
     byte = byte_of(job_id.encode())
     assert 1 << 61 <= byte < 1 << 62
 
@@ -288,7 +288,7 @@ def test_looking_makes_no_file(made: Path) -> None:
 
 
 def test_the_file_says_what_it_is_for(made: Path) -> None:
-    """Who opens it reads why it is there; its time is that of the last worker run."""
+    """Its text says why it is there; its time is that of the last worker run."""
     mine = open_claims(made)
     assert mine.take(b"a1") is not None
     file = made.with_suffix(".claims")
@@ -319,7 +319,7 @@ def test_the_file_belongs_to_who_owns_the_table(made: Path, mode: int) -> None:
     assert (status.st_uid, status.st_gid) == (table.st_uid, table.st_gid)
 
 
-def test_root_at_work_locks_nobody_out(made: Path) -> None:
+def test_root_at_work_locks_no_user_out(made: Path) -> None:
     """After root has enqueued and mended a torn end, the table's owner enqueues and works."""
     if os.getuid() == 0:
         os.chown(made, NOBODY, NOBODY)
@@ -362,7 +362,7 @@ def test_a_reader_sees_claims(made: Path) -> None:
 
 
 def test_a_deleted_file_is_made_anew(made: Path) -> None:
-    """Who holds no claim when the file is deleted goes over to the new one, with everybody else."""
+    """A process that holds no claim when the file is deleted goes over to the new one."""
     idle, other = open_claims(made), open_claims(made)
     idle.mark_run()
     assert idle.is_held(b"a1") is False

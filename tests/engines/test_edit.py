@@ -82,7 +82,7 @@ def assert_fresh(row: Row) -> None:
 
 
 def test_the_text_is_the_table_without_padding(path: Path) -> None:
-    """What is handed out is the header, each job once, lines that are no rows, and no spaces."""
+    """What is handed out is the header, each job once, malformed lines, and no spaces."""
     write(path, own(70, "a1"), b"    \n", b"# note \xff\n", b"\n", text("b2"), text("c3")[:-1])
     assert hand_out(Queue(path).engine) == (
         HEADER + text("a1") + b"# note \xff\n" + text("b2") + text("c3")
@@ -196,7 +196,7 @@ NEW: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("kind", NEW)
 def test_a_line_that_is_no_job_is_refused(queue: Queue, kind: str) -> None:
-    """A line that may not be in the table: FILE:LINE, what is wrong, and nothing is written."""
+    """A line that cannot be in the table: FILE:LINE, what is wrong, and nothing is written."""
     queue.enqueue("mail", {}, job_id="a1")
     line, why = NEW[kind]
     before = hand_out(queue.engine)
@@ -224,7 +224,7 @@ def test_a_line_that_is_no_job_is_refused(queue: Queue, kind: str) -> None:
     ],
 )
 def test_a_header_that_is_gone_is_refused(queue: Queue, after: bytes) -> None:
-    """Without its header a text is no table: refused, whatever else it is."""
+    """Without its header a text is not a table: refused, whatever else it is."""
     queue.enqueue("mail", {}, job_id="a1")
     content = queue.path.read_bytes()
     with pytest.raises(EditRefused, match="header"):
@@ -286,7 +286,7 @@ def test_strings_and_quotes_are_read_as_csv_does(queue: Queue) -> None:
 
 
 def test_malformed_lines_stay(path: Path) -> None:
-    """A line that is no row and is not touched stays, byte for byte."""
+    """A malformed line that is not touched stays, byte for byte."""
     lines = [line for line in MALFORMED if not line.startswith(b" ")]
     write(path, *lines, text("z9"), *lines)
     queue = Queue(path)
@@ -373,7 +373,7 @@ def test_an_attempt_in_hand_survives_the_edit(queue: Queue) -> None:
 
 
 def meanwhile(queue: Queue, act: Callable[[Queue], Any], *replacements: tuple[str, str]) -> Changes:
-    """Edit while somebody else does something."""
+    """Edit while another process does something."""
     before = hand_out(queue.engine)
     after = before.decode()
     for pattern, new in replacements:
@@ -597,7 +597,7 @@ def test_the_copy_is_private_and_beside_the_table(queue: Queue, tmp_path: Path) 
 
 
 def test_its_mode_is_0600_whatever_the_umask(queue: Queue, tmp_path: Path) -> None:
-    """Nobody else can read what is being edited."""
+    """No other user can read what is being edited."""
     queue.enqueue("mail", {"n": 1}, job_id="a1")
     old = os.umask(0)
     try:
@@ -662,7 +662,7 @@ def test_an_editor_that_cannot_be_started(queue: Queue, tmp_path: Path) -> None:
 
 
 def test_who_may_not_write_is_told_before_the_editor(queue: Queue, tmp_path: Path) -> None:
-    """In a folder that one may not write there is no new table, so no editor is opened either."""
+    """Where no new table can be written, no editor is opened either."""
     queue.enqueue("mail", {}, job_id="a1")
     let_in(queue.path.parent)
     queue.path.parent.chmod(0o555)

@@ -18,7 +18,7 @@ from tables import NOBODY, in_child, look, own, text, write
 
 from dbbasic_queue import Queue, StorageError, TableError
 from dbbasic_queue.engines.interface import Limits, Snapshot
-from dbbasic_queue.engines.tsv import pieces, snapshot
+from dbbasic_queue.engines.tsv import snapshot, tally
 from dbbasic_queue.engines.tsv.claims import Claims
 from dbbasic_queue.engines.tsv.snapshot import take
 from dbbasic_queue.job import STATUSES
@@ -107,7 +107,7 @@ def test_only_the_first_few_are_named(path: Path) -> None:
 
 
 def test_rows_named_come_from_all_pieces(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the table is read in many pieces, the first few are those of all of it."""
+    """Where the table is read in many tally, the first few are those of all of it."""
     monkeypatch.setattr(scan, "PIECE", 400)
     order = list(range(300))
     random.Random(8).shuffle(order)
@@ -126,7 +126,7 @@ def test_rows_that_are_alike_are_told_apart(path: Path) -> None:
 
 
 def test_malformed_lines_are_numbered_as_an_editor_does(path: Path) -> None:
-    """What is no row is counted and named by its line; dead and empty lines are nothing."""
+    """What is not a row is counted and named by its line; dead and empty lines are nothing."""
     write(
         path,
         text("a1"),
@@ -146,7 +146,7 @@ def test_malformed_lines_are_numbered_as_an_editor_does(path: Path) -> None:
 
 
 def test_a_torn_last_line_is_no_fault(path: Path) -> None:
-    """A line that somebody is writing at this moment is not there yet."""
+    """A line that is being written at this moment is not there yet."""
     content = write(path, text("a1"))
     path.write_bytes(content + own(len(content), "a2")[:20])
     found = seen(path)
@@ -285,7 +285,7 @@ def test_ids_that_share_a_place_in_memory_are_told_apart(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row is out of date only if the moved row further down bears its very id."""
-    monkeypatch.setattr(pieces.MovedRows, "_MASK", 0)
+    monkeypatch.setattr(tally.MovedRows, "_MASK", 0)
     content = write(path, text("p", run_at=NOW - 400), text("q", run_at=NOW - 400))
     content = write(path, text("p", run_at=NOW - 400), text("q", run_at=NOW - 400), own(0, "q"))
     write(path, content[len(HEADER) :], own(len(content), "q", "completed", moved=True))
@@ -307,7 +307,7 @@ def test_a_clock_that_went_back_is_noticed(path: Path) -> None:
     assert found.last_success == NOW + 60
 
 
-# -- who lives and who does not ------------------------------------------------------------------
+# -- which workers live -----------------------------------------------------------------------
 
 
 def test_a_claimed_job_runs_and_is_stuck_only_after_its_time(path: Path) -> None:
@@ -505,7 +505,7 @@ def test_an_emptied_file_is_looked_at_again(path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_lock_that_others_hold_is_not_waited_for(path: Path) -> None:
-    """While somebody holds the table for long, such as a prune, the look ends all the same."""
+    """While another process holds the table for long, the look ends all the same."""
     write(path, text("o1", run_at=NOW - 400), text("r1", "processing"), b"garbage\n")
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -534,7 +534,7 @@ def test_without_the_lock_a_job_that_ends_meanwhile_is_no_orphan(
 
 
 def test_a_reader_sees_what_root_sees_and_leaves_no_trace(path: Path) -> None:
-    """Who may only read gets the same answer, stuck jobs included; no file is made or changed."""
+    """A user who can only read gets the same answer; no file is made or changed."""
     queue = Queue(path, "normal")
     job_id = queue.enqueue("die", {})
     os.waitpid(_worker(queue, lambda payload: os.kill(os.getpid(), signal.SIGKILL)), 0)

@@ -1,4 +1,4 @@
-"""The verbs on a job: who may change what, when; fencing, rescue, and clocks that jump."""
+"""The turns of a worker: what may change when; fencing, rescue, and clocks that jump."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_both_ways_to_take_a_job_leave_the_same_file(
         (b"\t1\t", b"\t2\t"),
     ],
 )
-def test_what_somebody_else_changed_meanwhile_is_not_overwritten(
+def test_what_another_process_changed_meanwhile_is_not_overwritten(
     queue: Queue, old: bytes, new: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A row whose state or attempts are others than at the claim is fenced: logged, not forced."""
@@ -226,7 +226,7 @@ def test_what_was_written_over_in_the_same_file_is_not_overwritten(
 
 
 def test_a_job_that_was_put_back_while_it_ran_is_not_run_beside_itself(queue: Queue) -> None:
-    """A person sets a running job to pending: nobody takes it before its handler has ended."""
+    """A person sets a running job to pending: no worker takes it before its handler has ended."""
     ran: list[Any] = []
 
     def handler(payload: Any) -> None:
@@ -452,7 +452,7 @@ def test_work_for_later_does_not_touch_the_wake_file(queue: Queue, clock: Clock)
 
 
 def test_without_a_wake_file_none_is_made(queue: Queue) -> None:
-    """Who works by cron has no use for one."""
+    """A crontab has no use for one."""
     queue.enqueue("x", {})
     queue.enqueue_many([("x", {})])
     assert not queue.path.with_name("queue.wake").exists()
@@ -494,7 +494,7 @@ def test_a_run_marks_the_time_while_it_works(queue: Queue, monkeypatch: pytest.M
     assert claims.stat().st_mtime > 1
 
 
-def test_whoever_may_not_sync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In "full" a failed sync is raised by every verb that acknowledges something."""
     queue = Queue(tmp_path / "queue.tsv", "full")
     job_id = queue.enqueue("x", {}, job_id="a")

@@ -373,7 +373,7 @@ def test_a_batch_broken_off_while_it_is_written_adds_nothing(
 def test_a_batch_whose_process_is_killed_adds_all_or_nothing(
     queue: Queue, call: int, moment: str
 ) -> None:
-    """kill -9 at one of its eight writes: also who only reads then sees no part of it."""
+    """kill -9 at one of its eight writes: a reader then sees no part of it either."""
     first = queue.enqueue("x", {})
     calls = 0
     real = os.pwritev

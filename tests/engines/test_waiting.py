@@ -134,7 +134,7 @@ def test_what_is_running_and_what_has_moved(table: Table) -> None:
 
 
 def test_a_torn_line_is_not_on_the_list(path: Path) -> None:
-    """Half a row at the end is no job; what is appended in its place is."""
+    """Half a row at the end is not a job; what is appended in its place is."""
     write(path, text("a1"), text("b2")[:-12])
     table = look(path)
     waiting = reading(table)
@@ -143,7 +143,7 @@ def test_a_torn_line_is_not_on_the_list(path: Path) -> None:
 
 
 def test_a_last_line_without_a_newline_is_seen_once(path: Path) -> None:
-    """A whole row without a newline is a job, also after somebody ended the line."""
+    """A whole row without a newline is a job, also after its line was ended."""
     write(path, text("a1"), text("b2")[:-1])
     table = look(path)
     waiting = reading(table)

@@ -20,7 +20,7 @@ from dbbasic_queue import Queue
 
 
 def test_children_of_a_handler_die_of_sigterm(queue: Queue) -> None:
-    """They are no workers: multiprocessing's terminate() ends them, as it would anywhere."""
+    """They are not workers: multiprocessing's terminate() ends them, as it would anywhere."""
 
     def handler(payload: Any) -> list[int]:
         program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

@@ -37,7 +37,7 @@ def test_handlers_may_be_coroutine_functions(queue: Queue) -> None:
 
 
 @pytest.mark.parametrize("ending", ["return", "raise", "exit"])
-def test_tasks_that_nobody_waits_for_end_with_their_job(queue: Queue, ending: str) -> None:
+def test_tasks_left_behind_end_with_their_job(queue: Queue, ending: str) -> None:
     """As with asyncio.run: nothing of a job runs on while the next one does."""
     ticks: list[str] = []
     cancelled: list[str] = []

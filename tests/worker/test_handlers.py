@@ -112,7 +112,7 @@ def test_a_result_that_json_cannot_hold_is_stored_as_its_repr(
     """The work is done, so the job is completed; a warning names it."""
     job = run_one(queue, lambda payload: result)
     assert (job["status"], job["result"]) == ("completed", stored)
-    assert f"the result of x {job['id']} is no JSON" in caplog.text
+    assert f"the result of x {job['id']} cannot be JSON" in caplog.text
 
 
 def test_an_integer_too_long_to_be_written_does_not_undo_the_work(queue: Queue) -> None:
@@ -282,8 +282,8 @@ def test_a_payload_arrives_as_it_was_sent(queue: Queue) -> None:
     assert seen == [payload]
 
 
-def test_a_payload_that_somebody_has_spoiled_fails_the_job(queue: Queue, diary: Diary) -> None:
-    """A payload that is no JSON never reaches the handler; the error says what it is."""
+def test_a_spoiled_payload_fails_the_job(queue: Queue, diary: Diary) -> None:
+    """A payload that is not JSON never reaches the handler; the error says what it is."""
     job_id = queue.enqueue("x", {"n": 1})
     text = queue.path.read_bytes()
     queue.path.write_bytes(text.replace(b'{"n": 1}', b'{"n": 1 '))

@@ -41,7 +41,7 @@ def test_a_lingering_worker_takes_new_work(queue: Queue) -> None:
 
 
 def test_a_lingering_worker_takes_what_is_put_back(queue: Queue) -> None:
-    """A failed job that somebody retries, which changes the file in place."""
+    """A failed job that a person retries, which changes the file in place."""
     other = Queue(queue.path, "normal", clock=Clock())
     job_id = queue.enqueue("x", {})
     queue.process_jobs({}, 1)
@@ -82,7 +82,7 @@ def test_a_lingering_worker_rescues_what_a_dead_one_leaves(queue: Queue, diary: 
 
 
 def test_a_change_within_one_tick_of_the_clock_is_not_overlooked(queue: Queue) -> None:
-    """Older kernels give all changes of one tick the same time: a young state is no state yet."""
+    """Older kernels date all changes of one tick alike: a young state counts for nothing."""
     queue.enqueue("x", {})
     old = time.time_ns() - 10**9
     os.utime(queue.path, ns=(old, old))

@@ -388,7 +388,7 @@ def test_an_attempt_that_may_not_be_on_disk_is_not_begun(
 def test_a_job_that_is_gone_when_its_handler_ends_stays_gone(
     queue: Queue, action: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody removed the file, put another in its place, or cut the row out: it is logged."""
+    """The file was removed or replaced, or the row cut out: it is logged."""
 
     def handler(payload: Any) -> str:
         if action == "remove":

@@ -11,7 +11,7 @@ from actors import script
 
 from dbbasic_queue import Queue
 
-CREW = """
+PROCESSES = """
 import atexit, logging, multiprocessing, os, signal, sys, time
 from dbbasic_queue import ConfigError, Queue, Summary
 from dbbasic_queue.worker import loop, options
@@ -22,20 +22,20 @@ before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT,
 def tell(*words):
     print(*words, flush=True)
 
-def end(crew, answer):
+def end(processes, answer):
     after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
     assert after == before
-    tell("end", answer[0].completed, answer[0].failed, answer[1], crew.lost)
+    tell("end", answer[0].completed, answer[0].failed, answer[1], processes.lost)
 
 def run(work, count=2):
-    crew = WorkerProcesses(count, work)
-    end(crew, crew.run())
+    processes = WorkerProcesses(count, work)
+    end(processes, processes.run())
 """
 
 
-def crew(code: str, *args: object) -> list[str]:
-    """The lines of a program that has a crew; it has to end well."""
-    with script(CREW + code, *args) as program:
+def lines_of(code: str, *args: object) -> list[str]:
+    """The lines of a program with several workers; it has to end well."""
+    with script(PROCESSES + code, *args) as program:
         assert program.end() == 0, program.err
     return [*program.out.splitlines(), *program.err.splitlines()]
 
@@ -43,12 +43,12 @@ def crew(code: str, *args: object) -> list[str]:
 def test_summaries_are_added_up() -> None:
     """What the children did is one summary, and none failed."""
     code = "run(lambda number, signals: Summary(completed=number, failed=1), 3)"
-    assert crew(code) == ["end 3 3 0 0"]
+    assert lines_of(code) == ["end 3 3 0 0"]
 
 
 def test_a_child_that_raises_is_counted_and_logged() -> None:
     """An exception in a child is one failure; the others' work counts."""
-    said = crew(
+    said = lines_of(
         "def work(number, signals):\n"
         "    if number == 0: raise OSError('disk full')\n"
         "    return Summary(completed=1)\n"
@@ -68,7 +68,7 @@ def test_a_child_that_raises_is_counted_and_logged() -> None:
 )
 def test_a_child_that_ends_without_a_word_is_noticed(end: str, numbers: str, words: str) -> None:
     """Killed, or ended by a handler: it is said, and its job may have to be taken back."""
-    said = crew(
+    said = lines_of(
         "def work(number, signals):\n"
         f"    if number == 0: {end}\n"
         "    return Summary(completed=1)\n"
@@ -80,7 +80,7 @@ def test_a_child_that_ends_without_a_word_is_noticed(end: str, numbers: str, wor
 
 def test_a_fault_of_the_config_is_told_once() -> None:
     """As when the handlers cannot be loaded, which each process does for itself."""
-    said = crew(
+    said = lines_of(
         "def work(number, signals): raise ConfigError('jobs: no such module')\n"
         "try: run(work)\n"
         "except ConfigError as error: tell(error)\n"
@@ -90,7 +90,7 @@ def test_a_fault_of_the_config_is_told_once() -> None:
 
 def test_a_child_ends_as_a_program_ends() -> None:
     """Exit functions are run, output is written, daemons of `multiprocessing` are ended."""
-    said = crew(
+    said = lines_of(
         "def work(number, signals):\n"
         "    atexit.register(print, 'at exit')\n"
         "    daemon = multiprocessing.Process(target=time.sleep, args=(600,), daemon=True)\n"
@@ -105,8 +105,8 @@ def test_a_child_ends_as_a_program_ends() -> None:
 
 
 def test_programs_of_a_handler_die_of_sigterm() -> None:
-    """What a handler starts does not inherit the crew's deafness."""
-    said = crew(
+    """What a handler starts does not inherit the deafness of its worker."""
+    said = lines_of(
         "def work(number, signals):\n"
         "    child = os.fork()\n"
         "    if child == 0: os.execvp('sleep', ['sleep', '60'])\n"
@@ -117,9 +117,9 @@ def test_programs_of_a_handler_die_of_sigterm() -> None:
     assert said == [f"end {int(signal.SIGTERM)} 0 0 0"]
 
 
-def test_what_a_handler_forks_does_not_hold_the_crew_up() -> None:
-    """A daemon of a handler inherits the pipe of the child; the crew ends all the same."""
-    said = crew(
+def test_what_a_handler_forks_holds_nothing_up() -> None:
+    """A daemon of a handler inherits the pipe of the child; the others end all the same."""
+    said = lines_of(
         "daemons, out = os.pipe()\n"
         "def work(number, signals):\n"
         "    daemon = os.fork()\n"
@@ -136,7 +136,7 @@ def test_what_a_handler_forks_does_not_hold_the_crew_up() -> None:
 
 def test_signals_come_to_children_that_are_there(queue: Queue) -> None:
     """A signal that comes when a child has just ended goes to no process that is not ours."""
-    said = crew(
+    said = lines_of(
         "kill, waitpid = os.kill, os.waitpid\n"
         "gone = set()\n"
         "def killing(pid, number):\n"
@@ -170,7 +170,7 @@ run(child)
 def test_a_second_signal_puts_the_job_back(queue: Queue, number: int) -> None:
     """The children say what they finish; a second signal breaks it off, the attempt refunded."""
     job_id = queue.enqueue("wait", {})
-    with script(CREW + WAITING, queue.path) as program:
+    with script(PROCESSES + WAITING, queue.path) as program:
         program.hear("started")
         program.signal(number)
         assert program.process.stderr is not None
@@ -187,7 +187,7 @@ def test_a_second_signal_puts_the_job_back(queue: Queue, number: int) -> None:
 def test_a_job_whose_process_was_ended_by_its_handler_is_not_lost(queue: Queue) -> None:
     """Each process loads what it needs by itself; what one leaves behind is taken back."""
     job_id = queue.enqueue("die", {})
-    said = crew(
+    said = lines_of(
         "queue = Queue(sys.argv[1], 'normal')\n"
         "def child(number, signals):\n"
         "    handlers = {'die': lambda payload: os._exit(1)}\n"

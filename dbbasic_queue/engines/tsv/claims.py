@@ -1,4 +1,4 @@
-"""Who is running what: kernel locks, not clocks.
+"""Which worker runs which job: kernel locks, not clocks.
 
 Theory of operation
 -------------------

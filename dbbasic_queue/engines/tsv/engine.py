@@ -213,7 +213,7 @@ class TsvEngine:
         table = self.table
         with table.reading():
             generation = table.generation
-        old = [row.offset for row in table.rows(ages) if is_old(row)]  # holds nobody up
+        old = [row.offset for row in table.rows(ages) if is_old(row)]  # without the lock
         if dry_run or not old:
             return len(old)
         table.require_owner("prune")
@@ -267,8 +267,8 @@ class TsvEngine:
     def running(self) -> list[Running]:
         """The jobs that are processing, and whether their workers live.
 
-        Takes no more than read permission; whether a worker lives is None where the claims may not
-        be read, and its process is None where another user's may not be looked into.
+        Takes no more than read permission; whether a worker lives is None where the claims cannot
+        be read, and its process is None where another user's cannot be looked into.
         """
         jobs = list(self.jobs([PROCESSING]))
         workers = self.claims.holders() if jobs else {}

@@ -35,7 +35,7 @@ class Finding:
 def check(engine: TsvEngine) -> list[Finding]:
     """All that is wrong with the table, in the order of its lines. Reads only.
 
-    * malformed: a line that is no row. It is kept, skipped by workers.
+    * malformed: a line that is not a row. It is kept, and workers skip it.
     * torn: the last line, cut off while it was being written.
     * duplicate: a row of which a later one of the same id is alive; the later one counts.
     * orphan: a job that is processing, but whose worker is dead. The next worker takes it back.

@@ -1,18 +1,18 @@
-"""The table at one moment, for somebody who may only look and for whom nobody waits.
+"""The table at one moment, for an onlooker: one that needs no right to write and holds nothing up.
 
 Theory of operation
 -------------------
-The table is read from end to end without a lock: a lock would hold up whoever writes, and whoever
-writes it anew would hold us up. Each piece of 1 MiB is read at once and judged by regular
+The table is read from end to end without a lock: a lock would hold up the writers, and a writer
+that makes it anew would hold us up. Each piece of 1 MiB is read at once and judged by regular
 expressions, so that a million rows take about a second.
 
 What is read like that may be wrong in small ways: a tail caught while it was being written, a job
-seen in its old place while it moved to a new one. So nothing that is a reason to alarm anybody
-is believed before it has been looked at again, now under the table's lock, some rows at a time.
-Under the lock a row that says processing while nobody holds its claim is an orphan, as the claim is
-taken before and given back after, both under the same lock. Where the lock cannot be had (no
-permission, or somebody holds it for long), the row must be the same before and after the look at
-its claim, which comes to the same.
+seen in its old place while it moved to a new one. So nothing that is a reason for an
+alarm is believed before it has been looked at again, now under the table's lock, some rows at a
+time. Under the lock, a row that says processing while no process holds its claim is an orphan, as
+the claim is taken before and given back after, both under the same lock. Where the lock cannot be
+had (no permission, or another process holds it for long), the row must be the same before and after
+the look at its claim, which comes to the same.
 
 If the table was written anew meanwhile, offsets in the old file mean nothing in the new one; the
 rows in question are then found by their ids.
@@ -52,7 +52,7 @@ from ...table.scan import (
 from ...table.table import Table
 from ..interface import AHEAD, BadLine, Limits, Snapshot, Stuck
 from .claims import Claims
-from .pieces import CREATED, RUN, Found, MovedRows, Piece, Tally
+from .tally import CREATED, RUN, Found, MovedRows, Piece, Tally
 
 PATIENCE: Final = 0.1  # seconds to wait for the table's lock, in all
 BATCH: Final = 200  # rows looked at under one lock: about a millisecond
@@ -66,8 +66,8 @@ KEPT: Final = 2.0  # seconds for which one process holds the lock, before it is 
 def take(path: Path, limits: Limits) -> Snapshot:
     """Look at the table. Creates and changes nothing, and needs read permission only.
 
-    Raises `StorageError` when the file is missing or cannot be read, `TableError` when it is no
-    queue table.
+    Raises `StorageError` when the file is missing or cannot be read, `TableError` when it is not
+    a queue table.
     """
     require_readable(path)
     table = Table(path, NORMAL, patience=PATIENCE)
@@ -219,7 +219,7 @@ class _Look:
             self._last_success = max([max(past, default=0), *_known(self._last_success)]) or None
 
     def _look_for_bad_lines(self, piece: Piece, others: int) -> None:
-        """Of the lines of a piece that are no rows, count and note those that should be."""
+        """Count and note the lines of a piece that should be rows and are not."""
         offset = piece.offset
         bad = others - len(DEAD.findall(piece.text))
         if bad:
@@ -268,7 +268,7 @@ class _Look:
         )
 
     def _rows(self, offsets: Sequence[int]) -> Iterator[Row | None]:
-        """The rows at these offsets, each handed out under the lock: do not keep it for long."""
+        """The rows at these offsets, each yielded under the lock: do not keep it for long."""
         for start in range(0, len(offsets), BATCH):
             batch = offsets[start : start + BATCH]
             with self._table.reading():
@@ -278,8 +278,9 @@ class _Look:
             yield from self._rows_by_id(batch)
 
     def _rows_by_id(self, offsets: Sequence[int]) -> Iterator[Row | None]:
-        """The same when the table was written anew since: the old file, which nobody changes any
-        more, says which jobs they are.
+        """The rows at these offsets of a table that was written anew since.
+
+        The old file, which no process changes any more, says which jobs they are.
         """
         if len(offsets) > FEW:
             raise _WrittenAnew

@@ -1,4 +1,4 @@
-"""Pieces of a table in numbers: rows by state and time, without a row being built."""
+"""Rows counted by state and time in a piece of the table, without a row being built."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Piece(NamedTuple):
 
 
 class Tally:
-    """Rows of a kind that is worth a word: how many there are, and where the first few stand.
+    """Rows of a kind to report: how many there are, and where the first few stand.
 
     They are in one of these states, with a time from `low` to `high`: run_at, or created_at of a
     pending row if `by_creation`.
@@ -132,7 +132,7 @@ class MovedRows:
             self._places.append(key << self._SHIFT | offset + start)
 
     def close(self) -> None:
-        """To be called when all are noted, before they are asked for."""
+        """Sort them: to be called when all are noted, before they are asked for."""
         self._places = array("Q", sorted(self._places))
 
     def pairs(self, text: bytes, offset: int) -> Iterator[tuple[int, int]]:
