@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
+from ..errors import QueueError
+from ..queue import Queue
 from ..support.account import Account
+from ..support.child import ChildDied, ChildTimeout, call
+from ..support.opening import Folder
 from ..support.text import dump_json, escape_control
 from .common import (
     DEFAULT_CONFIG,
@@ -26,7 +31,11 @@ from .common import (
 if TYPE_CHECKING:
     from ..check.check import CheckReport, Runs
     from ..config.sections import Config
+    from ..engines.tsv.engine import TsvEngine
     from ..schedule.recurring import SlotResult
+
+
+SECONDS: Final = 10  # that the making of files may take
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -38,8 +47,24 @@ def _init(args: argparse.Namespace) -> int:
     )
     write_first_config(path, text)
     print(f"wrote {path}")
+    with contextlib.suppress(QueueError, OSError, ChildDied, ChildTimeout):  # dbq check tells why
+        _make_shared_files(path)
     print("Look it through; then: dbq check, and dbq-install-cron or dbq-install-systemd")
     return DONE
+
+
+def _make_shared_files(path: Path) -> None:
+    """Make the files of a queue that a group shares, as the worker's user, who owns the folder."""
+    from ..config.sections import load
+
+    config = load(path)
+    with Folder(config.queue.file.parent) as folder:
+        if not folder.is_shared:
+            return
+    account = Account.find(config.worker.user)
+    if account is not None and os.geteuid() in (0, account.uid):
+        engine = cast("TsvEngine", Queue(config.queue.file).engine)
+        call(engine.make_files, SECONDS, user=account)
 
 
 def _check(args: argparse.Namespace) -> int:

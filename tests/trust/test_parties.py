@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 
 import pytest
@@ -181,6 +182,21 @@ def test_one_user_needs_no_set_up() -> None:
         assert as_user(WORKER, live) == 1
         found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in table.parent.iterdir()}
         assert found == {"queue.tsv": 0o644, "queue.lock": 0o644, "queue.claims": 0o644}
+
+
+def test_dbq_init_makes_the_files_of_a_shared_queue() -> None:
+    """As root for the worker's user, who owns the folder; the group may write at once."""
+    with open_place() as top:
+        folder = top / "data"
+        folder.mkdir()
+        shutil.chown(folder, "daemon", SHARED)
+        folder.chmod(0o2750)
+        words = ["init", "--name", "shop", "--user", "daemon", "--config", top / "dbq.toml"]
+        assert command(ROOT, dbq.main, *words).code == 0
+        found = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+        assert found == dict.fromkeys((".tsv", ".lock", ".torn", ".wake"), 0o660)
+        assert {path.owner() for path in folder.iterdir()} == {"daemon"}
+        as_user(PRODUCER, lambda: Queue(folder / "queue.tsv").enqueue("ok", {}))
 
 
 def test_a_table_of_a_producers_becomes_the_workers(house: House) -> None:

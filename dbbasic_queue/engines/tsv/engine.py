@@ -284,6 +284,14 @@ class TsvEngine:
 
     # -- working -----------------------------------------------------------------------------
 
+    def make_files(self) -> None:
+        """Make the table, and beside it what the producers of a group write.
+
+        Raises `StorageError` when this process is not the worker's user, who owns the folder.
+        """
+        with self.table.writing():
+            self.table.prepare()
+
     def seat(self, places: int | None = None) -> TsvSeat | None:
         """A worker's place, one of `places`; None when all are taken. Makes the table."""
         place = None
