@@ -1,10 +1,11 @@
 """What a command does that root runs: it becomes the worker's user.
 
 Root has power over files that the worker's user has not, and handlers are the application's code.
-So a command that root runs on the queue of a config becomes `[worker].user`, with all its groups;
-`dbq work` also takes `[worker].python` and the variables, as the scheduled entries do. The config
-decides about all of that, so it is taken only from root or that user, and only if no other user can
-write it or put another in its place.
+So a command that root runs on the queue of a config becomes `[worker].user`, with all its groups,
+or, where no user is named, the owner of the queue's folder. `dbq work` also takes
+`[worker].python` and the variables, as the scheduled entries do. The config decides about all of
+that, so it is taken only from root or that user, and only if no other user can write it or put
+another in its place.
 
 Without such a user, handlers run as root only where everything that decides what they do is root's
 alone: the queue, the config, the folder of the handlers. That is so in a container.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pwd
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 _OURS: Final = __name__.partition(".")[0]
 # What commands import when they need it: the interpreter may be one that only root can read.
 LATE: Final = (
-    *("difflib", "grp", "hashlib", "pwd", "subprocess"),
+    *("difflib", "grp", "hashlib", "subprocess"),
     *(f"{_OURS}.cli.types", f"{_OURS}.engines.tsv.edit", f"{_OURS}.engines.tsv.fsck"),
     *(f"{_OURS}.engines.tsv.engine", f"{_OURS}.engines.tsv.snapshot"),
     *(f"{_OURS}.schedule.clock", f"{_OURS}.schedule.recurring"),
@@ -56,16 +58,30 @@ def worker_of(config: Config) -> Account | None:
     return account
 
 
-def become_worker(config: Config, *, starts_programs: bool = False) -> str | None:
-    """Become the worker's user for the rest of this process, if one is named, and return the name.
+def owner_of(table: Path) -> Account | None:
+    """Return the owner of the folder that a queue is in, as whom root works on it; None for root.
+
+    Also None for a folder that is not there, or that root would not enter: what then happens to
+    the queue says why.
+    """
+    try:
+        with Folder(table.parent) as folder:
+            uid, gid = folder.owner, folder.group
+    except OSError:
+        return None
+    if uid == ROOT:
+        return None
+    try:
+        return Account.find(pwd.getpwuid(uid).pw_name)
+    except KeyError:  # in a container
+        return Account(str(uid), uid, gid, (gid,), Path("/"))
+
+
+def become(account: Account, *, starts_programs: bool = False) -> None:
+    """Become this user for the rest of this process.
 
     A command that starts programs as that user, such as an editor, gets a terminal of its own.
-
-    Raises `ConfigError` as `worker_of` does.
     """
-    account = worker_of(config)
-    if account is None:
-        return None
     for module in LATE:
         importlib.import_module(module)
     "".encode("utf-8-sig")  # loads the codec
@@ -73,7 +89,6 @@ def become_worker(config: Config, *, starts_programs: bool = False) -> str | Non
         own_terminal.enter()
     drop(account)
     os.environ.update(HOME=str(account.home), USER=account.name, LOGNAME=account.name)
-    return account.name
 
 
 def drop(account: Account) -> None:

@@ -328,8 +328,9 @@ def queue_of(
     if path is None and place.config is not None:
         config = config or load_config(place.config)
         path = config.queue.file
-    if config is not None and place.file is None:
-        _as_worker(config, starts_programs)
+    if os.geteuid() == 0:
+        path = os.path.abspath(path or DEFAULT_FILE)  # for a user who cannot enter this folder
+        _as_worker(config if place.file is None else None, Path(path), starts_programs)
     durability = getattr(args, "durability", None) or (config and config.queue.durability)
     queue = Queue(path or DEFAULT_FILE, durability=durability or "full")
     if must_exist and not queue.path.exists():
@@ -340,14 +341,18 @@ def queue_of(
     return queue
 
 
-def _as_worker(config: Config, starts_programs: bool) -> None:
-    """As root, become the user of the config's worker: root's power is not needed here."""
-    if os.geteuid() == 0:
-        from .as_root import become_worker
+def _as_worker(config: Config | None, table: Path, starts_programs: bool) -> None:
+    """As root, become the user whose queue it is: root's power is not needed here."""
+    from .as_root import become, owner_of, worker_of
 
-        name = become_worker(config, starts_programs=starts_programs)
-        if name is not None and sys.stderr.isatty():
-            complain(f"as {name} ([worker].user), not as root", DONE)
+    account = worker_of(config) if config is not None else None
+    why = "[worker].user" if account else "who owns its folder"
+    account = account or owner_of(table)
+    if account is None:
+        return
+    become(account, starts_programs=starts_programs)
+    if sys.stderr.isatty():
+        complain(f"as {account.name} ({why}), not as root", DONE)
 
 
 def _no_queue(path: Path, place: Where) -> str:

@@ -136,6 +136,33 @@ def test_other_commands_become_the_worker_too(app: Path) -> None:
     assert f"dbq: as {WORKER} ([worker].user), not as root\n" in terminal.read()
 
 
+def test_without_a_config_root_is_the_owner_of_the_folder(app: Path) -> None:
+    """So no editor of root's opens a file where another user could put a link."""
+    (app / "dbq.toml").unlink()
+    first = dbq("enqueue", "who", "{}", "--id", "a1", app=app)
+    assert (first.returncode, first.stderr) == (0, "")
+    program = app / "editor"
+    program.write_text(f"#!/bin/sh\nid -un > {app}/data/editor\nsed -i s/pending/cancelled/ $1\n")
+    program.chmod(0o755)
+    os.environ["VISUAL"] = str(program)
+    assert dbq("edit", app=app).stdout == "1 job changed, 0 removed, 0 added\n"
+    assert (app / "data" / "editor").read_text() == f"{WORKER}\n"
+    assert owners(app) == {WORKER}
+    terminal = Terminal("list", cwd=app)
+    assert f"dbq: as {WORKER} (who owns its folder), not as root\n" in terminal.read()
+    write(app, "")
+    assert dbq("cancel", "a1", app=app).returncode == 1
+    assert owners(app) == {WORKER}
+
+
+def test_a_folder_of_a_user_without_a_name(app: Path) -> None:
+    """As a container's volume may be: its number is enough."""
+    (app / "dbq.toml").unlink()
+    os.chown(app / "data", 61_999, 61_999)
+    assert dbq("enqueue", "who", "{}", "--id", "a1", app=app).stdout == "a1\n"
+    assert {path.stat().st_uid for path in (app / "data").iterdir()} == {61_999}
+
+
 def on_roots_terminal(
     *args: str, app: Path, env: dict[str, str] | None = None, keys: tuple[tuple[str, str], ...] = ()
 ) -> tuple[str, str]:
