@@ -7,6 +7,7 @@ would not, it is for the user to choose.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,7 @@ from ..support.text import escape_control
 from ..systemd.target import SystemdTarget
 
 BOOTED: Final = Path("/run/systemd/system")  # sd_booted(3)
+MANAGER: Final = "/run/user/{uid}/systemd/private"  # where a user's own manager answers
 _TOOLS: Final = {
     "cron": "dbq-install-cron",
     "cron-user": "dbq-install-cron",
@@ -85,7 +87,8 @@ def _schedulers(site: Site) -> list[Target]:
     found: list[Target] = []
     if shutil.which("crontab"):
         found.append(CrontabTarget(site) if site.user else CronTarget(site))
-    if BOOTED.is_dir():
+    manager = Path(MANAGER.format(uid=os.geteuid()))
+    if BOOTED.is_dir() and (site.user is None or manager.exists()):
         found.append(SystemdTarget(site))
     return found
 

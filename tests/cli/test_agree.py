@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -93,6 +94,36 @@ def test_the_installer_that_is_in_use_is_the_one_that_counts(
     cron, systemd = Picky(site, "cron"), Picky(site, "systemd", "no folder")
     wanted = ["fault: dbq-install-systemd would refuse: no folder"]
     assert told(config, monkeypatch, cron, systemd) == wanted
+
+
+@pytest.mark.parametrize(
+    ("user", "cron", "booted", "manager", "kinds"),
+    [
+        (None, True, True, False, ["cron", "systemd"]),
+        (None, False, True, False, ["systemd"]),
+        (None, True, False, True, ["cron"]),
+        ("daemon", True, True, True, ["cron-user", "systemd-user"]),
+        ("daemon", True, True, False, ["cron-user"]),
+        (None, False, False, False, []),
+    ],
+)
+def test_which_schedulers_there_are(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    user: str | None,
+    cron: bool,
+    booted: bool,
+    manager: bool,
+    kinds: list[str],
+) -> None:
+    """Those that this machine has; a user's units need a manager of the user's own."""
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/crontab" if cron else None)
+    for name, there in (("BOOTED", booted), ("MANAGER", manager)):
+        folder = tmp_path / name
+        if there:
+            folder.mkdir()
+        monkeypatch.setattr(agree, name, folder if name == "BOOTED" else str(folder))
+    assert [target.kind for target in agree._schedulers(Site(user))] == kinds
 
 
 def test_the_command_asks_the_installers(
