@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from tables import add, look, own
+import pytest
+from tables import add, look, own, replace
 
 from dbbasic_queue.table.line import Row
 from dbbasic_queue.table.reading import Hint
 from dbbasic_queue.table.table import Table
+
+
+def rewritten(path: Path) -> None:
+    """Put another file of the same content in the table's place."""
+    replace(path, path.read_bytes())
+
+
+def cut_in_place(path: Path) -> None:
+    """Take the last row out, as a program without the lock does."""
+    content = path.read_bytes()
+    os.truncate(path, content.rindex(b"b2\t"))
 
 
 def found(table: Table, key: bytes, hint: Hint) -> Row | None:
@@ -47,3 +60,29 @@ def test_a_row_in_whose_place_another_stands_is_not_taken_for_it(path: Path) -> 
     with open(path, "r+b") as file:
         os.pwrite(file.fileno(), own(row.offset, "key-2"), row.offset)
     assert found(table, b"key-1", hint) is None
+
+
+def test_a_malformed_line_that_begins_like_a_job_does_not_hide_it(path: Path) -> None:
+    """A search goes on behind a line that has the id and is not a row."""
+    table = look(path)
+    row = add(table, "a1")
+    with table.writing():
+        table.append(b"a1\tmail\t{}\tdone\t5\t5\t0\t\t\n")
+    assert found(table, b"a1", table.search(b"a1")) == row
+    with table.writing():
+        assert table.find(b"a1") == row
+
+
+@pytest.mark.parametrize("way", [rewritten, cut_in_place])
+@pytest.mark.parametrize("look_by", ["reading", "writing"])
+def test_what_was_known_of_a_table_is_void_when_it_is_another_or_shorter(
+    path: Path, way: Callable[[Path], None], look_by: str
+) -> None:
+    """`generation` tells, whoever looks first: offsets of before mean nothing."""
+    table = look(path)
+    for name in ("a1", "b2"):
+        add(table, name)
+    before = table.generation
+    way(path)
+    with getattr(table, look_by)():
+        assert table.generation > before
