@@ -27,6 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _everything_imported() -> None:
     """The checkout may be closed to the users, so nothing is left to be imported by them."""
+    "".encode("utf-8-sig")  # a codec is a module as well
     for module in pkgutil.walk_packages(dbbasic_queue.__path__, "dbbasic_queue."):
         if not module.name.endswith("__main__") and ".templates" not in module.name:
             importlib.import_module(module.name)
