@@ -15,6 +15,7 @@ import pty
 import select
 import signal
 import termios
+import traceback
 import tty
 from types import FrameType
 from typing import Any, Final
@@ -45,6 +46,8 @@ def enter() -> None:
     code = 1
     try:
         code = _hand_on(child, ours, terminals)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 
@@ -52,7 +55,7 @@ def enter() -> None:
 def _hand_on(child: int, ours: int, terminals: list[int]) -> int:
     """The whole life of the parent; returns the child's exit code."""
     screen = terminals[-1]
-    keyboard = 0 if 0 in terminals and os.tcgetpgrp(0) == os.getpgrp() else None
+    keyboard = 0 if 0 in terminals and _is_in_front() else None
 
     def resize(number: int = 0, frame: FrameType | None = None) -> None:
         with contextlib.suppress(OSError):
@@ -79,6 +82,14 @@ def _hand_on(child: int, ours: int, terminals: list[int]) -> int:
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def _is_in_front() -> bool:
+    """Whether what is typed is for us: not where the shell has started this in the background."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:  # not the terminal of this session, so no shell shares it
+        return True
 
 
 def _copy(ours: int, keyboard: int | None, screen: int) -> None:

@@ -219,6 +219,30 @@ def test_keys_reach_the_worker_of_root(app: Path) -> None:
     assert queue_of(app).get_job("s")["status"] == "pending"
 
 
+def test_a_terminal_that_is_not_the_sessions_will_do(app: Path) -> None:
+    """As a program has that started `dbq` on a terminal of its making."""
+    dbq("enqueue", "who", "{}", "--id", "a1", app=app)
+    terminal = Terminal("work", cwd=app)
+    assert "completed who a1" in terminal.read()
+    assert terminal.process.wait() == 0
+
+
+def test_output_may_go_elsewhere(app: Path) -> None:
+    """A standard stream that is not a terminal stays what it is."""
+    dbq("enqueue", "sleep", "{}", "--id", "a1", app=app)
+    ours, theirs = pty.openpty()
+    with (app / "out").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dbbasic_queue", "work", "--timeout", "1s"],
+            cwd=app, stdin=subprocess.DEVNULL, stdout=out, stderr=theirs,
+        )  # fmt: skip
+        os.close(theirs)
+        assert process.wait(60) == 0
+    assert (app / "out").read_text() == "asleep\n"
+    assert "JobTimeout" in os.read(ours, 65536).decode()
+    os.close(ours)
+
+
 def test_a_handler_cannot_type_into_roots_terminal(app: Path) -> None:
     """What it pushes into its terminal stays there: root's shell would run it otherwise."""
     job = dbq("enqueue", "push", app=app).stdout.strip()
