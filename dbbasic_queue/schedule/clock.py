@@ -34,7 +34,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 LOCAL_TIME = Path("/etc/localtime")
 CLOCK_CORRECTION = 3 * 3600  # cron takes a larger jump for a clock that was wrong
@@ -65,6 +64,8 @@ def zone_of(local_time: Path) -> tzinfo:
 
     Raises `OSError` and `ValueError` for a file that cannot be read or is not one of a time zone.
     """
+    from zoneinfo import ZoneInfo  # here, as a worker that starts every minute does not need it
+
     try:
         with local_time.open("rb") as stream:
             return ZoneInfo.from_file(stream, key="localtime")
@@ -76,6 +77,7 @@ def zone_of(local_time: Path) -> tzinfo:
 def changes(zone: tzinfo) -> tuple[Change, ...]:
     """Return all changes of the clock in `zone` from `FIRST_YEAR` to `LAST_YEAR`.
 
+    >>> from zoneinfo import ZoneInfo
     >>> changes(ZoneInfo("Europe/Berlin"))[0]
     Change(at=1774746000, before=3600, after=7200)
     """

@@ -28,8 +28,8 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import TableError
 from ..support.files import NewFile, refusing, replace
@@ -38,13 +38,11 @@ from ..support.opening import ROOT, Folder, user_name
 HEADING = "# The last slot of each recurring job; kept by: dbq enqueue-recurring\n"
 LARGEST = 1 << 20  # bytes of the file; a hundred are enough for a job
 SHARED_MODE = 0o640  # in a folder that a group shares, where this file is the worker's
-_LINE = re.compile(
-    r"([0-9]{1,11})\t([a-z0-9-]{1,32})\t([a-z0-9-]{1,32})\t([^\t]+)(?:\t([0-9]{1,11}))?"
-)
+# Not compiled here: a config is loaded each minute, and most need no mark.
+_LINE = r"([0-9]{1,11})\t([a-z0-9-]{1,32})\t([a-z0-9-]{1,32})\t([^\t]+)(?:\t([0-9]{1,11}))?"
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """The slot (Unix seconds) up to which a recurring job is done, and by which schedule.
 
     `before` is the slot of the mark before this one, if there was one.
@@ -58,8 +56,7 @@ class Mark:
 AllMarks = dict[tuple[str, str], Mark]  # by config and name
 
 
-@dataclass
-class Marks:
+class Marks(NamedTuple):
     """All marks of one queue, while their file is locked."""
 
     path: Path
@@ -128,7 +125,7 @@ def _read(folder: Folder, path: Path) -> AllMarks:
     for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = _LINE.fullmatch(line.removesuffix("\r"))
+        match = re.fullmatch(_LINE, line.removesuffix("\r"))
         if match is None:
             raise TableError(
                 f"{path}:{number}: not a mark of a recurring job; correct or delete the line"

@@ -36,11 +36,11 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ConfigError, JobExists
 from .clock import machine_zone
@@ -70,8 +70,7 @@ class RecurringJob:
     catch_up: bool = False
 
 
-@dataclass(frozen=True)
-class RecurringJobs:
+class RecurringJobs(NamedTuple):
     """All recurring jobs of one config: its path and name, and the file of their marks."""
 
     config: Path
@@ -96,8 +95,7 @@ class Verdict(StrEnum):
     PAST = "over before this job was first seen, or its schedule changed"
 
 
-@dataclass(frozen=True)
-class SlotResult:
+class SlotResult(NamedTuple):
     """What became of one recurring job's last slot (in Unix seconds), and the id of its job."""
 
     name: str
@@ -210,12 +208,12 @@ def _settle(
     if mark is not None and mark.slot >= last:
         return result
     if mark is None and not _is_on_time(job, last, now):
-        result = replace(result, verdict=Verdict.PAST)
+        result = result._replace(verdict=Verdict.PAST)
     else:
         due = last + offset(jobs.config_name, job.name, job.jitter, _host())
         with suppress(JobExists):  # it is there; its payload was changed in the config since
             enqueue(job.type, job.payload, due if due > now else None, job_id=result.job_id)
-            result = replace(result, verdict=Verdict.ENQUEUED)
+            result = result._replace(verdict=Verdict.ENQUEUED)
     before = mark.slot if mark is not None else None
     marks.all[jobs.config_name, job.name] = Mark(last, job.schedule.cron(), before)
     names = {each.name for each in jobs.jobs}

@@ -24,6 +24,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import NamedTuple
 
 from ..errors import ScheduleError
 from ..support.text import shown
@@ -47,8 +48,7 @@ DAY = timedelta(days=1)
 LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
-@dataclass(frozen=True)
-class _Kind:
+class _Kind(NamedTuple):
     """What one of the five fields may hold."""
 
     noun: str
@@ -71,16 +71,15 @@ _KINDS = (
 )
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One cron field: its text in numbers, the values it means, whether it begins with `*`.
 
     The values of the day of week go from 0, Sunday, to 6.
     """
 
     text: str
-    values: frozenset[int] = field(repr=False)
-    star: bool = field(repr=False)
+    values: frozenset[int]
+    star: bool
 
 
 @dataclass(frozen=True)
