@@ -59,6 +59,16 @@ def set_up(handlers: list[logging.Handler], level: int) -> None:
     log.keep()
 
 
+def own_stderr() -> TextIO | None:
+    """Standard error, as it is now, whatever a handler does to it; None if there is none."""
+    try:
+        fd = os.dup(2)
+    except OSError:
+        return None
+    os.set_inheritable(fd, False)
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+
+
 class LogFile(logging.FileHandler):
     """A log file, opened anew when logrotate has moved it away.
 
@@ -72,7 +82,7 @@ class LogFile(logging.FileHandler):
     def __init__(self, path: str | Path, formatter: logging.Formatter) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
         self.setFormatter(formatter)
-        self._instead = logging.StreamHandler()
+        self._instead = logging.StreamHandler(own_stderr())
         self._instead.setFormatter(formatter)
         self._opened: tuple[int, int] | None = None  # device and number of the file
         self._told = ""

@@ -34,7 +34,7 @@ from .common import (
     where,
 )
 from .jobs import DURABILITY
-from .log_file import LogFile, set_up, to_terminal
+from .log_file import LogFile, own_stderr, set_up, to_terminal
 
 if TYPE_CHECKING:
     from ..config.sections import Config
@@ -178,7 +178,7 @@ def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:
     if path is not None:
         handlers.append(LogFile(path, formatter))
     if path is None or to_terminal():
-        stream = logging.StreamHandler()
+        stream = logging.StreamHandler(own_stderr())
         stream.setFormatter(formatter)
         handlers.append(stream)
     set_up(handlers, logging.WARNING if args.quiet else logging.INFO)

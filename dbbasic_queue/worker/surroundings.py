@@ -1,8 +1,8 @@
 """What a handler finds around it is what the one before it found.
 
-A handler may take a signal over, block it, set an alarm, switch a logger off, or leave a thread
-behind: as a habit of its own program, or of a library that it calls. None of that reaches the next
-job, nor the worker, which has to hear SIGTERM and to log.
+A handler may take a signal over, block it, set an alarm, switch a logger off, close or exchange
+standard error, or leave a thread behind: as a habit of its own program, or of a library that it
+calls. None of that reaches the next job, nor the worker, which has to hear SIGTERM and to log.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BLOCK: Final = int(signal.SIG_BLOCK)
 
 
 class Surroundings:
-    """The process as it was when it was noted: signals, alarm and log."""
+    """The process as it was when it was noted: signals, alarm, streams and log."""
 
     def __init__(self) -> None:
         self._main = threading.current_thread() is threading.main_thread()
@@ -49,6 +49,7 @@ class Surroundings:
             self._handlers = list(map(_handler_of, _WATCHED))
             self._mask = _change_mask(_BLOCK, ())
             self._alarm = signal.getitimer(signal.ITIMER_REAL) != (0, 0)
+        self._streams = sys.stdout, sys.stderr
         self._manager = log.manager
         self._disabled = log.disabled, self._manager.disable
 
@@ -56,6 +57,9 @@ class Surroundings:
         """Make them so again. Costs next to nothing when they are."""
         if (log.disabled, self._manager.disable) != self._disabled:
             log.disabled, self._manager.disable = self._disabled
+        if (sys.stdout, sys.stderr) != self._streams or _is_closed(sys.stdout, sys.stderr):
+            sys.stdout, sys.stderr = map(_opened, self._streams, (1, 2))
+            self._streams = sys.stdout, sys.stderr
         if not self._main:
             return
         if list(map(_handler_of, _WATCHED)) != self._handlers:
@@ -73,6 +77,20 @@ class Surroundings:
                 signal.signal(number, handler)
         with suppress(ValueError, OSError):  # closed meanwhile
             signal.set_wakeup_fd(self._wakeup)
+
+
+def _is_closed(*streams: Any) -> bool:
+    return any(getattr(stream, "closed", False) for stream in streams)
+
+
+def _opened(stream: Any, fd: int) -> Any:
+    """A standard stream, or one in its place if a handler has closed it."""
+    if not _is_closed(stream):
+        return stream
+    try:
+        return open(fd, "w", buffering=1, errors="backslashreplace", closefd=False)
+    except OSError:  # its descriptor is closed as well
+        return None  # as Python has it for a program that was started without
 
 
 def end_in_time(code: int, grace: float = GRACE) -> None:

@@ -135,6 +135,22 @@ def test_a_module_that_ends_the_program_at_import_is_a_fault(app: Path) -> None:
     assert "leaving.py, line 3" in done.stderr
 
 
+def test_the_log_outlives_what_a_handler_does_to_standard_error(app: Path) -> None:
+    """Closed by one job, the log of the next is on standard error all the same."""
+    (app / "closing.py").write_text(
+        "import os, sys\n"
+        "def closes(payload): sys.stderr.close(); os.close(2)\n"
+        "def bad(payload): raise ValueError('boom')\n"
+        "HANDLERS = {'closes': closes, 'bad': bad}\n"
+    )
+    queue = queue_of(app)
+    queue.enqueue("closes", {})
+    queue.enqueue("bad", {})
+    done = dbq("work", "closing:HANDLERS", "--max-attempts", "1", cwd=app)
+    assert "failed bad" in done.stderr
+    assert "ValueError: boom" in done.stderr
+
+
 # -- several processes ---------------------------------------------------------------------------
 
 

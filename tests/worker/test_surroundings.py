@@ -257,6 +257,29 @@ def test_what_a_forked_child_prints_is_printed_once(queue: Queue, tmp_path: Path
     assert (tmp_path / "out").read_text().split() == ["parent", "child"]
 
 
+CLOSES = {
+    "closed": "sys.stderr.close(); sys.stdout.close()",
+    "exchanged": "sys.stderr = sys.stdout = open(os.devnull, 'w')",
+}
+
+
+@pytest.mark.parametrize("habit", CLOSES)
+def test_what_a_handler_does_to_its_streams_ends_with_it(queue: Queue, habit: str) -> None:
+    """Closed or exchanged: the next job prints as the first did, and the run goes on."""
+    code = WORKER + (
+        f"def habit(payload): {CLOSES[habit]}\n"
+        "def prints(payload): print('out'); print('err', file=sys.stderr); return 'printed'\n"
+        "queue.process_jobs({'habit': habit, 'prints': prints})\n"
+    )
+    queue.enqueue("habit", {})
+    job_id = queue.enqueue("prints", {})
+    with script(code.replace("logging.basicConfig", "dict"), queue.path) as worker:
+        worker.end()
+    assert queue.get_job(job_id)["status"] == "completed"
+    assert worker.out == "out\n"
+    assert "err\n" in worker.err
+
+
 def test_closed_streams_are_no_trouble() -> None:
     """Whatever a handler has put in the place of standard output."""
     before, sys.stdout = sys.stdout, None
