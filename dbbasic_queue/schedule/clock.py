@@ -54,9 +54,7 @@ def machine_zone() -> tzinfo | None:
     `$TZ` may be set for the handlers, or in the shell of the user who asks; cron and systemd go by
     `/etc/localtime`, localtime(5).
     """
-    if "TZ" not in os.environ or not LOCAL_TIME.exists():
-        return None
-    return zone_of(LOCAL_TIME)
+    return zone_of(LOCAL_TIME) if "TZ" in os.environ else None
 
 
 def zone_of(local_time: Path) -> tzinfo:
