@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples pages test coverage test-all e2e torture bench bench-here lint deb rpm dist build clean
+.PHONY: help demo samples pages test coverage mutants test-all e2e torture bench bench-here lint deb rpm dist build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -40,6 +40,9 @@ test: $(BIN)/.ready .cache/v1/.ready ## the tests (about two minutes)
 coverage: $(BIN)/.ready .cache/v1/.ready ## the tests' branch coverage, without child processes; no gate
 	$(BIN)/coverage run -m pytest --ignore=tests/stress --ignore=tests/release
 	$(BIN)/coverage report --skip-covered
+
+mutants: $(BIN)/.ready .cache/v1/.ready ## small faults in a copy, each of which a test must notice
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 # What boots the machines; debian-archive-keyring lets debootstrap check what it fetches.
 E2E_TOOLS    := debootstrap systemd-nspawn systemd-analyze nsenter setpriv

@@ -72,7 +72,8 @@ def test_the_version_is_one() -> None:
     """pyproject.toml, the package and the changelog speak of the same version."""
     version = PROJECT["project"]["version"]
     assert version == dbbasic_queue.__version__
-    assert re.search(r"(?m)^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text())[1] == version
+    released = r"(?m)^## \[(?!Unreleased)(.*?)\]"
+    assert re.search(released, (ROOT / "CHANGELOG.md").read_text())[1] == version
 
 
 def test_the_wheel_has_one_top_level(wheel: zipfile.ZipFile) -> None:
