@@ -85,12 +85,12 @@ def write(app: Path, worker: str = f'user = "{WORKER}"') -> Path:
     return config
 
 
-def dbq(*args: str, app: Path) -> subprocess.CompletedProcess[str]:
+def dbq(*args: str, app: Path, editor: str = "false") -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("DBQ_")}
     return subprocess.run(
         [sys.executable, "-m", "dbbasic_queue", *args],
         cwd=app,
-        env={**clean, "SECRET": "of root"},
+        env={**clean, "SECRET": "of root", "VISUAL": editor},
         capture_output=True,
         text=True,
     )
@@ -128,8 +128,8 @@ def test_other_commands_become_the_worker_too(app: Path) -> None:
     assert dbq("retry", "a1", app=app).returncode == 0
     assert dbq("fsck", "--repair", app=app).returncode == 0
     assert dbq("enqueue", "wo", app=app).stderr.endswith("push, sleep, who; did you mean who?\n")
-    os.environ["VISUAL"] = "sed -i s/pending/cancelled/"
-    assert dbq("edit", app=app).stdout == "2 jobs changed, 0 removed, 0 added\n"
+    sed = "sed -i s/pending/cancelled/"
+    assert dbq("edit", app=app, editor=sed).stdout == "2 jobs changed, 0 removed, 0 added\n"
     assert dbq("prune", "--older-than", "0", app=app).stdout == "removed 2 jobs\n"
     assert owners(app) == {WORKER}
     terminal = Terminal("list", cwd=app)
@@ -144,8 +144,7 @@ def test_without_a_config_root_is_the_owner_of_the_folder(app: Path) -> None:
     program = app / "editor"
     program.write_text(f"#!/bin/sh\nid -un > {app}/data/editor\nsed -i s/pending/cancelled/ $1\n")
     program.chmod(0o755)
-    os.environ["VISUAL"] = str(program)
-    assert dbq("edit", app=app).stdout == "1 job changed, 0 removed, 0 added\n"
+    assert dbq("edit", app=app, editor=str(program)).stdout == "1 job changed, 0 removed, 0 added\n"
     assert (app / "data" / "editor").read_text() == f"{WORKER}\n"
     assert owners(app) == {WORKER}
     terminal = Terminal("list", cwd=app)
