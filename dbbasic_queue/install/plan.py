@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InstallError
 from ..support.files import refusing
+from ..support.opening import Folder
 from .manifest import (
     PACKAGED,
     Manifest,
@@ -232,6 +233,10 @@ def _locked(site: Site) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if _is_at(handle, folder):
+                if site.live and os.geteuid() == 0:
+                    # As root: no folder on the way may be one that others can put another in.
+                    with refusing(folder, "cannot go by what lies there", InstallError):
+                        Folder(folder).close()
                 yield
                 return
         finally:

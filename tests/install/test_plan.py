@@ -379,6 +379,17 @@ def test_root_goes_by_no_strangers_manifests(target: Fake, tmp_path: Path) -> No
     assert texts(tmp_path)["etc/x/one"] == b"1"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led to what it alone may write")
+def test_root_is_not_led_by_the_owner_of_a_folder_above(live: Fake, tmp_path: Path) -> None:
+    """Who owns the folder above could put a link in the place of manifests and backups."""
+    state = live.site.installed.parent
+    state.mkdir(parents=True)
+    os.chown(state, 65534, -1)
+    with pytest.raises(InstallError, match="cannot go by what lies there"):
+        apply(live, make(one="1"))
+    assert not (tmp_path / "etc").exists()
+
+
 @pytest.mark.parametrize("verb", ["apply", "remove"])
 def test_what_changes_before_the_lock_is_seen_under_it(
     verb: str, target: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
