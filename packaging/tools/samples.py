@@ -45,14 +45,14 @@ EXAMPLES = {
 }
 WORDS = {
     "name": "of the units, dbq-main-worker.service and so on",
-    "queue.file": "The queue; its lock and other files are kept next to it. The folder is kept by "
-    "tmpfiles.d/dbbasic-queue.conf: the group _dbbasic-queue reads and writes, the group "
-    "_dbbasic-queue-read reads, no one else sees a payload.",
+    "queue.file": "The queue; its lock and other files are kept next to it. The folder is the "
+    "worker's alone; the group _dbbasic-queue enqueues, the group _dbbasic-queue-read looks, no "
+    "one else sees a payload.",
     "worker.handlers": "module:attribute of a dict: job type -> function of the payload. "
     "TO BE CHANGED.",
     "worker.python": "the Python interpreter that has your application's packages, such as "
     '"/srv/myapp/venv/bin/python"; it needs no dbbasic-queue of its own',
-    "worker.user": "the user that jobs run as; another user must be in the group _dbbasic-queue",
+    "worker.user": "the user that jobs run as, whose the queue's folder is; another one needs its own folder",
     "worker.linger": "with cron: keep the worker waiting for new jobs, so that they start at once",
     "log": "the worker's log, rotated by /etc/logrotate.d/dbbasic-queue",
 }
