@@ -52,7 +52,8 @@ WORDS = {
     "TO BE CHANGED.",
     "worker.python": "the Python interpreter that has your application's packages, such as "
     '"/srv/myapp/venv/bin/python"; it needs no dbbasic-queue of its own',
-    "worker.user": "the user that jobs run as, whose the queue's folder is; another one needs its own folder",
+    "worker.user": "the user that jobs run as, whose the queue's folder is; another one needs "
+    "a folder of its own",
     "worker.linger": "with cron: keep the worker waiting for new jobs, so that they start at once",
     "log": "the worker's log, rotated by /etc/logrotate.d/dbbasic-queue",
 }
