@@ -404,12 +404,7 @@ class _Judge:
     def _log(self) -> Finding | None:
         """Find a log that the worker cannot write: the jobs run, and their lines go elsewhere."""
         log = self._expected.log if self._expected else None
-        if log is None:
-            return None
-        if os.path.lexists(log):
-            if os.access(log, os.W_OK) and log.is_file():
-                return None
-        elif os.access(log.parent, os.W_OK | os.X_OK):
+        if log is None or self._snapshot.last_run is None or _is_writable(log):
             return None
         summary = f"the worker cannot write its log {log}"
         advice = (
@@ -458,6 +453,20 @@ class _Judge:
 
     def _ago(self, moment: int) -> str:
         return f"{local_time(moment)} ({_age(max(0, self._report.at - moment))} ago)"
+
+
+def _is_writable(file: Path) -> bool:
+    """Say whether this user can write a file, or create it; True if it cannot be told from here.
+
+    The scheduled check may run in a sandbox to which the file system is read-only, unlike to the
+    worker's.
+    """
+    with suppress(OSError):
+        if os.statvfs(file.parent).f_flag & os.ST_RDONLY:
+            return True
+    if os.path.lexists(file):
+        return file.is_file() and os.access(file, os.W_OK)
+    return os.access(file.parent, os.W_OK | os.X_OK)
 
 
 def _named(job: Job, note: str) -> Named:

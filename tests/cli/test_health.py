@@ -449,6 +449,8 @@ def test_a_log_that_cannot_be_written_is_a_warning(
     (tmp_path / "a.log").mkdir()
     more = f'[log]\nfile = "{tmp_path}/a.log"\n'
     config = make_config(tmp_path, path, more)
+    assert main(["--config", str(config)]) == OK, "no worker has tried yet"
+    path.with_suffix(".claims").touch()
     assert main(["--config", str(config)]) == WARNING
     assert f"the worker cannot write its log {tmp_path}/a.log" in capsys.readouterr().out
     for folder in path.parents[:4]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -331,6 +332,21 @@ def test_marks_that_are_closed_or_damaged(path: Path, in_utc: None) -> None:
     expected = recurring(path)
     report = in_child(lambda: checked(path, HOUR + 400, expected=expected), user=NOBODY)
     assert "recurring" not in found(report)
+
+
+def test_a_log_in_a_sandbox(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system is read-only to the check alone, the log is not judged."""
+    write(path)
+    worker_ran(path, NOW)
+    expected = Expectation(NOW - 10**6, EVERY_MINUTE, log=tmp_path / "gone" / "a.log")
+    assert found(checked(path, expected=expected)) == {"log": WARNING}
+    (tmp_path / "gone").mkdir()
+    assert found(checked(path, expected=expected)) == {}
+    (tmp_path / "gone/a.log").mkdir()
+    assert found(checked(path, expected=expected)) == {"log": WARNING}
+    status = SimpleNamespace(f_flag=os.ST_RDONLY)
+    monkeypatch.setattr(os, "statvfs", lambda folder: status)
+    assert found(checked(path, expected=expected)) == {}
 
 
 def test_the_next_check_is_told(path: Path, in_utc: None) -> None:
