@@ -332,14 +332,17 @@ def test_all_are_quiet_again(machine: Machine) -> None:
 
 def test_a_machine_that_was_off_raises_no_alarm(machine: Machine) -> None:
     """What waited while the machine was off is well in the first minutes after its start."""
+    machine.run("systemctl disable --now dbq-app-worker.path dbq-app-worker.timer")
+    machine.run("systemctl disable dbq-app-prune.timer dbq-app-health.timer", check=False)
+    machine.run("touch -d '-1 day' /srv/app/dbq.toml")
+    machine.run(f"touch -d '-8 hours' {Path(QUEUE).with_suffix('.claims')}")
+    due = machine.run("date -d '-40 min' +%FT%T").stdout.strip()
+    enqueue = [f"{VENV}/bin/dbq", "enqueue", "ok", "--file", QUEUE, "--run-at", due]
+    machine.run(enqueue, user="app")
+    # Shorter than this machine is up now, and longer than it will be after its next start.
+    up = int(machine.run("ps -o etimes= -p 1").stdout) - 1
     check = f"{PLUGINS}/check_dbq --config /srv/app/dbq.toml"
-    machine.run("systemctl disable --now dbq-app-worker.path 'dbq-app-worker.timer'")
-    machine.run("systemctl disable 'dbq-app-prune.timer' dbq-app-health.timer", check=False)
-    machine.run(["sh", "-c", "touch -d '-1 day' /srv/app/dbq.toml"])
-    machine.run(["sh", "-c", f"touch -d '-8 hours' {Path(QUEUE).with_suffix('.claims')}"])
-    late = "$(date -d '-40 min' +%FT%T)"
-    enqueue = f"{VENV}/bin/dbq enqueue ok --file {QUEUE} --run-at {late}"
-    machine.run(["sh", "-c", enqueue], user="app")
+    check += f" --silent-after {up} --overdue-after {up}"
     off = machine.run(check, user="app", check=False)
     assert off.returncode == 2
     assert "no worker has run for 8h" in off.stdout
