@@ -340,7 +340,8 @@ def test_a_machine_that_was_off_raises_no_alarm(machine: Machine) -> None:
     enqueue = [f"{VENV}/bin/dbq", "enqueue", "ok", "--file", QUEUE, "--run-at", due]
     machine.run(enqueue, user="app")
     # Shorter than this machine is up now, and longer than it will be after its next start.
-    up = int(machine.run("ps -o etimes= -p 1").stdout) - 1
+    uptime = "from dbbasic_queue.health.judge import machine_uptime as up; print(int(up()))"
+    up = int(machine.run([f"{VENV}/bin/python", "-c", uptime]).stdout) - 1
     check = f"{PLUGINS}/check_dbq --config /srv/app/dbq.toml"
     check += f" --silent-after {up} --overdue-after {up}"
     off = machine.run(check, user="app", check=False)
