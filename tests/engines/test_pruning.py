@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,38 @@ def test_what_a_prune_leaves_is_as_it_was(queue: Queue) -> None:
     assert len(columns(queue)) == 103
     assert queue.process_jobs({"x": bool, "y": bool}).completed == 103
     assert all(queue.get_job(job_id)["status"] == "completed" for job_id in kept)
+
+
+def meanwhile(queue: Queue, action: Callable[[Queue], object], monkeypatch: Any) -> None:
+    """Let another process act when a prune has looked, and before it has the lock."""
+    table, writing = queue.engine.table, queue.engine.table.writing
+
+    def late() -> Any:
+        monkeypatch.setattr(table, "writing", writing)
+        action(Queue(queue.path, "normal", clock=queue.engine._clock))
+        return writing()
+
+    monkeypatch.setattr(table, "writing", late)
+
+
+def test_a_job_that_is_put_back_while_a_prune_looks_stays(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is old is looked at again when no other process can change it."""
+    wanted, other = (job_in(queue, "failed") for _ in range(2))
+    meanwhile(queue, lambda other_queue: other_queue.retry_job(wanted), monkeypatch)
+    assert queue.prune_jobs(0, ["failed"]) == 1
+    assert queue.get_job(wanted)["status"] == "pending"
+    assert queue.get_job(other) is None
+
+
+def test_a_prune_that_another_came_before_looks_again(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a table that was written anew the places of before mean nothing."""
+    job_in(queue, "cancelled")
+    for _ in range(3):
+        job_in(queue, "completed")
+    meanwhile(queue, lambda other: other.prune_jobs(0, ["cancelled"]), monkeypatch)
+    assert queue.prune_jobs(0, ["completed"]) == 3
+    assert list(queue.list_jobs()) == []

@@ -7,12 +7,14 @@ import compileall
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -102,8 +104,8 @@ def unsound(copy: Path, mutants: Sequence[Mutant]) -> str:
     tests = sorted({mutant.test for mutant in mutants if fits(mutant) and mutant.test})
     if not tests:
         return ""
-    done = pytest(copy, tests, len(tests) * SECONDS)
-    return "" if done.returncode == 0 else f"without a fault:\n{done.stdout}{done.stderr}"
+    code, said = pytest(copy, tests, len(tests) * SECONDS)
+    return "" if code == 0 else f"without a fault:\n{said}"
 
 
 def fits(mutant: Mutant) -> bool:
@@ -112,18 +114,35 @@ def fits(mutant: Mutant) -> bool:
     return path.exists() and path.read_text().count(mutant.old) == 1
 
 
-def pytest(copy: Path, tests: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
-    """Run tests in a copy until one fails."""
+def pytest(copy: Path, tests: Sequence[str], seconds: float) -> tuple[int, str]:
+    """Run tests in a copy until one fails; return the exit code and what was said.
+
+    Raises `subprocess.TimeoutExpired`. What the tests have started ends with them.
+    """
     command = [sys.executable, "-m", "pytest", "-x", "-rfE", "--tb=short", "--show-capture=no"]
-    command += tests
     environment = {
         **os.environ,
         "PYTHONPATH": str(copy),
         "PYTHONDONTWRITEBYTECODE": "1",  # what is compiled of a mutant must not outlive it
     }
-    return subprocess.run(
-        command, cwd=copy, env=environment, capture_output=True, text=True, timeout=seconds
-    )
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [*command, *tests],
+            cwd=copy,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        return code, said.read()
 
 
 def attempt(copies: SimpleQueue[Path], wing: str, mutant: Mutant, find: bool) -> tuple[str, str]:
@@ -140,12 +159,12 @@ def attempt(copies: SimpleQueue[Path], wing: str, mutant: Mutant, find: bool) ->
         path.write_text(text.replace(mutant.old, mutant.new))
         if find:
             return found(copy, wing, about)
-        done = pytest(copy, [mutant.test], SECONDS)
-        if done.returncode == 1:
+        code, said = pytest(copy, [mutant.test], SECONDS)
+        if code == 1 or code < 0:  # it failed, or killed itself
             return "noticed", about
-        if done.returncode == 0:
+        if code == 0:
             return "NOT NOTICED", f"{about}\n    by {mutant.test}"
-        return "FAULT OF THE LIST", f"{about}\n    {mutant.test}: {done.stdout}{done.stderr}"
+        return "FAULT OF THE LIST", f"{about}\n    {mutant.test}: {said}"
     except subprocess.TimeoutExpired:
         return "noticed", f"{about} (the test did not end)"
     finally:
@@ -159,10 +178,10 @@ def found(copy: Path, wing: str, about: str) -> tuple[str, str]:
     for folder in (f"tests/{wing}", *ELSEWHERE.get(wing, ["tests"])):
         if not (copy / folder).exists():
             continue
-        done = pytest(copy, [folder], 20 * SECONDS)
-        if done.returncode not in (0, 5):
-            failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-            return "noticed", f"{about}\n    by {failed[1] if failed else done.stdout[-500:]}"
+        code, said = pytest(copy, [folder], 20 * SECONDS)
+        if code not in (0, 5):
+            failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+            return "noticed", f"{about}\n    by {failed[1] if failed else said[-500:]}"
     return "NOT NOTICED", about
 
 

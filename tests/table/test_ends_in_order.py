@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 from tables import add, look, mend, own, states, torn, write
 
-from dbbasic_queue.table.line import HEADER
+from dbbasic_queue.errors import StorageError
+from dbbasic_queue.table.line import ATTEMPTS_LIMIT, HEADER, begin, build_line
 
 
 def test_a_torn_line_is_set_aside_and_synced_before_the_table_is_cut(
@@ -38,3 +40,39 @@ def test_a_job_behind_the_note_of_a_dead_batch_is_not_taken_for_a_part_of_it(pat
     assert states(look(path)) == {"a1": "pending", "b2": "pending"}
     mend(path)
     assert states(look(path)) == {"a1": "pending", "b2": "pending"}
+
+
+def test_a_failed_append_cuts_off_nothing_of_another_program(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program without the lock has appended behind the half of our line stays."""
+    table = look(path)
+    add(table, "a1")
+    foreign = b"# a note\n" * 100
+
+    def half(fd: int, data: object, *rest: object) -> int:
+        os.pwrite(fd, b"b2\tmail\t{" + foreign, os.fstat(fd).st_size)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwritev", half)
+    with pytest.raises(StorageError):
+        add(table, "b2")
+    assert path.read_bytes().endswith(foreign)
+
+
+def test_a_reader_knows_the_table_up_to_its_torn_line(path: Path) -> None:
+    """What the next writer sets aside is not part of what a reader has seen."""
+    write(path, own(len(HEADER), "a1"))
+    whole = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b"b2\tmail\t{")
+    table = look(path)
+    with table.reading():
+        assert table.size == whole
+
+
+def test_an_attempt_more_than_a_row_can_count_is_not_begun() -> None:
+    """A row whose attempts have no more room is not made a malformed one."""
+    line = build_line(0, b"a1\tmail\t{}", "pending", 5, 5, ATTEMPTS_LIMIT)
+    assert begin(line, 0, now=6) is None
+    assert begin(build_line(0, b"a1\tmail\t{}", "pending", 5, 5, 7), 0, now=6) is not None
