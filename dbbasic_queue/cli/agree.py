@@ -96,6 +96,8 @@ def _schedulers(site: Site) -> list[Target]:
 def _refused(config: Config, target: Target) -> list[str]:
     """What a target has against a config, a sentence each."""
     try:
+        if target.site.live and (said := target.refusal()):
+            return [said]
         return target.verify(target.render(config), config)
     except QueueError as error:
         return str(error).splitlines()

@@ -84,6 +84,17 @@ def test_what_all_installers_would_refuse_is_a_fault(
     ]
 
 
+def test_a_scheduler_that_is_not_there_is_told(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps an installer from putting anything in force counts, on the running system."""
+    monkeypatch.setattr(Picky, "refusal", lambda self: "no service manager answers")
+    (said,) = told(config, monkeypatch, Picky(Site(), "systemd-user"), site=Site())
+    assert said == "fault: dbq-install-systemd would refuse: no service manager answers"
+    image = Picky(Site(root=config.parent), "systemd")
+    assert told(config, monkeypatch, image) == []
+
+
 def test_the_installer_that_is_in_use_is_the_one_that_counts(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
