@@ -57,8 +57,10 @@ class Surroundings:
         """Make them so again. Costs next to nothing when they are."""
         if (log.disabled, self._manager.disable) != self._disabled:
             log.disabled, self._manager.disable = self._disabled
-        if (sys.stdout, sys.stderr) != self._streams or _is_closed(sys.stdout, sys.stderr):
-            sys.stdout, sys.stderr = map(_opened, self._streams, (1, 2))
+        out, err = self._streams
+        closed = getattr(out, "closed", False) or getattr(err, "closed", False)
+        if closed or sys.stdout is not out or sys.stderr is not err:
+            sys.stdout, sys.stderr = _opened(out, 1), _opened(err, 2)
             self._streams = sys.stdout, sys.stderr
         if not self._main:
             return
@@ -79,13 +81,9 @@ class Surroundings:
             signal.set_wakeup_fd(self._wakeup)
 
 
-def _is_closed(*streams: Any) -> bool:
-    return any(getattr(stream, "closed", False) for stream in streams)
-
-
 def _opened(stream: Any, fd: int) -> Any:
     """A standard stream, or one in its place if a handler has closed it."""
-    if not _is_closed(stream):
+    if not getattr(stream, "closed", False):
         return stream
     try:
         return open(fd, "w", buffering=1, errors="backslashreplace", closefd=False)
