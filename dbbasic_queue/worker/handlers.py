@@ -41,7 +41,7 @@ NAMED: Final = 20  # job types in the error of a job that has no handler
 _new_tuple = tuple.__new__  # without the call of Outcome.__new__, which is written in Python
 
 _current: ContextVar[Job] = ContextVar("dbbasic_queue_job")
-_in_hand: list[Job] = []  # of all workers of this process
+_at_work: list[StopSignals] = []  # of the workers of this process: each knows its job in hand
 
 
 def current_job() -> Job:
@@ -58,8 +58,9 @@ def current_job() -> Job:
     """
     job = _current.get(None)
     if job is None:
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        job = _in_hand[0] if len(_in_hand) == 1 and not in_main_thread else None
+        in_hand = [signals.job for signals in _at_work if signals.interruptible]
+        if len(in_hand) == 1 and threading.current_thread() is not threading.main_thread():
+            (job,) = in_hand
     if job is None:
         raise LookupError("current_job() is for handlers: no job is running here")
     return job
@@ -166,8 +167,13 @@ class Runner:
                 " in a process of its own"
             )
 
+    def open(self) -> None:
+        """Let the threads of handlers ask for the job."""
+        _at_work.append(self._signals)
+
     def close(self) -> None:
         """Close the event loop, if a coroutine has needed one."""
+        _at_work.remove(self._signals)
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.close()
@@ -176,7 +182,7 @@ class Runner:
         """Run the handler of a job; never raises what the handler raised."""
         job = attempt.job
         began = time.monotonic()
-        _in_hand.append(job)
+        self._signals.job = job
         try:
             # In a context of its own: what a handler sets is not set for the next one.
             result = copy_context().run(self._call, attempt)
@@ -188,9 +194,10 @@ class Runner:
                 _end_child(error)
             return self._failed(attempt, error, time.monotonic() - began)
         finally:
-            _in_hand.remove(job)
-            self._surroundings.restore()
-        if os.getpid() != self._pid:
+            forked = os.getpid() != self._pid
+            if not forked:
+                self._surroundings.restore()
+        if forked:
             flush()
             os._exit(0)
         duration = time.monotonic() - began
@@ -209,7 +216,6 @@ class Runner:
         if "decimal" in modules:
             _own_decimals()
         timeout = self._options.timeout_of(job.type) if self._options.timeout else None
-        self._signals.job_id = job.id
         self._signals.interruptible = True
         try:
             if timeout is None:

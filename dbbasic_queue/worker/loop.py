@@ -123,13 +123,13 @@ class Worker:
         self._limit = math.inf if options.limit is None else options.limit
         self._most = options.max_seconds
         self._taken = 0
-        self._job: Job | None = None  # the last one taken
         self._logs_all = False  # or only what went wrong
         self._began = time.monotonic()
 
     def run(self, seat: Seat) -> Summary:
         """Work until nothing is due, or a limit, the lingering time or a signal ends it."""
         self._signals.answer = self._answer
+        self._runner.open()
         try:
             self._rescue(seat)
             self._work_off(seat)
@@ -154,7 +154,6 @@ class Worker:
                 outcome = None
             if attempt is not None:
                 self._taken += 1
-                self._job = attempt.job
                 self._logs_all = log.isEnabledFor(logging.INFO)
                 if self._logs_all:
                     _log_start(attempt.job)
@@ -164,7 +163,7 @@ class Worker:
 
     def _answer(self, number: int) -> None:
         """Say what the first signal has to wait for."""
-        job = self._job
+        job = self._signals.job
         if job is not None:
             log.info(
                 "signal %d: finishing %s %s first; a second signal breaks it off",

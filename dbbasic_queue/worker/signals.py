@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from ..engines import interface
 from ..errors import JobTimeout
+from ..job import Job
 from .surroundings import flush
 
 
@@ -53,7 +54,7 @@ class StopSignals:
 
     def __init__(self, tell: Callable[[str], object] | None = None) -> None:
         self.received = 0
-        self.job_id = ""  # of the job whose handler is running
+        self.job: Job | None = None  # whose handler is running, or ran last
         self._tell = tell
         self.interruptible = False  # a handler is running, which the second signal breaks off
         self.answer: Callable[[int], None] | None = None  # to the first one, in another thread
@@ -95,7 +96,7 @@ class StopSignals:
         self.received = number
         if self.interruptible:
             if self._tell is not None:
-                self._tell(self.job_id)
+                self._tell(self.job.id if self.job else "")
             elif self.answer is not None:
                 _thread.start_new_thread(self.answer, (number,))
 
