@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,22 @@ def test_a_file_system_with_other_numbers(
     monkeypatch.setattr(kernel_locks, "_key", lambda status: f"00:63:{status.st_ino}")
     claims.take(b"a1")
     assert is_locked(claims.path, byte_of(b"a1"), path) is None
+
+
+def test_what_is_missing_is_looked_for_twice(
+    claims: Claims, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that the first look passed over, as its neighbour went away, is found by the second."""
+    claims.take(b"a1")
+    listed, looks = kernel_locks._listed, []
+
+    def look() -> Iterator[tuple[str, int, int]]:
+        looks.append(1)
+        return (lock for lock in listed() if len(looks) > 1 or lock[1] != byte_of(b"a1"))
+
+    monkeypatch.setattr(kernel_locks, "_listed", look)
+    assert is_locked(claims.path, byte_of(b"a1"), path) is True
+    assert len(looks) == 2
 
 
 def test_the_lines_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
