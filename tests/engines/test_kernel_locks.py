@@ -105,7 +105,7 @@ def test_a_file_system_with_other_numbers(
 def test_what_is_missing_is_looked_for_twice(
     claims: Claims, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock that the first look passed over, as its neighbour went away, is found by the second."""
+    """A lock that the first look passes over, as another went away, is found by the second."""
     claims.take(b"a1")
     listed, looks = kernel_locks._listed, []
 
