@@ -72,7 +72,7 @@ class Packages:
 def machine() -> Iterator[Machine]:
     """A plain Debian with four users: of the application, of the web, of monitoring, of nothing."""
     with Machine(os.environ.get("DBQ_E2E_DEBIAN", "12"), offered=OFFERED) as machine:
-        for user in ("shop", "web", "nag", "stranger"):
+        for user in ("baker", "web", "nag", "stranger"):
             machine.run(["useradd", "--create-home", user])
         machine.run("python3 -m venv --without-pip /srv/shop/venv")
         machine.write("/srv/shop/jobs.py", JOBS)
@@ -401,8 +401,8 @@ def test_logrotate_loses_no_line(machine: Machine) -> None:
 
 def test_another_user_of_the_worker_needs_no_more_than_an_installation(machine: Machine) -> None:
     """Jobs run as it, also after a boot's systemd-tmpfiles and a rotation, and nothing loops."""
-    machine.run("usermod --append --groups _dbbasic-queue shop")
-    machine.run(f"sed -i 's/^user = .*/user = \"shop\"/' {CONFIG}")
+    machine.run("usermod --append --groups _dbbasic-queue baker")
+    machine.run(f"sed -i 's/^user = .*/user = \"baker\"/' {CONFIG}")
     say(machine.run(["dbq-install-systemd", "--config", CONFIG]).stderr)
     rotate = "logrotate --force /etc/logrotate.d/dbbasic-queue"
     for step in ("true", "systemd-tmpfiles --create", rotate):
@@ -410,7 +410,7 @@ def test_another_user_of_the_worker_needs_no_more_than_an_installation(machine: 
         job_id = _enqueue(machine, "tell")
         result = _wait_for(machine, job_id, "completed", seconds=20)["result"]
         assert isinstance(result, dict)
-        assert result["user"] == "shop", step
+        assert result["user"] == "baker", step
         assert job_id in machine.path(LOG).read_text(), step
         assert machine.run(["dbq-install-systemd", "--config", CONFIG, "--check"]).returncode == 0
     started = "systemctl show -P ExecMainStartTimestampMonotonic dbq-main-worker.service"
@@ -465,6 +465,7 @@ def test_a_removal_waits_and_keeps_the_queue(machine: Machine) -> None:
     said = _apt(machine, "remove", "dbbasic-queue")
     assert "own is no longer scheduled in the crontab of web" in said, said
     assert machine.run(["crontab", "-u", "web", "-l"], check=False).stdout == ""
+    machine.run("rm -r /home/web/dbq.toml /home/web/.local")
     assert f"dbq-install-systemd --config {CONFIG}" in said, said
     row = next(r for r in machine.path(QUEUE).read_text().splitlines() if r.startswith(job_id))
     assert row.split("\t")[3] == "completed"

@@ -228,7 +228,7 @@ def test_a_boot_leaves_it_so(machine: Machine) -> None:
     assert _rights(machine, STATE, QUEUE, "/var/log/dbbasic-queue") == [
         f"{STATE} {WORKER}:{WORKER} 2750",
         f"{QUEUE} {WORKER}:{WORKER} 660",
-        f"/var/log/dbbasic-queue {WORKER}:{WORKER} 2750",
+        "/var/log/dbbasic-queue root:root 755",
     ]
     job_id = _dbq(machine, "enqueue", "tell", user="www-data").strip()
     machine.wait("a job", lambda: _job(machine, job_id)["status"] == "completed", 90)
