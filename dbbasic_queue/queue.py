@@ -221,13 +221,13 @@ class Queue:
         Args:
             handlers: type -> callable, plain or a coroutine function. It gets the payload; what
                 it returns is the job's result; what it raises makes the attempt fail.
-            max_attempts: how often a job is tried in all before it is `failed`.
+            max_attempts: attempts in total before a job counts as `failed`.
             types: take only these; None for all.
-            limit: take at most so many jobs.
-            max_seconds: take no more jobs after so many seconds.
+            limit: how many jobs to take at most.
+            max_seconds: seconds after which no more jobs are taken.
             linger: seconds to keep waiting for new work.
-            timeout: seconds a handler may run, for all or by type; it fails with `JobTimeout`.
-                Works in the main thread only.
+            timeout: seconds a handler may run, for all or by type; then `JobTimeout` is raised in
+                it, and again every ten seconds. Works in the main thread only.
             backoff: from the attempts so far to seconds until the next: a callable, or an object
                 with base, factor, cap and jitter. `Backoff()` if None: 120 s, 240 s, …
             unknown: "fail": a job without a handler counts as a failed attempt; "skip": it is
@@ -240,15 +240,9 @@ class Queue:
         Raises `ValueError` for an option that makes no sense, `StorageError` when the disk
         refuses.
         """
+        backoff = Backoff() if backoff is None else backoff
         options = Options(
-            max_attempts=max_attempts,
-            types=types,
-            limit=limit,
-            max_seconds=max_seconds,
-            linger=linger,
-            timeout=timeout,
-            backoff=Backoff() if backoff is None else backoff,
-            unknown=unknown,
+            max_attempts, types, limit, max_seconds, linger, timeout, backoff, unknown
         )
         signals = StopSignals()
         summary = work(self.engine, handlers, options, signals)

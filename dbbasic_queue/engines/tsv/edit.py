@@ -100,12 +100,9 @@ def edit(
         again: asked with the reasons when a line is refused: whether to open the editor again, at
             that line. None refuses the edit.
 
-    Raises:
-        EditRefused: nothing was written; the message says why, one reason a line.
-        StorageError: the disk refused.
-
-    The notes of either (PEP 678) tell where the edited text is kept, if there is any. Call it in
-    the main thread: the keys that end a program are the editor's meanwhile.
+    Raises `EditRefused` with the reasons, one a line, and `StorageError`; nothing was written then.
+    Their notes (PEP 678) tell where the edited text is kept. Call it in the main thread: the keys
+    that end a program are the editor's meanwhile.
 
     >>> import tempfile
     >>> engine = TsvEngine(tempfile.mkdtemp() + "/queue.tsv")
@@ -120,23 +117,36 @@ def edit(
     before = hand_out(engine, ids)
     dated = dates.with_dates(before)
     path = editor.write_out(engine.table.data_file, dated)
-    line = None
+
+    def take(text: bytes) -> Changes:
+        after = dates.in_seconds(text, dated, before)
+        return take_back(engine, before, after, str(path), max_payload)
+
     try:
-        while True:
-            editor.run(command, path, line)
-            after = dates.in_seconds(editor.read(path), dated, before)
-            try:
-                changes = take_back(engine, before, after, str(path), max_payload)
-                break
-            except EditRefused as error:
-                line = error.line
-                if line is None or again is None or not again(str(error)):
-                    raise
+        changes = _edited(command, path, take, again)
     except QueueError as error:
         _keep(path, dated, error)
         raise
     editor.remove(path)
     return changes
+
+
+def _edited(
+    command: Sequence[str],
+    path: Path,
+    take: Callable[[bytes], Changes],
+    again: Callable[[str], bool] | None,
+) -> Changes:
+    """Run the editor until its text is taken, or the person gives up."""
+    line = None
+    while True:
+        editor.run(command, path, line)
+        try:
+            return take(editor.read(path))
+        except EditRefused as error:
+            line = error.line
+            if line is None or again is None or not again(str(error)):
+                raise
 
 
 def _keep(path: Path, handed_out: bytes, error: QueueError) -> None:

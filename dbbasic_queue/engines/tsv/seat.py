@@ -83,10 +83,7 @@ class TsvSeat:
         take: bool = True,
         types: Collection[str] | None = None,
     ) -> Attempt | None:
-        """Write how the last attempt ended and begin the next: one lock, one sync.
-
-        As `Seat.turn` says. What could not be written is rescued by the next run.
-        """
+        """Write how the last attempt ended and begin the next, as `Seat.turn` says: one sync."""
         # No argument is keyword-only: CPython 3.11 would take a slower way to call this.
         table, waiting, lock = self._table, self._waiting, self._table.lock
         attempt = self._in_hand = None
