@@ -20,7 +20,7 @@ class JobExists(InvalidJob):
 
 
 class IllegalTransition(QueueError):
-    """A job in this state may not enter that one. Nothing was changed."""
+    """A job in this state cannot enter that one. Nothing was changed."""
 
 
 class TableError(QueueError):
@@ -50,4 +50,4 @@ class InstallError(QueueError):
 
 
 class ScheduleError(QueueError, ValueError):
-    """The text is no schedule, never fires, or says what cron and systemd cannot both express."""
+    """The text is not a schedule, never fires, or cron and systemd cannot both express it."""

@@ -94,7 +94,7 @@ def test_nonsense_is_logged_and_the_default_used(
 
 
 def test_what_ends_the_program_is_let_through() -> None:
-    """Ctrl-C in a schedule is no fault of the schedule."""
+    """Ctrl-C in a schedule is not a fault of the schedule."""
 
     def interrupted(attempts: int) -> float:
         raise KeyboardInterrupt

@@ -79,7 +79,7 @@ def test_only_the_listed_transitions_are_allowed(old: str, new: str) -> None:
 
 @pytest.mark.parametrize(("old", "new"), [pair for pair in PAIRS if pair not in LEGAL])
 def test_an_illegal_transition_raises_and_says_which(old: str, new: str) -> None:
-    """The error names the job, its state, and the state it may not enter."""
+    """The error names the job, its state, and the state it cannot enter."""
     with pytest.raises(IllegalTransition, match=f"job a1 is {old}: it cannot become {new}"):
         require(b"a1", old, new)
 

@@ -131,7 +131,7 @@ def test_every_other_event_has_its_line(queue: Queue, as_json: Lines) -> None:
 
 
 def test_nothing_is_logged_when_nothing_happened(queue: Queue, as_json: Lines) -> None:
-    """A verb that changes nothing is no event; neither is a run without work."""
+    """A verb that changes nothing is not an event; neither is a run without work."""
     queue.enqueue("mail", {}, job_id="once")
     queue.enqueue("mail", {}, job_id="once")
     queue.process_jobs({"mail": bool})
@@ -160,7 +160,7 @@ def test_a_stop_by_a_signal_is_an_event(queue: Queue, as_json: Lines) -> None:
 
 
 def test_what_was_not_recorded_is_an_event(queue: Queue, as_json: Lines) -> None:
-    """A job that somebody else changed while it ran: fenced."""
+    """A job that another process changed while it ran: fenced."""
 
     def handler(payload: Any) -> None:
         text = queue.path.read_bytes()

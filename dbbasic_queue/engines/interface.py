@@ -25,7 +25,7 @@ from ..job import Job
 
 AHEAD: Final = 60  # seconds a recorded time may be ahead of the clock before it is reported
 
-# Whether an exception may not break into a frame that a signal has interrupted, for instance as it
+# Whether an exception must not break into a frame that a signal has interrupted, for instance as it
 # holds a lock. An engine that has such code appends a function here.
 guards: Final[list[Callable[[FrameType | None], bool]]] = []
 
@@ -73,7 +73,7 @@ class Running(NamedTuple):
     """A job that is processing, and what is known of its worker."""
 
     job: Job
-    alive: bool | None  # None: this user may not ask
+    alive: bool | None  # None: this user cannot ask
     process: int | None = None  # the worker's id, where it can be told
 
 

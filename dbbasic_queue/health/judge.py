@@ -6,8 +6,8 @@
 
 What is wrong is a `Finding`, which says what, since when, which jobs, and what to do next.
 
-A machine that was off could not run workers: what waited longer than the machine is up is no reason
-to alarm yet. Nor is what waited longer than the config exists.
+A machine that was off could not run workers: what waited longer than the machine is up gives no
+reason to alarm yet. Nor is what waited longer than the config exists.
 """
 
 from __future__ import annotations

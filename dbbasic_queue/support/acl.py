@@ -2,7 +2,7 @@
 
 The kernel keeps them in the extended attribute system.posix_acl_access: a version and then, for
 each entry, a tag, the permission bits and a user's or group's number. The tools getfacl and setfacl
-need not be installed. A file system without them has nobody else who may read.
+need not be installed. A file system without them has no other user who can read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The wake file: `enqueue` touches it where it exists, and a path unit starts the worker on that.
 
-Whoever owns it: the worker and every user with write permission for the queue have it for this
+Any user can own it: the worker and every user with write permission for the queue have it for this
 file as well. All is done relative to the open folder, so that a link in its place leads nowhere.
 """
 

@@ -282,8 +282,8 @@ def explain(line: bytes) -> str:
         return f"status {_shown(fields[3])} is none of {', '.join(STATUSES)}"
     for name, field in zip(COLUMNS[4:7], fields[4:7], strict=True):
         if not re.fullmatch(rb"\d{1,15}", field):
-            return f"{name} {_shown(field)} is no whole number"
-    return f"is no row of this table: {_shown(line)}"
+            return f"{name} {_shown(field)} is not a whole number"
+    return f"is not a row of this table: {_shown(line)}"
 
 
 def _shown(text: bytes) -> str:

@@ -464,7 +464,7 @@ class LockedFile:
             file.sync()
         except OSError as error:
             raise refused(
-                error, f"the queue {self.data_file} may not be on disk: sync failed"
+                error, f"the queue {self.data_file} is perhaps not on disk: sync failed"
             ) from error
 
 

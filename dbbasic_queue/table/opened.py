@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-Whatever makes, renames or deletes a file changes the ctime of its folder, which nobody can set, so
+Whatever makes, renames or deletes a file changes the ctime of its folder, which cannot be set, so
 while that is the same all names lead to the same files. One stat(2) of the folder tells. It is
 faster than to ask each file, and it leaves the files alone: to stat a file makes Linux (since 6.13,
 multigrain timestamps) record a new time at the next write to it, and fdatasync(2) write the inode

@@ -37,7 +37,7 @@ class Rewrite:
     """The lines of a table, on their way into a new file.
 
     Args:
-        file: a descriptor of the table, which nobody else changes meanwhile.
+        file: a descriptor of the table, which no other process changes meanwhile.
         size: its length in bytes; ends in a newline.
     """
 

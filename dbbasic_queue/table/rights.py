@@ -86,7 +86,7 @@ def _word(path: Path) -> str:
 def ensure_folder(table: Path) -> None:
     """Make the folder of a queue, and those above it, where they are missing. Raises `OSError`.
 
-    As root only below folders of root's: what root makes in another user's belongs there to nobody.
+    As root only below folders of root's: what root makes in another user's belongs to none there.
     """
     missing = []
     folder = table.parent

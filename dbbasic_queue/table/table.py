@@ -259,7 +259,7 @@ class Table(ReadTable):
         """Write the table anew, without dead lines and without some others; returns how many.
 
         The others are the lines at the offsets `drop` (ascending); with `still`, those of them that
-        are rows of which it says so now that nobody can change them. Out of date lines of moved
+        are rows of which it says so now that no process can change them. Out of date lines of moved
         rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
         So do owner, mode and extended attributes. Call it under the exclusive lock.
 
@@ -297,7 +297,8 @@ class Table(ReadTable):
         """Raise `StorageError` unless this process may write the table anew.
 
         Args:
-            command: of `dbq`, for the message: who may not is told to run it as the owner.
+            command: of `dbq`, for the message, which tells a user without permission to run it
+                as the owner.
         """
         with refusing(self.data_file, f"{command} writes the queue anew:"):
             require_owner(self.data_file, command)

@@ -103,7 +103,7 @@ def test_a_key_with_another_job_raises_and_adds_nothing(engine: Engine) -> None:
 
 
 def test_an_empty_batch_adds_nothing(engine: Engine) -> None:
-    """And is no error."""
+    """And is not an error."""
     assert add(engine) == 0
 
 

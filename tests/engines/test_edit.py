@@ -173,7 +173,7 @@ NEW: dict[str, tuple[bytes, str]] = {
         text("n1", created_at=10**12)[:-1],
         "1000000000000: after the year",
     ),
-    "negative tries": (text("n1", attempts=-1)[:-1], "attempts '-1' is no whole number"),
+    "negative tries": (text("n1", attempts=-1)[:-1], "attempts '-1' is not a whole number"),
     "no JSON": (text("n1", payload="{")[:-1], "payload: not JSON"),
     "a list": (text("n1", payload="[1]")[:-1], "must be a dict (a JSON object), not list"),
     "NaN": (text("n1", payload='{"n": NaN}')[:-1], "nan is no JSON number"),
@@ -715,7 +715,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def test_times_are_shown_as_dates(path: Path, zone: str) -> None:
-    """A person sees local times; nothing changed is no change, and a date edited is that time."""
+    """A person sees local times; one left alone changes nothing, one edited is that time."""
     now = 1_795_640_400
     write(path, text("a1", created_at=now, run_at=now), text("b2", run_at=10**13), b"#\t\t\t\t1\n")
     engine = Queue(path).engine

@@ -516,7 +516,7 @@ def test_a_sync_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         lambda: queue.cancel_job(job_id),
         lambda: queue.retry_failed(),
     ):
-        with pytest.raises(StorageError, match="may not be on disk: sync failed"):
+        with pytest.raises(StorageError, match="is perhaps not on disk: sync failed"):
             verb()
 
 

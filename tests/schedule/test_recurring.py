@@ -137,7 +137,7 @@ def test_entry_enqueues_its_slot(tmp_path: Path) -> None:
 
 
 def test_second_entry_and_restart_do_not_double(tmp_path: Path) -> None:
-    """Whoever asks again in the same slot gets nothing enqueued, pruned job or not."""
+    """Asking again in the same slot enqueues nothing, pruned job or not."""
     queue, configured = Queue(), config(tmp_path, CATCH_UP)
     assert run(configured, queue, NIGHT) is Verdict.ENQUEUED
     queue.jobs.clear()  # done and pruned

@@ -208,7 +208,7 @@ def test_refused(text: str, reason: str) -> None:
 
 
 def test_error_is_one_of_ours() -> None:
-    """Whoever catches QueueError, or ValueError, catches a bad schedule too."""
+    """A caller who catches QueueError, or ValueError, catches a bad schedule too."""
     with pytest.raises(QueueError):
         Schedule.parse("x")
     assert issubclass(ScheduleError, ValueError)

@@ -1,4 +1,4 @@
-"""`kill -9`, again and again, at moments that nobody has chosen."""
+"""`kill -9`, again and again, at moments of chance."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_job_that_kills_its_worker_each_time_ends_failed(tmp_path: Path, diary
 
 
 def test_a_batch_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    """Producers of large batches are killed while others look: nobody ever sees a part of one."""
+    """Producers of large batches are killed while others look: none ever sees a part of one."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -206,7 +206,7 @@ def test_a_batch_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_what_a_killed_prune_leaves_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The half of a new file that nobody will rename any more does not fill the disk for ever."""
+    """The half of a new file that will not be renamed any more does not fill the disk for ever."""
     queue = Queue(tmp_path / "queue.tsv", "normal")
     queue.enqueue_many([("job", {})] * 100)
     queue.process_jobs({"job": bool}, limit=50)

@@ -77,7 +77,7 @@ class WorkerProcesses:
         """Work until a signal says that it is enough."""
         logging.disable()
         self.queue().process_jobs({"job": self.handler}, backoff=AT_ONCE, linger=1000)
-        raise AssertionError("nobody has stopped this worker")
+        raise AssertionError("this worker was not stopped")
 
     def run(self, producers: int, jobs: int, workers: int, *others: Callable[[], None]) -> None:
         """Let all of them loose; returns when all is done and all have ended well."""
@@ -99,7 +99,7 @@ class WorkerProcesses:
 
 
 def wait_for(diary: Diary, lines: int, processes: Sequence[BaseProcess] = ()) -> None:
-    """Wait until the diary has so many lines, as long as nobody dies over it."""
+    """Wait until the diary has so many lines, as long as no process dies over it."""
     while len(diary.lines()) < lines:
         assert all(process.is_alive() for process in processes), "a process has died"
         time.sleep(0.005)
@@ -261,7 +261,7 @@ def test_a_slow_job_is_never_taken_by_another_worker(
 
 
 def test_a_stopped_worker_keeps_its_job(queue: Queue, diary: Diary) -> None:
-    """A process that is stopped (SIGSTOP, a frozen container) is not dead: nobody takes over."""
+    """A process that is stopped (SIGSTOP, a frozen container) is not dead: no other takes over."""
 
     def handler(payload: Any) -> None:
         diary.add("begin")
@@ -345,7 +345,7 @@ def test_only_one_of_many_workers_rescues_an_orphan(queue: Queue, diary: Diary) 
 
 
 def test_jobs_that_run_at_the_same_time_do_so(queue: Queue, diary: Diary) -> None:
-    """Four workers have four jobs in hand at once: a running handler holds up nobody."""
+    """Four workers have four jobs in hand at once: a running handler holds no other up."""
     barrier = fork.Barrier(4)
 
     def handler(payload: Any) -> int:

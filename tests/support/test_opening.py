@@ -62,7 +62,7 @@ def test_a_device_is_refused() -> None:
 
 
 def test_folders_on_the_way_may_be_links(tmp_path: Path) -> None:
-    """Only the last name may not be a link: /srv/app/current leads to a release."""
+    """Only the last name must not be a link: /srv/app/current leads to a release."""
     (tmp_path / "release").mkdir()
     (tmp_path / "current").symlink_to("release")
     (tmp_path / "release" / "it").write_text("text")
@@ -189,7 +189,7 @@ def test_root_follows_links_that_only_root_can_set(place: Path) -> None:
 
 @needs_root
 def test_root_goes_through_a_folder_with_the_sticky_bit(place: Path) -> None:
-    """In /tmp, nobody can replace what is another's."""
+    """In /tmp, no user can replace what is another's."""
     (place / "it").touch()
     own(place / "it", WORKER, 0o660, SHARED)
     own(place.parent, ROOT, 0o1777)

@@ -319,7 +319,7 @@ def test_flaw_an_update_rewrites_the_file(plain: Callable[[], Any], path: Path) 
 
 
 def test_flaw_iterating_holds_the_lock(plain: Callable[[], Any], path: Path) -> None:
-    """Plain: writers wait for as long as somebody takes between two rows. Ours: they do not."""
+    """Plain: writers wait for as long as a reader takes between two rows. Ours: they do not."""
     write(path, text("a1"), text("b2"))
     ours = look(path)
     add(ours, "c3")

@@ -232,7 +232,7 @@ def test_a_file_that_was_stripped_loses_no_job(path: Path, status: str) -> None:
 
 @pytest.mark.parametrize("rubbish", [b"\0" * 70, b"# note", b"a1\tmail", b" ", b"\xff"], ids=repr)
 def test_rubbish_at_the_end_is_set_aside(path: Path, rubbish: bytes) -> None:
-    """What is no row and has no newline is out of the way in queue.torn, again and again."""
+    """What is not a row and has no newline is out of the way in queue.torn, again and again."""
     content = write(path, text("a1"))
     table = look(path)
     for number in (1, 2):
@@ -399,7 +399,7 @@ def test_a_process_killed_in_a_batch_leaves_none_of_it(
 def test_a_batch_that_failed_says_nothing_about_what_comes_then(
     queue: Queue, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row that a person appends after a batch was refused is no part of it."""
+    """A row that a person appends after a batch was refused is not part of it."""
     queue.enqueue("mail", {}, job_id="a1")
     with monkeypatch.context() as broken:
         broken.setattr(os, "pwritev", refuse)
@@ -415,7 +415,7 @@ def test_a_batch_that_failed_says_nothing_about_what_comes_then(
 def test_a_batch_that_cannot_be_taken_back_is_none(
     queue: Queue, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When what was written of a refused batch cannot be cut off, it is no job all the same."""
+    """When what was written of a refused batch cannot be cut off, it is not a job all the same."""
     queue.enqueue("mail", {}, job_id="a1")
     pwritev, written = os.pwritev, []
 

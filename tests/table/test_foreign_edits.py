@@ -86,12 +86,12 @@ def test_a_job_edited_by_hand_is_what_was_saved(
     queue.enqueue("mail", {}, job_id="state")
     queue.process_jobs({}, limit=0)
     text = path.read_bytes()
-    text = text.replace(b'{"to": "a"}', b'{"to": "somebody else"}').replace(b"4000000000", b"17")
+    text = text.replace(b'{"to": "a"}', b'{"to": "another person"}').replace(b"4000000000", b"17")
     text = re.sub(rb"(?m)^(state\t.*?)\tpending", rb"\1\tcancelled", text)
     save(path, text)
     ran = []
     queue.process_jobs({"mail": ran.append})
-    assert ran == [{}, {"to": "somebody else"}]
+    assert ran == [{}, {"to": "another person"}]
     assert states(look(path)) == {
         "payload": "completed",
         "time": "completed",
@@ -157,7 +157,7 @@ def test_malformed_lines_are_kept_byte_for_byte(path: Path) -> None:
 
 
 def test_only_jobs_count_as_ready(path: Path) -> None:
-    """A malformed line that looks pending, or the old line of a moved job, keeps nobody waiting."""
+    """A malformed line that looks pending, or the old line of a moved job, delays no worker."""
     content = write(path, text("x9", run_at=7, result="a\tb"), b" " + text("y8")[1:], text("a1"))
     content += text("b2", run_at=8) + text("c3", run_at=4_000_000_000)
     overwrite(path, content + own(len(content), "a1", run_at=9, moved=True))

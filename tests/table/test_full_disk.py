@@ -349,7 +349,7 @@ def test_a_failed_sync_is_not_tried_again(path: Path, monkeypatch: pytest.Monkey
     queue = Queue(path, "full")
     queue.enqueue("mail", {})
     fault = Fault(monkeypatch, "fdatasync")
-    with pytest.raises(StorageError, match="may not be on disk"):
+    with pytest.raises(StorageError, match="is perhaps not on disk"):
         queue.enqueue("mail", {})
     assert fault.calls == 1
     fault.on = False
@@ -480,7 +480,7 @@ def test_who_may_not_write_is_told(path: Path, verb: Callable[[Queue], Any], fol
 
 
 def test_a_folder_that_may_not_be_entered_is_no_empty_queue(path: Path) -> None:
-    """Who may not enter the folder is told so, instead of that there are no jobs."""
+    """A user who cannot enter the folder is told so, instead of that there are no jobs."""
     fill(Queue(path, "normal"))
     let_in(path.parent)
     path.parent.chmod(0)

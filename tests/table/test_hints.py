@@ -78,7 +78,7 @@ def test_a_malformed_line_that_begins_like_a_job_does_not_hide_it(path: Path) ->
 def test_what_was_known_of_a_table_is_void_when_it_is_another_or_shorter(
     path: Path, way: Callable[[Path], None], look_by: str
 ) -> None:
-    """`generation` tells, whoever looks first: offsets of before mean nothing."""
+    """`generation` tells, in each way to look: offsets of before mean nothing."""
     table = look(path)
     for name in ("a1", "b2"):
         add(table, name)

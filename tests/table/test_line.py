@@ -330,12 +330,12 @@ def test_a_row_across_two_sectors_is_never_changed_in_place() -> None:
         assert (in_place(row, "cancelled", 5, 0, b"", b"") is not None) is inside
 
 
-# -- what is no row --------------------------------------------------------------------------------
+# -- what is not a row ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line", [*MALFORMED, b"\n", b" \n", b" a1\n", b"\r\n", b""], ids=repr)
 def test_what_is_no_row(line: bytes) -> None:
-    """A line that does not fit is no row, and can be explained."""
+    """A line that does not fit is not a row, and can be explained."""
     assert parse_line(line) is None
     assert explain(line)
     assert not row_status().findall(line)

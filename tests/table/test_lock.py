@@ -225,7 +225,7 @@ def test_a_moved_folder_takes_its_lock_with_it(table: Table, path: Path, pause: 
 def test_a_lost_lock_file_is_noticed(
     table: Table, path: Path, lose: Callable[[Path], None], pause: Pause
 ) -> None:
-    """A lock on a deleted or renamed file keeps nobody out, so a new one is taken."""
+    """A lock on a deleted or renamed file keeps no process out, so a new one is taken."""
     add(table, "a1")
     lock = path.with_suffix(".lock")
     pause(table)
@@ -413,7 +413,7 @@ def test_next_writer_opens_the_file_again(tmp_path: Path, monkeypatch: pytest.Mo
 def test_thread_is_not_told_of_another_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread whose write went through a failed descriptor is told, whoever opened it again."""
+    """A thread whose write went through a failed descriptor is told, although it is open again."""
     queue = Queue(tmp_path / "queue.tsv")
     queue.enqueue("work", {})
     with queue.engine.table.writing():
@@ -526,7 +526,7 @@ def test_times_in_whole_seconds_are_not_trusted(
 
 
 def test_a_directory_that_cannot_be_looked_at_is_not_trusted(tmp_path: Path) -> None:
-    """A missing directory is no error here: whoever opens files in it says what is wrong."""
+    """A missing directory is not an error here: what opens files in it says what is wrong."""
     watch = DirectoryWatch(str(tmp_path / "missing"))
     assert not watch.is_unchanged()
     watch.trust(watch.look())

@@ -108,7 +108,7 @@ def test_lines_are_those_of_the_file_in_whatever_order(table: Table, seed: int) 
 
 
 def test_a_long_malformed_line_is_a_line(path: Path) -> None:
-    """What is no row, but names the state pending, is passed over by a worker, and not for ever."""
+    """What is not a row, but names the state pending, is passed over by a worker."""
     long = b"a1\tmail\t" + b"\0" * 5000 + b"\tpending\t5\t5\t0\t\t\n"
     content = write(path, long, text("b2"))
     with look(path).writing():
@@ -122,7 +122,7 @@ def test_a_long_malformed_line_is_a_line(path: Path) -> None:
 
 
 def test_no_line_begins_within_one_or_beyond_the_end(table: Table) -> None:
-    """What is no line's first byte gives no line, and so does the end of the file."""
+    """What is not the first byte of a line gives no line, and so does the end of the file."""
     first, second = add(table, "a1"), add(table, "b2")
     with table.writing():
         for known in (False, True):

@@ -4,7 +4,7 @@
   there or not at all (history.py says which).
 * The engine's readers see, before anybody has mended anything, what the independent reader sees
   when the first writer has.
-* Nobody is blocked, nothing is malformed that was not so before; a batch is there whole or not.
+* No process is blocked, nothing is malformed that was not so before; a batch is there whole or not.
 * Work goes on: whatever is unfinished runs exactly once more and ends; nothing finished runs.
 """
 

@@ -76,7 +76,7 @@ class Troupe:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nobody plays on when the harness ends, however it ends."""
+        """No process plays on when the harness ends, however it ends."""
         for process in self.running():
             os.kill(process.pid, signal.SIGKILL)
             os.waitpid(process.pid, 0)

@@ -1,9 +1,9 @@
 """Everything at once: producers, workers, failures, timeouts, kills, pruning, compaction, people.
 
-Whoever takes part notes what it does in a notebook of its own; at the end the notes have to
-explain the table. A job that was acknowledged is in the table in a state that its notes allow, or
-it was pruned, which only finished ones are. A job that started again did so because its worker was
-killed, its attempt failed, or a person put it back.
+Each process notes what it does in a notebook of its own; at the end the notes have to explain the
+table. A job that was acknowledged is in the table in a state that its notes allow, or it was
+pruned, which only finished ones are. A job that started again did so because its worker was killed,
+its attempt failed, or a person put it back.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def holding(user: Account, take: Callable[[], object]) -> Iterator[int]:
 
 @pytest.mark.parametrize("take", [flock, all_bytes])
 def test_a_reader_gets_no_lock(house: House, take: Callable[[House], None]) -> None:
-    """So it holds nobody up, and makes no job look as if it ran."""
+    """So it holds no process up, and makes no job look as if it ran."""
     with pytest.raises(PermissionError):
         as_user(READER, lambda: take(house))
 

@@ -19,7 +19,7 @@ from dbbasic_queue.support.account import Account
 def test_an_obstacle_is_told_or_ignored(
     house: House, ending: str, obstacle: str, party: Account
 ) -> None:
-    """Nobody hangs, no traceback is seen, and the file elsewhere stays as it is."""
+    """No command hangs, no traceback is seen, and the file elsewhere stays as it is."""
     path = house.beside(ending)
     path.unlink(missing_ok=True)
     OBSTACLES[obstacle](path, house.victim)

@@ -115,7 +115,7 @@ class TsvEngine:
             else:
                 known = there.type.decode(), there.payload.decode()
                 _require_same(order.job_id, known, order)
-        # Also when it was there: the process that added it may not have synced it yet.
+        # Also when it was there: the process that added it has perhaps not synced it yet.
         self.table.sync()
         if there is not None:
             return 0

@@ -2,8 +2,8 @@
 
 Theory of operation
 -------------------
-A reader must not be able to open `queue.claims`: whoever can, if only for reading, can lock it, and
-make jobs look as if they ran. But the kernel tells all locks of the machine to every user, in
+A reader must not be able to open `queue.claims`: opened for reading only, it can be locked, to make
+jobs look as if they ran. But the kernel tells all locks of the machine to every user, in
 /proc/locks (proc(5)): the kind, the device, the inode number and the bytes of each.
 
 A line that is there says that the byte is locked. A line that is missing says nothing by itself:

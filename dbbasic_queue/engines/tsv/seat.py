@@ -245,7 +245,7 @@ class TsvSeat:
         return False
 
     def _put_back(self, attempt: Attempt) -> None:
-        """Undo the beginning of an attempt that may not be on disk, and so must not run."""
+        """Undo the beginning of an attempt that is perhaps not on disk, and so must not run."""
         try:
             with self._table.writing():
                 row = self._row_if_ours(attempt.job)
