@@ -68,8 +68,9 @@ class Folder:
     OSError: [Errno 40] it is a symbolic link; remove it, or name the file that it leads to
     """
 
+    fd = -1  # before `__init__`, which a signal may break off
+
     def __init__(self, path: str | Path) -> None:
-        self.fd = -1
         self.path = Path(path)
         self.fd = _above_streams(_walk(self.path) if os.geteuid() == ROOT else _open_plainly(path))
         status = os.fstat(self.fd)
@@ -179,9 +180,9 @@ class Folder:
 
     def close(self) -> None:
         """Let go of the folder; what was opened in it stays open."""
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = -1
+        fd, self.fd = self.fd, -1  # so that it is closed once, even if a signal breaks in
+        if fd >= 0:
+            os.close(fd)
 
     def __enter__(self) -> Folder:
         return self
@@ -274,8 +275,8 @@ def _walk(path: Path) -> int:
             step = os.open(part, STEP, dir_fd=fd)
             status = os.fstat(step)
             if not stat.S_ISLNK(status.st_mode):
-                os.close(fd)
-                fd, place = step, place / part
+                above, fd, place = fd, step, place / part
+                os.close(above)  # once, even if a signal breaks in here
                 if not stat.S_ISDIR(status.st_mode):
                     raise NotADirectoryError(errno.ENOTDIR, f"{place} is not a directory")
                 passed.append((place, status))

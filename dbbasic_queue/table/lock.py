@@ -29,15 +29,16 @@ import errno
 import fcntl
 import functools
 import io
+import operator
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ..errors import StorageError, TableError
 from ..support.files import (
@@ -113,6 +114,40 @@ class FileLock:
         self.set(-1, writable=False)
 
 
+class _Hold(io.IOBase):
+    """A `with` block under the lock, for where a microsecond does not count.
+
+    What gives the lock back is C code here, too, once `begin` has ended well.
+    """
+
+    close: Callable[[], Any]
+    closed = False
+
+    def __init__(self, lock: FileLock, begin: Callable[[], None]) -> None:
+        self.close = int
+        self._lock = lock
+        self._begin = begin
+
+    def __enter__(self) -> _Hold:
+        lock = self._lock
+        try:
+            lock.mutex.acquire()
+            lock.inside.acquire()
+            self._begin()
+            release = (lock.inside.release, lock.unlocking.close, lock.mutex.release)
+            self.close = functools.partial(any, map(operator.call, release))  # each returns None
+        except BaseException:
+            lock.unlocking.close()
+            for part in (lock.inside, lock.mutex):
+                if part._is_owned():  # type: ignore[attr-defined]
+                    part.release()
+            raise
+        return self
+
+
+_HELD: Final = nullcontext()
+
+
 class LockedFile:
     """A table's file, and the lock that its writers and readers take in turn.
 
@@ -183,36 +218,31 @@ class LockedFile:
 
     # -- the lock ----------------------------------------------------------------------------
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[object]:
         """Hold the table exclusively: made if missing, its end mended, its size known.
 
         Raises `StorageError`, also when this thread holds it already.
         """
-        lock = self.lock
-        if lock.is_mine():
+        if self.lock.is_mine():
             raise self._held_already()
-        with lock.mutex, lock.unlocking, lock.inside:
-            self.acquire()
-            lock.busy = True
-            try:
-                yield
-            finally:
-                lock.busy = False
+        return _Hold(self.lock, self._begin_writing)
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def _begin_writing(self) -> None:
+        self.acquire()
+        self.lock.busy = True
+
+    def reading(self) -> AbstractContextManager[object]:
         """Hold the table against writers; creates and changes nothing."""
         lock = self.lock
-        if lock.is_mine():
-            if lock.holder != id(self) or self._file is None:
-                self._look_for_reading(fcntl.LOCK_UN)
-            yield
-            return
-        with lock.mutex, lock.unlocking, lock.inside:
-            lock.holder, lock.busy = id(self), False
-            self._look_for_reading(fcntl.LOCK_SH)
-            yield
+        if not lock.is_mine():
+            return _Hold(lock, self._begin_reading)
+        if lock.holder != id(self) or self._file is None:
+            self._look_for_reading(fcntl.LOCK_UN)
+        return _HELD
+
+    def _begin_reading(self) -> None:
+        self.lock.holder, self.lock.busy = id(self), False
+        self._look_for_reading(fcntl.LOCK_SH)
 
     def acquire(self, amid: bool = False) -> None:
         """Take the lock: `writing` for the paths where a microsecond counts.
@@ -262,13 +292,30 @@ class LockedFile:
         if operation == fcntl.LOCK_SH and self._patience is not None:
             self.locked = self._try_lock()
             return
+        fd = self.lock.fd
         try:
-            take_lock(self.lock.fd, operation, self.lock_file, self.lock_timeout)
+            try:
+                fcntl.flock(fd, operation | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if self._is_held_by_alias(fd):
+                    raise self._held_already() from None
+                take_lock(fd, operation, self.lock_file, self.lock_timeout)
         except StorageError:
             raise
         except OSError as error:
             raise refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
         self.locked = True
+
+    def _is_held_by_alias(self, fd: int) -> bool:
+        """Say whether this thread holds the same lock file by another path to it."""
+        this = identity(os.fstat(fd))
+        return any(
+            lock is not self.lock
+            and lock.is_mine()
+            and lock.fd >= 0
+            and identity(os.fstat(lock.fd)) == this
+            for lock in list(_locks.values())
+        )
 
     def _try_lock(self) -> bool:
         """Take the lock as a reader, while patience lasts; say whether that succeeded."""
@@ -471,14 +518,7 @@ class LockedFile:
 _tables: Final[weakref.WeakSet[LockedFile]] = weakref.WeakSet()
 _locks: Final[weakref.WeakValueDictionary[str, FileLock]] = weakref.WeakValueDictionary()
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
-_LOCKING: Final = frozenset(
-    cast(Any, function).__code__
-    for function in (
-        LockedFile.acquire,
-        cast(Any, LockedFile.reading).__wrapped__,
-        cast(Any, LockedFile.writing).__wrapped__,
-    )
-)
+_LOCKING: Final = (LockedFile.acquire.__code__, _Hold.__enter__.__code__)
 
 
 def may_hold_a_lock(frame: FrameType | None) -> bool:

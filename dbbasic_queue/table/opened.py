@@ -85,7 +85,7 @@ class OpenTable:
                 raise OSError(self._failed.errno, self._failed.strerror)
 
     def __del__(self) -> None:
-        if self.fd >= 0:
+        if getattr(self, "fd", -1) >= 0:  # a signal may have broken off `__init__`
             os.close(self.fd)
 
 
