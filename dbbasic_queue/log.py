@@ -3,7 +3,8 @@
 Events are logged to the logger `dbbasic_queue`, each with the fields `event`, `job_id`,
 `job_type` and what else it has as attributes of the record: enqueued, started, completed,
 retried, failed, rescued, cancelled, pending (put back by a person), put back (broken off by a
-signal), stopped (by a signal), pruned, fenced, result (it is no JSON, or too long).
+signal), stopping (a first signal waits for the job in hand), stopped (by a signal), pruned, fenced,
+result (it cannot be JSON, or is too long).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from .interface import Engine
 ENGINES: Final = {
     "file": ("tsv.engine", "TsvEngine"),
 }
-_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(file):")
+_URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(file):", re.IGNORECASE)
 
 
 def open_engine(

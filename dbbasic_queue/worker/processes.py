@@ -153,7 +153,7 @@ class WorkerProcesses:
             for child, report, status in self._ended():
                 if report is None:
                     self.lost += 1
-                    failed += not os.WIFSIGNALED(status)
+                    failed += 1
                     _log_loss(child, status)
                 elif "fault" in report:
                     faults.append(report["fault"])

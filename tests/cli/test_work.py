@@ -195,6 +195,7 @@ def test_a_killed_member_of_a_crew_is_noticed(app: Path) -> None:
     queue.enqueue("die", {}, job_id="d")
     done = dbq("work", "jobs:HANDLERS", "--concurrency", "2", "--max-attempts", "1", cwd=app)
     assert "killed by signal 9" in done.stderr
+    assert done.returncode == 2
     job = queue.get_job("d")
     assert (job["status"], job["attempts"]) == ("failed", 1)
     assert job["error"].startswith("WorkerDied: ")

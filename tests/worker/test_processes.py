@@ -61,7 +61,7 @@ def test_a_child_that_raises_is_counted_and_logged() -> None:
 @pytest.mark.parametrize(
     ("end", "numbers", "words"),
     [
-        ("os.kill(os.getpid(), signal.SIGKILL)", "end 1 0 0 1", "was killed by signal 9"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "end 1 0 1 1", "was killed by signal 9"),
         ("os._exit(3)", "end 1 0 1 1", "with exit code 3: did a handler call os._exit?"),
         ("os._exit(0)", "end 1 0 1 1", "with exit code 0: did a handler call os._exit?"),
     ],
