@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -184,9 +185,19 @@ def test_import_that_kills_the_interpreter(app: App) -> None:
 
 def test_import_that_hangs(app: App) -> None:
     """An import that does not end is broken off, with what it has started."""
-    app.write("import subprocess\nsubprocess.run(['sleep', '1000'])")
-    (found,) = app.check(timeout=1).findings
-    assert found.what == "importing jobs:HANDLERS took longer than 1s"
+    app.write(
+        "import subprocess\nfrom pathlib import Path\nchild = subprocess.Popen(['sleep', '1000'])\n"
+        "Path('pid').write_text(str(child.pid))\nchild.wait()"
+    )
+    (found,) = app.check(timeout=3).findings
+    assert found.what == "importing jobs:HANDLERS took longer than 3s"
+    if not (app.folder / "pid").exists():  # broken off before it had begun
+        return
+    child = Path("/proc", (app.folder / "pid").read_text(), "stat")
+    until = time.monotonic() + 10
+    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until, "the child is alive"
+        time.sleep(0.01)
 
 
 def test_handlers_of_a_class(app: App) -> None:

@@ -21,7 +21,10 @@ from queue import SimpleQueue
 from .mutant import Mutant, load
 
 ROOT = Path(__file__).resolve().parents[2]
-WINGS = ("table", "engines", "worker", "schedule", "install", "cron", "systemd", "others")
+WINGS = (
+    *("table", "engines", "worker", "schedule"),
+    *("install", "cron", "systemd", "health", "others"),
+)
 AT_LEAST = 150  # in the whole list
 SECONDS = 120  # for the one test of a mutant
 COPIED = ("dbbasic_queue", "tests", "packaging", "cron", "systemd", "examples", "docs")
