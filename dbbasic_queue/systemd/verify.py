@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 OLDEST = 250  # systemd's version: the first with `verify --recursive-errors=` (its NEWS file)
 _SPECIFIER = re.compile(r"%(?:%|(?P<letter>.?))")
 _SPECIFIERS = ("i", "N", "t")
+_PERCENTAGES = ("CPUQuota",)  # systemd.resource-control(5): where % means percent
 _REFERENCES = ("Unit", "OnFailure", "OnSuccess")
 # What ProtectHome=yes and PrivateTmp=yes hide, systemd.exec(5).
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
@@ -66,6 +67,8 @@ def _stray_specifiers(units: Units) -> Iterator[str]:
     """Our own text uses three specifiers; any other is a `%` that was not doubled."""
     for name, settings in units.items():
         for setting in settings:
+            if setting.key in _PERCENTAGES:
+                continue
             for match in _SPECIFIER.finditer(setting.value):
                 if match["letter"] is not None and match["letter"] not in _SPECIFIERS:
                     yield f"{name}: {setting.key}= holds a stray {match[0]!r}"

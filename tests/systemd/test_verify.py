@@ -103,6 +103,8 @@ class TestWhatSystemdCannotSee:
         assert faults(texts) == []
         assert faults_of(here) == []
         assert faults_of(here, for_user=True) == []
+        limited = with_worker(here, umask=0o027, nice=5, memory_max=1 << 30, cpu_quota=150)
+        assert faults_of(limited) == []
         assert faults(units(load(), for_user=True), for_user=True) == []
 
     def test_a_service_without_a_user(self, texts: Texts) -> None:
