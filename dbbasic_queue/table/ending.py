@@ -27,7 +27,8 @@ from .line import HEADER
 from .lock import UNKNOWN, LockedFile
 from .rights import open_beside
 
-HEADERS: Final = (HEADER, HEADER[:-1] + b"\r\n")
+_BOM: Final = b"\xef\xbb\xbf"  # which some editors put before the first line
+HEADERS: Final = tuple(mark + HEADER[:-1] + end for mark in (b"", _BOM) for end in (b"\n", b"\r\n"))
 
 
 class MendedFile(LockedFile):

@@ -55,7 +55,7 @@ MOVED: Final = re.compile(rb'\t (?:[^ \t\n"]| ")')
 # The fields that a table's readers go by, as parts of the patterns here and in scan.py.
 ID: Final = rb"[A-Za-z0-9_-]{1,64}"
 ANY_STATUS: Final = "|".join(STATUSES).encode()
-ATTEMPTS_LIMIT: Final = 10**9 - 1  # nine digits
+ATTEMPTS_LIMIT: Final = 10**9 - 1  # what nine digits hold; there the count stays
 _TIMES = rb"(\d{1,15})\t(\d{1,15})\t(\d{1,9})"  # created_at, run_at, attempts
 
 # A whole line. Groups: the nine fields; the last two may be missing, as some editors cut off
@@ -356,7 +356,7 @@ def begin(line: bytes, offset: int, now: int) -> tuple[bytes, Job, int, bytes] |
         return None
     job_id, job_type, payload, created, run_at, attempts, error = match.groups()
     tail_at = match.end(3) + 1
-    created_at, tried = int(created), int(attempts) + 1
+    created_at, tried = int(created), min(int(attempts) + 1, ATTEMPTS_LIMIT)
     tail = new_tail(
         offset + tail_at, len(line) - tail_at - 1, PROCESSING, created_at, now, tried, error
     )

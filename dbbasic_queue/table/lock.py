@@ -297,7 +297,7 @@ class LockedFile:
             try:
                 fcntl.flock(fd, operation | fcntl.LOCK_NB)
             except BlockingIOError:
-                if self._is_held_by_alias(fd):
+                if _is_held_by_alias(self.lock):
                     raise self._held_already() from None
                 take_lock(fd, operation, self.lock_file, self.lock_timeout)
         except StorageError:
@@ -305,17 +305,6 @@ class LockedFile:
         except OSError as error:
             raise refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
         self.locked = True
-
-    def _is_held_by_alias(self, fd: int) -> bool:
-        """Say whether this thread holds the same lock file by another path to it."""
-        this = identity(os.fstat(fd))
-        return any(
-            lock is not self.lock
-            and lock.is_mine()
-            and lock.fd >= 0
-            and identity(os.fstat(lock.fd)) == this
-            for lock in list(_locks.values())
-        )
 
     def _try_lock(self) -> bool:
         """Take the lock as a reader, while patience lasts; say whether that succeeded."""
@@ -519,6 +508,18 @@ _tables: Final[weakref.WeakSet[LockedFile]] = weakref.WeakSet()
 _locks: Final[weakref.WeakValueDictionary[str, FileLock]] = weakref.WeakValueDictionary()
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
 _LOCKING: Final = (LockedFile.acquire.__code__, _Hold.__enter__.__code__)
+
+
+def _is_held_by_alias(lock: FileLock) -> bool:
+    """Say whether this thread holds the same lock file by another path to it."""
+    this = identity(os.fstat(lock.fd))
+    return any(
+        other is not lock
+        and other.is_mine()
+        and other.fd >= 0
+        and identity(os.fstat(other.fd)) == this
+        for other in list(_locks.values())
+    )
 
 
 def may_hold_a_lock(frame: FrameType | None) -> bool:

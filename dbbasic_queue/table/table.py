@@ -43,7 +43,7 @@ from ..support.files import (
 )
 from ..support.opening import SAFE, Folder, SecondName
 from .ending import HEADERS
-from .line import SECTOR, Row, build_head, build_line, in_place, parse_line
+from .line import ATTEMPTS_LIMIT, SECTOR, Row, build_head, build_line, in_place, parse_line
 from .reading import ReadTable
 from .rewrite import Rewrite
 from .rights import may_make, new_table, prepare, require_owner, require_worker
@@ -171,6 +171,7 @@ class Table(ReadTable):
 
         Raises `StorageError`, after which the old state is still there.
         """
+        attempts = min(attempts, ATTEMPTS_LIMIT)
         new = in_place(row, status, run_at, attempts, error, result)
         if new is None:
             return self._relocate(row, status, run_at, attempts, error, result)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from actors import AT_ONCE, Clock, die, in_child
-from tables import own
+from tables import own, text, write
 from working import edit, job_in, take
 
 from dbbasic_queue import IllegalTransition, Queue, StorageError, Summary, current_job
@@ -542,3 +542,20 @@ def test_the_count_of_attempts_stops_where_its_column_ends(queue: Queue, ours: b
     assert queue.process_jobs({"mail": bool, "x": bool}, 10**9) == Summary(completed=1)
     job = queue.get_job("a1")
     assert (job["status"], job["attempts"]) == ("completed", 999_999_999)
+
+
+@pytest.mark.parametrize("line", ["ours", "foreign"])
+def test_a_count_of_attempts_at_its_limit_stays_there(path: Path, line: str) -> None:
+    """A job that a person gave the largest number of attempts is worked like any other."""
+    most = 999_999_999
+    row = own(len(HEADER), "a1", attempts=most) if line == "ours" else text("a1", attempts=most)
+    write(path, row)
+    queue = Queue(path, "normal")
+
+    def fail(payload: object) -> None:
+        raise ValueError("no")
+
+    queue.process_jobs({"mail": fail}, max_attempts=3)
+    job = queue.get_job("a1")
+    assert job is not None
+    assert (job["status"], job["attempts"]) == ("failed", most)

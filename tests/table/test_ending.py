@@ -53,8 +53,20 @@ def test_an_empty_or_torn_header_is_written(path: Path, status: bytes) -> None:
     assert path.read_bytes().startswith(HEADER)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_byte_order_mark_is_understood(path: Path, end: bytes) -> None:
+    """What some editors put before the first line harms nothing, and stays."""
+    write(path, text("a1"), text("b2", "completed"), header=b"\xef\xbb\xbf" + HEADER[:-1] + end)
+    queue = Queue(path, "normal")
+    add(queue.engine.table, "c3")
+    assert queue.process_jobs({"mail": lambda payload: None}).completed == 2
+    assert queue.prune_jobs(0) == 3
+    assert path.read_bytes().startswith(b"\xef\xbb\xbfid\t")
+    assert fsck.check(queue.engine) == []
+
+
 FOREIGN_HEADERS = {
-    "byte order mark": b"\xef\xbb\xbf" + HEADER,
+    "UTF-8 twice": b"\xef\xbb\xbf" * 2 + HEADER,
     "none": b"",
     "comment above": b"# jobs\n" + HEADER,
     "empty line above": b"\n" + HEADER,
@@ -83,7 +95,7 @@ FOREIGN_HEADERS = {
 def test_another_first_line_is_refused(
     path: Path, header: str, use: Callable[[Table], Any]
 ) -> None:
-    """A byte order mark, a lost or foreign header is a clear error each time; nothing changes."""
+    """A lost or foreign header is a clear error each time; nothing changes."""
     content = write(path, text("a1"), header=FOREIGN_HEADERS[header])
     table = look(path)
     for _ in range(2):
