@@ -303,7 +303,7 @@ def _installed_config(target: Target, name: str) -> configs.Config | None:
         return None
 
 
-# --- Where and as whom --------------------------------------------------------------------------
+# --- Where and as which user --------------------------------------------------------------------
 
 
 def _config(options: argparse.Namespace, site: Site) -> configs.Config:

@@ -67,8 +67,8 @@ class LogrotateTarget(Target):
 
         Args:
             config: has a `[log]`.
-            owner: whom logrotate becomes, "USER GROUP"; None: it stays root, and the folder is
-                root's alone.
+            owner: the user that logrotate becomes, "USER GROUP"; None: it stays root, and the
+                folder is root's alone.
         """
         return render(
             "packaging/logrotate/logrotate.j2",
@@ -79,7 +79,7 @@ class LogrotateTarget(Target):
         )
 
     def _owner(self, folder: Path, user: str) -> str | None:
-        """Whom logrotate becomes: in a folder of root's it must stay root to rename the log."""
+        """The user that logrotate becomes; in a folder of root's only root can rename the log."""
         if self.site.live and is_roots(folder):
             self._group(user)
             return None
