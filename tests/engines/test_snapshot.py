@@ -632,12 +632,12 @@ def test_a_busy_queue_never_gives_a_false_alarm(path: Path) -> None:
         _forked(_tidy, path),
     ]
     try:
-        until = time.monotonic() + 3
-        while time.monotonic() < until:
+        until, worked = time.monotonic() + 3, False
+        while time.monotonic() < until or not worked:
             found = _now(path)
+            worked = worked or found.counts["completed"] > 0
             assert (found.stuck, found.overdue, found.malformed, found.ahead) == (0, 0, 0, 0), found
             assert (found.failed, found.unknown) == (0, "")
-        assert queue.count_jobs()["completed"] + queue.count_jobs()["pending"] > 0
     finally:
         for pid in crew:
             os.kill(pid, signal.SIGKILL)
