@@ -131,6 +131,23 @@ def build_line(
     return head + tail + b"\n"
 
 
+def pending_line(offset: int, head: bytes, created_at: int, run_at: int) -> bytes:
+    """Return the line of a new job, as `build_line` does, in half the time.
+
+    >>> pending_line(9, b"a1\\tm\\t{}", 5, 5) == build_line(9, b"a1\\tm\\t{}", PENDING, 5, 5, 0)
+    True
+    """
+    start = (offset + len(head) + 1) % SECTOR
+    if start > SECTOR - TAIL:
+        head += b" " * (SECTOR - start)
+    return head + _pending_tail(created_at, run_at)
+
+
+@functools.lru_cache(8)  # many jobs are made in one second, and due at once
+def _pending_tail(created_at: int, run_at: int) -> bytes:
+    return (b"\t%b\t%d\t%d\t0\t\t" % (PENDING.encode(), created_at, run_at)).ljust(TAIL) + b"\n"
+
+
 def build_head(row: Row, *, moved: bool) -> bytes:
     """`id TAB type TAB payload` of a row, with the mark of a moved row or without it."""
     payload = row.payload.strip() or b"{}"

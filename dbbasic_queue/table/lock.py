@@ -190,6 +190,7 @@ class LockedFile:
         self.locked = False  # whether the lock is held, while `reading`
         self._patience = patience
         self.lock_timeout = lock_timeout
+        self._id = id(self)
         self._path = str(self.data_file)  # os.stat takes a str faster than a Path
         self._forget()
         _tables.add(self)
@@ -253,7 +254,7 @@ class LockedFile:
         lock = self.lock
         lock.disturbed = amid
         if not amid:
-            lock.holder, lock.busy = id(self), False
+            lock.holder, lock.busy = self._id, False
         elif lock.busy or not _APPEND:
             raise self._held_already()
         self._ahead = b""

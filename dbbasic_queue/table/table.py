@@ -43,7 +43,16 @@ from ..support.files import (
 )
 from ..support.opening import SAFE, Folder, SecondName
 from .ending import HEADERS
-from .line import ATTEMPTS_LIMIT, SECTOR, Row, build_head, build_line, in_place, parse_line
+from .line import (
+    ATTEMPTS_LIMIT,
+    SECTOR,
+    Row,
+    build_head,
+    build_line,
+    in_place,
+    parse_line,
+    pending_line,
+)
 from .reading import ReadTable
 from .rewrite import Rewrite
 from .rights import may_make, new_table, prepare, require_owner, require_worker
@@ -75,8 +84,8 @@ class Table(ReadTable):
 
     # -- appending ---------------------------------------------------------------------------
 
-    def add_row(self, head: bytes, status: str, created_at: int, run_at: int) -> None:
-        """Take the lock and append one new row; `head` is `id TAB type TAB payload`.
+    def add_row(self, head: bytes, created_at: int, run_at: int) -> None:
+        """Take the lock and append one pending row; `head` is `id TAB type TAB payload`.
 
         A signal handler or a finalizer can do that even where its thread has the lock, if there is
         no change at work that it could come amid. Raises `StorageError`.
@@ -84,12 +93,12 @@ class Table(ReadTable):
         lock = self.lock
         if lock.is_mine():
             self.acquire(amid=True)
-            self.append(build_line(self.size, head, status, created_at, run_at, 0))
+            self.append(pending_line(self.size, head, created_at, run_at))
             lock.disturbed = True
             return
         with lock.mutex, lock.unlocking, lock.inside:
             self.acquire()
-            self.append(build_line(self.size, head, status, created_at, run_at, 0))
+            self.append(pending_line(self.size, head, created_at, run_at))
 
     def append(self, data: bytes) -> int:
         """Write whole lines at the end, all or nothing; returns the offset of the first.

@@ -29,6 +29,7 @@ from dbbasic_queue.table.line import (
     in_place,
     is_moved,
     parse_line,
+    pending_line,
     row_status,
     to_job,
 )
@@ -76,6 +77,16 @@ def split(line: bytes) -> list[str]:
 def by_csv(line: bytes) -> list[list[str]]:
     """What dbbasic-tsv reads: Python's csv, with universal newlines."""
     return list(csv.reader(io.StringIO(line.decode(), newline=None), delimiter="\t"))
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000), numbers, numbers)
+def test_a_new_line_is_the_same_in_the_fast_way(
+    offset: int, length: int, created_at: int, run_at: int
+) -> None:
+    """Wherever it stands and however long it is."""
+    head = b"a1\tmail\t" + b"x" * length
+    wanted = build_line(offset, head, "pending", created_at, run_at, 0)
+    assert pending_line(offset, head, created_at, run_at) == wanted
 
 
 # -- the line --------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class TsvEngine:
                 return self._add_once(orders[0], now)
             job_id, job_type, payload, due, _ = orders[0]
             head = f"{job_id}\t{job_type}\t{payload}".encode()
-            self.table.add_row(head, PENDING, now, due)
+            self.table.add_row(head, now, due)
             self.table.sync()
             if due <= now:
                 self.wake_up(now)
