@@ -74,7 +74,8 @@ def test_a_reader_knows_the_table_up_to_its_torn_line(path: Path) -> None:
 def test_attempts_stay_at_what_a_row_can_hold() -> None:
     """A row that has had as many as nine digits say is not made a malformed one."""
     begun = begin(build_line(0, b"a1\tmail\t{}", "pending", 5, 5, ATTEMPTS_LIMIT), 0, now=6)
-    assert begun is None or begun[1].attempts == ATTEMPTS_LIMIT
+    assert begun is not None
+    assert begun[1].attempts == ATTEMPTS_LIMIT
     few = begin(build_line(0, b"a1\tmail\t{}", "pending", 5, 5, 7), 0, now=6)
     assert few is not None
     assert few[1].attempts == 8
