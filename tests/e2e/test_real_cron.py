@@ -173,6 +173,7 @@ def system(machine: Machine) -> str:
     )
     longest = f"{SYSTEM}/{padding(998 - len(os.fsencode(line[len('* * * * * app ') :])))}dbq.toml"
     machine.write(longest, recording("long", SYSTEM, "app"))
+    machine.run(["chown", "-R", "app", SYSTEM])
     install(machine, "--config", longest)
     return longest
 
