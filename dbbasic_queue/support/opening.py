@@ -305,7 +305,8 @@ def _refuse_open_to_others(place: Path, status: os.stat_result, owner: int) -> N
     word = shlex.quote(str(place))
     if status.st_uid not in (ROOT, owner) and status.st_uid not in _unmapped():
         whose = f"{place} belongs to {user_name(status.st_uid)}"
-        remedy = f"run this as {user_name(owner)}, not as root"
+        me = user_name(owner)
+        remedy = f"chown root {word}" if owner == ROOT else f"run this as {me}, not as root"
     elif status.st_mode & stat.S_ISVTX:
         return
     elif status.st_mode & stat.S_IWOTH:
