@@ -19,7 +19,7 @@ from ..support.opening import ROOT, Folder, group_is_only, user_name
 
 def require_own(path: Path, what: str, account: Account | None) -> None:
     """Raise `ConfigError` unless a file is root's or this user's, and no other can change it."""
-    allowed = (ROOT,) if account is None else (ROOT, account.uid)
+    allowed = tuple(dict.fromkeys((ROOT, ROOT if account is None else account.uid)))
     whose = " or ".join(map(user_name, allowed))
     try:
         for name in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):

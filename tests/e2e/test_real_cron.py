@@ -77,7 +77,7 @@ def machine() -> Iterator[Machine]:
     with Machine(os.environ.get("DBQ_E2E_DEBIAN", "12")) as machine:
         machine.install_project()
         machine.run("useradd --system app; useradd --create-home zoe; useradd --create-home max")
-        machine.run("install -d -o app /var/lib/app /srv/app")
+        machine.run("install -d -o app /var/lib/app; install -d /srv/app")
         machine.write("/srv/app/app_jobs.py", HANDLERS)
         machine.write("/srv/app/env", "# for all entries\nFROM_FILE='100% $HOME'\n")
         machine.write("/srv/app/dbq.toml", REAL)
