@@ -155,7 +155,9 @@ def test_a_stop_by_a_signal_is_an_event(queue: Queue, as_json: Lines) -> None:
         )
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert events(as_json()) == ["enqueued", "started", "put back", "stopped"]
+    # "stopping" is said by a thread of its own: before the job goes back, or too late to matter.
+    said = [event for event in events(as_json()) if event != "stopping"]
+    assert said == ["enqueued", "started", "put back", "stopped"]
     assert "signal 15" in as_json()[-1]["message"]
 
 

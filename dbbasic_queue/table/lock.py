@@ -111,7 +111,8 @@ class FileLock:
             self.unlocking.close = functools.partial(fcntl.flock, fd, fcntl.LOCK_UN)
 
     def __del__(self) -> None:
-        self.set(-1, writable=False)
+        if os is not None:  # while the interpreter ends it is, and the file is closed anyway
+            self.set(-1, writable=False)
 
 
 class _Hold(io.IOBase):

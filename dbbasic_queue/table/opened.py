@@ -85,7 +85,8 @@ class OpenTable:
                 raise OSError(self._failed.errno, self._failed.strerror)
 
     def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:  # a signal may have broken off `__init__`
+        # A signal may have broken off `__init__`; `os` is None while the interpreter ends.
+        if getattr(self, "fd", -1) >= 0 and os is not None:
             os.close(self.fd)
 
 

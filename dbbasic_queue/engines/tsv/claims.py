@@ -90,7 +90,8 @@ class Claims:
         self._mine: set[int] = set()  # a process's own locks do not exclude its threads
 
     def __del__(self) -> None:
-        if self._fd >= 0 and not self._mine:  # a claim lasts as long as the process
+        # A claim lasts as long as the process; `os` is None while the interpreter ends.
+        if self._fd >= 0 and not self._mine and os is not None:
             os.close(self._fd)
 
     def take(self, job_id: bytes) -> int | None:
