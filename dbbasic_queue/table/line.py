@@ -377,7 +377,7 @@ def begin(line: bytes, offset: int, now: int) -> tuple[bytes, Job, int, bytes] |
     tail = new_tail(
         offset + tail_at, len(line) - tail_at - 1, PROCESSING, created_at, now, tried, error
     )
-    if tail is None or int(run_at) > now or tried > ATTEMPTS_LIMIT:
+    if tail is None or int(run_at) > now:
         return None
     try:
         text = payload.decode().strip(" ")

@@ -52,7 +52,7 @@ from ..support.files import (
 from ..support.opening import Folder, ForeignFile, SecondName
 from .line import HEADER
 from .opened import TICK, DirectoryWatch, OpenTable, identity, identity_of
-from .patience import WAIT, take_lock
+from .patience import WAIT, share_lock, take_lock
 from .rights import ensure_folder, new_table, open_in, prepare
 
 FULL: Final = "full"
@@ -292,7 +292,7 @@ class LockedFile:
     def _lock_as(self, operation: int) -> None:
         """Take the lock, whose file is open. A reader with patience may go without it."""
         if operation == fcntl.LOCK_SH and self._patience is not None:
-            self.locked = self._try_lock()
+            self.locked, self._patience = share_lock(self.lock.fd, self._patience)
             return
         fd = self.lock.fd
         try:
@@ -307,19 +307,6 @@ class LockedFile:
         except OSError as error:
             raise refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
         self.locked = True
-
-    def _try_lock(self) -> bool:
-        """Take the lock as a reader, while patience lasts; say whether that succeeded."""
-        assert self._patience is not None
-        while True:
-            try:
-                fcntl.flock(self.lock.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if self._patience <= 0:
-                    return False
-            self._patience -= 0.001
-            time.sleep(0.001)
 
     # -- looking at the files ------------------------------------------------------------------
 

@@ -47,6 +47,27 @@ def take_lock(fd: int, operation: int, path: Path, seconds: float) -> None:
         pause = min(pause * 1.5, LONGEST)
 
 
+def share_lock(fd: int, patience: float) -> tuple[bool, float]:
+    """Take an flock(2) as a reader that would rather go without it than wait long.
+
+    Args:
+        fd: the open lock file.
+        patience: seconds to wait at most.
+
+    Returns whether it is taken, and the patience that is left, for the next time.
+    Raises `OSError`.
+    """
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True, patience
+        except BlockingIOError:
+            if patience <= 0:
+                return False, patience
+        patience -= 0.001
+        time.sleep(0.001)
+
+
 def held(fd: int, path: Path, seconds: float) -> str:
     """Say who has held the lock of an open file for so long.
 

@@ -97,12 +97,11 @@ def edit(
         command: the words of the editor's command, as `editor.editor` returns them.
         max_payload: bytes of JSON a payload may have.
         ids: the jobs; None for all of the table.
-        again: asked with the reasons when a line is refused: whether to open the editor again, at
-            that line. None refuses the edit.
+        again: asked with the reasons whether to open the editor again at a refused line, if any.
 
-    Raises `EditRefused` with the reasons, one a line, and `StorageError`; nothing was written then.
-    Their notes (PEP 678) tell where the edited text is kept. Call it in the main thread: the keys
-    that end a program are the editor's meanwhile.
+    Raises `EditRefused` (the reasons, one a line) and `StorageError`; nothing was written then, and
+    their notes (PEP 678) tell where the text is kept. Call it in the main thread, whose keys to end
+    a program are the editor's meanwhile.
 
     >>> import tempfile
     >>> engine = TsvEngine(tempfile.mkdtemp() + "/queue.tsv")
