@@ -47,7 +47,7 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
 
 
 def start(path: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "dbbasic_queue.cli_health", "--file", str(path), "-t", "60"]
+    command = [sys.executable, "-m", "dbbasic_queue", "health", "--file", str(path), "-t", "60"]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
 
