@@ -364,6 +364,7 @@ def test_cron_itself_ignores_what_we_refuse(machine: Machine, system: str) -> No
     machine.path("/etc/cron.d/too-long").unlink()
     longer = system.replace("/dbq.toml", "x/dbq.toml")
     machine.write(longer, recording("longer", SYSTEM, "app"))
+    machine.run(["chown", "-R", "app", SYSTEM])
     command = [f"{VENV}/bin/dbq-install-cron", "--config", longer]
     done = machine.run(command, check=False)
     assert done.returncode == 2
