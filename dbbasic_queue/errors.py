@@ -31,6 +31,10 @@ class StorageError(QueueError, OSError):
     """The operating system refused a read, write or sync of the table; `errno` says which way."""
 
 
+class Unsupported(QueueError):
+    """What keeps the jobs cannot do this; the message says what to do instead. Nothing was done."""
+
+
 class EditRefused(QueueError):
     """The edited table was not taken; the message has every reason, a line each."""
 

@@ -8,7 +8,8 @@ in the same step, so that an engine can make that one lock, one transaction, one
 
 The rules of a job's states (job.py) hold on each engine. Whatever is checked before a job is kept
 (its type, payload, id, time) is checked before an engine sees it; the payload and the result are
-handed over as JSON text. An engine raises only the errors of errors.py.
+handed over as JSON text. An engine raises only the errors of errors.py: `Unsupported` for what it
+cannot do, of which `can` says in advance what differs between engines.
 
 Only the engine knows what an attempt's `token` means.
 """
@@ -141,8 +142,44 @@ class Snapshot(NamedTuple):
     blocked: str = ""  # who holds up all writers, in a sentence; empty if no process does
 
 
+class Shortfall(NamedTuple):
+    """Where a server keeps jobs less safely than was asked for."""
+
+    refused: bool  # no job is added or run there; otherwise this is a warning
+    text: str  # one sentence: what is wrong
+    lines: tuple[str, ...] = ()  # to be added to the server's configuration
+
+
+class Peer(NamedTuple):
+    """A worker at the engine's server, on whatever host."""
+
+    name: str
+    host: str
+    process: int
+    here: bool  # on this host, where it can be asked
+    types: frozenset[str] | None  # which it has handlers for; None: it has not said
+
+
+class Server(NamedTuple):
+    """What a server says of itself. Times in seconds, sizes in bytes."""
+
+    software: str  # "Redis 7.0.15"
+    client: str  # "rq 3.0.0, redis 6.1.0"
+    skew: float  # how far this host's clock is ahead of the server's
+    lease: float  # after which a worker that was not heard of has lost its job
+    memory: int
+    memory_limit: int  # 0: none
+    workers: tuple[Peer, ...]
+    lag: str = ""  # what is wrong with its last write or its role, in a sentence
+
+
 class Seat(Protocol):
     """A worker's place at an engine. One thread at a time uses it."""
+
+    stopping: Callable[[], bool]  # asked while the engine is away: whether to wait no longer
+
+    def introduce(self, types: Collection[str]) -> None:
+        """Say which types this worker has handlers for, so that others can compare theirs."""
 
     def turn(
         self,
@@ -183,7 +220,9 @@ class Engine(Protocol):
     """What keeps the jobs of one queue. Cheap to make; threads may share it; survives a fork."""
 
     url: str  # where the jobs are, for messages and logs; without a password
-    can: frozenset[str]  # what not every engine can: "edit", "file", "fsck"
+    # What not every engine can: "edit", "file", "fsck"; "slots": `claim_slot`; "server": `server`
+    # and `durability` tell of one.
+    can: frozenset[str]
     path: Path | None  # the queue's file, if it is one
 
     def now(self) -> float:
@@ -230,6 +269,48 @@ class Engine(Protocol):
 
     def prune(self, ages: Mapping[str, float], dry_run: bool = False) -> int:
         """Remove the jobs in these states that ended so many seconds ago; returns how many."""
+
+    def durability(self) -> Shortfall | None:
+        """How the server falls short of the durability that was asked for; None if it does not.
+
+        Reads only. Raises `StorageError` when the server cannot be asked.
+        """
+
+    def server(self) -> Server | None:
+        """What the server says of itself; None for an engine that has none.
+
+        Reads only. Raises `StorageError` when the server cannot be asked.
+        """
+
+    def claim_slot(self, key: str, slot: int, order: Order | None) -> bool:
+        """Mark a slot as dealt with and add its job, both or neither; False if it was already.
+
+        Args:
+            key: what the slots belong to, for instance `shop/nightly/0 3 * * *`.
+            slot: Unix seconds. One that is not later than the last one claimed is not had again.
+            order: the job; None to mark the slot only. One whose id is known is not added again.
+
+        Raises `StorageError`, and `Unsupported` where `can` has no "slots".
+        """
+
+    def slots(self) -> dict[str, int]:
+        """The last slot claimed, by key. Raises as `claim_slot` does."""
+
+    def withdraw(self, limit: int, note: Callable[[Job], str]) -> list[Job]:
+        """Cancel up to `limit` pending jobs, in one step; returns them as they were before.
+
+        For moving jobs elsewhere: `note` makes what becomes the error of each.
+        """
+
+    def adopt(self, jobs: Sequence[Job], over: Callable[[Job], bool] | None = None) -> int:
+        """Keep jobs with all that is known of them, all or none; returns how many were new.
+
+        One whose id is known is left alone, unless `over` says of the job there, which has ended,
+        that it is to be replaced. A job that is processing is refused with `ValueError`.
+        """
+
+    def close_for(self, url: str) -> None:
+        """Refuse jobs from now on: `add` raises a `StorageError` that names `url`."""
 
     def seat(self, places: int | None = None) -> Seat | None:
         """A worker's place; the queue is made if it is missing.

@@ -119,6 +119,7 @@ class Worker:
         self._signals = signals
         self._runner = Runner(handlers, options, signals, engine.now)
         self._types = _types_to_take(handlers, options)
+        self._handled = list(handlers)
         self._summary = Summary()
         self._limit = math.inf if options.limit is None else options.limit
         self._most = options.max_seconds
@@ -130,7 +131,9 @@ class Worker:
         """Work until nothing is due, or a limit, the lingering time or a signal ends it."""
         self._signals.answer = self._answer
         self._runner.open()
+        seat.stopping = self._signals.stopping
         try:
+            seat.introduce(self._handled)
             self._rescue(seat)
             self._work_off(seat)
             if self._signals.received:

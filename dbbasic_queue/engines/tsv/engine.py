@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ...errors import InvalidJob, JobExists
+from ...errors import InvalidJob, JobExists, Unsupported
 from ...job import CANCELLED, FAILED, PENDING, PROCESSING, STATUSES, Job, check_id, require
 from ...table.line import Row, build_line, to_job
 from ...table.lock import FULL, may_hold_a_lock
@@ -291,6 +291,45 @@ class TsvEngine:
         """
         with self.table.writing():
             self.table.prepare()
+
+    def durability(self) -> None:
+        """None: the table is as durable as it was asked to be."""
+
+    def server(self) -> None:
+        """None: there is no server."""
+
+    def claim_slot(self, key: str, slot: int, order: Order | None) -> bool:
+        """Raise `Unsupported`: a file's slots are in a file of their own (schedule/marks.py)."""
+        raise self._no_slots()
+
+    def slots(self) -> dict[str, int]:
+        """Raise `Unsupported`, as `claim_slot` does."""
+        raise self._no_slots()
+
+    def _no_slots(self) -> Unsupported:
+        return Unsupported(
+            f"{self.path}: the slots of recurring jobs are not kept in the queue's file; use"
+            " dbq enqueue-recurring"
+        )
+
+    def withdraw(self, limit: int, note: Callable[[Job], str]) -> list[Job]:
+        """Cancel up to `limit` pending jobs with one lock and one sync: see moving.py."""
+        from .moving import withdraw  # which only `dbq migrate` needs
+
+        return withdraw(self.table, limit, note, int(self._clock()))
+
+    def adopt(self, jobs: Sequence[Job], over: Callable[[Job], bool] | None = None) -> int:
+        """Keep jobs of another queue as they are, all or none: see moving.py."""
+        from .moving import adopt
+
+        return adopt(self.table, jobs, over)
+
+    def close_for(self, url: str) -> None:
+        """Raise `Unsupported`: producers of a file are stopped one by one."""
+        raise Unsupported(
+            f"{self.path}: a file cannot be closed for jobs; point its producers to {url} and"
+            " move what they added meanwhile"
+        )
 
     def seat(self, places: int | None = None) -> TsvSeat | None:
         """A worker's place, one of `places`; None when all are taken. Makes the table."""

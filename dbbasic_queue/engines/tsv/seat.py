@@ -59,6 +59,7 @@ class TsvSeat:
     def __init__(
         self, table: Table, claims: Claims, clock: Callable[[], float], place: int | None = None
     ) -> None:
+        self.stopping: Callable[[], bool] = lambda: False  # not asked: a file is never away
         self._table = table
         self._claims = claims
         self._clock = clock
@@ -68,6 +69,9 @@ class TsvSeat:
         self._marked = time.monotonic()
         self._rescue_from = 0.0  # time.monotonic() before which no dead worker is looked for
         self._look_at_all()
+
+    def introduce(self, types: Collection[str]) -> None:
+        """Do nothing: the workers of a file have one config."""
 
     def _look_at_all(self) -> None:
         self._state = self._table.state()
