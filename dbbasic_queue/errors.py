@@ -35,6 +35,10 @@ class Unsupported(QueueError):
     """What keeps the jobs cannot do this; the message says what to do instead. Nothing was done."""
 
 
+class MigrationError(QueueError):
+    """The jobs cannot be moved like that, or not all of them; the message says what to do."""
+
+
 class EditRefused(QueueError):
     """The edited table was not taken; the message has every reason, a line each."""
 

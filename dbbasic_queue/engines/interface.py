@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, Final, NamedTuple, Protocol
 
 from ..backoff import BackoffLike
-from ..job import Job
+from ..job import PENDING, Job
 
 AHEAD: Final = 60  # seconds a recorded time may be ahead of the clock before it is reported
 
@@ -262,13 +262,19 @@ class Engine(Protocol):
         """Cancel a pending job, with `note` as its error. True if it was pending."""
 
     def retry(self, job_id: str) -> bool:
-        """Put a failed or cancelled job back, due now, with no attempts counted. True if it was."""
+        """Put a failed or cancelled job back, due now, with no attempts counted. True if it was.
+
+        False, too, for one that has moved to another queue, as its note says (moving.py).
+        """
 
     def retry_failed(self, job_type: str | None = None) -> list[str]:
         """Put all failed jobs back, or those of one type; returns their ids."""
 
     def prune(self, ages: Mapping[str, float], dry_run: bool = False) -> int:
-        """Remove the jobs in these states that ended so many seconds ago; returns how many."""
+        """Remove the jobs in these states that ended so many seconds ago; returns how many.
+
+        One whose note says that it is perhaps not yet in another queue (moving.py) stays.
+        """
 
     def durability(self) -> Shortfall | None:
         """How the server falls short of the durability that was asked for; None if it does not.
@@ -296,10 +302,24 @@ class Engine(Protocol):
     def slots(self) -> dict[str, int]:
         """The last slot claimed, by key. Raises as `claim_slot` does."""
 
-    def withdraw(self, limit: int, note: Callable[[Job], str]) -> list[Job]:
-        """Cancel up to `limit` pending jobs, in one step; returns them as they were before.
+    # -- what `dbq migrate` needs: moving.py says how a job goes from one queue to another ---------
 
-        For moving jobs elsewhere: `note` makes what becomes the error of each.
+    def withdraw(
+        self,
+        limit: int,
+        note: Callable[[Job], str],
+        statuses: Collection[str] = (PENDING,),
+    ) -> list[Job]:
+        """Cancel up to `limit` jobs in these states, in one step; returns them as they were before.
+
+        For moving jobs elsewhere: `note` makes what becomes the error of each. A job that has such
+        a note (moving.py) is passed over. What has failed or was cancelled can be asked for, too.
+        """
+
+    def renote(self, notes: Mapping[str, str]) -> None:
+        """Give jobs that `withdraw` has cancelled other notes, by id; others are left alone.
+
+        Need not be on disk when this returns: to lose it costs a repeated `adopt`.
         """
 
     def adopt(self, jobs: Sequence[Job], over: Callable[[Job], bool] | None = None) -> int:
@@ -309,8 +329,17 @@ class Engine(Protocol):
         that it is to be replaced. A job that is processing is refused with `ValueError`.
         """
 
+    def forget_moved(self) -> int:
+        """Remove the jobs whose note says for certain that they are elsewhere; returns how many."""
+
     def close_for(self, url: str) -> None:
-        """Refuse jobs from now on: `add` raises a `StorageError` that names `url`."""
+        """Refuse jobs from now on: `add` raises a `StorageError` that names `url`.
+
+        An empty `url` opens the queue again. `adopt`, `retry` and workers go on as before.
+        """
+
+    def closed_for(self) -> str:
+        """The address that the queue is closed for; empty while it takes jobs."""
 
     def seat(self, places: int | None = None) -> Seat | None:
         """A worker's place; the queue is made if it is missing.

@@ -214,6 +214,19 @@ def new_table(folder: Folder, table: Path, content: bytes | Fill) -> NewFile:
     return NewFile(table, content, mode=None, own=lambda fd: _own(folder, fd))
 
 
+def new_beside(folder: Folder, path: Path, content: bytes, table: Path) -> NewFile:
+    """Describe a new file beside a table, of the folder's owner, with the mode of such a file."""
+
+    def own(fd: int) -> None:
+        if os.geteuid() == ROOT != folder.owner:
+            os.fchown(fd, folder.owner, folder.group)
+        mode = _mode_beside(folder, path.name.rpartition(".")[2], table)
+        if mode is not None:
+            os.fchmod(fd, mode)
+
+    return NewFile(path, content, mode=None, own=own)
+
+
 def _own(folder: Folder, fd: int) -> None:
     if os.geteuid() == ROOT != folder.owner:
         os.fchown(fd, folder.owner, folder.group)

@@ -26,8 +26,9 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from ..errors import StorageError, TableError
 from ..support.files import (
@@ -39,6 +40,7 @@ from ..support.files import (
     refusing,
     remove_leftovers,
     replace,
+    sync_folder,
     write_all,
 )
 from ..support.opening import SAFE, Folder, SecondName
@@ -53,19 +55,32 @@ from .line import (
     parse_line,
     pending_line,
 )
+from .opened import OpenTable
 from .reading import ReadTable
 from .rewrite import Rewrite
-from .rights import may_make, new_table, prepare, require_owner, require_worker
+from .rights import may_make, new_beside, new_table, prepare, require_owner, require_worker
 from .scan import LONGEST_LINE, line_end
 
 log = logging.getLogger("dbbasic_queue")
 T = TypeVar("T")
 
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
+LONGEST_ADDRESS: Final = 1 << 12  # bytes of `queue.moved` that are read
 AHEAD: Final = 1 << 11  # bytes that are read at a time of rows that are looked at one by one
 
 _NEWLINE: Final = 10
 _APPEND: Final[int] = getattr(os, "RWF_APPEND", 0)
+
+
+class Change(NamedTuple):
+    """A row, and what is to be written of it."""
+
+    row: Row
+    status: str
+    run_at: int
+    attempts: int
+    error: bytes = b""
+    result: bytes = b""
 
 
 class Table(ReadTable):
@@ -79,6 +94,7 @@ class Table(ReadTable):
     [b'a1']
     """
 
+    moved_to = ""  # the address that the queue is closed for, as seen when it was last opened
     _killed = False  # lines, since the last look at whether to compact
     renews = False  # whether a table that has a second name gets a file of its own
 
@@ -93,11 +109,14 @@ class Table(ReadTable):
         lock = self.lock
         if lock.is_mine():
             self.acquire(amid=True)
+            self.require_open()
             self.append(pending_line(self.size, head, created_at, run_at))
             lock.disturbed = True
             return
         with lock.mutex, lock.unlocking, lock.inside:
             self.acquire()
+            if self.moved_to:
+                self.require_open()
             self.append(pending_line(self.size, head, created_at, run_at))
 
     def append(self, data: bytes) -> int:
@@ -187,6 +206,44 @@ class Table(ReadTable):
         self.write_in_place(new.line[row.tail : -1], row.offset + row.tail)
         return new
 
+    def change_all(self, changes: Sequence[Change]) -> list[Row]:
+        """Make many changes with no more syncs than one; returns the rows as they are now.
+
+        Raises `StorageError`, after which some of the rows may be changed.
+        """
+        rows = []
+        moving = []
+        for change in changes:
+            row, status, run_at, attempts, error, result = change
+            new = in_place(row, status, run_at, attempts, error, result)
+            if new is None:
+                moving.append(change)
+            else:
+                self.write_in_place(new.line[row.tail : -1], row.offset + row.tail)
+                rows.append(new)
+        return rows + self._move_all(moving)
+
+    def _move_all(self, changes: Sequence[Change]) -> list[Row]:
+        lines, rows = [], []
+        at = self.size
+        for row, status, run_at, attempts, error, result in changes:
+            head = build_head(row, moved=True)
+            line = build_line(at, head, status, row.created_at, run_at, attempts, error, result)
+            lines.append(line)
+            new = parse_line(line, at)
+            assert new is not None
+            rows.append(new)
+            at += len(line)
+        if rows:
+            self.append_batch(b"".join(lines))
+            self._fdatasync()
+            for change in changes:
+                self._strike(change.row)
+            self._fdatasync()
+            for change in changes:
+                self._blank_struck(change.row)
+        return rows
+
     def _relocate(
         self, row: Row, status: str, run_at: int, attempts: int, error: bytes, result: bytes
     ) -> Row:
@@ -225,9 +282,13 @@ class Table(ReadTable):
 
         Blanks there alone would be a malformed line after a power cut.
         """
+        if _strike_end(row) < _end_of(row):
+            self._fdatasync()
+            self._blank_struck(row)
+
+    def _blank_struck(self, row: Row) -> None:
         start, end = _strike_end(row), _end_of(row)
         if start < end:
-            self._fdatasync()
             self.write_in_place(b" " * (end - start), start)
 
     def write_in_place(self, data: bytes, offset: int) -> None:
@@ -312,6 +373,59 @@ class Table(ReadTable):
         """
         with refusing(self.data_file, f"{command} writes the queue anew:"):
             require_owner(self.data_file, command)
+
+    # -- closed, since its jobs have moved -----------------------------------------------------
+
+    def close_for(self, url: str) -> None:
+        """Let the queue take no new jobs, since they belong to `url` now; or again, if empty.
+
+        `queue.moved` says so. Whatever makes or removes a file in the folder makes each writer look
+        again, under the lock; so no job is added after this. Raises `StorageError`.
+        """
+        self.require_owner("migrate")
+        note = self.sibling("moved")
+        with self.writing(), refusing(note, "cannot write"), Folder(self.data_dir) as folder:
+            if url:
+                replace(new_beside(folder, note, f"{url}\n".encode(), self.data_file))
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(note.name, dir_fd=folder.fd)
+                sync_folder(self.data_dir)
+
+    def closed_for(self) -> str:
+        """Return the address that the queue is closed for; empty while it takes jobs."""
+        with refusing(self.sibling("moved"), "cannot read"):
+            try:
+                with Folder(self.data_dir) as folder:
+                    return self._closed_for(folder)
+            except FileNotFoundError:
+                return ""
+
+    def _closed_for(self, folder: Folder) -> str:
+        try:
+            fd = folder.open(self.sibling("moved").name, os.O_RDONLY)
+        except FileNotFoundError:
+            return ""
+        try:
+            return os.read(fd, LONGEST_ADDRESS).decode(errors="replace").strip() or "elsewhere"
+        finally:
+            os.close(fd)
+
+    def _open_current(self, folder: Folder, operation: int) -> OpenTable | None:
+        file = super()._open_current(folder, operation)
+        if operation == fcntl.LOCK_EX:
+            with refusing(self.sibling("moved"), "cannot read"):
+                self.moved_to = self._closed_for(folder)
+        return file
+
+    def require_open(self) -> None:
+        """Raise `StorageError` when the queue takes no new jobs. Call it under the lock."""
+        if self.moved_to:
+            raise StorageError(
+                errno.ESTALE,
+                f"the queue {self.data_file} takes no new jobs: it was moved to {self.moved_to};"
+                " enqueue them there",
+            )
 
     def prepare(self) -> None:
         """See that what a group's producers write is there, before a worker begins.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from actors import Clock
 
 from dbbasic_queue import Queue
 from dbbasic_queue.engines import open_engine
-from dbbasic_queue.errors import Unsupported
+from dbbasic_queue.engines.moving import MOVABLE, departed, is_moved, note_of
+from dbbasic_queue.errors import StorageError, Unsupported
 from dbbasic_queue.job import Job
 
 
@@ -75,12 +79,130 @@ def test_a_job_that_runs_is_not_adopted(path: Path) -> None:
 
 
 def test_what_a_file_cannot_do_says_what_to_do_instead(path: Path) -> None:
-    """Slots and closing are for engines with a server."""
+    """Slots are for engines with a server."""
     engine = open_engine(path)
     assert engine.server() is None
     assert engine.durability() is None
     for ask in (lambda: engine.claim_slot("a", 5, None), engine.slots):
         with pytest.raises(Unsupported, match="dbq enqueue-recurring"):
             ask()
-    with pytest.raises(Unsupported, match="point its producers to redis://h/0"):
-        engine.close_for("redis://h/0")
+
+
+def to(job: Job) -> str:
+    return note_of(
+        job, "redis://10.0.0.5/0?name=a-name-that-does-not-fit-into-the-reserve-of-a-row"
+    )
+
+
+def sure(job: Job) -> str:
+    return note_of(job, "redis://10.0.0.5/0", sure=True)
+
+
+@pytest.mark.parametrize("size", [1, 3000])
+def test_a_note_holds_all_that_the_job_was(path: Path, size: int) -> None:
+    """Whatever its length and its error's: the note is read back as the job, to the letter."""
+    error = ("E: (was pending, 5); \tx" * size)[:size]
+    job = Job("a1", "mail", {"n": 1}, "failed", 5, 6, 2, error.strip() or None, None)
+    engine = open_engine(path, "normal")
+    engine.adopt([job])
+    kept = engine.find("a1")
+    assert engine.withdraw(9, to, MOVABLE) == [kept]
+    there = engine.find("a1")
+    assert there is not None
+    gone = departed(there)
+    assert gone is not None
+    assert (gone.job, gone.sure) == (kept, False)
+
+
+def test_the_job_of_a_note_wakes_up_at_one_place_only(path: Path) -> None:
+    """Neither `retry` nor a second `withdraw` takes it, and pruning leaves what is on its way."""
+    queue = Queue(path, "normal")
+    ids = queue.enqueue_many([("mail", {})] * 3)
+    jobs = queue.engine.withdraw(9, to)
+    assert queue.engine.withdraw(9, to, MOVABLE) == []
+    assert not any(queue.retry_job(job_id) for job_id in ids)
+    assert queue.prune_jobs(0, ["cancelled"]) == 0
+    queue.engine.renote({job.id: sure(job) for job in jobs[:2]} | {"unknown": "x"})
+    assert not any(queue.retry_job(job_id) for job_id in ids)
+    assert queue.prune_jobs(0, ["cancelled"]) == 2
+    assert queue.count_jobs()["cancelled"] == 1
+
+
+def test_what_is_elsewhere_for_certain_can_be_forgotten(path: Path) -> None:
+    """Nothing else goes: neither what the user cancelled nor what is on its way."""
+    engine = open_engine(path, "normal")
+    assert engine.forget_moved() == 0
+    queue = Queue(path, "normal")
+    ids = queue.enqueue_many([("mail", {})] * 4)
+    queue.cancel_job(ids[3])
+    jobs = engine.withdraw(9, to)
+    engine.renote({job.id: sure(job) for job in jobs[:2]})
+    assert engine.forget_moved() == 2
+    assert {job["id"] for job in queue.list_jobs()} == set(ids[2:])
+
+
+@pytest.mark.parametrize("payload", [{"n": 1}, {"n": 2}])
+def test_a_job_that_comes_back_takes_the_place_of_its_note(path: Path, payload: Any) -> None:
+    """Also when another one bears the id by now."""
+    engine = open_engine(path, "normal")
+    job = Job("a1", "mail", {"n": 1}, "pending", 5, 6, 0)
+    engine.adopt([job, job._replace(id="a2")])
+    engine.withdraw(9, to)
+    back = job._replace(status="completed", run_at=9, attempts=1, payload=payload, result="fine")
+    assert engine.adopt([back], is_moved) == 1
+    assert engine.find("a1") == back
+    assert engine.adopt([back._replace(run_at=10)], is_moved) == 0
+    assert len(list(engine.jobs())) == 2
+
+
+def test_a_closed_queue_takes_no_new_jobs(path: Path) -> None:
+    """In whatever way they come, also from a process that has had it open; then it takes them."""
+    queue, other = Queue(path, "normal"), Queue(path, "normal")
+    queue.enqueue("mail", {}, job_id="a1")
+    assert queue.engine.closed_for() == ""
+    other.engine.close_for("redis://10.0.0.5/0")
+    assert queue.engine.closed_for() == "redis://10.0.0.5/0"
+    for add in (
+        lambda: queue.enqueue("mail", {}),
+        lambda: queue.enqueue("mail", {}, job_id="a2"),
+        lambda: queue.enqueue("mail", {}, job_id="a1"),
+        lambda: queue.enqueue_many([("mail", {})] * 2),
+        lambda: Queue(path).enqueue("mail", {}),
+    ):
+        with pytest.raises(
+            StorageError, match=r"moved to redis://10\.0\.0\.5/0; enqueue them there"
+        ):
+            add()
+    assert queue.process_jobs({"mail": lambda payload: None}).completed == 1
+    queue.engine.close_for("")
+    assert queue.engine.closed_for() == ""
+    queue.enqueue("mail", {})
+    other.enqueue("mail", {})
+
+
+def test_no_job_slips_in_while_the_queue_is_closed(path: Path) -> None:
+    """What `add` has acknowledged is there when the queue is closed, and none comes after."""
+    queue = Queue(path, "normal")
+    added, closed = [], threading.Event()
+
+    def produce() -> None:
+        with contextlib.suppress(StorageError):
+            while True:
+                added.append(queue.enqueue("mail", {}))
+
+    threads = [threading.Thread(target=produce) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while len(added) < 20:
+        closed.wait(0.001)
+    open_engine(path, "normal").close_for("redis://10.0.0.5/0")
+    there = {job["id"] for job in Queue(path).list_jobs()}
+    for thread in threads:
+        thread.join()
+    assert there == set(added) == {job["id"] for job in Queue(path).list_jobs()}
+
+
+def test_a_queue_that_is_not_there_is_not_closed(tmp_path: Path) -> None:
+    """Nor is it made by the question."""
+    assert open_engine(tmp_path / "none" / "queue.tsv").closed_for() == ""
+    assert not (tmp_path / "none").exists()

@@ -24,6 +24,7 @@ from ...table.patience import WAIT
 from ...table.table import Table
 from .. import interface
 from ..interface import Limits, Order, Running, Snapshot, Stats
+from ..moving import UNSURE, is_moved
 from .claims import Claims, byte_of
 from .seat import TsvSeat
 
@@ -96,6 +97,7 @@ class TsvEngine:
                 self.wake_up(now)
             return 1
         with self.table.writing():
+            self.table.require_open()
             if any(order.keyed for order in orders):
                 orders = self._without_known(orders)
             if orders:
@@ -109,6 +111,7 @@ class TsvEngine:
         key = order.job_id.encode()
         hint = self.table.search(key)
         with self.table.writing():
+            self.table.require_open()
             there = self.table.find(key, hint)
             if there is None:
                 self.table.append_batch(_lines([order], self.table.size, now))
@@ -187,6 +190,8 @@ class TsvEngine:
             row = self.table.find(key, hint)
             if row is None or row.status not in allowed:
                 return False
+            if row.status == CANCELLED and is_moved(to_job(row)):
+                return False
             require(row.id, row.status, status)
             attempts = 0 if status == PENDING else row.attempts
             self.table.change(row, status, now, attempts, error)
@@ -208,6 +213,8 @@ class TsvEngine:
 
         def is_old(row: Row) -> bool:
             age = ages.get(row.status, math.inf)
+            if row.status == CANCELLED and row.error.startswith(UNSURE.encode()):
+                return False  # it is perhaps not where it goes yet
             return row.run_at <= now - age or row.run_at >= now + max(age, interface.AHEAD)
 
         table = self.table
@@ -312,24 +319,48 @@ class TsvEngine:
             " dbq enqueue-recurring"
         )
 
-    def withdraw(self, limit: int, note: Callable[[Job], str]) -> list[Job]:
-        """Cancel up to `limit` pending jobs with one lock and one sync: see moving.py."""
-        from .moving import withdraw  # which only `dbq migrate` needs
+    # -- moving to another queue, and from one: see moving.py, which only `dbq migrate` needs ------
 
-        return withdraw(self.table, limit, note, int(self._clock()))
+    def withdraw(
+        self,
+        limit: int,
+        note: Callable[[Job], str],
+        statuses: Collection[str] = (PENDING,),
+    ) -> list[Job]:
+        """Cancel up to `limit` jobs in these states with one lock and one sync."""
+        from .moving import withdraw
+
+        return withdraw(self.table, limit, note, statuses, int(self._clock()))
+
+    def renote(self, notes: Mapping[str, str]) -> None:
+        """Give jobs that `withdraw` has cancelled other notes, by id."""
+        from .moving import renote
+
+        renote(self.table, notes)
 
     def adopt(self, jobs: Sequence[Job], over: Callable[[Job], bool] | None = None) -> int:
-        """Keep jobs of another queue as they are, all or none: see moving.py."""
+        """Keep jobs of another queue as they are, all or none."""
         from .moving import adopt
 
-        return adopt(self.table, jobs, over)
+        new = adopt(self.table, jobs, over)
+        now = int(self._clock())
+        if any(job.status == PENDING and job.run_at <= now for job in jobs):
+            self.wake_up(now)
+        return new
+
+    def forget_moved(self) -> int:
+        """Remove the jobs that are elsewhere for certain. Writes the table anew, as `prune`."""
+        from .moving import forget_moved
+
+        return forget_moved(self.table)
 
     def close_for(self, url: str) -> None:
-        """Raise `Unsupported`: producers of a file are stopped one by one."""
-        raise Unsupported(
-            f"{self.path}: a file cannot be closed for jobs; point its producers to {url} and"
-            " move what they added meanwhile"
-        )
+        """Refuse new jobs from now on, as they belong to `url`; take them again if it is empty."""
+        self.table.close_for(url)
+
+    def closed_for(self) -> str:
+        """The address that the queue is closed for; empty while it takes jobs."""
+        return self.table.closed_for()
 
     def seat(self, places: int | None = None) -> TsvSeat | None:
         """A worker's place, one of `places`; None when all are taken. Makes the table."""

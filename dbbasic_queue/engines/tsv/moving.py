@@ -2,58 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from ...job import CANCELLED, PENDING, PROCESSING, Job, require, result_text, safe_error
-from ...support.text import dump_json
+from ...job import CANCELLED, PENDING, PROCESSING, Job, result_text, safe_error
+from ...support.text import dump_json, escape_control
 from ...table.line import ATTEMPTS_LIMIT, Row, new_line, to_job
-from ...table.table import Table
+from ...table.scan import ids_in
+from ...table.table import Change, Table
+from ..moving import SURE, departed, is_moved
 
-FEW: Final = 8  # rows that are changed one by one; more are written with the table anew
 
-
-def withdraw(table: Table, limit: int, note: Callable[[Job], str], now: int) -> list[Job]:
-    """Cancel up to `limit` pending jobs with one lock and one sync; returns them as they were.
+def withdraw(
+    table: Table, limit: int, note: Callable[[Job], str], statuses: Collection[str], now: int
+) -> list[Job]:
+    """Cancel up to `limit` jobs with one lock and one sync; returns them as they were.
 
     Args:
         table: need not be there.
         limit: at most so many.
         note: makes the error of each.
+        statuses: the states that they are in, neither processing nor completed.
         now: Unix seconds.
 
     Raises `StorageError`.
     """
-    with table.reading():
-        if table.generation == 0:
-            return []
+    if not os.path.lexists(table.data_file):
+        return []  # not made for that
+    jobs: list[Job] = []
+    changes: list[Change] = []
     with table.writing():
-        rows = _first(table, limit)
-        jobs = [to_job(row) for row in rows]
-        instead = {}
-        for row, job in zip(rows, jobs, strict=True):
-            require(row.id, row.status, CANCELLED)
-            error = safe_error(note(job)).encode()
-            instead[row.offset] = row._replace(status=CANCELLED, run_at=now, error=error)
-        if len(rows) <= FEW:
-            for row in rows:
-                new = instead[row.offset]
-                table.change(row, new.status, now, row.attempts, new.error)
-        else:  # a note seldom fits into a row's reserve, and to move a row takes a sync
-            table.rewrite(list(instead), instead=instead)
+        for row in table.rows(statuses):
+            if len(jobs) >= limit:
+                break
+            job = to_job(row)
+            if not is_moved(job):
+                jobs.append(job)
+                changes.append(Change(row, CANCELLED, now, row.attempts, _error(note(job))))
+        table.change_all(changes)
     if jobs:
         table.sync()
         table.compact_if_moved()
     return jobs
 
 
-def _first(table: Table, limit: int) -> list[Row]:
-    rows: list[Row] = []
-    for row in table.rows([PENDING]):
-        if len(rows) >= limit:
-            break
-        rows.append(row)
-    return rows
+def renote(table: Table, notes: Mapping[str, str]) -> None:
+    """Give jobs that were withdrawn other notes, by id. Raises `StorageError`."""
+    with table.writing():
+        rows = _known(table, {job_id.encode() for job_id in notes})
+        table.change_all(
+            [
+                Change(row, CANCELLED, row.run_at, row.attempts, _error(notes[key.decode()]))
+                for key, row in rows.items()
+                if is_moved(to_job(row))
+            ]
+        )
+
+
+def forget_moved(table: Table) -> int:
+    """Remove the jobs whose note is sure; returns how many. Raises `StorageError`."""
+
+    def is_gone(row: Row) -> bool:
+        if row.status != CANCELLED or not row.error.startswith(SURE.encode()):
+            return False
+        found = departed(to_job(row))
+        return found is not None and found.sure
+
+    if not os.path.lexists(table.data_file):
+        return 0
+    table.require_owner("migrate --finish")
+    with table.writing():
+        return table.rewrite([row.offset for row in table.rows([CANCELLED]) if is_gone(row)])
+
+
+def _error(note: str) -> bytes:
+    """A note as it stands in the table: longer than an error may be, as it has one in it."""
+    return escape_control(note).encode()
+
+
+def _known(table: Table, ids: set[bytes]) -> dict[bytes, Row]:
+    """The rows with these ids. Call it under the lock."""
+    places = {}
+    for offset, piece in table.pieces():
+        for start, job_id in ids_in(piece, ids):
+            places[job_id] = offset + start  # of two that are alive, the later one is the job
+    rows = ((job_id, table.read_row(place)) for job_id, place in places.items())
+    return {job_id: row for job_id, row in rows if row is not None}
 
 
 def adopt(table: Table, jobs: Sequence[Job], over: Callable[[Job], bool] | None) -> int:
@@ -71,25 +105,38 @@ def adopt(table: Table, jobs: Sequence[Job], over: Callable[[Job], bool] | None)
             raise ValueError(f"job {job.id} is processing: it cannot be moved")
     ids = {job.id.encode() for job in jobs}
     with table.writing():
-        known = {row.id: row for row in table.rows() if row.id in ids}
-        fresh: dict[bytes, Job] = {}
+        known = _known(table, ids)
+        fresh: dict[bytes, Row] = {}
+        back: dict[bytes, Change] = {}
         replaced: list[int] = []
         for job in jobs:
-            key, there = job.id.encode(), known.get(job.id.encode())
-            if key in fresh:
+            key, new = job.id.encode(), _row(job)
+            there = known.get(key)
+            if key in fresh or key in back:
                 continue
-            if there is not None:
-                if there.status in (PENDING, PROCESSING) or not (over and over(to_job(there))):
-                    continue
+            if there is None:
+                fresh[key] = new
+            elif there.status in (PENDING, PROCESSING) or not (over and over(to_job(there))):
+                continue
+            elif _head(there) == _head(new):
+                back[key] = Change(
+                    there, new.status, new.run_at, new.attempts, new.error, new.result
+                )
+            else:
+                fresh[key] = new
                 replaced.append(there.offset)
-            fresh[key] = job
-        if replaced:
-            added = [_row(job) for job in fresh.values()]
-            table.rewrite(sorted(replaced), added=added)
+        table.change_all(list(back.values()))
+        if replaced:  # by another job that has the id: one step, so that the id is never unknown
+            table.rewrite(sorted(replaced), added=fresh.values())
         elif fresh:
             table.append_batch(_lines(fresh.values(), table.size))
     table.sync()
-    return len(fresh)
+    return len(fresh) + len(back)
+
+
+def _head(row: Row) -> tuple[bytes, bytes, int]:
+    """What never changes of a job."""
+    return row.type, row.payload.strip(), row.created_at
 
 
 def _row(job: Job) -> Row:
@@ -111,11 +158,11 @@ def _row(job: Job) -> Row:
     )
 
 
-def _lines(jobs: Iterable[Job], offset: int) -> bytes:
-    """The lines of jobs, the first of which will stand at `offset`."""
+def _lines(rows: Iterable[Row], offset: int) -> bytes:
+    """The lines of new rows, the first of which will stand at `offset`."""
     lines = []
-    for job in jobs:
-        line = new_line(offset, _row(job), moved=False)
+    for row in rows:
+        line = new_line(offset, row, moved=False)
         lines.append(line)
         offset += len(line)
     return b"".join(lines)
