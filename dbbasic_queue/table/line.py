@@ -31,7 +31,7 @@ from collections.abc import Callable
 from json import JSONDecoder
 from typing import Any, Final, NamedTuple
 
-from ..job import PENDING, PROCESSING, STATUSES, Job
+from ..job import COMPLETED, PENDING, PROCESSING, STATUSES, Job
 from ..support.text import shown
 
 COLUMNS: Final = (
@@ -56,6 +56,7 @@ MOVED: Final = re.compile(rb'\t (?:[^ \t\n"]| ")')
 ID: Final = rb"[A-Za-z0-9_-]{1,64}"
 ANY_STATUS: Final = "|".join(STATUSES).encode()
 ATTEMPTS_LIMIT: Final = 10**9 - 1  # what nine digits hold; there the count stays
+DOUBLED: Final = b"doubled"  # in the place of a state: a worker has found another line of the id
 _TIMES = rb"(\d{1,15})\t(\d{1,15})\t(\d{1,9})"  # created_at, run_at, attempts
 
 # A whole line. Groups: the nine fields; the last two may be missing, as some editors cut off
@@ -158,6 +159,16 @@ def build_head(row: Row, *, moved: bool) -> bytes:
 def is_moved(row: Row) -> bool:
     """Whether a row bears the mark of a moved one."""
     return row.payload.startswith(b" ") and not row.payload.startswith(b' "')
+
+
+def is_outdated(older: Row, newer: Row) -> bool:
+    """Say whether a line is what a move has left, of which `newer` is the job now.
+
+    That has the same work to do; and a job that was completed does not become anything else.
+    """
+    if (older.type, older.payload.strip()) != (newer.type, newer.payload.strip()):
+        return False
+    return older.status != COMPLETED or newer.status == COMPLETED
 
 
 def new_line(offset: int, row: Row, *, moved: bool) -> bytes:
@@ -295,6 +306,11 @@ def explain(line: bytes) -> str:
         return f"id {_shown(fields[0])} is not 1 to 64 letters, digits, - or _"
     if not fields[1]:
         return "the type is empty"
+    if fields[3].rstrip(b" ") == DOUBLED:
+        return (
+            f"is a second line of the job {fields[0].decode()}, so it was not run; delete it, or"
+            " give it an id of its own and the status pending"
+        )
     if fields[3] not in _STATUS:
         return f"status {_shown(fields[3])} is none of {', '.join(STATUSES)}"
     for name, field in zip(COLUMNS[4:7], fields[4:7], strict=True):

@@ -12,7 +12,7 @@ from typing import Final
 
 from ..job import COMPLETED
 from ..support.files import SLICE, write_all
-from .line import SECTOR, Row, is_moved, new_line
+from .line import SECTOR, Row, is_moved, is_outdated, new_line
 from .scan import (
     OVERLONG,
     data_in,
@@ -104,13 +104,20 @@ class Rewrite:
                 found += [
                     (start, MARKED if offset + start == moved[job_id] else DEAD)
                     for start, job_id in ids_in(piece, moved)
-                    if offset + start <= moved[job_id]
+                    if self._is_of_a_move(offset + start, moved[job_id])
                 ]
             while position < len(drop) and drop[position] < offset + len(piece):
                 found.append((drop[position] - offset, DROP))
                 position += 1
             for start, why in sorted(found):
                 yield offset + start, offset + (piece.find(b"\n", start) + 1 or len(piece)), why
+
+    def _is_of_a_move(self, offset: int, moved_to: int) -> bool:
+        """Whether a line is the marked one of a moved row, or an older one of the same job."""
+        if offset >= moved_to:
+            return offset == moved_to
+        older, newer = row_at(self._file, offset), row_at(self._file, moved_to)
+        return older is not None and newer is not None and is_outdated(older, newer)
 
     def _copy(self, new: int, start: int, end: int, length: int) -> int:
         """Copy the lines from `start` to `end`; returns the bytes written.

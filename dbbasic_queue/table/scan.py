@@ -18,7 +18,8 @@ TOO_LONG: Final = f"is longer than {LONGEST_LINE} bytes, so not a row"
 OVERLONG: Final = b"\0\n"  # stands for a longer line, which is not a row
 
 NAMES_PENDING: Final = b"\t%b\t" % PENDING.encode()  # in every pending row; or it is a type
-PENDING_TAIL: Final = re.compile(rb"\t%b\t\d+\t(\d+)\t" % PENDING.encode())  # group: run_at
+# Groups: something if the row is pending, nothing if it is processing; created_at; run_at.
+UNFINISHED_TAIL: Final = re.compile(rb"\tp(?:(e)nding|rocessing)\t(\d+)\t(\d+)\t")
 _PROCESSING_TAIL: Final = re.compile(rb"\t%b\t\d+\t" % PROCESSING.encode())
 
 # These begin with the newline in front of a line: a byte is found much faster than a place where a

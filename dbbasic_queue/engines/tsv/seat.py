@@ -25,10 +25,19 @@ from ...backoff import BackoffLike, seconds
 from ...errors import StorageError
 from ...job import COMPLETED, FAILED, PENDING, PROCESSING, Job, require
 from ...support.text import printable
-from ...table.line import ATTEMPTS_LIMIT, Row, begin, new_tail, parse_line, to_job
+from ...table.line import (
+    ATTEMPTS_LIMIT,
+    Row,
+    begin,
+    is_outdated,
+    new_tail,
+    parse_line,
+    to_job,
+)
 from ...table.scan import NAMES_PENDING
 from ...table.table import Table
 from ..interface import Attempt, Outcome, Rescued
+from . import twins
 from .claims import Claims
 from .waiting import WaitingList
 
@@ -93,6 +102,8 @@ class TsvSeat:
         attempt = self._in_hand = None
         unsettled = outcome
         read = False
+        if waiting.doubtful:
+            waiting.resolve()
         try:
             while True:
                 with lock.mutex, lock.unlocking, lock.inside:
@@ -103,6 +114,8 @@ class TsvSeat:
                         if outcome is not None:
                             self._settle(outcome)
                             unsettled = None
+                        if waiting.twins:
+                            self._part_twins()
                         if take:
                             attempt = self._take(types)
                         break
@@ -136,6 +149,9 @@ class TsvSeat:
         offset, line, tail_at, generation, claim = token
         table = self._table
         held = generation == table.generation and table.holds(line, offset)
+        moved = self._waiting.moved
+        if held and moved and moved.get(job.id.encode(), 0) > offset:
+            self._waiting.twins[job.id.encode()] = [offset, moved[job.id.encode()]]
         tail = None
         if held and status == COMPLETED and not (error or result):  # as most of them end
             at, room = offset + tail_at, len(line) - tail_at - 1
@@ -243,10 +259,38 @@ class TsvSeat:
 
     def _is_outdated(self, row: Row) -> bool:
         """Whether a later line of this job is alive; if so, finish what a crash interrupted."""
-        if row.offset < self._waiting.moved.get(row.id, 0):
+        moved_to = self._waiting.moved.get(row.id, 0)
+        if row.offset >= moved_to:
+            return False
+        later = self._table.read_row(moved_to)
+        if later is None or later.id != row.id:
+            del self._waiting.moved[row.id]
+            return False
+        if is_outdated(row, later):
             self._table.kill(row)
             return True
-        return False
+        self._waiting.twins[row.id] = [row.offset, moved_to]
+        self._part_twins()
+        return self._table.read_row(row.offset) is None
+
+    def _part_twins(self) -> None:
+        """See that no line runs that bears the id of another. Call it under the lock."""
+        waiting, table = self._waiting, self._table
+        found, waiting.twins = waiting.twins, {}
+        for job_id, places in found.items():
+            rows = [row for row in map(table.read_row, places) if row and row.id == job_id]
+            if len(rows) > 1 and rows[-1].offset == waiting.moved.get(job_id):
+                rows = [row for row in rows if not is_outdated(row, rows[-1])] + rows[-1:]
+            if len(rows) < 2:
+                continue
+            for row in twins.doubles(rows, self._claims.is_held(job_id)):
+                twins.double(table, row)
+                log.warning(
+                    "not run: a second line of %s %s; it is malformed now, `dbq edit` shows it",
+                    printable(row.type.decode(errors="replace")),
+                    job_id.decode(),
+                    extra={"event": "doubled", "job_id": job_id.decode()},
+                )
 
     def _put_back(self, attempt: Attempt) -> None:
         """Undo the beginning of an attempt that is perhaps not on disk, and so must not run."""
@@ -273,6 +317,8 @@ class TsvSeat:
         rescued = []
         with self._table.writing():
             waiting.catch_up()
+            if waiting.twins:
+                self._part_twins()
             suspects, waiting.processing = waiting.processing, []
             for offset in suspects:
                 row = self._table.read_row(offset)
@@ -327,7 +373,7 @@ class TsvSeat:
         due = waiting.next_time()
         if due is not None and due <= self._clock():
             return True
-        if waiting.is_stale() or not self._table.is_at(waiting.read_to):
+        if waiting.doubtful or waiting.is_stale() or not self._table.is_at(waiting.read_to):
             return True
         if time.monotonic() - self._looked < self._pause():
             return False

@@ -4,19 +4,27 @@ A worker reads the table once, without holding anybody up, and then only what is
 the list names is a suggestion: a row is read again under the lock before it is believed, since
 others change rows in place. A row that others put back to pending in place is found by the next
 `read`.
+
+A line that bears the id of another is not work: see twins.py. What may be one of them is kept apart
+(`doubtful`) until all of the table has been searched for its id.
 """
 
 from __future__ import annotations
 
 import heapq
 import time
+from collections.abc import Collection, Iterable
 from typing import Final
 
-from ...table.scan import PENDING_TAIL, moved_in, processing_in
+from ...table.scan import UNFINISHED_TAIL, ids_of, moved_in, row_at, rows_in
 from ...table.table import Table
+from . import twins
 
 _SHIFT: Final = 44  # an entry is run_at * 2**44 + offset: one int, 36 bytes, sorts as wanted
 _MASK: Final = (1 << _SHIFT) - 1
+_MANY: Final = 1 << 20  # ids noted since the last reading, after which all is read again
+_LAST: Final = 1 << 12  # bytes at the end of the table, in which the newest job is looked for
+_LATE: Final = 10  # seconds that a job may be created before the one above it in the table
 
 
 class WaitingList:
@@ -30,6 +38,11 @@ class WaitingList:
         self.read_to = 0  # bytes
         self.moved: dict[bytes, int] = {}  # id -> where the row stands that was moved
         self.processing: list[int] = []  # offsets, as of the last read
+        self.twins: dict[bytes, list[int]] = {}  # id -> offsets of its lines, if it has several
+        self.doubtful: list[tuple[bytes, int]] = []  # id and entry of what is perhaps a second line
+        self._ids: set[int] = set()  # hashes of ids that another line must not bear
+        self._ids_at_most = _MANY
+        self._newest = 0  # when the last job in the table was created, in Unix seconds
         self.read_at = 0.0  # time.monotonic()
         self.read_cost = 0.0  # seconds
 
@@ -40,14 +53,49 @@ class WaitingList:
         with table.reading():
             self._generation, size = table.generation, table.size
         self._read, self._heap, self.processing, self.moved = [], [], [], {}
-        self.read_to = 0
+        self._ids, self.doubtful = set(), []
+        self.read_to = lines = 0
         for offset, piece in table.pieces(end=size):
-            self._read += _pending_in(piece, offset)
-            self._note(piece, offset)
+            lines += piece.count(b"\n")
+            self._read_piece(piece, offset)
         self.read_to = size
+        self._look_for_twins(size, lines)
         self._read.sort(reverse=True)
         self.read_at = time.monotonic()
         self.read_cost = self.read_at - began
+
+    def _read_piece(self, piece: bytes, offset: int) -> None:
+        self.moved.update(moved_in(piece, offset))
+        rfind, find, note = piece.rfind, piece.find, self._ids.add
+        for match in UNFINISHED_TAIL.finditer(piece):
+            start = rfind(b"\n", 0, match.start()) + 1
+            note(hash(piece[start : find(b"\t", start)]))
+            if match[1]:
+                self._read.append(int(match[3]) << _SHIFT | offset + start)
+            else:
+                self.processing.append(offset + start)
+
+    def _look_for_twins(self, size: int, lines: int) -> None:
+        """Find the ids that several lines bear, and note what later lines are compared with."""
+        table, ids = self._table, self._ids
+        unfinished = len(self._read) + len(self.processing)
+        repeated: Collection[bytes] = ()
+        if 0 < unfinished <= twins.FEW:
+            repeated = self._ids_at([entry & _MASK for entry in self._read] + self.processing)
+        elif unfinished and not len(ids) == unfinished == lines - 1:
+            repeated = twins.repeated(table, size, ids)
+        self.twins = twins.twins(table, size, repeated)
+        self._newest = 0
+        for offset, piece in table.pieces(max(0, size - _LAST), size):
+            ids.update(map(hash, ids_of(piece)))
+            for row in rows_in(piece, offset):
+                self._newest = row.created_at
+        self._ids_at_most = len(ids) + _MANY
+
+    def _ids_at(self, offsets: Iterable[int]) -> set[bytes]:
+        file = self._table.snapshot()[0]
+        rows = [row_at(file.fd, offset) for offset in offsets] if file else []
+        return {row.id for row in rows if row is not None}
 
     def is_stale(self) -> bool:
         """Whether the table was written anew since, so that all of it has to be read."""
@@ -65,14 +113,41 @@ class WaitingList:
             self.read()
         if table.size != self.read_to:
             for offset, piece in table.pieces(self.read_to, table.size):
-                for entry in _pending_in(piece, offset):
-                    heapq.heappush(self._heap, entry)
-                self._note(piece, offset)
+                self._take_in(piece, offset)
             self.read_to = table.size
+            if len(self._ids) > self._ids_at_most:
+                self._generation = -1
 
-    def _note(self, piece: bytes, offset: int) -> None:
-        self.moved.update(moved_in(piece, offset))
-        self.processing += processing_in(piece, offset)
+    def _take_in(self, piece: bytes, offset: int) -> None:
+        """Note what was appended."""
+        moved = moved_in(piece, offset)
+        self.moved.update(moved)
+        ids, newest = self._ids, self._newest
+        for match in UNFINISHED_TAIL.finditer(piece):
+            start = piece.rfind(b"\n", 0, match.start()) + 1
+            job_id = piece[start : piece.find(b"\t", start)]
+            key, created_at = hash(job_id), int(match[2])
+            entry = int(match[3]) << _SHIFT | offset + start
+            if not match[1]:
+                self.processing.append(offset + start)
+            elif job_id not in moved and (key in ids or created_at < newest - _LATE):
+                self.doubtful.append((job_id, entry))
+                continue
+            else:
+                heapq.heappush(self._heap, entry)
+                newest = max(newest, created_at)
+            ids.add(key)
+        self._newest = newest
+
+    def resolve(self) -> None:
+        """Find out which doubtful lines are work after all. Call it without the lock."""
+        doubtful, self.doubtful = self.doubtful, []
+        found = twins.twins(self._table, self.read_to, {job_id for job_id, _ in doubtful})
+        self.twins.update(found)
+        for job_id, entry in doubtful:
+            heapq.heappush(self._heap, entry)
+            self._ids.add(hash(job_id))
+            self._newest = 0  # whatever the clock showed before, it goes by the next job
 
     def add(self, run_at: int, offset: int) -> None:
         """Note a job that is pending again."""
@@ -91,11 +166,3 @@ class WaitingList:
         """When the next job is due, in Unix seconds; None when none is pending."""
         first = self._heap[:1] + self._read[-1:]
         return min(first) >> _SHIFT if first else None
-
-
-def _pending_in(piece: bytes, offset: int) -> list[int]:
-    rfind = piece.rfind
-    return [
-        int(match[1]) << _SHIFT | offset + rfind(b"\n", 0, match.start()) + 1
-        for match in PENDING_TAIL.finditer(piece)
-    ]

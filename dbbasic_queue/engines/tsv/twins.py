@@ -1,0 +1,79 @@
+"""Lines that bear the id of another job's line, such as a person's copy: none may run again.
+
+Theory of operation
+-------------------
+No program of ours writes a second line of an id, but when it moves a row, and then the new line
+bears a mark. So a second line is a copy that was pasted or appended by hand. A job runs once: of
+its lines that have not ended one stays, and none if one has ended. The others become malformed, by
+the state `doubled` in the place of theirs: no worker takes them, the health check reports them, and
+`dbq edit` shows them. Nothing is lost, whatever the person meant by it.
+
+Two lines are found when the table is read: by the hashes of the ids of jobs that have yet to run.
+What is appended later is compared with those, and with what was appended before it; a job that was
+created long before the one above it is looked for in all of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from ...job import PENDING, PROCESSING
+from ...table import scan
+from ...table.line import DOUBLED, Row
+from ...table.table import Table
+
+FEW: Final = 4  # ids, for each of which the whole table is searched; more are found by one reading
+
+
+def repeated(table: Table, size: int, known: Collection[int]) -> set[bytes]:
+    """Return the ids, of those with these hashes, that more than one line bears up to `size`."""
+    count, seen = 0, set[int]()
+    for _, piece in table.pieces(end=size):
+        found = list(filter(known.__contains__, map(hash, scan.ids_of(piece))))
+        count += len(found)
+        seen.update(found)
+    once, twice = set[bytes](), set[bytes]()
+    for _, piece in table.pieces(end=size) if count > len(seen) else ():
+        for job_id in scan.ids_of(piece):
+            if hash(job_id) in known:
+                (twice if job_id in once else once).add(job_id)
+    return twice
+
+
+def twins(table: Table, size: int, ids: Collection[bytes]) -> dict[bytes, list[int]]:
+    """Return where the rows of these ids begin, of each id that has more than one up to `size`."""
+    file = table.snapshot()[0]
+    found: dict[bytes, list[int]] = {job_id: [] for job_id in ids}
+    if file is None:
+        return {}
+    if len(found) <= FEW:
+        for job_id, places in found.items():
+            end = size
+            while (row := scan.last_row(file.fd, job_id, 0, end)) is not None:
+                places.insert(0, row.offset)
+                end = row.offset - 1
+    else:
+        for offset, piece in table.pieces(end=size):
+            for start, job_id in scan.ids_in(piece, found):
+                found[job_id].append(offset + start)
+    return {job_id: places for job_id, places in found.items() if len(places) > 1}
+
+
+def doubles(rows: Sequence[Row], is_running: bool) -> list[Row]:
+    """Return which lines of one job, in the order of the file, must not run.
+
+    Args:
+        rows: all live lines of the job, two at least.
+        is_running: whether a worker is at it.
+    """
+    unfinished = [row for row in rows if row.status in (PENDING, PROCESSING)]
+    begun = [row for row in unfinished if row.status == PROCESSING]
+    if len(unfinished) == len(rows):
+        unfinished.remove((begun or unfinished)[-1])  # the later one counts, as for readers
+    return [row for row in unfinished if not (is_running and row.status == PROCESSING)]
+
+
+def double(table: Table, row: Row) -> None:
+    """Take a line out of the queue, so that it can be seen. Call it under the exclusive lock."""
+    table.write_in_place(DOUBLED.ljust(len(row.status)), row.offset + row.tail)
