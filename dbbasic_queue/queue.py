@@ -88,6 +88,8 @@ class Queue:
     ) -> None:
         self.engine = open_engine(path, durability, clock=clock, lock_timeout=lock_timeout)
         self.max_payload = max_payload
+        # For copies: of a file its absolute path, of a server all of its URL, password and all.
+        self._address = self.engine.url if self.engine.path is not None else os.fspath(path)
         self._options = {
             "durability": durability,
             "max_payload": max_payload,
@@ -99,7 +101,7 @@ class Queue:
         return f"Queue({self.engine.url!r})"
 
     def __reduce__(self) -> Any:
-        return _opened, (self.engine.url, self._options)
+        return _opened, (self._address, self._options)
 
     @property
     def path(self) -> Path:

@@ -12,9 +12,17 @@ from ..errors import ConfigError
 from .interface import Engine
 
 # Scheme of an address -> module and class. Imported only when it is asked for.
+_TSV: Final = "tsv.engine", "TsvEngine"
+_REDIS: Final = "redis.engine", "RedisEngine"
 ENGINES: Final = {
-    "file": ("tsv.engine", "TsvEngine"),
+    "file": _TSV,
+    "redis": _REDIS,
+    "rediss": _REDIS,  # with TLS
+    "unix": _REDIS,  # by a socket
+    "valkey": _REDIS,
 }
+# Engine -> the extra of this package that brings what it imports.
+EXTRAS: Final = {_REDIS: "redis"}
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(file):", re.IGNORECASE)
 
 
@@ -24,17 +32,25 @@ def open_engine(
     *,
     clock: Callable[[], float] | None = None,
     lock_timeout: float = 10.0,
+    lease: float = 60.0,
+    trust_server: bool = False,
 ) -> Engine:
-    """The engine that keeps the jobs at an address.
+    """The engine that keeps the jobs at an address. Asks no server yet.
 
     Args:
-        address: a path, or `file:` and a path.
+        address: a path, `file:` and a path, or the URL of a Redis or Valkey server: `redis://`,
+            `rediss://` (TLS), `valkey://`, `unix://` and the path of a socket. There `?name=`
+            is the queue's name on that server, "dbq" if there is none.
         durability: "full": what is acknowledged survives a power cut; "normal": it survives any
-            crash of processes.
+            crash of processes; "none", on a server only: as the server is set up.
         clock: Unix seconds; for tests.
-        lock_timeout: seconds to wait for another process that holds the jobs up.
+        lock_timeout: seconds to wait for another process that holds the jobs up, or for a server.
+        lease: seconds after which a worker that its server has not heard of has lost its job.
+        trust_server: take the server's durability to be what was asked for where it cannot be
+            read, as on most managed services.
 
-    Raises `ConfigError` for a scheme that no engine has, `ValueError` for another durability.
+    Raises `ConfigError` for a scheme that no engine has, for an address that its engine cannot
+    read, and when what the engine imports is not installed; `ValueError` for another durability.
 
     >>> open_engine("file:/srv/app/queue.tsv").path
     PosixPath('/srv/app/queue.tsv')
@@ -49,7 +65,24 @@ def open_engine(
         )
     if found:
         text = text[len(scheme) + 1 :].removeprefix("//")
-    module, name = ENGINES[scheme]
-    make: Any = getattr(import_module(f".{module}", __package__), name)
-    engine: Engine = make(text, durability, clock=clock, lock_timeout=lock_timeout)
+    module, name = where = ENGINES[scheme]
+    options: dict[str, Any] = {"clock": clock, "lock_timeout": lock_timeout}
+    if where in EXTRAS:
+        text = os.fspath(address)
+        options |= {"lease": lease, "trust_server": trust_server}
+    make: Any = getattr(_import(module, scheme, EXTRAS.get(where)), name)
+    engine: Engine = make(text, durability, **options)
     return engine
+
+
+def _import(module: str, scheme: str, extra: str | None) -> Any:
+    try:
+        return import_module(f".{module}", __package__)
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if extra is None or missing == (__package__ or "").partition(".")[0]:
+            raise
+        raise ConfigError(
+            f"{scheme}://…: the Python package {missing} is not installed; install it:"
+            f" pip install 'dbbasic-queue[{extra}]'"
+        ) from None

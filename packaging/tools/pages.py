@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "dbbasic_queue"
 # From the ground up, as imports go.
 WINGS = (
-    *("support", "table", "engines", "engines/tsv", "worker", "schedule", "config", "install"),
-    *("cron", "systemd", "check", "health", "cli"),
+    *("support", "table", "engines", "engines/tsv", "engines/redis", "worker", "schedule"),
+    *("config", "install", "cron", "systemd", "check", "health", "cli"),
 )
 THEORY = "Theory of operation"
 

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from actors import Clock
+from redis_server import RedisServer, program
 
 from dbbasic_queue.engines import open_engine
 from dbbasic_queue.engines.interface import Engine
 
-ADDRESSES: dict[str, Callable[[Path], str]] = {
-    "file": lambda folder: f"file:{folder}/queue.tsv",
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis or Valkey server for all tests of this process."""
+    if program() is None:
+        pytest.skip("no redis-server and no valkey-server: install the package redis-server")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def _on_server(request: pytest.FixtureRequest, folder: Path) -> str:
+    server: RedisServer = request.getfixturevalue("server")
+    return server.url(f"t{os.getpid()}-{next(_numbers)}")
+
+
+ADDRESSES: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {
+    "file": lambda request, folder: f"file:{folder}/queue.tsv",
+    "redis": _on_server,
 }
 
 
 @pytest.fixture(params=ADDRESSES)
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a queue is that has no jobs yet."""
-    return ADDRESSES[request.param](tmp_path)
+    return ADDRESSES[request.param](request, tmp_path)
 
 
 @pytest.fixture

@@ -15,7 +15,10 @@ from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome
 NONE = dict.fromkeys(("pending", "processing", "completed", "failed", "cancelled"), 0)
 
 
-def order(job_id: str, job_type: str = "mail", due: int = 0, keyed: bool = False) -> Order:
+NOW = int(Clock().now)
+
+
+def order(job_id: str, job_type: str = "mail", due: int = NOW, keyed: bool = False) -> Order:
     return Order(job_id, job_type, f'{{"n": "{job_id}"}}', due, keyed)
 
 
@@ -53,7 +56,8 @@ def test_an_unknown_scheme_is_refused_and_names_those_known() -> None:
 def test_what_every_engine_says_of_itself(engine: Engine) -> None:
     """Where it is, and what it can."""
     assert engine.url
-    assert engine.can <= {"edit", "file", "fsck"}
+    assert engine.can <= {"edit", "file", "fsck", "server", "slots"}
+    assert ("server" in engine.can) == (engine.server() is not None)
     assert ("file" in engine.can) == isinstance(engine.path, Path)
 
 
@@ -183,7 +187,7 @@ def test_the_numbers_agree(engine: Engine, clock: Clock) -> None:
     assert seat is not None
     attempt = seat.turn()
     assert attempt is not None
-    clock.now += 60
+    clock.now += 30
     stats = engine.stats()
     assert stats.jobs == engine.counts() == {**NONE, "completed": 1, "processing": 1, "pending": 2}
     assert stats.ready == 1

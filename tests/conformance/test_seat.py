@@ -17,7 +17,7 @@ from dbbasic_queue.job import Job
 FAR = 2_000_000_000
 
 
-def add(engine: Engine, *names: str, due: int = 0, job_type: str = "mail") -> None:
+def add(engine: Engine, *names: str, due: int = int(Clock().now), job_type: str = "mail") -> None:
     engine.add([Order(name, job_type, "{}", due, False) for name in names], int(engine.now()))
 
 
@@ -210,7 +210,7 @@ def test_a_seat_waits_until_there_may_be_work(engine: Engine, address: str, cloc
 
 def test_places_bound_the_workers(engine: Engine, address: str) -> None:
     """Those that name a number of places; a place that is left is free."""
-    first, second = engine.seat(2), open_engine(address).seat(2)
+    first, second = engine.seat(2), open_engine(address, "normal").seat(2)
     assert first is not None
     assert second is not None
     assert engine.seat(2) is None

@@ -7,7 +7,6 @@ and in seat.py, by the rules of job.py.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -16,7 +15,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ...errors import InvalidJob, JobExists, Unsupported
+from ...errors import InvalidJob, Unsupported
 from ...job import CANCELLED, FAILED, PENDING, PROCESSING, STATUSES, Job, check_id, require
 from ...table.line import Row, build_line, to_job
 from ...table.lock import FULL, may_hold_a_lock
@@ -25,6 +24,7 @@ from ...table.table import Table
 from .. import interface
 from ..interface import Limits, Order, Running, Snapshot, Stats
 from ..moving import UNSURE, is_moved
+from ..sameness import require_same
 from .claims import Claims, byte_of
 from .seat import TsvSeat
 
@@ -117,7 +117,7 @@ class TsvEngine:
                 self.table.append_batch(_lines([order], self.table.size, now))
             else:
                 known = there.type.decode(), there.payload.decode()
-                _require_same(order.job_id, known, order)
+                require_same(order.job_id, known, order)
         # Also when it was there: the process that added it has perhaps not synced it yet.
         self.table.sync()
         if there is not None:
@@ -137,7 +137,7 @@ class TsvEngine:
         fresh = []
         for order in orders:
             if order.job_id in known:
-                _require_same(order.job_id, known[order.job_id], order)
+                require_same(order.job_id, known[order.job_id], order)
             else:
                 known[order.job_id] = order.job_type, order.payload
                 fresh.append(order)
@@ -384,27 +384,6 @@ def _lines(orders: Sequence[Order], offset: int, now: int) -> bytes:
         lines.append(line)
         offset += len(line)
     return b"".join(lines)
-
-
-def _require_same(job_id: str, there: tuple[str, str], order: Order) -> None:
-    """Raise `JobExists` unless the job that bears this id already is the one asked for."""
-    if there[0] != order.job_type:
-        what = f"type {there[0]}, not {order.job_type}"
-    elif not _same_json(there[1], order.payload):
-        what = "another payload"
-    else:
-        return
-    raise JobExists(f"a job with the id {job_id} exists, with {what}")
-
-
-def _same_json(one: str, other: str) -> bool:
-    try:
-        # By their texts, as in Python True equals 1.
-        return json.dumps(json.loads(one), sort_keys=True) == json.dumps(
-            json.loads(other), sort_keys=True
-        )
-    except ValueError:
-        return False
 
 
 def _key(job_id: str) -> bytes | None:

@@ -1,0 +1,112 @@
+"""The lease of the job in hand, and the sign of life of its worker: renewed by a thread.
+
+A lease that has run out is not taken up again: the entry of an execution that another worker has
+ended is not there any more, and the renewal writes only to one that is (ZADD XX).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Final
+
+from rq.worker import SimpleWorker
+
+from ...errors import StorageError
+from ...support.text import dump_json
+from .link import Link
+from .records import Records
+from .transitions import Grip
+
+SHARE: Final = 4  # a lease is renewed so often before it runs out
+WORKER_TTL: Final = 60  # seconds that RQ's tools show a worker that was not heard of; it adds 60
+
+log = logging.getLogger("dbbasic_queue")
+
+
+class Lease:
+    """A worker's signs of life, from `begin` to `end`.
+
+    Args:
+        link: to the server.
+        records: the queue's.
+        name: the worker's.
+        seconds: how long a lease is.
+        worker: RQ's record of the worker.
+    """
+
+    def __init__(
+        self, link: Link, records: Records, name: str, seconds: float, worker: SimpleWorker
+    ) -> None:
+        self.name = name
+        self.seconds = seconds
+        self._link = link
+        self._records = records
+        self._worker = worker
+        self._grip: Grip | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew_on, name="dbq lease", daemon=True)
+
+    def begin(self) -> None:
+        """Let the worker be seen, and begin to renew."""
+
+        def tell(client: Any) -> None:
+            # It can be repeated, as the answer to the first time is perhaps lost.
+            client.hset(self._worker.key, "death", "")
+            self._worker.register_birth()
+            client.hset(self._worker.key, "state", "idle")
+            client.sadd(self._records.workers, self.name)
+
+        self._link.run(tell)
+        self._thread.start()
+
+    def introduce(self, types: list[str]) -> None:
+        """Let others see which types this worker has handlers for."""
+        text = dump_json(types)
+        self._link.run(lambda client: client.hset(self._worker.key, "dbq_types", text))
+
+    def hold(self, grip: Grip | None) -> None:
+        """Renew the lease of this job from now on; None: of no job."""
+        self._grip = grip
+
+    def _renew_on(self) -> None:
+        pause = self.seconds / SHARE
+        while not self._over.wait(pause):
+            try:
+                self.renew()
+                pause = self.seconds / SHARE
+            except StorageError as error:
+                log.warning("the lease is not renewed: %s", error, extra={"event": "lease"})
+                pause = min(1.0, self.seconds / SHARE)
+
+    def renew(self) -> None:
+        """Renew the lease of the job in hand, and say that the worker lives."""
+        grip, now = self._grip, self._link.now()
+
+        def tell(client: Any) -> None:
+            with client.pipeline() as pipe:
+                if grip is not None:
+                    member = f"{self._records.rq_id(grip.job_id)}:{grip.execution}"
+                    pipe.zadd(grip.lane.started, {member: now + self.seconds}, xx=True)
+                    pipe.expire(f"rq:execution:{member}", max(1, int(self.seconds)))
+                self._worker.heartbeat(WORKER_TTL + int(self.seconds), pipeline=pipe)
+                pipe.set(self._records.run, int(now))
+                pipe.execute()
+
+        self._link.run(tell, patience=self.seconds / SHARE)
+
+    def give_up(self, grip: Grip) -> None:
+        """End the lease of a job, so that the next worker that looks rescues it."""
+        member = f"{self._records.rq_id(grip.job_id)}:{grip.execution}"
+        self._link.run(lambda client: client.zadd(grip.lane.started, {member: 1}, xx=True), 0)
+
+    def end(self) -> None:
+        """Stop renewing, and take the worker out of sight."""
+        self._over.set()
+        self._grip = None
+
+        def tell(client: Any) -> None:
+            self._worker.register_death()
+            client.srem(self._records.workers, self.name)
+
+        self._link.run(tell, 0)

@@ -1,0 +1,99 @@
+"""Jobs that leave a queue for another one: see engines/moving.py for the notes that they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from ...job import CANCELLED, Job
+from ...support.text import escape_control
+from ..moving import departed, is_moved
+from .link import Link
+from .looking import Looking
+from .records import Record, Records, to_job
+from .transitions import Transitions
+
+BATCH: Final = 500  # jobs that one transaction changes
+
+
+class Moving:
+    """What takes jobs out of one queue, a batch in one transaction."""
+
+    def __init__(
+        self, link: Link, records: Records, looking: Looking, transitions: Transitions
+    ) -> None:
+        self._link = link
+        self._records = records
+        self._looking = looking
+        self._transitions = transitions
+
+    def withdraw(
+        self, limit: int, note: Callable[[Job], str], statuses: Collection[str]
+    ) -> list[Job]:
+        """Cancel up to `limit` jobs in these states; returns them as they were."""
+        jobs: list[Job] = []
+
+        def write(pipe: Any, record: Record) -> None:
+            text = escape_control(note(to_job(record)))
+            self._transitions.write_cancelled(pipe, record, text, int(self._link.now()))
+
+        ids = self._looking.ids(statuses)
+        for start in range(0, len(ids), BATCH):
+            if len(jobs) >= limit:
+                break
+            some = ids[start : start + min(BATCH, limit - len(jobs))]
+            jobs += self._change(
+                some, lambda r: r.status in statuses and not is_moved(to_job(r)), write
+            )
+        return jobs
+
+    def renote(self, notes: Mapping[str, str]) -> None:
+        """Give jobs that were withdrawn other notes, by id."""
+        ids = list(notes)
+
+        def write(pipe: Any, record: Record) -> None:
+            self._transitions.write_error(pipe, record, escape_control(notes[record.id]))
+
+        for start in range(0, len(ids), BATCH):
+            self._change(ids[start : start + BATCH], lambda r: is_moved(to_job(r)), write)
+
+    def forget(self) -> int:
+        """Remove the jobs whose note is sure; returns how many."""
+        ids, forgotten = self._looking.ids([CANCELLED]), 0
+
+        def is_gone(record: Record) -> bool:
+            found = departed(to_job(record))
+            return found is not None and found.sure
+
+        def write(pipe: Any, record: Record) -> None:
+            lane = self._records.lane(record.type)
+            pipe.zrem(lane.canceled, self._records.rq_id(record.id))
+            pipe.delete(*self._records.leftovers(record.id))
+
+        for start in range(0, len(ids), BATCH):
+            forgotten += len(self._change(ids[start : start + BATCH], is_gone, write))
+        return forgotten
+
+    def _change(
+        self,
+        ids: list[str],
+        wanted: Callable[[Record], bool],
+        write: Callable[[Any, Record], None],
+    ) -> list[Job]:
+        """Change those of some jobs that are `wanted`, in one transaction; as they were."""
+        done: dict[str, Job] = {}
+
+        def change(pipe: Any) -> list[Job]:
+            records = [record for record in self._looking.records(ids) if wanted(record)]
+            before = {record.id: to_job(record) for record in records}
+            # What an earlier try has changed, whose answer was lost, is not wanted any more.
+            lost = [job for job_id, job in done.items() if job_id not in before]
+            if records:
+                pipe.multi()
+                for record in records:
+                    write(pipe, record)
+            done.update(before)
+            return lost + list(before.values())
+
+        keys = [self._records.key(job_id) for job_id in ids]
+        return self._link.transact(keys, change) if keys else []

@@ -1,0 +1,364 @@
+"""A worker's place at a server: one attempt ended, the next begun; what dead workers left.
+
+Theory of operation
+-------------------
+What is due stands in two places for each type: in the list, and among the scheduled jobs whose time
+has come; from either it is begun by one transaction, with no step between. The worker looks at the
+first few of each (one trip for all types), and tries the one that is due first. Of two workers that
+want one job, one is told so and tries another: each that has met others looks further behind the
+first, so that many workers do not all want the same one.
+
+The types take turns; within one, the job that was due first is first.
+
+A worker with an outcome in hand that cannot reach the server keeps it and tries again until it is
+asked to stop, and `patience` seconds more. If its lease has run out meanwhile and another worker
+took the job, what it did is not recorded ("fenced").
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import redis
+
+from ...backoff import BackoffLike, seconds
+from ...errors import StorageError
+from ...job import FAILED, PENDING
+from ...support.text import printable
+from ..interface import Attempt, Outcome, Rescued
+from . import identity
+from .lease import Lease
+from .link import Away, Link, ticks
+from .looking import Looking
+from .records import Lane, Record, Records, is_json, to_job
+from .transitions import Grip, Transitions, died, meta_of
+
+log = logging.getLogger("dbbasic_queue")
+
+WINDOW: Final = 16  # jobs of a type that are looked at in one trip
+LOOK_AGAIN: Final = 1.0  # seconds after which a waiting worker looks for itself
+RESCUE_EVERY: Final = 1.0  # seconds between two looks for dead workers
+STEP: Final = 1.0  # seconds that a worker with an outcome waits for the server at a time
+
+# What is wrong when a connection is: to redis-py, and to the system.
+_LOST: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
+
+
+class Found(NamedTuple):
+    """A job that may be due, and the key where it was seen."""
+
+    job_id: str
+    place: str
+    lane: Lane
+
+
+class RedisSeat:
+    """One worker at one queue; `engine.seat()` makes it."""
+
+    def __init__(
+        self,
+        link: Link,
+        records: Records,
+        looking: Looking,
+        transitions: Transitions,
+        lease: Lease,
+        free_place: Callable[[], object],
+    ) -> None:
+        self.stopping: Callable[[], bool] = lambda: False
+        self._link = link
+        self._records = records
+        self._looking = looking
+        self._transitions = transitions
+        self._lease = lease
+        self._free_place = free_place
+        self._lanes: list[Lane] = []
+        self._first = 0  # which type has its turn
+        self._spread = 1  # how many of the first jobs this worker chooses from
+        self._most: int | None = None  # attempts, as the last rescue was told
+        self._next_due: float | None = None
+        self._looked = 0.0
+        self._rescue_from = 0.0
+        self._in_hand: Grip | None = None
+        self._ears: Any = None
+        self._listen()
+        lease.begin()
+
+    def introduce(self, types: Collection[str]) -> None:
+        """Say which types this worker has handlers for."""
+        self._lease.introduce(sorted(types))
+
+    # -- one attempt ended, the next begun -----------------------------------------------------
+
+    def turn(
+        self,
+        outcome: Outcome | None = None,
+        take: bool = True,
+        types: Collection[str] | None = None,
+    ) -> Attempt | None:
+        """Write how the last attempt ended and begin the next, as `Seat.turn` says."""
+        if outcome is not None:
+            self._settle(outcome)
+        if not take:
+            return None
+        taken = self._take(types)
+        if taken is None:
+            return None
+        record, grip = taken
+        self._in_hand = grip
+        self._lease.hold(grip)
+        return Attempt(to_job(record), grip, spoiled=not is_json(record.payload))
+
+    def _settle(self, outcome: Outcome) -> None:
+        grip: Grip = outcome.attempt.token
+        try:
+            done, now = self._end(outcome, grip)
+        except BaseException:
+            with suppress(StorageError):
+                self._lease.give_up(grip)
+            raise
+        finally:
+            self._lease.hold(None)
+            self._in_hand = None
+        if not done:
+            log.warning(
+                "not recorded: %s %s is %s now, another process changed it while it ran",
+                printable(outcome.attempt.job.type),
+                grip.job_id,
+                now.status if now else "gone",
+                extra={
+                    "event": "fenced",
+                    "job_id": grip.job_id,
+                    "job_type": outcome.attempt.job.type,
+                },
+            )
+
+    def _end(self, outcome: Outcome, grip: Grip) -> tuple[bool, Record | None]:
+        """Record an outcome; while the server is away, until the worker is asked to stop."""
+        ends, told = None, False
+        while True:
+            try:
+                return self._transitions.end(
+                    grip,
+                    outcome.status,
+                    outcome.run_at,
+                    outcome.error,
+                    outcome.result,
+                    outcome.refund,
+                    STEP,
+                )
+            except Away as error:
+                if not told:
+                    log.warning("%s; the outcome of %s is kept", error, grip.job_id)
+                    told = True
+                if self.stopping() and ends is None:
+                    ends = time.monotonic() + self._link.patience
+                if ends is not None and time.monotonic() >= ends:
+                    raise
+
+    def _take(self, types: Collection[str] | None) -> tuple[Record, Grip] | None:
+        while True:
+            found, all_seen = self._look(types)
+            for each in found:
+                taken = self._transitions.begin(
+                    each.job_id,
+                    each.place,
+                    each.lane,
+                    self._lease.name,
+                    self._lease.seconds,
+                    self._most,
+                )
+                if taken is not None:
+                    self._spread = max(1, self._spread - 1)
+                    return taken
+                self._spread = min(WINDOW, 2 * self._spread)
+            if all_seen and not found:
+                return None
+
+    def _look(self, types: Collection[str] | None) -> tuple[list[Found], bool]:
+        """The jobs to try, in order; and whether these were the queues of all types."""
+        lanes, began = self._lanes, ticks()
+
+        def questions(pipe: Any) -> None:
+            pipe.time()
+            pipe.smembers(self._records.types)
+            for lane in lanes:
+                pipe.lrange(lane.queue, 0, WINDOW - 1)
+                pipe.zrange(lane.scheduled, 0, WINDOW - 1, withscores=True)
+
+        moment, names, *heads = self._link.ask(questions)
+        now = self._link.set_clock(moment, began)
+        self._looked = time.monotonic()
+        known = [lane.type for lane in lanes]
+        fresh = sorted(name.decode() for name in names)
+        self._lanes = [self._records.lane(name) for name in fresh]
+        self._next_due = None
+        found: list[list[Found]] = []
+        for lane, queue, scheduled in zip(lanes, heads[::2], heads[1::2], strict=True):
+            if types is not None and lane.type not in types:
+                continue
+            due = [entry for entry, score in scheduled if score <= now]
+            later = [score for _, score in scheduled if score > now]
+            if later:
+                self._next_due = min(later[0], self._next_due or later[0])
+            if queue or due:
+                found.append(self._in_order(lane, queue, due, scheduled))
+        self._first += 1
+        turn = self._first % len(found) if found else 0
+        return [each for some in found[turn:] + found[:turn] for each in some], known == fresh
+
+    def _in_order(
+        self, lane: Lane, queue: list[bytes], due: list[bytes], scheduled: list[Any]
+    ) -> list[Found]:
+        """What may be due of one type: that which was due first, first."""
+        own = self._records.own_id
+        listed = [Found(own(entry), lane.queue, lane) for entry in queue]
+        timed = [Found(own(entry), lane.scheduled, lane) for entry in due]
+        first, then = timed, listed
+        if not timed or (listed and self._due_at(listed[0].job_id) < scheduled[0][1]):
+            first, then = listed, timed
+        chosen = random.randrange(min(self._spread, len(first))) if first else 0
+        return first[chosen:] + first[:chosen] + then
+
+    def _due_at(self, job_id: str) -> float:
+        raw = self._link.run(lambda client: client.hget(self._records.key(job_id), "meta"))
+        return float(meta_of(raw).get("run_at", 0))
+
+    # -- what dead workers left ----------------------------------------------------------------
+
+    def rescue(self, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
+        """Take back the jobs whose worker died: see `Seat.rescue`.
+
+        At once where this host can tell that the worker is dead, elsewhere when its lease is over.
+        """
+        self._most = max_attempts
+        now = time.monotonic()
+        if now < self._rescue_from:
+            return []
+        self._rescue_from = now + RESCUE_EVERY
+        lanes = self._looking.lanes()
+        if not lanes:
+            return []
+        entries = self._link.ask(
+            lambda pipe: [pipe.zrange(lane.started, 0, -1, withscores=True) for lane in lanes]
+        )
+        if not any(entries):
+            return []
+        moment = self._link.look_at_clock()
+        rescued = []
+        for lane, some in zip(lanes, entries, strict=True):
+            ids = [self._records.own_id(member) for member, _ in some]
+            found = {record.id: record for record in self._looking.records(ids)} if ids else {}
+            for member, ends in some:
+                record = found.get(self._records.own_id(member))
+                execution = member.decode().partition(":")[2]
+                if record is None or record.holder != execution:
+                    self._drop(lane, member)
+                elif ends <= moment or identity.is_dead(record.worker):
+                    each = self._rescue(record, lane, max_attempts, backoff)
+                    rescued += [each] if each else []
+        return rescued
+
+    def _rescue(
+        self, record: Record, lane: Lane, max_attempts: int, backoff: BackoffLike
+    ) -> Rescued | None:
+        now = int(self._link.now())
+        if record.attempts >= max_attempts:
+            status, run_at = FAILED, now
+        else:
+            status, run_at = PENDING, now + seconds(backoff, record.attempts)
+        error = died(record.attempts)
+        grip = Grip(record.id, lane, record.holder or "", record.worker)
+        done, _ = self._transitions.end(grip, status, run_at, error)
+        if not done:
+            return None
+        log.warning(
+            "rescued %s %s: its worker died, attempt %d of %d; it is %s now",
+            printable(record.type),
+            record.id,
+            record.attempts,
+            max_attempts,
+            status,
+            extra={"event": "rescued", "job_id": record.id, "job_type": record.type},
+        )
+        job = to_job(record._replace(status=status, run_at=run_at, error=error))
+        return Rescued(job, status, run_at)
+
+    def _drop(self, lane: Lane, member: bytes) -> None:
+        """Take out an entry of an execution that holds no job, if that is so still."""
+
+        def change(pipe: Any, record: Record | None) -> None:
+            if record is None or record.holder != member.decode().partition(":")[2]:
+                pipe.multi()
+                pipe.zrem(lane.started, member)
+
+        self._transitions.change(self._records.own_id(member), change)
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def wait(self, most: float) -> bool:
+        """Wait for at most `most` seconds until there may be work; whether there may be."""
+        ends = time.monotonic() + most
+        while True:
+            left = ends - time.monotonic()
+            again = self._looked + LOOK_AGAIN - time.monotonic()
+            if again <= 0 or self._is_due():
+                return True
+            if left <= 0:
+                return False
+            if self._hears(max(0.0, min(left, again, self._until_due()))):
+                return True
+
+    def _is_due(self) -> bool:
+        return self._next_due is not None and self._next_due <= self._link.now()
+
+    def _until_due(self) -> float:
+        return 60.0 if self._next_due is None else self._next_due - self._link.now()
+
+    def _hears(self, most: float) -> bool:
+        """Whether another process says within that time that there is work."""
+        try:
+            if self._ears is None:
+                self._listen()
+            heard = self._ears.get_message(timeout=most) is not None
+            while self._ears.get_message(timeout=0) is not None:
+                heard = True
+            return heard
+        except _LOST:
+            self._deafen()
+            time.sleep(most)
+            return False
+
+    def _listen(self) -> None:
+        def subscribe(client: Any) -> Any:
+            ears = client.pubsub()
+            ears.subscribe(self._records.wake)
+            ears.get_message(timeout=self._link.patience)  # that it is subscribed
+            return ears
+
+        self._ears = self._link.run(subscribe)
+
+    def _deafen(self) -> None:
+        ears, self._ears = self._ears, None
+        if ears is not None:
+            with suppress(*_LOST):
+                ears.close()
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Leave the place; a job that is still in hand is given up, for the next run to rescue."""
+        grip, self._in_hand = self._in_hand, None
+        self._lease.hold(None)
+        self._deafen()
+        try:
+            if grip is not None:
+                self._lease.give_up(grip)
+            self._lease.end()
+            self._free_place()
+        except StorageError as error:  # what is left there runs out by itself
+            log.warning("left without a word: %s", error)

@@ -1,0 +1,55 @@
+"""The slots of recurring jobs: each is had by one asker, of however many hosts.
+
+The mark of the last slot and the slot's job are written in one transaction that watches the marks.
+A mark is never later than the time at which it is made; one that is ahead of the server's clock was
+made while that was wrong, and the one before it counts instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..interface import Order
+from .adding import Adding
+from .link import Link
+from .records import Records
+
+SMALL_STEP: Final = 120  # seconds by which a clock is put back now and then
+
+
+def claim(
+    link: Link, records: Records, adding: Adding, key: str, slot: int, order: Order | None
+) -> bool:
+    """Mark a slot and add its job, unless it or a later one was marked: see `Engine.claim_slot`."""
+    watched = [records.slots] + ([records.key(order.job_id)] if order is not None else [])
+
+    def change(pipe: Any) -> bool:
+        now = int(link.now())
+        marked = (pipe.hget(records.slots, key) or b"").decode().split()
+        last = _last(marked, now)
+        if last is not None and last >= slot:
+            return False
+        known = order is not None and pipe.exists(records.key(order.job_id))
+        pipe.multi()
+        before = "" if last is None else f" {last}"
+        pipe.hset(records.slots, key, f"{slot}{before}")
+        if order is not None and not known:
+            adding.name_types(pipe, {order.job_type})
+            adding.write_order(pipe, order, now)
+            pipe.publish(records.wake, "")
+        return True
+
+    return link.transact(watched, change)
+
+
+def _last(marked: list[str], now: int) -> int | None:
+    """The last slot that counts; None when none does."""
+    return next((int(mark) for mark in marked if int(mark) <= now + SMALL_STEP), None)
+
+
+def read(link: Link, records: Records) -> dict[str, int]:
+    """The last slot claimed, by key."""
+    now = int(link.now())
+    marks = link.run(lambda client: client.hgetall(records.slots))
+    found = {key.decode(): _last(mark.decode().split(), now) for key, mark in marks.items()}
+    return {key: slot for key, slot in found.items() if slot is not None}

@@ -1,0 +1,299 @@
+"""The transitions of a job on the server: each is one MULTI/EXEC that watches the job.
+
+What a transition may be is said in job.py. Each can be repeated when its answer was lost (link.py):
+`begin` and `end` know their own work by the execution, the others by what they find.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any, Final, NamedTuple, TypeVar
+
+from rq.executions import Execution
+from rq.job import Job as RqJob
+from rq.results import Result
+from rq.serializers import JSONSerializer
+
+from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, require
+from ..moving import is_moved
+from .link import Link
+from .records import (
+    KEEP,
+    QUEUED,
+    RQ_STATUS,
+    SCHEDULED,
+    STARTED,
+    Lane,
+    Record,
+    Records,
+    rq_time,
+    to_job,
+)
+
+_NAMES_WORKER: Final = "worker_name" in signature(Execution.create).parameters  # RQ 3
+_RESULT_NAMES_WORKER: Final = "worker_name" in signature(Result.create).parameters  # RQ 2.5
+
+T = TypeVar("T")
+
+
+class Grip(NamedTuple):
+    """What holds a job: the execution that has begun it."""
+
+    job_id: str
+    lane: Lane
+    execution: str
+    worker: str
+
+
+class Transitions:
+    """The transitions of one queue's jobs."""
+
+    def __init__(self, link: Link, records: Records) -> None:
+        self._link = link
+        self._records = records
+
+    def change(
+        self,
+        job_id: str,
+        change: Callable[[Any, Record | None], T],
+        patience: float | None = None,
+    ) -> T:
+        """What `change` returns, given a pipeline that watches the job, and the job's record."""
+        key = self._records.key(job_id)
+        return self._link.transact(
+            [key],
+            lambda pipe: change(pipe, self._records.parse(job_id, pipe.hgetall(key))),
+            patience,
+        )
+
+    # -- begun and ended -----------------------------------------------------------------------
+
+    def begin(
+        self, job_id: str, place: str, lane: Lane, worker: str, lease: float, most: int | None
+    ) -> tuple[Record, Grip] | None:
+        """Begin a pending job; None when it is not pending any more.
+
+        Args:
+            job_id: the job.
+            place: the key of `lane` under which it was found.
+            lane: of its type.
+            worker: the worker's name.
+            lease: seconds.
+            most: attempts; a job whose last worker died in the last of them is failed instead.
+        """
+        mine: set[str] = set()
+
+        def change(pipe: Any, record: Record | None) -> tuple[Record, Grip] | None:
+            if record is not None and record.holder in mine:  # begun; the answer was lost
+                return record, Grip(job_id, lane, record.holder or "", worker)
+            now = int(self._link.now())
+            ours = record is not None and record.status == PENDING
+            pipe.multi()
+            self._take_from(pipe, place, lane, job_id)
+            if record is None or not ours:  # a second entry of one id, or what is left of a job
+                return None
+            error = record.error
+            if record.holder is not None:
+                error = died(record.attempts)
+                if most is not None and record.attempts >= most:
+                    self._write_end(pipe, record, lane, FAILED, now, error)
+                    return None
+            require(record.id.encode(), record.status, PROCESSING)
+            begun = record._replace(
+                status=PROCESSING,
+                rq_status=STARTED,
+                run_at=now,
+                attempts=record.attempts + 1,
+                error=error,
+                worker=worker,
+            )
+            grip = self._grasp(pipe, begun, lane, lease, mine)
+            return begun._replace(holder=grip.execution), grip
+
+        return self.change(job_id, change)
+
+    def _take_from(self, pipe: Any, place: str, lane: Lane, job_id: str) -> None:
+        rq_id = self._records.rq_id(job_id)
+        if place == lane.queue:
+            pipe.lrem(place, 1, rq_id)
+        else:
+            pipe.zrem(place, rq_id)
+
+    def _grasp(self, pipe: Any, begun: Record, lane: Lane, lease: float, mine: set[str]) -> Grip:
+        job = self._rq_job(begun.id, lane)
+        by = {"worker_name": begun.worker} if _NAMES_WORKER else {}
+        job.prepare_for_execution(begun.worker, pipeline=pipe)
+        execution = Execution.create(job, max(1, int(lease)), pipeline=pipe, **by)
+        mine.add(execution.id)
+        # By the server's clock, where RQ has written by this host's.
+        pipe.zadd(lane.started, {execution.composite_key: self._link.now() + lease})
+        self._records.save(pipe, begun.id, {}, **_meta(begun._replace(holder=execution.id)))
+        return Grip(begun.id, lane, execution.id, begun.worker)
+
+    def end(
+        self,
+        grip: Grip,
+        status: str,
+        run_at: int,
+        error: str,
+        result: str = "",
+        refund: bool = False,
+        patience: float | None = None,
+    ) -> tuple[bool, Record | None]:
+        """End an attempt, if its execution still holds the job; whether it did, and the job now."""
+        require(grip.job_id.encode(), PROCESSING, status)
+
+        def change(pipe: Any, record: Record | None) -> tuple[bool, Record | None]:
+            if record is not None and record.ended == grip.execution:
+                return True, record  # written; the answer was lost
+            holds = record is not None and record.holder == grip.execution
+            if record is None or not holds or record.status != PROCESSING:
+                return False, record
+            pipe.multi()
+            self._release(pipe, grip)
+            record = record._replace(
+                attempts=record.attempts - refund, holder=None, ended=grip.execution
+            )
+            self._write_end(pipe, record, grip.lane, status, run_at, error, result)
+            return True, record._replace(status=status, run_at=run_at, error=error or None)
+
+        return self.change(grip.job_id, change, patience)
+
+    def _release(self, pipe: Any, grip: Grip) -> None:
+        by = {"worker_name": grip.worker} if _NAMES_WORKER else {}
+        rq_id = self._records.rq_id(grip.job_id)
+        execution = Execution(grip.execution, rq_id, self._records.client, **by)
+        execution.delete(self._rq_job(grip.job_id, grip.lane), pipeline=pipe)
+
+    def _write_end(
+        self,
+        pipe: Any,
+        record: Record,
+        lane: Lane,
+        status: str,
+        run_at: int,
+        error: str,
+        result: str = "",
+    ) -> None:
+        rq_id, fields = self._records.rq_id(record.id), {}
+        if status == PENDING:
+            fields["status"] = SCHEDULED
+            pipe.zadd(lane.scheduled, {rq_id: run_at})
+            pipe.publish(self._records.wake, "")
+        else:
+            fields |= {"status": RQ_STATUS[status], "ended_at": rq_time(run_at)}
+            pipe.zadd(lane.ended(status), {rq_id: run_at + KEEP})
+            self.write_result(pipe, record.id, record.worker, status, error, result)
+        record = record._replace(run_at=run_at, error=error or None)
+        self._records.save(pipe, record.id, fields, **_meta(record))
+
+    def write_result(
+        self, pipe: Any, job_id: str, worker: str, status: str, error: str, result: str
+    ) -> None:
+        """Put into a pipeline what RQ's tools show as a job's result."""
+        job = self._rq_job(job_id)
+        by = {"worker_name": worker} if _RESULT_NAMES_WORKER else {}
+        if status == COMPLETED and result:
+            kind = Result.Type.SUCCESSFUL
+            Result.create(job, kind, -1, return_value=result.strip(), pipeline=pipe, **by)
+        elif status == FAILED:
+            Result.create_failure(job, -1, error, pipeline=pipe, **by)
+
+    def _rq_job(self, job_id: str, lane: Lane | None = None) -> Any:
+        job = RqJob(
+            self._records.rq_id(job_id), connection=self._records.client, serializer=JSONSerializer
+        )
+        if lane is not None:
+            job.origin = lane.name
+        return job
+
+    # -- by hand -------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str, note: str) -> Record | None:
+        """Cancel a pending job; returns it as it was, None if it was not pending."""
+
+        def change(pipe: Any, record: Record | None) -> Record | None:
+            if record is None or record.status != PENDING:
+                return None
+            pipe.multi()
+            self.write_cancelled(pipe, record, note, int(self._link.now()))
+            return record
+
+        return self.change(job_id, change)
+
+    def write_cancelled(self, pipe: Any, record: Record, note: str, now: int) -> None:
+        """Put into a pipeline that a job is cancelled: a pending one, or one that is moved."""
+        lane = self._records.lane(record.type)
+        if record.status == PENDING:
+            require(record.id.encode(), record.status, CANCELLED)
+            place = lane.queue if record.rq_status == QUEUED else lane.scheduled
+            self._take_from(pipe, place, lane, record.id)
+        else:
+            pipe.zrem(lane.ended(record.status), self._records.rq_id(record.id))
+            pipe.delete(self._records.results(record.id))
+        self._write_end(pipe, record._replace(holder=None), lane, CANCELLED, now, note)
+
+    def write_error(self, pipe: Any, record: Record, error: str) -> None:
+        """Put into a pipeline another error of a job, which is otherwise left as it is."""
+        self._records.save(pipe, record.id, {}, **_meta(record._replace(error=error)))
+
+    def retry(self, job_ids: Sequence[str], allowed: tuple[str, ...]) -> list[str]:
+        """Put jobs in one of these states back, due now; returns the ids of those that were."""
+        keys = [self._records.key(job_id) for job_id in job_ids]
+
+        def change(pipe: Any) -> list[str]:
+            with self._records.client.pipeline(transaction=False) as look:
+                for key in keys:
+                    look.hgetall(key)
+                raws = look.execute()
+            found = map(self._records.parse, job_ids, raws)
+            ready = [
+                record
+                for record in found
+                if record and record.status in allowed and not is_moved(to_job(record))
+            ]
+            if not ready:
+                return []
+            pipe.multi()
+            now = int(self._link.now())
+            for record in ready:
+                self._write_retry(pipe, record, now)
+            pipe.publish(self._records.wake, "")
+            return [record.id for record in ready]
+
+        return self._link.transact(keys, change) if keys else []
+
+    def _write_retry(self, pipe: Any, record: Record, now: int) -> None:
+        lane, rq_id = self._records.lane(record.type), self._records.rq_id(record.id)
+        require(record.id.encode(), record.status, PENDING)
+        pipe.zrem(lane.ended(record.status), rq_id)
+        pipe.delete(self._records.results(record.id))
+        pipe.rpush(lane.queue, rq_id)
+        record = record._replace(run_at=now, attempts=0, error=None, holder=None)
+        self._records.save(pipe, record.id, {"status": QUEUED}, **_meta(record))
+
+
+def died(attempts: int) -> str:
+    """The error of a job whose worker died."""
+    return f"WorkerDied: the worker died while it ran this job (attempt {attempts})"
+
+
+def _meta(record: Record) -> dict[str, Any]:
+    return {
+        "run_at": record.run_at,
+        "attempts": record.attempts,
+        "error": record.error,
+        "holder": record.holder,
+        "ended": record.ended,
+    }
+
+
+def meta_of(raw: bytes | None) -> dict[str, Any]:
+    """The meta of a job, as it stands in its hash."""
+    try:
+        meta = json.loads(raw or b"{}")
+    except ValueError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
