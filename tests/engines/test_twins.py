@@ -14,7 +14,7 @@ from tables import own, replace, text
 from dbbasic_queue import Queue
 from dbbasic_queue.engines.tsv import fsck, twins, waiting
 from dbbasic_queue.health.judge import check_health
-from dbbasic_queue.table.line import DOUBLED, parse_line
+from dbbasic_queue.table.line import DOUBLED, new_line, parse_line
 
 Copy = Callable[[bytes], bytes]
 
@@ -23,7 +23,7 @@ def marked(line: bytes) -> bytes:
     """As a row that was moved looks: by a space before its payload."""
     row = parse_line(line)
     assert row is not None
-    return own(0, row.id.decode(), row.status, payload=row.payload.decode(), moved=True)
+    return new_line(0, row, moved=True)
 
 
 COPIES: dict[str, Copy] = {
