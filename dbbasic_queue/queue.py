@@ -1,7 +1,7 @@
 """The public face: `Queue`, and the functions of dbbasic-queue 1.0.0 on the default queue.
 
-The default queue is `QUEUE_FILE` below the working directory; `$DBQ_FILE` overrides it, unless a
-program has assigned another `QUEUE_FILE` to this module, as programs for 1.0.0 do.
+The default queue is `QUEUE_FILE` below the working directory; `$DBQ_FILE` or `$DBQ_URL` overrides
+it, unless a program has assigned another `QUEUE_FILE` to this module, as programs for 1.0.0 do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from .backoff import Backoff, BackoffLike
 from .engines import open_engine
 from .engines.interface import Order, Stats
-from .errors import ConfigError, InvalidJob
+from .errors import ConfigError, InvalidJob, Unsupported
 from .job import (
     CANCELLED,
     COMPLETED,
@@ -33,6 +33,7 @@ from .job import (
     check_time,
     check_type,
 )
+from .support.address import is_url
 from .support.text import shown
 from .worker.handlers import Handlers
 from .worker.loop import Summary, work
@@ -51,17 +52,22 @@ _new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, writte
 
 
 class Queue:
-    """A job queue in one TSV file.
+    """A job queue in one TSV file, or on a server that several machines share.
 
     Args:
-        path: the file; made, with its folder, by the first job.
+        path: the file; made, with its folder, by the first job. Or the URL of a Redis or Valkey
+            server: `redis://10.0.0.5/0?name=shop` (docs/machines.md).
         durability: "full" (default): what is acknowledged survives a power cut, at one sync a
             job. "normal": it survives any crash of processes, but the last seconds may be lost
-            in a crash of the machine.
+            in a crash of the machine. A server that is not set up for it is refused, unless by
+            "none".
         max_payload: bytes of JSON a payload may have, 1 MiB if not given.
-        clock: the time in Unix seconds; for tests.
+        clock: the time in Unix seconds; for tests. A server has its own.
         lock_timeout: seconds to wait while another process keeps the queue locked; then a
-            `StorageError` names that process.
+            `StorageError` names that process. So long a server is waited for, too.
+        lease: seconds after which a worker that its server has not heard of has lost its job.
+        trust_server: take the durability of a server to be what was asked for, where it does not
+            let itself be asked.
 
     Cheap to make, may be used from several threads, survives `fork`. It is an address: it can be
     copied and pickled. Its attribute `engine` is what keeps the jobs (engines/interface.py).
@@ -85,17 +91,20 @@ class Queue:
         max_payload: int = PAYLOAD_LIMIT,
         clock: Callable[[], float] | None = None,
         lock_timeout: float = 10.0,
+        lease: float = 60.0,
+        trust_server: bool = False,
     ) -> None:
-        self.engine = open_engine(path, durability, clock=clock, lock_timeout=lock_timeout)
+        options: dict[str, Any] = {
+            "clock": clock,
+            "lock_timeout": lock_timeout,
+            "lease": lease,
+            "trust_server": trust_server,
+        }
+        self.engine = open_engine(path, durability, **options)
         self.max_payload = max_payload
         # For copies: of a file its absolute path, of a server all of its URL, password and all.
         self._address = self.engine.url if self.engine.path is not None else os.fspath(path)
-        self._options = {
-            "durability": durability,
-            "max_payload": max_payload,
-            "clock": clock,
-            "lock_timeout": lock_timeout,
-        }
+        self._options = {"durability": durability, "max_payload": max_payload, **options}
 
     def __repr__(self) -> str:
         return f"Queue({self.engine.url!r})"
@@ -105,9 +114,11 @@ class Queue:
 
     @property
     def path(self) -> Path:
-        """The table file. Raises `ConfigError` for a queue that is not kept in one."""
+        """The table file. Raises `Unsupported` for a queue that is not kept in one."""
         if self.engine.path is None:
-            raise ConfigError(f"{self.engine.url}: this queue is not a file")
+            raise Unsupported(
+                f"{self.engine.url}: this queue is not in a file; where it is, engine.url says"
+            )
         return self.engine.path
 
     def now(self) -> int:
@@ -357,9 +368,9 @@ class Queue:
         return self.engine.stats()
 
 
-def _opened(url: str, options: Mapping[str, Any]) -> Queue:
+def _opened(address: str | os.PathLike[str], options: Mapping[str, Any]) -> Queue:
     """A queue that was copied or pickled: the same address, opened anew."""
-    return Queue(url, **options)
+    return Queue(address, **options)
 
 
 _SEQUENCES = (list, tuple)
@@ -395,14 +406,20 @@ _default: tuple[str, Queue] | None = None
 
 
 def default_queue() -> Queue:
-    """The queue that the functions of this module use."""
+    """The queue that the functions of this module use.
+
+    Raises `ConfigError` when both `$DBQ_FILE` and `$DBQ_URL` are set.
+    """
     global _default
     name = QUEUE_FILE
     if name == DEFAULT_FILE:
-        name = os.environ.get("DBQ_FILE") or DEFAULT_FILE
-    path = os.path.abspath(name)
-    if _default is None or _default[0] != path:
-        _default = path, Queue(path)
+        file, url = os.environ.get("DBQ_FILE"), os.environ.get("DBQ_URL")
+        if file and url:
+            raise ConfigError("both $DBQ_FILE and $DBQ_URL are set: unset one of them")
+        name = file or url or DEFAULT_FILE
+    address = name if isinstance(name, str) and is_url(name) else os.path.abspath(name)
+    if _default is None or _default[0] != address:
+        _default = address, Queue(address)
     return _default[1]
 
 

@@ -70,9 +70,10 @@ def _problems(config: Config, name: str) -> Iterator[Problem]:
 def _questions(config: Config, name: str) -> Iterator[tuple[str, Callable[[], Iterator[Problem]]]]:
     worker, log, health = config.worker, config.log, config.health
     yield "", lambda: _config_file(config.path, name)
-    yield "[queue].file", lambda: _queue_folder(config, name)
-    yield "[queue].file", lambda: _queue_files(config.queue.file, name)
-    yield "[queue].file", lambda: _left_behind(config.queue.file)
+    if table := config.queue.file:
+        yield "[queue].file", lambda: _queue_folder(config, table, name)
+        yield "[queue].file", lambda: _queue_files(table, name)
+        yield "[queue].file", lambda: _left_behind(table)
     yield "[worker].directory", lambda: _directory(config, name)
     yield "[worker].python", lambda: _interpreter(Path(worker.python), name)
     if file := worker.environment_file:
@@ -91,9 +92,9 @@ def _config_file(file: Path, name: str) -> Iterator[Problem]:
 # -- the queue -------------------------------------------------------------------------------------
 
 
-def _queue_folder(config: Config, name: str) -> Iterator[Problem]:
+def _queue_folder(config: Config, table: Path, name: str) -> Iterator[Problem]:
     """Ask for the queue's folder, whose owner is the one who can run the worker."""
-    where, path = "[queue].file", config.queue.file.parent
+    where, path = "[queue].file", table.parent
     problems = list(_folder(where, path, name))
     yield from problems
     if problems or not path.is_dir():
@@ -291,7 +292,7 @@ def _join_group(folder: Path, name: str) -> str | None:
 
 def _give(config: Config, folder: Path, name: str) -> str:
     """Return what gives the user a folder: this one, if nothing but the queue's files is in it."""
-    ours = {file.name for file in family(config.queue.file)}
+    ours = {file.name for file in family(config.queue.file)} if config.queue.file else set()
     ours |= {file.name for file in [config.log and config.log.file] if file}
     try:
         alone = set(os.listdir(folder)) <= ours and len(folder.parts) > OF_THE_SYSTEM

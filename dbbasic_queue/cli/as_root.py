@@ -126,25 +126,20 @@ def work_as_worker(config: Config, account: Account, arguments: Sequence[str]) -
     os.execve(words[0], words, variables)
 
 
-def require_roots_alone(config: Config | None, table: Path, handlers: Path) -> None:
+def require_roots_alone(config: Config | None, table: Path | None, handlers: Path) -> None:
     """Raise `ConfigError` unless what decides about the handlers is root's alone.
 
     Args:
         config: the config, if there is one.
-        table: the queue's file; neither it nor its folder has to be there.
+        table: the queue's file; neither it nor its folder has to be there. None: a server keeps
+            the jobs, and who may add some is for its passwords to say.
         handlers: the folder that the handlers are imported from.
     """
     try:
         if config is not None:
             require_own(config.path, "the config", None)
-        folder = table.absolute().parent
-        while not folder.exists():
-            folder = folder.parent
-        with Folder(folder) as opened:
-            require_owner(os.fstat(opened.fd), folder, "jobs", (ROOT,), "root")
-        for file in family(table):
-            if file.exists():
-                require_own(file, "jobs", None)
+        if table is not None:
+            _require_roots_table(table)
         with Folder(handlers) as opened:
             require_owner(os.fstat(opened.fd), handlers, "handlers", (ROOT,), "root")
     except (ConfigError, OSError) as error:
@@ -153,3 +148,14 @@ def require_roots_alone(config: Config | None, table: Path, handlers: Path) -> N
             f"work: handlers do not run as root here; name their user in [worker].user of a config,"
             f" or run this as that user ({why})"
         ) from None
+
+
+def _require_roots_table(table: Path) -> None:
+    folder = table.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    with Folder(folder) as opened:
+        require_owner(os.fstat(opened.fd), folder, "jobs", (ROOT,), "root")
+    for file in family(table):
+        if file.exists():
+            require_own(file, "jobs", None)

@@ -12,8 +12,9 @@ Exit codes, of every command that this package installs:
 
 Which queue, and which config: the first of these that there is.
 
-    1  the options --file and --config      (of both: the queue is --file's, the rest the config's)
-    2  the variables $DBQ_FILE, $DBQ_CONFIG (both at once are an error)
+    1  the options --file, --url, --config  (beside a --config: the queue is --file's or --url's,
+                                             the rest the config's)
+    2  the variables $DBQ_FILE, $DBQ_URL, $DBQ_CONFIG  (two at once are an error)
     3  ./dbq.toml
     4  data/queue.tsv, if it exists
     5  /etc/dbbasic-queue/dbq.toml
@@ -36,6 +37,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import ConfigError
 from ..queue import DEFAULT_FILE, Queue
+from ..support.address import has_password, scheme_of
 from ..support.durations import parse_duration
 from ..support.text import escape_control
 
@@ -128,6 +130,11 @@ WHICH: Final = (
         "--file",
         metavar="PATH",
         help=f"the queue ($DBQ_FILE; the config's; {DEFAULT_FILE})",
+    ),
+    arg(
+        "--url",
+        metavar="URL",
+        help="the queue on a server, such as redis://10.0.0.5/0?name=shop ($DBQ_URL; the config's)",
     ),
 )
 
@@ -225,42 +232,57 @@ def counted(number: int, thing: str) -> str:
 class Where(NamedTuple):
     """What names the queue, and the config that goes with it."""
 
-    file: str | None  # None: the config's
+    address: str | None  # a path or a URL, which may hold a password; None: the config's
     config: str | None
     by: str  # an option, a variable, or the file that was found
     named: bool = False  # by an option or a variable
 
 
+VARIABLES: Final = {"$DBQ_FILE": "--file", "$DBQ_URL": "--url", "$DBQ_CONFIG": "--config"}
+
+
 def where(
-    file: str | None, config: str | None, environment: Mapping[str, str] = os.environ
+    file: str | None,
+    config: str | None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    url: str | None = None,
 ) -> Where:
     """Find out which queue and which config are meant, in the order of this module's header.
 
     Args:
         file: the option --file.
         config: the option --config.
-        environment: for `$DBQ_FILE` and `$DBQ_CONFIG`; an empty one counts as not set.
+        environment: for the variables; an empty one counts as not set.
+        url: the option --url.
 
-    Raises `UsageError` when both variables are set and no option is given.
+    Raises `UsageError` when both --file and --url are given, or two variables and no option.
 
     >>> where("jobs.tsv", None, {}).by
     '--file'
     """
-    their_file, their_config = environment.get("DBQ_FILE"), environment.get("DBQ_CONFIG")
+    given = {name: environment.get(name[1:]) for name in VARIABLES}
+    their_config = given["$DBQ_CONFIG"]
     local = DEFAULT_CONFIG if os.path.exists(DEFAULT_CONFIG) else None
-    if file:
-        return Where(file, config or their_config or local, "--file", named=True)
+    if file and url:
+        raise UsageError("both --file and --url are given: leave out one of them")
+    if file or url:
+        by = "--file" if file else "--url"
+        return Where(file or url, config or their_config or local, by, named=True)
     if config:
         return Where(None, config, "--config", named=True)
-    if their_file and their_config:
+    names = [name for name, value in given.items() if value]
+    if len(names) > 1:
+        options = " or ".join(VARIABLES[name] for name in names)
         raise UsageError(
-            "both $DBQ_FILE and $DBQ_CONFIG are set: unset one of them,"
-            " or name the queue with --file or --config"
+            f"{'both' if len(names) == 2 else 'all of'} {' and '.join(names)} are set:"
+            f" unset {'one' if len(names) == 2 else 'two'} of them, or name the queue with"
+            f" {options}"
         )
-    if their_file:
-        return Where(their_file, local, "$DBQ_FILE", named=True)
     if their_config:
         return Where(None, their_config, "$DBQ_CONFIG", named=True)
+    if names:
+        return Where(given[names[0]], local, names[0], named=True)
     if local:
         return Where(None, local, f"./{local}")
     if not os.path.exists(DEFAULT_FILE) and os.path.exists(SYSTEM_CONFIG):
@@ -284,7 +306,12 @@ def config_path(option: str | None, environment: Mapping[str, str] = os.environ)
 
 
 CONFIGS: Final = (DEFAULT_CONFIG, SYSTEM_CONFIG)
-TRIED: Final = ("$DBQ_FILE", "$DBQ_CONFIG", "./dbq.toml", DEFAULT_FILE, SYSTEM_CONFIG)
+TRIED: Final = (*VARIABLES, "./dbq.toml", DEFAULT_FILE, SYSTEM_CONFIG)
+
+
+def place_of(args: argparse.Namespace) -> Where:
+    """Return what `where` says for the arguments of a command."""
+    return where(args.file, args.config, url=args.url)
 
 
 def config_of(args: argparse.Namespace) -> Config | None:
@@ -292,7 +319,7 @@ def config_of(args: argparse.Namespace) -> Config | None:
 
     Raises `ConfigError` for its faults.
     """
-    path = where(args.file, args.config).config
+    path = place_of(args).config
     if path is None:
         return None
     return load_config(path)
@@ -320,34 +347,55 @@ def queue_of(
         must_exist: raise `UsageError` when there is no such queue yet.
         starts_programs: root's terminal is kept from what the command starts as another user.
     """
-    place = where(args.file, args.config)
-    if config is not None and place.file is not None and not place.named:
+    place = place_of(args)
+    if config is not None and place.address is not None and not place.named:
         # The command needs a config, and has found one without a queue being named.
         place = Where(None, str(config.path), str(config.path))
-    path: str | Path | None = place.file
-    if path is None and place.config is not None:
+    if place.address is None and place.config is not None:
         config = config or load_config(place.config)
-        path = config.queue.file
+    own = config if place.address is None else None  # the config whose queue it is
+    table = own.queue.file if own else table_of(place.address or DEFAULT_FILE)
     if os.geteuid() == 0:
-        path = os.path.abspath(path or DEFAULT_FILE)  # for a user who cannot enter this folder
-        _as_worker(config if place.file is None else None, Path(path), starts_programs)
-    durability = getattr(args, "durability", None) or (config and config.queue.durability)
-    queue = Queue(path or DEFAULT_FILE, durability=durability or "full")
-    if must_exist and not queue.path.exists():
+        table = table and Path(os.path.abspath(table))  # for a user who cannot enter this folder
+        _as_worker(own, table, starts_programs)
+    address = table or (own.address() if own else str(place.address))
+    queue = Queue(address, **_options(args, config))
+    if must_exist and queue.engine.path and not queue.path.exists():
         raise UsageError(_no_queue(queue.path, place))
+    if place.by == "--url" and has_password(str(address)):
+        complain("a password in --url stands in the list of processes: better in $DBQ_URL", DONE)
     if not place.named and sys.stderr.isatty():
         by = f", by {place.by}" if place.config else ""
-        complain(f"the queue is {queue.path}{by}", DONE)
+        complain(f"the queue is {queue.engine.url}{by}", DONE)
     return queue
 
 
-def _as_worker(config: Config | None, table: Path, starts_programs: bool) -> None:
+def table_of(address: str) -> Path | None:
+    """Return the file of a queue's address, None for one on a server.
+
+    >>> table_of("file:/srv/queue.tsv"), table_of("redis://10.0.0.5/0")
+    (PosixPath('/srv/queue.tsv'), None)
+    """
+    if scheme_of(address) is not None:
+        return None
+    return Path(re.sub("^file:(?://)?", "", address, flags=re.IGNORECASE))
+
+
+def _options(args: argparse.Namespace, config: Config | None) -> dict[str, Any]:
+    """How the queue is to be opened: what the arguments say, then what the config says."""
+    asked = getattr(args, "durability", None)
+    if config is None:
+        return {"durability": asked} if asked else {}
+    return {**config.queue_options, **({"durability": asked} if asked else {})}
+
+
+def _as_worker(config: Config | None, table: Path | None, starts_programs: bool) -> None:
     """As root, become the user whose queue it is: root's power is not needed here."""
     from .as_root import become, owner_of, worker_of
 
     account = worker_of(config) if config is not None else None
     why = "[worker].user" if account else "who owns its folder"
-    account = account or owner_of(table)
+    account = account or (owner_of(table) if table else None)
     if account is None:
         return
     become(account, starts_programs=starts_programs)
@@ -394,4 +442,4 @@ def find_id(queue: Queue, text: str, *, to_change: bool = False) -> tuple[str | 
         names = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
         return None, f"{len(found)} ids begin with {text}: {names}; give more of it"
     meant = f"; did you mean {like[0]}?" if like else ""
-    return None, f"there is no job {text} in {queue.path}{meant}"
+    return None, f"there is no job {text} in {queue.engine.url}{meant}"

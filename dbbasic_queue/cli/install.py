@@ -199,9 +199,13 @@ def _require_own(config: configs.Config, site: Site) -> None:
     """Refuse, as root, to schedule what a third user could change."""
     account = Account.find(site.user or config.worker.user)
     require_own(config.path, "the config", account)
-    file = config.worker.environment_file
-    if file is not None and file.exists():
-        require_own(file, "environment_file", account)
+    files = {
+        "environment_file": config.worker.environment_file,
+        "url_file": config.queue.url_file,
+    }
+    for what, file in files.items():
+        if file is not None and file.exists():
+            require_own(file, what, account)
 
 
 def _compare(target: Target, config: configs.Config, options: argparse.Namespace) -> int:
@@ -241,8 +245,8 @@ def _hand_over(target: Target, config: configs.Config) -> list[str]:
         return []
     try:
         left = []
-        folder = config.queue.file.parent
-        if folder.is_dir() and folder.stat().st_uid != account.uid:
+        folder = config.queue.file.parent if config.queue.file else None
+        if folder and folder.is_dir() and folder.stat().st_uid != account.uid:
             left += hand_over(config)
         if config.log and config.log.file.parent.is_dir():
             left += give_log(config.log.file, account)

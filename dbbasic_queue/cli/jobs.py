@@ -24,8 +24,8 @@ from .common import (
     did_you_mean,
     duration,
     find_id,
+    place_of,
     queue_of,
-    where,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def _enqueue(args: argparse.Namespace) -> int:
     payload = _payload(args.payload)
-    theirs = where(args.file, args.config).file is None  # the queue is the config's
+    theirs = place_of(args).address is None  # the queue is the config's
     config = config_of(args) if theirs else None
     queue = queue_of(args, config, must_exist=False)
     run_at: float | None = None
@@ -153,6 +153,9 @@ def _for_each(
 
 def _prune(args: argparse.Namespace) -> int:
     queue = queue_of(args)
+    if args.scheduled and not _is_to_prune(queue, args):
+        print("removed before: another machine was told to at the same time")
+        return DONE
     removed = queue.prune_by_age(_ages(args), dry_run=args.dry_run)
     if not args.dry_run and "edit" in queue.engine.can:
         from ..engines.tsv.editor import remove_old_texts
@@ -160,6 +163,13 @@ def _prune(args: argparse.Namespace) -> int:
         remove_old_texts(queue.path)
     print(f"{'would remove' if args.dry_run else 'removed'} {counted(removed, 'job')}")
     return DONE
+
+
+def _is_to_prune(queue: Queue, args: argparse.Namespace) -> bool:
+    from .slots import claim_prune
+
+    config = config_of(args)
+    return config is None or claim_prune(queue, config)
 
 
 def _ages(args: argparse.Namespace) -> dict[str, int]:
@@ -250,5 +260,11 @@ PRUNE: Final = Command(
             help="only jobs in this state; may be repeated (default: completed and cancelled)",
         ),
         arg("--dry-run", action="store_true", help="only say how many"),
+        arg(
+            "--scheduled",
+            action="store_true",
+            help="for the scheduled entries: of the machines of one server, the first to ask does"
+            " it, once for each time of [prune].schedule",
+        ),
     ),
 )

@@ -99,10 +99,10 @@ def _nothing(queue: Queue, args: argparse.Namespace) -> str:
     """What is said instead of a table without a row."""
     total = sum(queue.count_jobs().values())
     if not total:
-        return f"dbq: there are no jobs in {queue.path}"
+        return f"dbq: there are no jobs in {queue.engine.url}"
     sort = " or ".join(args.status) + " " if args.status else ""
     kind = f" of the type {escape_control(args.type)}" if args.type else ""
-    return f"dbq: no {sort}jobs{kind}, of {counted(total, 'job')} in {queue.path}"
+    return f"dbq: no {sort}jobs{kind}, of {counted(total, 'job')} in {queue.engine.url}"
 
 
 def table(

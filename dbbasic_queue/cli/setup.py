@@ -58,12 +58,15 @@ def _make_shared_files(path: Path) -> None:
     from ..config.sections import load
 
     config = load(path)
-    with Folder(config.queue.file.parent) as folder:
+    table = config.queue.file
+    if table is None:
+        return
+    with Folder(table.parent) as folder:
         if not folder.is_shared:
             return
     account = Account.find(config.worker.user)
     if account is not None and os.geteuid() in (0, account.uid):
-        engine = cast("TsvEngine", Queue(config.queue.file).engine)
+        engine = cast("TsvEngine", Queue(table).engine)
         call(engine.make_files, SECONDS, user=account)
 
 
@@ -100,6 +103,7 @@ def _schedule(schedule: Runs) -> str:
 
 def _enqueue_recurring(args: argparse.Namespace) -> int:
     from ..schedule.recurring import Verdict, enqueue_slot
+    from .slots import server_slots
 
     config = load_config(config_path(args.config))
     queue = queue_of(args, config, must_exist=False)
@@ -107,7 +111,8 @@ def _enqueue_recurring(args: argparse.Namespace) -> int:
         job = config.recurring_jobs.find(args.name)
         print(queue.enqueue(job.type, job.payload))
         return DONE
-    result = enqueue_slot(config.recurring_jobs, args.name, queue.enqueue, queue.now())
+    slots = server_slots(queue)
+    result = enqueue_slot(config.recurring_jobs, args.name, queue.enqueue, queue.now(), slots)
     if result.verdict is Verdict.ENQUEUED:
         print(result.job_id)
     else:

@@ -67,7 +67,7 @@ def hand_over(config: Config | None) -> list[str]:
     """
     table, name = SYSTEM_STATE / "main" / "queue.tsv", USER
     if config is not None:
-        if SYSTEM_STATE not in config.queue.file.parents:
+        if config.queue.file is None or SYSTEM_STATE not in config.queue.file.parents:
             return []
         table, name = config.queue.file, config.worker.user or USER
     account = Account.find(name)

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, cast
 
-from ..errors import EditRefused, QueueError
+from ..errors import EditRefused, QueueError, Unsupported
 from ..queue import Queue
 from ..support.text import dump_json, escape_control
 from .common import (
@@ -28,6 +28,13 @@ from .common import (
 if TYPE_CHECKING:
     from ..engines.tsv.engine import TsvEngine
     from ..engines.tsv.fsck import Finding
+
+
+# What to do with a queue on a server instead.
+_INSTEAD: Final = {
+    "edit": "cancel the job and enqueue it anew, by dbq cancel and dbq enqueue",
+    "fsck": "its server keeps it in order; dbq check asks how the server is, dbq-health the queue",
+}
 
 
 def _edit(args: argparse.Namespace) -> int:
@@ -95,9 +102,9 @@ def _fsck(args: argparse.Namespace) -> int:
 
 
 def _file_engine(queue: Queue, verb: str) -> TsvEngine:
-    """The engine of a queue that can do this; raises `UsageError` for one that cannot."""
+    """The engine of a queue that can do this; raises `Unsupported` for one that cannot."""
     if verb not in queue.engine.can:
-        raise UsageError(f"{verb}: {queue.engine.url} is not a file, so this cannot be done to it")
+        raise Unsupported(f"{verb}: {queue.engine.url} is not a file: {_INSTEAD[verb]}")
     return cast("TsvEngine", queue.engine)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ..errors import QueueError
 from ..log import JsonFormatter, TextFormatter
 from ..queue import DEFAULT_FILE, Queue
 from ..support.durations import format_duration
@@ -29,9 +32,11 @@ from .common import (
     config_of,
     count,
     duration,
+    place_of,
     positive,
     queue_of,
-    where,
+    reason,
+    table_of,
 )
 from .jobs import DURABILITY
 from .log_file import LogFile, own_stderr, set_up, to_terminal
@@ -41,8 +46,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dbbasic_queue")
 
+PAUSE: Final = 30  # seconds from an error of a worker that runs forever to its end
+
 
 def _work(args: argparse.Namespace) -> int:
+    if not args.forever or to_terminal():
+        return _run_jobs(args)
+    try:
+        return _run_jobs(args)
+    except (UsageError, QueueError, OSError) as error:
+        code = complain(reason(error), WRONG)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        code = WRONG
+    complain(f"ends in {PAUSE} s; what starts it again need not do so sooner", code)
+    time.sleep(PAUSE)
+    return code
+
+
+def _run_jobs(args: argparse.Namespace) -> int:
+    """Do what the command is for."""
     config = config_of(args)
     if os.geteuid() == 0:
         _settle_as_root(args, config)
@@ -54,12 +77,13 @@ def _work(args: argparse.Namespace) -> int:
     queue = queue_of(args, config, must_exist=False)
     if config is not None and any(job.catch_up for job in config.recurring):
         from ..schedule.recurring import catch_up
+        from .slots import server_slots
 
-        catch_up(config.recurring_jobs, queue.enqueue, queue.now())
+        catch_up(config.recurring_jobs, queue.enqueue, queue.now(), server_slots(queue))
     watched = to_terminal()
     if watched and options.linger:
-        linger = format_duration(int(options.linger))
-        complain(f"run what is due, then wait {linger} for more; Ctrl-C ends it", DONE)
+        linger = "" if args.forever else f" {format_duration(int(options.linger))}"
+        complain(f"run what is due, then wait{linger} for more; Ctrl-C ends it", DONE)
     summary, failed = _run(queue, handlers, options, _concurrency(args, config))
     _log_summary(summary)
     if watched and not (summary.attempts or summary.rescued or summary.stopped or failed):
@@ -77,8 +101,11 @@ def _settle_as_root(args: argparse.Namespace, config: Config | None) -> None:
     if config is not None and account is not None:
         complain(f"working as {account.name} ([worker].user), not as root", DONE)
         work_as_worker(config, account, args.words)
-    place = where(args.file, args.config)
-    table = Path(place.file or (config.queue.file if config else DEFAULT_FILE))
+    place = place_of(args)
+    if place.address is None and config is not None:
+        table = config.queue.file
+    else:
+        table = table_of(place.address or DEFAULT_FILE)
     folder = config.directory if config and not args.handlers else Path.cwd()
     require_roots_alone(config, table, folder)
     if to_terminal():
@@ -88,7 +115,9 @@ def _settle_as_root(args: argparse.Namespace, config: Config | None) -> None:
 def _options(args: argparse.Namespace, config: Config | None) -> Options:
     """What the arguments say, what the config says where they are silent, the defaults."""
     worker = config.worker if config else None
-    linger = worker.linger if worker else 0
+    linger: float = worker.linger if worker else 0
+    if args.linger is not None:
+        linger = duration(args.linger)
     timeout = worker.timeout if worker else None
     try:
         return Options(
@@ -96,7 +125,7 @@ def _options(args: argparse.Namespace, config: Config | None) -> Options:
             types=args.types.split(",") if args.types else None,
             limit=args.limit,
             max_seconds=args.max_seconds,
-            linger=linger if args.linger is None else duration(args.linger),
+            linger=math.inf if args.forever else linger,
             timeout=timeout if args.timeout is None else duration(args.timeout),
             unknown="skip" if args.skip_unknown else "fail",
         ).check()
@@ -108,6 +137,8 @@ def _concurrency(args: argparse.Namespace, config: Config | None) -> int | None:
     """How many processes at most, with those of other runs; None: this one, whatever others do."""
     if args.concurrency is not None:
         return int(args.concurrency)
+    if args.forever:  # each of its processes is started by a service manager
+        return None
     return config.worker.concurrency if config else None
 
 
@@ -160,10 +191,10 @@ def _set_umask(config: Config) -> None:
     So those who may look into the folder may read what the jobs write there, whatever umask cron,
     systemd or a shell has.
     """
-    umask = config.worker.umask
-    if umask is None:
+    umask, table = config.worker.umask, config.queue.file
+    if umask is None and table is not None:
         with suppress(FileNotFoundError):  # the folder will be made with the rights of the umask
-            umask = ~config.queue.file.parent.stat().st_mode & 0o777
+            umask = ~table.parent.stat().st_mode & 0o777
     if umask is not None:
         os.umask(umask)
 
@@ -221,7 +252,14 @@ WORK: Final = Command(
             help="how many processes work, together with other runs that say so"
             " (default: this one)",
         ),
-        arg("--linger", metavar="TIME", help="how long to keep waiting for new jobs"),
+        (
+            arg("--linger", metavar="TIME", help="how long to keep waiting for new jobs"),
+            arg(
+                "--forever",
+                action="store_true",
+                help="keep waiting until it is stopped, in this process alone: for a service",
+            ),
+        ),
         arg("--limit", metavar="N", type=count, help="take at most N jobs"),
         arg("--max-seconds", metavar="N", type=float, help="take no more jobs after that"),
         arg("--timeout", metavar="TIME", help="how long one job may run"),

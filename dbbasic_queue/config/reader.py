@@ -30,7 +30,8 @@ class Key(NamedTuple):
     """All that is said about a key of the config.
 
     `default` and `example` are as in the file, not converted; None is none. `otherwise` says what
-    holds where the key is not given, if a default cannot say it. `live`: samples set it.
+    holds where the key is not given, if a default cannot say it. `live`: samples set it. `hidden`:
+    they leave it out, as it suits no queue in a file.
     """
 
     check: Check[Any]
@@ -41,16 +42,21 @@ class Key(NamedTuple):
     more: str
     live: bool
     needed: bool
+    hidden: bool = False
 
 
 class Part(NamedTuple):
-    """All that is said about a section: the dataclass of its keys, and what it is for."""
+    """All that is said about a section: the dataclass of its keys, and what it is for.
+
+    `one_of`: the keys of which exactly one must be given.
+    """
 
     keys: type[Any]
     about: str
     many: bool
     live: bool
     needed: bool
+    one_of: tuple[str, ...] = ()
 
 
 def key(
@@ -62,6 +68,7 @@ def key(
     otherwise: str = "",
     more: str = "",
     live: bool = False,
+    hidden: bool = False,
     value: Any = None,
 ) -> Any:
     """Return the field of a key that may be left out.
@@ -74,9 +81,10 @@ def key(
         otherwise: what holds where it is not given, in words, for a key without a default.
         more: further sentences for the man page.
         live: whether samples set it; otherwise they show it in a comment.
+        hidden: whether samples leave it out.
         value: the converted default, where it depends on the machine.
     """
-    said = Key(check, about, default, example, otherwise, more, live, False)
+    said = Key(check, about, default, example, otherwise, more, live, False, hidden)
     converted = value if default is None else check(default)
     if isinstance(converted, dict):
         return field(default_factory=dict, metadata={"key": said})
@@ -89,10 +97,17 @@ def needed(check: Check[Any], *, about: str, example: Any, more: str = "") -> An
     return field(metadata={"key": said})
 
 
-def part(keys: type[Any], about: str, *, live: bool = True, needed: bool = False) -> Any:
+def part(
+    keys: type[Any],
+    about: str,
+    *,
+    live: bool = True,
+    needed: bool = False,
+    one_of: tuple[str, ...] = (),
+) -> Any:
     """Return the field of a section whose keys are the fields of the dataclass `keys`."""
-    default = MISSING if needed else None
-    return field(default=default, metadata={"part": Part(keys, about, False, live, needed)})
+    said = Part(keys, about, False, live, needed, one_of)
+    return field(default=MISSING if needed else None, metadata={"part": said})
 
 
 def parts(keys: type[Any], about: str) -> Any:

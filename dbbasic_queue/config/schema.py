@@ -42,6 +42,8 @@ def _part(part: Part) -> dict[str, Any]:
         "required": [name for name, said in keys.items() if said.needed],
         "additionalProperties": False,
     }
+    if part.one_of:
+        table["oneOf"] = [{"required": [name]} for name in part.one_of]
     if part.many:
         return {"description": table.pop("description"), "type": "array", "items": table}
     return table

@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from ..schedule.marks import marks_file
 from ..schedule.recurring import RecurringJob, RecurringJobs
 from ..schedule.schedule import Schedule
+from ..support.address import masked, scheme_of, with_name
 from ..support.durations import format_duration
 from ..support.files import family, given_path, read_regular
 from ..support.text import escape_control, shown
@@ -29,19 +30,48 @@ LARGEST = 4 << 20  # bytes of a config
 
 @dataclass(frozen=True)
 class QueueConfig:
-    """`[queue]`: the table and how safely it is written."""
+    """`[queue]`: where the jobs are, a file or a server, and how safely they are kept."""
 
-    file: Path = needed(
+    file: Path | None = key(
         values.file(".tsv"),
         about="the queue; its lock and other files are kept next to it",
         example="data/queue.tsv",
+        otherwise="the queue is on the server of url or url_file",
         more="Its name ends in .tsv.",
+        live=True,
+    )
+    url: str | None = key(
+        values.address,
+        about="the queue on a Redis or Valkey server, in place of a file",
+        example="redis://10.0.0.5/0",
+        otherwise="the queue is in the file",
+        more="redis://, rediss://, unix:// or valkey://. Several queues share a server by "
+        "?name=NAME at the end; if not given, the name of this config.",
+        hidden=True,
+    )
+    url_file: Path | None = key(
+        values.file(),
+        about="a file that holds such an address with its password; give it mode 0600",
+        example="/etc/myapp/dbq.url",
+        otherwise="no such file is read",
+        more="It belongs to the user that the jobs run as.",
+        hidden=True,
     )
     durability: str = key(
-        values.one_of("full", "normal"),
+        values.one_of("full", "normal", "none"),
         "full",
         about='"full": a job outlives a power cut; "normal": faster, outlives a crash only',
+        more='On a server, "full" and "normal" refuse one that is not set up for it; "none" takes '
+        "any.",
         live=True,
+    )
+    trust_server: bool = key(
+        values.boolean,
+        False,
+        about="take a server by your word whose settings cannot be asked for",
+        example=True,
+        otherwise="such a server is refused",
+        hidden=True,
     )
 
 
@@ -121,6 +151,13 @@ class WorkerConfig:
         example="50s",
         otherwise="it ends when no job is due",
         live=True,
+    )
+    lease: int = key(
+        values.duration(1),
+        "60s",
+        about="after how long a worker on another machine that is not heard of counts as dead",
+        more="For a queue on a server only.",
+        hidden=True,
     )
     hardening: str = key(
         values.one_of("isolated", "network", "compat"),
@@ -298,7 +335,9 @@ class Config:
         example="myapp",
         more="1 to 32 of a-z, 0-9 and -, a letter first. If not given: made of the folder's name.",
     )
-    queue: QueueConfig = part(QueueConfig, "where jobs are kept", needed=True)
+    queue: QueueConfig = part(
+        QueueConfig, "where jobs are kept", needed=True, one_of=("file", "url", "url_file")
+    )
     worker: WorkerConfig = part(WorkerConfig, "what runs them", needed=True)
     recurring: tuple[RecurringConfig, ...] = parts(
         RecurringConfig, "a job that the clock enqueues; one such section for each"
@@ -311,7 +350,38 @@ class Config:
     @property
     def recurring_jobs(self) -> RecurringJobs:
         """The recurring jobs, with what it takes to enqueue each slot once."""
-        return RecurringJobs(self.path, self.name, self.recurring, marks_file(self.queue.file))
+        marks = marks_file(self.queue.file) if self.queue.file else None
+        return RecurringJobs(self.path, self.name, self.recurring, marks)
+
+    def address(self) -> str | Path:
+        """Return where the queue is: its file, or the address of its server with the password.
+
+        Raises `ConfigError` for a url_file that cannot be read, or that others can read.
+        """
+        if self.queue.file is not None:
+            return self.queue.file
+        url = self.queue.url
+        if url is None:
+            from .url_file import read_url_file  # not needed by a queue in a file
+
+            assert self.queue.url_file is not None  # one of the three is given
+            url = read_url_file(self.queue.url_file)
+        return with_name(url, self.name)
+
+    @property
+    def queue_options(self) -> dict[str, Any]:
+        """How `Queue` opens the address."""
+        options: dict[str, Any] = {"durability": self.queue.durability}
+        if self.queue.file is None:
+            options.update(lease=self.worker.lease, trust_server=self.queue.trust_server)
+        return options
+
+    @property
+    def shown_address(self) -> str:
+        """Where the queue is, for messages: without a password, and without a look at url_file."""
+        if self.queue.url is not None:
+            return masked(with_name(self.queue.url, self.name))
+        return str(self.queue.file or self.queue.url_file)
 
     @property
     def directory(self) -> Path:
@@ -458,13 +528,35 @@ def _check_together(top: Section, config: Config) -> None:
     if character := values.forbidden_in_path(config.worker.python):
         said = f"the interpreter's path holds the character {character}; name another"
         top.fault(said, "worker", "python")
-    if config.queue.file:
-        _refuse_same_file(top, config)
+    queue = top.content.get("queue", {})
+    if not isinstance(queue, dict):
+        return
+    given = [name for name in ("file", "url", "url_file") if name in queue]
+    if len(given) > 1:
+        said = f"is one too many: the queue is in {given[0]}; of file, url and url_file, give one"
+        top.fault(said, "queue", given[-1])
+    elif not given:
+        top.fault("is missing", "queue", "file")
+    elif config.queue.file:
+        _refuse_same_file(top, config, config.queue.file)
+    elif given:
+        _check_server(top, config)
 
 
-def _refuse_same_file(top: Section, config: Config) -> None:
+def _check_server(top: Section, config: Config) -> None:
+    """What goes by a queue in a file only."""
+    local = config.queue.url is not None and scheme_of(config.queue.url) == "unix"
+    if config.worker.hardening == "isolated" and not local:
+        said = 'keeps jobs from the network, and so from the queue\'s server; write "network"'
+        top.fault(said, "worker", "hardening")
+
+
+def _refuse_same_file(top: Section, config: Config, table: Path) -> None:
     """No other file of the config may be the queue's, or one of those beside it."""
-    own = family(config.queue.file)
+    if config.queue.durability == "none":
+        said = 'must be "full" or "normal" for a queue in a file'
+        top.fault(said, "queue", "durability")
+    own = family(table)
     if config.log and config.log.file in own:
         said = f"is {config.log.file.name}, one of the queue's own files; name another"
         top.fault(said, "log", "file")

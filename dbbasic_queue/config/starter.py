@@ -82,7 +82,7 @@ def sample(
     examples: Mapping[str, Any] | None = None,
     words: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a config with every key that there is, each with what it is for.
+    """Return a config with every key that suits a queue in a file, each with what it is for.
 
     Args:
         header: what the file begins with.
@@ -102,7 +102,8 @@ def sample(
         for inner in fields(part.keys):
             path = f"{each.name}.{inner.name}"
             said: Key = inner.metadata["key"]
-            lines += _key(path, said, hidden, live, examples or {}, words or {})
+            if not said.hidden:
+                lines += _key(path, said, hidden, live, examples or {}, words or {})
     return "\n".join(lines) + "\n"
 
 

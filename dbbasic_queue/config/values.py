@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from ..job import check_payload, check_type
 from ..schedule.schedule import Schedule
+from ..support.address import masked, scheme_of
 from ..support.durations import parse_duration
 from ..support.text import shown
 
@@ -235,6 +236,18 @@ def url(value: object) -> str:
     text = string(value)
     if not re.fullmatch(_URL, text):
         raise ValueError(f"{shown(text)} is not a URL; write it like 'https://hc.example/abc'")
+    return text
+
+
+@_check(type="string", pattern="^[a-z][a-z0-9+.-]*://")
+def address(value: object) -> str:
+    """Take the address of a queue on a server; which schemes there are, the engines know."""
+    text = string(value)
+    if scheme_of(text) is None or text != text.strip() or " " in text:
+        raise ValueError(
+            f"{shown(masked(text))} is not the address of a server; write it like "
+            "'redis://10.0.0.5/0'"
+        )
     return text
 
 

@@ -65,6 +65,11 @@ def argv(config: Config, verb: str, *arguments: str) -> list[str]:
     return command(str(config.worker.python), verb, *arguments, "--config", str(config.path))
 
 
+def scheduled_prune(config: Config) -> list[str]:
+    """The command that prunes: on a server, where all machines run it, once for each time."""
+    return argv(config, PRUNE, *(() if config.queue.file else ("--scheduled",)))
+
+
 def metrics(config: Config) -> tuple[Path, ...]:
     """The files that the entries write for others, which grow stale once nothing is scheduled."""
     return (config.health.textfile,) if config.health and config.health.textfile else ()

@@ -179,7 +179,8 @@ def _refuse_unsafe(config: Config, log: Path) -> None:
             f"{config.path}: [log].file: logrotate gives {special[0]!r} a meaning of its own; "
             "take a path without it"
         )
-    if log.resolve() in [member.resolve() for member in family(config.queue.file)]:
+    table = config.queue.file
+    if table and log.resolve() in [member.resolve() for member in family(table)]:
         raise InstallError(f"{config.path}: [log].file is one of the queue's own files: {log}")
 
 

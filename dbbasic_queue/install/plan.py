@@ -168,7 +168,7 @@ def former_names(config: Config, target: Target) -> list[str]:
 def _queue_faults(target: Target, config: Config) -> Iterator[str]:
     """A queue that is a link has two folders: units, locks and claims would each mean another."""
     file = config.queue.file
-    if target.site.live and target.kind != "logrotate" and file.is_symlink():
+    if file and target.site.live and target.kind != "logrotate" and file.is_symlink():
         yield (
             f"{file} is a symbolic link; name the file that it leads to: [queue].file = "
             f'"{os.path.realpath(file)}"'

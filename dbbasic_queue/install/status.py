@@ -66,7 +66,9 @@ def survey(target: Target, name: str, config: Config | None) -> Status | None:
     if config is not None:
         # An image's queue is the one below it, not that of the same path on this machine.
         with contextlib.suppress(QueueError):
-            running = tuple(running_jobs(open_engine(target.site.below(config.queue.file))))
+            file = config.queue.file
+            address = config.address() if file is None else target.site.below(file)
+            running = tuple(running_jobs(open_engine(address)))
     return Status(name, target.kind, manifest.config, files, entries, running)
 
 

@@ -28,19 +28,23 @@ the time at which it is made. Then the slot before it, which the mark remembers,
 that is ahead, too, there is none. So a clock that was ahead once silences no job.
 
 Jitter delays the job by its `run_at`, always as much on this host for this name.
+
+Where a server keeps the queue, it keeps the marks, too: all machines ask it, and it gives each slot
+to one of them, mark and job in one step. Its marks are of one schedule by their key. There the
+jitter is the same on all hosts, since it is the first to ask whose job it is.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import ConfigError, JobExists
 from .clock import machine_zone
@@ -76,7 +80,7 @@ class RecurringJobs(NamedTuple):
     config: Path
     config_name: str
     jobs: tuple[RecurringJob, ...]
-    marks: Path
+    marks: Path | None  # None: the queue's server keeps them
 
     def find(self, name: str) -> RecurringJob:
         """Return the job of this name. Raises `ConfigError`, which names those there are."""
@@ -85,6 +89,25 @@ class RecurringJobs(NamedTuple):
                 return job
         known = ", ".join(job.name for job in self.jobs) or "none"
         raise ConfigError(f"{self.config}: has no recurring job {name!r}; those it has: {known}")
+
+
+class SlotJob(NamedTuple):
+    """The job of a slot; `due` in Unix seconds."""
+
+    id: str
+    type: str
+    payload: dict[str, Any]
+    due: int
+
+
+class SlotServer(Protocol):
+    """A server that keeps the marks for all machines, by keys as `slot_key` makes them."""
+
+    def slots(self) -> Mapping[str, int]:
+        """The last slot of each key that was dealt with."""
+
+    def claim(self, key: str, slot: int, job: SlotJob | None) -> bool:
+        """Mark a slot and add its job, both or neither; False if that was done before."""
 
 
 class Verdict(StrEnum):
@@ -130,6 +153,15 @@ def job_id(config_name: str, name: str, when: int) -> str:
     return f"{names}_{minute}"
 
 
+def slot_key(config_name: str, name: str, schedule: Schedule) -> str:
+    """Return the key under which a server keeps the slots of one job on one schedule.
+
+    >>> slot_key("shop", "nightly", Schedule.parse("@daily"))
+    'shop/nightly/0 0 * * *'
+    """
+    return f"{config_name}/{name}/{schedule.cron()}"
+
+
 def offset(config_name: str, name: str, jitter: int, host: str) -> int:
     """Return by how many seconds, from 0 to `jitter`, this job is later than its slots."""
     import hashlib
@@ -138,7 +170,9 @@ def offset(config_name: str, name: str, jitter: int, host: str) -> int:
     return int.from_bytes(digest[:8]) % (jitter + 1)
 
 
-def enqueue_slot(jobs: RecurringJobs, name: str, enqueue: Enqueue, now: int) -> SlotResult:
+def enqueue_slot(
+    jobs: RecurringJobs, name: str, enqueue: Enqueue, now: int, server: SlotServer | None = None
+) -> SlotResult:
     """Enqueue the job of the last slot of the recurring job `name`, unless that has been done.
 
     Args:
@@ -146,6 +180,7 @@ def enqueue_slot(jobs: RecurringJobs, name: str, enqueue: Enqueue, now: int) -> 
         name: of one of them.
         enqueue: `Queue.enqueue` of the queue that the marks belong to.
         now: Unix seconds.
+        server: what keeps the marks, if the queue is on a server; it adds the job itself.
 
     Raises `ConfigError` for a name that the config does not know, `StorageError` if the disk
     refuses, `TableError` for a damaged file of marks, and what `enqueue` raises.
@@ -156,27 +191,40 @@ def enqueue_slot(jobs: RecurringJobs, name: str, enqueue: Enqueue, now: int) -> 
         # <Verdict.ENQUEUED: 'enqueued'>
     """
     job = jobs.find(name)
-    with locked(jobs.marks) as marks:
+    if server is not None:
+        return _claim(jobs, job, server, now, server.slots())
+    with locked(_marks_of(jobs)) as marks:
         return _settle(jobs, job, enqueue, now, marks)
 
 
-def catch_up(jobs: RecurringJobs, enqueue: Enqueue, now: int) -> list[SlotResult]:
+def catch_up(
+    jobs: RecurringJobs, enqueue: Enqueue, now: int, server: SlotServer | None = None
+) -> list[SlotResult]:
     """Enqueue what the jobs with `catch_up` have missed; what is on time is left to its own entry.
 
     For the start of a worker, which costs next to nothing while nothing was missed. Arguments and
     errors as for `enqueue_slot`. Returns what was enqueued.
     """
-    marked = read(jobs.marks)
+    marked = _read_marks(jobs, server.slots() if server is not None else None)
     missed = [job for job in jobs.jobs if job.catch_up and _is_missed(jobs, job, now, marked)]
     if not missed:
         return []
-    with locked(jobs.marks) as marks:
-        results = [_settle(jobs, job, enqueue, now, marks) for job in missed]
+    if server is not None:
+        known = server.slots()
+        results = [_claim(jobs, job, server, now, known) for job in missed]
+    else:
+        with locked(_marks_of(jobs)) as marks:
+            results = [_settle(jobs, job, enqueue, now, marks) for job in missed]
     return [result for result in results if result.verdict is Verdict.ENQUEUED]
 
 
 def missed_slots(
-    jobs: RecurringJobs, now: int, since: int, *, first_after: int = 0
+    jobs: RecurringJobs,
+    now: int,
+    since: int,
+    *,
+    first_after: int = 0,
+    slots: Mapping[str, int] | None = None,
 ) -> list[tuple[str, int]]:
     """Return the recurring jobs whose last slot nothing has dealt with, each with that slot.
 
@@ -185,10 +233,11 @@ def missed_slots(
         now: Unix seconds; later slots are left aside.
         since: Unix seconds; earlier slots are left aside.
         first_after: seconds more that a job is left aside which has not been enqueued once.
+        slots: what `SlotServer.slots` said, if the queue is on a server.
 
     Raises `StorageError` if the marks cannot be read, `TableError` if they are damaged.
     """
-    marked = read(jobs.marks)
+    marked = _read_marks(jobs, slots)
     missed = []
     for job in jobs.jobs:
         last, mark = slot(job.schedule, now), _mark(jobs, job, now, marked)
@@ -196,6 +245,45 @@ def missed_slots(
         if last >= begin:
             missed.append((job.name, last))
     return missed
+
+
+def _marks_of(jobs: RecurringJobs) -> Path:
+    if jobs.marks is None:
+        raise ConfigError(f"{jobs.config}: the server of this queue keeps the marks, not a file")
+    return jobs.marks
+
+
+def _read_marks(jobs: RecurringJobs, slots: Mapping[str, int] | None) -> AllMarks:
+    """The marks in the file, or those of a server that are of these jobs and their schedules."""
+    if slots is None:
+        return read(_marks_of(jobs))
+    marked = {}
+    for job in jobs.jobs:
+        last = slots.get(slot_key(jobs.config_name, job.name, job.schedule))
+        if last is not None:
+            marked[jobs.config_name, job.name] = Mark(last, job.schedule.cron())
+    return marked
+
+
+def _claim(
+    jobs: RecurringJobs, job: RecurringJob, server: SlotServer, now: int, known: Mapping[str, int]
+) -> SlotResult:
+    """Decide by the table above; the server has the last word."""
+    last, name = slot(job.schedule, now), jobs.config_name
+    key = slot_key(name, job.name, job.schedule)
+    result = SlotResult(job.name, last, Verdict.KNOWN, job_id(name, job.name, last))
+    if known.get(key, -1) >= last:
+        return result
+    if key not in known and not _is_on_time(job, last, now):
+        verdict, new = Verdict.PAST, None
+    else:
+        due = last + offset(name, job.name, job.jitter, "")
+        verdict = Verdict.ENQUEUED
+        new = SlotJob(result.job_id, job.type, job.payload, max(due, now))
+    if server.claim(key, last, new):
+        result = result._replace(verdict=verdict)
+    log.info("recurring job %s: its slot %d was %s", job.name, last, result.verdict)
+    return result
 
 
 def _settle(

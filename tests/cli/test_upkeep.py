@@ -146,4 +146,4 @@ def test_a_queue_that_is_not_a_file_has_no_such_command(
     monkeypatch.setattr(TsvEngine, "can", frozenset())
     monkeypatch.setenv("VISUAL", "true")
     assert main([verb, "--file", str(queue.path)]) == 2
-    assert "is not a file, so this cannot be done to it" in capsys.readouterr().err
+    assert "is not a file: " in capsys.readouterr().err

@@ -59,6 +59,20 @@ def test_two_variables_are_one_too_many(app: Path) -> None:
     assert taken(app, DBQ_FILE="a.tsv", DBQ_CONFIG="") == "a.tsv"
 
 
+def test_a_server_is_named_as_a_file_is() -> None:
+    """--url before $DBQ_URL; an option always wins; two at once are refused."""
+    url = "redis://h/0"
+    assert where(None, None, {"DBQ_URL": "redis://other"}, url=url)[::2] == (url, "--url")
+    assert where(None, None, {"DBQ_URL": url})[::2] == (url, "$DBQ_URL")
+    assert where("a.tsv", None, {"DBQ_URL": url}).address == "a.tsv"
+    assert where(None, "b.toml", {"DBQ_URL": url}).config == "b.toml"
+    with pytest.raises(UsageError, match="both --file and --url are given"):
+        where("a.tsv", None, {}, url=url)
+    for others in ({"DBQ_FILE": "a"}, {"DBQ_CONFIG": "b"}, {"DBQ_FILE": "a", "DBQ_CONFIG": "b"}):
+        with pytest.raises(UsageError, match=r"\$DBQ_URL.* are set: unset"):
+            where(None, None, {"DBQ_URL": url, **others})
+
+
 def test_the_systems_config_is_taken_before_a_new_queue(
     app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +109,10 @@ def test_a_missing_queue_says_where_it_was_looked_for(app: Path) -> None:
     """A queue that was not named: what was tried, in order. One that was: what named it."""
     said = dbq("list", cwd=app).stderr
     assert "there is no queue " in said
-    assert "$DBQ_FILE, $DBQ_CONFIG, ./dbq.toml, data/queue.tsv, /etc/dbbasic-queue/dbq.toml" in said
+    assert (
+        "$DBQ_FILE, $DBQ_URL, $DBQ_CONFIG, ./dbq.toml, data/queue.tsv, /etc/dbbasic-queue/dbq.toml"
+        in said
+    )
     assert "x.tsv (--file)" in dbq("list", "--file", "x.tsv", cwd=app).stderr
     assert "x.tsv ($DBQ_FILE)" in dbq("list", cwd=app, env={"DBQ_FILE": "x.tsv"}).stderr
 

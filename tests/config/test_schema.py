@@ -82,7 +82,16 @@ def test_wrong_ones_are_refused_by_both(text: str) -> None:
 POOL = [
     *("", "a", "a:b", "1", "0", "10min", "1h 30min", "2w", "50%", "2G", "500", "027", "0027", "7"),
     *("@daily", "0 2 * * *", "every 5 minutes", "* * * * *", "full", "normal", "network", "weekly"),
-    *("a.tsv", "b.prom", "venv/bin/python", "/usr/bin/python3", "x/y", "https://a.b/c", "a@b.c"),
+    *(
+        "redis://h/0",
+        "a.tsv",
+        "b.prom",
+        "venv/bin/python",
+        "/usr/bin/python3",
+        "x/y",
+        "https://a.b/c",
+        "a@b.c",
+    ),
     *(r"CORP\\svc", "machine$", "Zoë", "a-b", "-f", True, False, 0, 1, 5, -20, 19, 1000, 10**7),
     *(["a"], [], ["/x", "y"], {"A": "x"}, {"a b": "x"}, {}),
 ]
@@ -105,6 +114,8 @@ def test_what_the_loader_takes_the_schema_takes(section: str, key: str) -> None:
             "prune": {"failed": "1d"},
             "log": {"file": "a.log"},
         }
+        if key in ("url", "url_file"):  # in place of the file
+            document["queue"] = {}
         document.setdefault(section, {})[key] = value
         document["recurring"] = [document["recurring"]]
         try:

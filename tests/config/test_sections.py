@@ -339,8 +339,8 @@ rotate = 1.5
         ("health", 'silent_after = "0s"', "[health].silent_after: must be at least 1 s"),
         ("log", "rotate = -1", "[log].rotate: must be from 0 to 10000"),
         # words and URLs
-        ("queue", 'durability = "fast"', "must be one of 'full', 'normal', not 'fast'"),
-        ("queue", "durability = 1", "must be one of 'full', 'normal', not 1"),
+        ("queue", 'durability = "fast"', "must be one of 'full', 'normal', 'none', not 'fast'"),
+        ("queue", "durability = 1", "must be one of 'full', 'normal', 'none', not 1"),
         ("log", 'frequency = "often"', "must be one of 'hourly', 'daily'"),
         ("health", 'ping_url = "hc.example"', "[health].ping_url: 'hc.example' is not a URL"),
         ("health", 'ping_url = "ftp://a/b"', "is not a URL"),

@@ -1,0 +1,72 @@
+"""The address of a queue: a path, or a URL, which may hold a password that no message shows."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+# User and password end at the last @ of what they stand in. Where a password holds a / that should
+# have been written %2F, that is the whole address: a message hides too much rather than too little.
+_USER: Final = re.compile(r"(?<=://)(?:([^/?#]*)|(.*))@")
+_NAME: Final = re.compile(r"[?&]name=")
+_SECRET: Final = re.compile(r"([?&](?:password|passwd|secret|token)=)[^&#]*", re.IGNORECASE)
+HIDDEN: Final = "***"
+
+
+def scheme_of(address: str) -> str | None:
+    """Return the scheme of a URL, in small letters; None for a path, and for `file:`.
+
+    >>> scheme_of("redis://10.0.0.5/0"), scheme_of("data/queue.tsv")
+    ('redis', None)
+    """
+    found = _URL.match(address)
+    if found is None or found[1].lower() == "file":
+        return None
+    return found[1].lower()
+
+
+def is_url(address: str) -> bool:
+    """Say whether an address is a URL rather than a path.
+
+    >>> is_url("file:data/queue.tsv"), is_url("unix:///run/redis.sock"), is_url("data/queue.tsv")
+    (True, True, False)
+    """
+    return _URL.match(address) is not None or address[:5].lower() == "file:"
+
+
+def masked(address: str) -> str:
+    """Return an address for messages: without its password.
+
+    >>> masked("redis://shop:secret@10.0.0.5/0?name=shop"), masked("data/a:b@c.tsv")
+    ('redis://shop:***@10.0.0.5/0?name=shop', 'data/a:b@c.tsv')
+    """
+    if scheme_of(address) is None:
+        return address
+    return _SECRET.sub(rf"\g<1>{HIDDEN}", _USER.sub(_mask, address, count=1))
+
+
+def _mask(found: re.Match[str]) -> str:
+    """User and password, of which the password is hidden."""
+    user, colon, password = (found[1] or found[2] or "").partition(":")
+    return f"{user}{colon}{HIDDEN if password else ''}@"
+
+
+def has_password(address: str) -> bool:
+    """Say whether an address holds a password.
+
+    >>> has_password("redis://:secret@10.0.0.5/0"), has_password("redis://10.0.0.5/0")
+    (True, False)
+    """
+    return masked(address) != address
+
+
+def with_name(address: str, name: str) -> str:
+    """Return the address of the queue `name` on a server, unless the address names one itself.
+
+    >>> with_name("redis://10.0.0.5/0", "shop")
+    'redis://10.0.0.5/0?name=shop'
+    """
+    if scheme_of(address) is None or _NAME.search(address):
+        return address
+    return f"{address}{'&' if '?' in address else '?'}name={name}"
