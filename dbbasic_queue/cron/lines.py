@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..schedule.schedule import Schedule
 
 AT_BOOT = "@reboot"
+# For a worker of a server, which wakes it at once: until just before the next one starts.
+LINGER = ("--linger", "55s")
+EVERY_MINUTE = "* * * * *"
 
 
 @dataclass(frozen=True)
@@ -48,29 +51,38 @@ def lines(config: Config, inline: Mapping[str, str]) -> list[Line]:
     Raises `ValueError` if something in the config cannot be said in a crontab.
     """
 
+    def command(argv: Sequence[str]) -> str:
+        return _command(config, argv, inline)
+
     def run(verb: str, *arguments: str) -> str:
-        return _command(config, entries.argv(config, verb, *arguments), inline)
+        return command(entries.argv(config, verb, *arguments))
 
     def line(label: str, comment: str, schedule: Schedule, command: str) -> Line:
         return Line(label, f"{comment}; {schedule.describe()}", schedule.cron(), command)
 
-    work = run(entries.WORK, *(() if config.log else ("--quiet",)))
+    work = run(entries.WORK, *_waiting(config), *(() if config.log else ("--quiet",)))
     found = [line("worker", "Worker: runs the jobs that are due", config.worker.schedule, work)]
     for job in config.recurring:
-        command = run(entries.ENQUEUE_RECURRING, job.name) + " >/dev/null"
-        found.append(line(job.name, f"Recurring: enqueues {job.name}", job.schedule, command))
+        enqueue = run(entries.ENQUEUE_RECURRING, job.name) + " >/dev/null"
+        found.append(line(job.name, f"Recurring: enqueues {job.name}", job.schedule, enqueue))
         if job.catch_up:
             comment = f"Recurring: {job.name}, if a time was missed while the machine was off"
-            found.append(Line(job.name, comment, AT_BOOT, command))
+            found.append(Line(job.name, comment, AT_BOOT, enqueue))
     if config.prune:
-        command = run(entries.PRUNE) + " >/dev/null"
-        found.append(line("prune", "Prune: deletes old jobs", config.prune.schedule, command))
+        prune = command(entries.scheduled_prune(config)) + " >/dev/null"
+        found.append(line("prune", "Prune: deletes old jobs", config.prune.schedule, prune))
     if config.health:
         comment = "Health check: says nothing as long as all is well"
         # The command is the subject of cron's mail: it begins with what the mail is about.
-        command = f": dbq {config.name} health check; {run(entries.HEALTH)}"
-        found.append(line("health", comment, config.health.schedule, command))
+        check = f": dbq {config.name} health check; {run(entries.HEALTH)}"
+        found.append(line("health", comment, config.health.schedule, check))
     return found
+
+
+def _waiting(config: Config) -> Sequence[str]:
+    """What lets a worker of a server wait for jobs, where the config does not say how long."""
+    server, worker = config.queue.file is None, config.worker
+    return LINGER if server and not worker.linger and worker.schedule.cron() == EVERY_MINUTE else ()
 
 
 def _command(config: Config, argv: Sequence[str], inline: Mapping[str, str]) -> str:

@@ -283,7 +283,9 @@ def _traced(label: str, config: Config | None) -> datetime | None:
     """When the entry last ran, by what it leaves behind."""
     if config is None:
         return None
-    traces = {"worker": config.queue.file.with_suffix(".claims")}
+    traces = {}
+    if config.queue.file:
+        traces["worker"] = config.queue.file.with_suffix(".claims")
     if config.health and config.health.textfile:
         traces["health"] = config.health.textfile
     try:

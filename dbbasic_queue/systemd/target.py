@@ -2,7 +2,8 @@
 
 Files are written by install/plan.py; what is done here is the talk with systemd around it. Timers
 and the path are enabled and started, never a service: nothing runs before its time. A stop waits
-for the job that is running.
+for the job that is running. Where the queue is on a server, the target of the workers is one more
+to be started, and is started anew when what its workers run has changed.
 
 What is in force is asked of systemd, never read from the files: which wake file a path unit looks
 at, whether a timer is persistent.
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 SYSTEM_UNITS = Path("/etc/systemd/system")
 USER_UNITS = Path(".config/systemd/user")
-STARTERS = (".timer", ".path")
+STARTERS = (".timer", ".path", ".target")
 
 _OPEN_FILES = (
     "a user's manager cannot set up a sandbox: handlers may read and write what {user} may; "
@@ -51,6 +52,10 @@ _NO_TIMEOUT = (
 _ROOT = "[worker].user is root: give the jobs a user of their own"
 _OTHER_USER = "the units run as {user}, whose manager this is, not as [worker].user {other}"
 _IDLE = "[worker].linger is not needed: an enqueued job starts the worker at once"
+_RELEASE = (
+    "the workers run all the time: after each release of the application, and each change of the "
+    "config: systemctl{manager} restart dbq-{name}-workers.target"
+)
 
 
 class SystemdTarget(Target):
@@ -119,6 +124,9 @@ class SystemdTarget(Target):
             found.append(_NO_TIMEOUT)
         if config.worker.linger:
             found.append(_IDLE)
+        if config.queue.file is None:
+            manager = " --user" if self.site.user is not None else ""
+            found.append(_RELEASE.format(manager=manager, name=config.name))
         return found
 
     def _user_notes(self, config: Config) -> list[str]:
@@ -134,7 +142,8 @@ class SystemdTarget(Target):
 
     def _sandbox_notes(self, config: Config) -> list[str]:
         log = [config.log.file.parent] if config.log else []
-        folders = [config.queue.file.parent, *log, *config.worker.writable]
+        queue = [config.queue.file.parent] if config.queue.file else []
+        folders = [*queue, *log, *config.worker.writable]
         paths = " and ".join(dict.fromkeys(map(str, folders)))
         user = self.site.user
         told = refusals(config.worker.hardening, paths, for_user=user is not None)
@@ -169,7 +178,7 @@ class SystemdTarget(Target):
         self._forget_stamps(plan)
         self._manager.run("daemon-reload")
         self._wake_files(plan.wanted)
-        if changed := [name for name in starters if name in updated]:
+        if changed := [name for name in starters if _is_changed(name, updated)]:
             self._manager.run("stop", "--", *changed)
         if starters:
             self._manager.run("--quiet", "enable", "--now", "--", *starters)
@@ -264,8 +273,18 @@ class SystemdTarget(Target):
         for entry in entries:
             next_run, last_run = runs.get(entry.known_as, (None, None))
             note = notes[entry.known_as]
+            if entry.known_as.endswith(".target"):
+                note = ", ".join(filter(None, (note, self._workers(entry.known_as))))
             found.append(EntryStatus(entry.label, entry.schedule, next_run, last_run, note))
         return found
+
+    def _workers(self, target: str) -> str:
+        """How many of the workers that a target wants are at work."""
+        wants = self._manager.show([target], "Wants").get(target, {}).get("Wants", "").split()
+        units = [unit for unit in wants if "-worker@" in unit]
+        states = self._manager.show(units, "ActiveState").values()
+        active = sum(state.get("ActiveState") == "active" for state in states)
+        return f"{active} of {len(units)} running"
 
     def _states(self, starters: Sequence[str]) -> dict[str, str]:
         """For each timer or path what is not as usual with it, or with the service it starts."""
@@ -290,6 +309,12 @@ class SystemdTarget(Target):
         return notes
 
 
+def _is_changed(starter: str, updated: Sequence[str]) -> bool:
+    """Whether a starter, or what the workers of a target run, is another text now."""
+    worker = starter.removesuffix("s.target") + "@.service"
+    return starter in updated or (starter.endswith(".target") and worker in updated)
+
+
 def _starters(wanted: Installation | None) -> list[str]:
-    """The timers and the path."""
+    """The timers, the path and the target."""
     return sorted(entry.known_as for entry in wanted.entries) if wanted else []

@@ -9,6 +9,12 @@ config names itself stands behind an `@`, so no two configs and no two jobs ever
     dbq-NAME-health.service   .timer
     dbq-NAME-recurring@.service   and a dbq-NAME-recurring@JOB.timer for each job
     dbq-NAME-failed@.service                      reports what failed
+
+Where the queue is on a server, workers run all the time, on each machine as many as [worker] says,
+and nothing has to wake them. In place of the first four there are
+
+    dbq-NAME-workers.target                       all workers of this machine
+    dbq-NAME-worker@.service                      one of them: worker@1, worker@2, ...
 """
 
 from __future__ import annotations
@@ -33,17 +39,21 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 30
 # Of what no key says otherwise. The worker itself goes by the rights of the queue's folder.
 UMASK = "0027"
-ROLES = r"(?:(?:worker|prune|health|rewake)|(?:failed|recurring)@[a-z0-9-]*)"
+ROLES = r"(?:(?:worker|prune|health|rewake)|(?:failed|recurring)@[a-z0-9-]*|worker@[0-9]*)"
 
 
 def unit_pattern(name: str) -> re.Pattern[str]:
     """What the names of this config's units match, and no other config's."""
-    return re.compile(rf"dbq-{re.escape(name)}-{ROLES}\.(?:service|timer|path)")
+    escaped = re.escape(name)
+    return re.compile(rf"dbq-{escaped}-(?:{ROLES}\.(?:service|timer|path)|workers\.target)")
 
 
-def wake_file(config: Config) -> Path:
-    """The file that `enqueue` touches where it exists: beside the queue, `.wake` for `.tsv`."""
-    return config.queue.file.with_suffix(".wake")
+def wake_file(config: Config) -> Path | None:
+    """The file that `enqueue` touches where it exists: beside the queue, `.wake` for `.tsv`.
+
+    None for a queue on a server, which wakes its workers itself.
+    """
+    return config.queue.file.with_suffix(".wake") if config.queue.file else None
 
 
 def start_mark(name: str) -> str:
@@ -81,7 +91,10 @@ def write_units(
             "Add it, or install into your own service manager with --user"
         )
     writer = UnitWriter(config, for_user, zone)
-    writer.worker()
+    if (wake := wake_file(config)) is not None:
+        writer.worker(wake)
+    else:
+        writer.workers()
     writer.recurring()
     writer.prune()
     writer.health()
@@ -93,7 +106,7 @@ def write_units(
 class UnitWriter:
     """Fills in the templates of one config.
 
-    `units` are the texts by name, `entries` what the timers and the path start.
+    `units` are the texts by name, `entries` what the timers, the path and the target start.
     """
 
     def __init__(self, config: Config, for_user: bool, zone: tzinfo | None) -> None:
@@ -104,6 +117,8 @@ class UnitWriter:
         self.units: dict[str, str] = {}
         self.entries: list[Entry] = []
         file = config.worker.environment_file
+        self.on_server = config.queue.file is None
+        self.folders = [config.queue.file.parent] if config.queue.file else []
         self.common = {
             "name": config.name,
             "config": shlex.quote(str(config.path)),
@@ -114,29 +129,52 @@ class UnitWriter:
             "directory": line(str(config.directory)),
             "environment": [word(f"{k}={v}") for k, v in config.environment_variables.items()],
             "environment_file": file_pattern(str(file)) if file else None,
-            "mounts": _words([config.queue.file.parent, config.directory]),
+            "mounts": _words([*self.folders, config.directory]),
             "failed": f"{self.prefix}-failed@%N.service",
             "umask": UMASK,
+            "on_server": self.on_server,
         }
 
-    def worker(self) -> None:
-        """The service, its timer and path, and what looks again after its end."""
+    def _worker(self, role: str, about: str, argv: list[str], **values: object) -> None:
+        """The service of a worker."""
         worker = self.config.worker
-        wake, mark = str(wake_file(self.config)), f"%t/{start_mark(self.config.name)}"
         self._service(
-            "worker",
-            "worker.service",
-            "The worker: runs the jobs that are due, then ends.",
+            role,
+            f"{role}.service",
+            about,
             worker.hardening,
-            command=command(commands.argv(self.config, commands.WORK)),
-            mark=("" if self.for_user else "+") + command(["/usr/bin/touch", mark], [mark]),
+            command=command(argv),
             stop_seconds=worker.timeout + GRACE_SECONDS if worker.timeout else None,
-            rewake=f"{self.prefix}-rewake.service",
             writable=worker.writable,
             umask=UMASK if worker.umask is None else f"{worker.umask:04o}",
             nice=worker.nice,
             memory_max=worker.memory_max,
             cpu_quota=worker.cpu_quota,
+            **values,
+        )
+
+    def workers(self) -> None:
+        """The target, and the service of which it starts as many as [worker].concurrency says."""
+        count = self.config.worker.concurrency
+        argv = commands.argv(self.config, commands.WORK, "--forever")
+        target, about = f"{self.prefix}-workers.target", "One worker: runs jobs all the time."
+        self._worker("worker@", about, argv, target=target)
+        wanted = [f"{self.prefix}-worker@{number}.service" for number in range(1, count + 1)]
+        about = "All workers of this machine; they run all the time."
+        self._write("workers.target", "workers.target", about, workers=wanted)
+        how_many = "1 worker" if count == 1 else f"{count} workers"
+        self.entries.append(Entry("workers", f"all the time, {how_many}", target))
+
+    def worker(self, wake_path: Path) -> None:
+        """The service, its timer and path, and what looks again after its end."""
+        worker = self.config.worker
+        wake, mark = str(wake_path), f"%t/{start_mark(self.config.name)}"
+        self._worker(
+            "worker",
+            "The worker: runs the jobs that are due, then ends.",
+            commands.argv(self.config, commands.WORK),
+            mark=("" if self.for_user else "+") + command(["/usr/bin/touch", mark], [mark]),
+            rewake=f"{self.prefix}-rewake.service",
         )
         # The mark is beyond the reach of strangers: root's in /run, or in the user's own folder.
         touch = ["/usr/bin/touch", "-c", "{}", "+"]
@@ -175,7 +213,8 @@ class UnitWriter:
                 f"recurring@{job.name}",
                 f"enqueue the recurring job {job.name}",
                 job.schedule,
-                jitter=job.jitter,
+                # On a server the first machine to ask adds the job, whose due time has the jitter.
+                jitter=0 if self.on_server else job.jitter,
                 persistent=job.catch_up,
             )
 
@@ -189,7 +228,7 @@ class UnitWriter:
             "task.service",
             "Deletes old jobs from the queue, as [prune] says.",
             self._profile(),
-            command=command(commands.argv(self.config, commands.PRUNE)),
+            command=command(commands.scheduled_prune(self.config)),
             description=description,
             manual="dbq",
         )
@@ -238,7 +277,7 @@ class UnitWriter:
         hide it."""
         if self.config.worker.hardening == "compat":
             return "compat"
-        return "network" if network else "isolated"
+        return "network" if network or self.on_server else "isolated"
 
     def _service(
         self,
@@ -251,7 +290,7 @@ class UnitWriter:
         **values: object,
     ) -> None:
         log = [self.config.log.file.parent] if self.config.log else []
-        folders = [self.config.queue.file.parent, *log, *writable]
+        folders = [*self.folders, *log, *writable]
         self._write(
             f"{role}.service",
             template,

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 OLDEST = 250  # systemd's version: the first with `verify --recursive-errors=` (its NEWS file)
 _SPECIFIER = re.compile(r"%(?:%|(?P<letter>.?))")
-_SPECIFIERS = ("i", "N", "t")
+_SPECIFIERS = ("b", "i", "N", "t")
 _PERCENTAGES = ("CPUQuota",)  # systemd.resource-control(5): where % means percent
-_REFERENCES = ("Unit", "OnFailure", "OnSuccess")
+_REFERENCES = ("Unit", "OnFailure", "OnSuccess", "PartOf")
 # What ProtectHome=yes and PrivateTmp=yes hide, systemd.exec(5).
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 
@@ -64,7 +64,7 @@ def unit_faults(
 
 
 def _stray_specifiers(units: Units) -> Iterator[str]:
-    """Our own text uses three specifiers; any other is a `%` that was not doubled."""
+    """Our own text uses four specifiers; any other is a `%` that was not doubled."""
     for name, settings in units.items():
         for setting in settings:
             if setting.key in _PERCENTAGES:
@@ -81,7 +81,9 @@ def _dangling(units: Units) -> Iterator[str]:
         if name.endswith((".timer", ".path")) and "Unit" not in keys:
             yield f"{name}: does not say which unit it starts"
         for setting in settings:
-            if setting.key in _REFERENCES and not _is_among(setting.value, units):
+            named = setting.key in _REFERENCES
+            named = named or (setting.key == "Wants" and setting.value.startswith("dbq-"))
+            if named and not _is_among(setting.value, units):
                 yield f"{name}: {setting.key}= names {setting.value}, which is not installed"
 
 
@@ -114,7 +116,7 @@ def _unknown_user(config: Config) -> Iterator[str]:
 
 def _written(config: Config) -> dict[Path, str]:
     """The folders that the services write in, with the key that names each."""
-    found = {config.queue.file.parent: "[queue].file"}
+    found = {} if config.queue.file is None else {config.queue.file.parent: "[queue].file"}
     if config.log:
         found.setdefault(config.log.file.parent, "[log].file")
     if config.health and config.health.textfile:
@@ -138,9 +140,13 @@ def _missing_paths(config: Config) -> Iterator[str]:
     if config.directory not in written and not config.directory.is_dir():
         said = "there is no such folder for the jobs to run in ([worker].directory)"
         yield f"{config.directory}: {said}"
-    file = config.worker.environment_file
-    if file and not file.is_file():
-        yield f"{file}: there is no such file ([worker].environment_file)"
+    files = {
+        "[worker].environment_file": config.worker.environment_file,
+        "[queue].url_file": config.queue.url_file,
+    }
+    for key, file in files.items():
+        if file and not file.is_file():
+            yield f"{file}: there is no such file ({key})"
 
 
 def _hidden_paths(config: Config) -> Iterator[str]:
@@ -151,8 +157,8 @@ def _hidden_paths(config: Config) -> Iterator[str]:
     if config.worker.hardening == "compat":
         return
     needed = [Path(config.worker.python), config.path, config.directory, *_written(config)]
-    library = private_folder()
-    for path in dict.fromkeys([*needed, *([library] if library else [])]):
+    also = [path for path in (private_folder(), config.queue.url_file) if path]
+    for path in dict.fromkeys([*needed, *also]):
         real = os.path.realpath(path)
         for top in _HIDDEN:
             if f"{real}/".startswith(f"{top}/"):
