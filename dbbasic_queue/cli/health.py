@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from ..config import sections as configs
 from ..config.whose import require_own
@@ -19,16 +19,17 @@ from ..errors import QueueError
 from ..health import formats
 from ..health.judge import Advice, Expectation, check_health
 from ..health.measures import CRIT, RANGED, WARN
-from ..health.push import FAILURE, SECONDS, START, SUCCESS, ping, write_textfile
+from ..health.push import FAILURE, SECONDS, START, SUCCESS, last_contact, ping, write_textfile
 from ..health.report import OK, UNKNOWN, WARNING, Finding, HealthReport, Thresholds
 from ..health.thresholds import Range
 from ..queue import DEFAULT_FILE
 from ..support.account import Account
+from ..support.address import masked
 from ..support.child import ChildDied, ChildTimeout, call
 from ..support.durations import format_duration, parse_duration
 from ..version import VERSION
 from .as_root import LATE, worker_of
-from .common import SYSTEM_CONFIG, TRIED, UsageError, Where, hold_descriptors, where
+from .common import SYSTEM_CONFIG, TRIED, UsageError, Where, hold_descriptors, table_of, where
 
 T = TypeVar("T")
 
@@ -70,7 +71,10 @@ exit status, in every format:
 class Settings:
     """What to check, and where to report it."""
 
-    file: Path
+    file: Path | None  # None: the queue is on a server
+    given: str | None  # its address; None: that of `own`
+    own: configs.Config | None  # the config whose queue it is
+    url: str | None  # of a server, without its password
     queue: str
     thresholds: Thresholds
     expected: Expectation | None
@@ -78,7 +82,18 @@ class Settings:
     place: Where
     textfile: Path | None
     ping_url: str | None
+    contact: int | None = None  # Unix seconds; when its server was last reached
     user: Account | None = None  # that the check becomes, if root runs it
+
+    @property
+    def address(self) -> str | Path:
+        """The queue's address, which may be in a file that only the user can read."""
+        return self.file or self.given or (self.own.address() if self.own else DEFAULT_FILE)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How the queue is opened."""
+        return self.own.queue_options if self.own else {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,6 +165,9 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--file", metavar="PATH", help=f"the queue ($DBQ_FILE; the config's; {DEFAULT_FILE})"
+    )
+    parser.add_argument(
+        "--url", metavar="URL", help="the queue on a server ($DBQ_URL; the config's)"
     )
 
 
@@ -255,7 +273,7 @@ def _run(options: argparse.Namespace, until: float) -> HealthReport:
         report = _in_time(lambda: _examine(settings, names), until, settings.user)
     except (ChildTimeout, ChildDied, QueueError) as error:
         report = _no_report(_reason(error, options))
-    report = replace(report, queue=settings.queue, path=settings.file)
+    report = replace(report, queue=settings.queue, path=settings.file or Path(), url=settings.url)
     if url:  # a warning is for a person to read, not to be woken up by
         kind = SUCCESS if report.state in (OK, WARNING) else FAILURE
         ping(url, kind, formats.headline(report), seconds=for_ping)
@@ -277,14 +295,16 @@ def _in_time(function: Callable[[], T], until: float, user: Account | None = Non
 def _examine(settings: Settings, names: int) -> HealthReport:
     """Check the queue, and write the textfile."""
     report = check_health(
-        settings.file,
+        settings.address,
         settings.thresholds,
         queue=settings.queue,
         expected=settings.expected,
         advice=settings.advice,
         names=names,
+        options=settings.options,
+        contact=settings.contact,
     )
-    if not settings.place.named and not os.path.lexists(settings.file):
+    if not settings.place.named and settings.file and not os.path.lexists(settings.file):
         (finding,) = report.findings
         tried = f"tried {', '.join(TRIED)}"
         report = replace(report, findings=(replace(finding, advice=(tried, *finding.advice)),))
@@ -300,27 +320,36 @@ def _examine(settings: Settings, names: int) -> HealthReport:
 
 def _settings(options: argparse.Namespace) -> Settings:
     """Put together the arguments, the environment and the config."""
-    place = where(options.file, options.config)
-    # A queue that --file names needs no config, so only one that is named beside it counts.
-    config_path = options.config if options.file else place.config
+    place = where(options.file, options.config, url=options.url)
+    # A queue that is named by itself needs no config, so only one that is named beside it counts.
+    config_path = options.config if options.file or options.url else place.config
     config = configs.load(config_path) if config_path else None
     ages = (config and config.health) or configs.HealthConfig()
     given = {name: value for name in AGES if (value := getattr(options, name)) is not None}
-    if place.file is None and config_path and config:
-        file, named_by = str(config.queue.file), ["--config", config_path]
+    address = place.address or DEFAULT_FILE
+    own = config if place.address is None else None  # the config whose queue it is
+    if own and config_path:
+        file, named_by = own.queue.file, ["--config", config_path]
     else:
-        file = place.file or DEFAULT_FILE
-        named_by = ["--file", file]
-    own = config  # the config whose queue it is
-    if config and os.path.realpath(file) != os.path.realpath(config.queue.file):
-        own = None
+        file = table_of(address)
+        named_by = ["--file", str(file)] if file else _naming(place)
+    if file and config and config.queue.file:
+        same = os.path.realpath(file) == os.path.realpath(config.queue.file)
+        own = config if same else None
+    url = None
+    if file is None:
+        url = own.shown_address if own else masked(address)
     told = ages if own and options.report else configs.HealthConfig()
     user = worker_of(own) if own and os.geteuid() == 0 else None
     if own and user is None and os.geteuid() == 0 and (told.textfile or told.ping_url):
         require_own(own.path, "the config", None)
+    textfile = own and own.health and own.health.textfile
     return Settings(
-        file=Path(file),
-        queue=own.name if own else os.path.abspath(file),
+        file=file,
+        given=place.address,
+        own=own,
+        url=url,
+        queue=own.name if own else url or os.path.abspath(file or address),
         thresholds=Thresholds(
             replace(ages, **given),
             {**WARN, **_ranges(options, "warning")},
@@ -331,8 +360,15 @@ def _settings(options: argparse.Namespace) -> Settings:
         place=place,
         textfile=Path(options.textfile) if options.textfile else told.textfile,
         ping_url=told.ping_url,
+        contact=last_contact(textfile) if url and textfile else None,
         user=user,
     )
+
+
+def _naming(place: Where) -> list[str]:
+    """The option that names a server as the user did; none where a variable does, or a secret."""
+    shown = place.by == "--url" and place.address and masked(place.address) == place.address
+    return ["--url", str(place.address)] if shown else []
 
 
 def _expectation(config: configs.Config, user: Account | None) -> Expectation:

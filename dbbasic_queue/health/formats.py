@@ -11,9 +11,10 @@ from typing import Final
 from ..job import STATUSES
 from ..support.durations import format_duration
 from ..support.text import escape_control, escape_json
-from .measures import MEASURES, METRICS, TIME, Measure
+from .measures import MEASURES, METRICS, TIME, Measure, workers_by_host
 from .report import STATES, Finding, HealthReport, Named, local_time
 
+UNITS: Final = {"B": "bytes", "%": "%", "": ""}
 ERROR_SHOWN: Final = 200  # characters of a job's error in a text for people
 
 
@@ -49,12 +50,13 @@ def as_json(report: HealthReport) -> str:
     findings = [{**asdict(finding), "state": STATES[finding.state]} for finding in report.findings]
     record = {
         "queue": report.queue,
-        "file": str(report.path.absolute()),
+        **({"file": str(report.path.absolute())} if report.url is None else {"url": report.url}),
         "time": report.at,
         "state": STATES[report.state],
         "code": report.state,
         "jobs": report.snapshot.counts if report.snapshot else None,
         **report.numbers(),
+        **({"workers": workers_by_host(report.server)} if report.server else {}),
         "findings": findings,
     }
     return escape_json(json.dumps(record, ensure_ascii=False, indent=2)) + "\n"
@@ -87,7 +89,7 @@ def _details(report: HealthReport, *, verbose: bool) -> Iterator[str]:
         counts = report.snapshot.counts
         yield "jobs: " + ", ".join(f"{counts[status]} {status}" for status in STATUSES)
         for measure in MEASURES:
-            if measure.in_json:
+            if measure.in_json and measure.suits(report):
                 yield f"{measure.name}: {_shown(measure, report)}"
 
 
@@ -117,7 +119,7 @@ def _shown(measure: Measure, report: HealthReport) -> str:
         return local_time(value)
     if measure.unit == "s":
         return format_duration(value)
-    return f"{value} bytes" if measure.unit == "B" else str(value)
+    return f"{value} {UNITS[measure.unit]}".rstrip()
 
 
 def _without_bar(line: str) -> str:
@@ -169,7 +171,8 @@ def prometheus(report: HealthReport) -> str:
             continue
         lines += [f"# HELP {name} {measure.help}", f"# TYPE {name} gauge"]
         if isinstance(value, Mapping):
-            lines += [f'{name}{{{label},status="{key}"}} {value[key]}' for key in value]
+            by = measure.label
+            lines += [f'{name}{{{label},{by}="{_label(key)}"}} {value[key]}' for key in value]
         else:
             lines.append(f"{name}{{{label}}} {value}")
     return _joined(lines)

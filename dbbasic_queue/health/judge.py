@@ -16,21 +16,22 @@ import errno
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..config.sections import HealthConfig
 from ..engines import open_engine
-from ..engines.interface import AHEAD, Limits, Snapshot
+from ..engines.interface import AHEAD, Limits, Shortfall, Snapshot
 from ..errors import QueueError, StorageError, TableError
 from ..job import FINISHED, PENDING, Job
 from ..schedule.clock import machine_zone
 from ..schedule.recurring import RecurringJobs, missed_slots
 from ..schedule.schedule import Schedule
+from ..support.address import masked, scheme_of
 from ..support.durations import format_duration
 from ..support.opening import user_name
 from ..support.text import escape_control
@@ -108,27 +109,31 @@ class Advice:
 
 
 def check_health(
-    path: Path,
+    address: str | Path,
     thresholds: Thresholds | None = None,
     *,
     queue: str | None = None,
     expected: Expectation | None = None,
     advice: Advice | None = None,
     names: int = 5,
+    options: Mapping[str, Any] | None = None,
+    contact: int | None = None,
     clock: Callable[[], float] = time.time,
     uptime: Callable[[], float] | None = None,
 ) -> HealthReport:
     """Look at a queue and judge it. Creates and changes nothing, needs read permission only.
 
     Args:
-        path: the queue's file.
+        address: the queue's file, or the address of its server.
         thresholds: the defaults if None.
-        queue: what to call it; its absolute path if None.
+        queue: what to call it; its absolute path, or its server's address, if None.
         expected: what should happen. If None, only a queue on which a worker has run before can be
             silent.
         advice: the commands to type next; they name the queue by `--file` if None.
         names: how many jobs of a kind to name.
-        clock: the time in Unix seconds; for tests.
+        options: how `open_engine` opens the address.
+        contact: Unix seconds; when the server was last reached, if that is known.
+        clock: the time in Unix seconds; for tests. A server has its own.
         uptime: for how many seconds this machine has been running; for tests.
 
     Never raises for what is wrong with the queue; that is in the report.
@@ -138,19 +143,36 @@ def check_health(
     'unreadable'
     """
     thresholds = thresholds or Thresholds()
-    advice = advice or Advice(["--file", str(path)])
-    now = int(clock())
-    queue = queue or str(path.absolute())
+    now, up = int(clock()), (uptime or machine_uptime)()
+    url = masked(str(address)) if scheme_of(str(address)) else None
+    path = Path() if url else Path(address)
+    advice = advice or Advice(["--url", url] if url else ["--file", str(path)])
     next_check = _next_run(expected.checks, now) if expected and expected.checks else None
-    started = _started(now, (uptime or machine_uptime)(), expected)
+    blind = HealthReport(
+        queue or url or str(path.absolute()),
+        *(path, now, thresholds, None, None, (), next_check, url, None, contact),
+    )
     try:
-        snapshot = open_engine(path).snapshot(_limits(thresholds.ages, now, started, names))
+        engine = open_engine(address, **(options or {}))
+        if url:
+            now = int(engine.now())  # the server's
+        started = _started(now, up, expected)
+        snapshot = engine.snapshot(_limits(thresholds.ages, now, started, names))
+        server, shortfall = engine.server(), engine.durability()
+        wants_slots = expected is not None and expected.recurring and "slots" in engine.can
+        slots = engine.slots() if wants_slots else None
     except QueueError as error:
-        found = (_unreadable(error, path, advice),)
-        return HealthReport(queue, path, now, thresholds, None, None, found, next_check)
-    last_run = _last_run(snapshot, now)
-    report = HealthReport(queue, path, now, thresholds, snapshot, last_run, (), next_check)
-    judge = _Judge(report, snapshot, expected, advice, started)
+        finding = _unreached(error, blind, advice) if url else _unreadable(error, path, advice)
+        return replace(blind, findings=(finding,))
+    report = replace(
+        blind,
+        at=now,
+        snapshot=snapshot,
+        last_run=_last_run(snapshot, now),
+        server=server,
+        contact=now if server else None,
+    )
+    judge = _Judge(report, snapshot, expected, advice, started, shortfall, slots)
     return replace(report, findings=tuple(judge.findings()))
 
 
@@ -213,6 +235,22 @@ def _unreadable(error: QueueError, path: Path, advice: Advice) -> Finding:
     return Finding("unreadable", UNKNOWN, reason, advice=(next_step,))
 
 
+def _unreached(error: QueueError, report: HealthReport, advice: Advice) -> Finding:
+    """Tell that the server does not answer: a reason to alarm once that lasts as long as silence.
+
+    How long it lasts, only a scheduled check with a textfile knows, from the one before.
+    """
+    since = report.contact
+    long = since is not None and report.at - since > report.thresholds.ages.silent_after
+    return Finding(
+        "engine",
+        CRITICAL if long else UNKNOWN,
+        f"the server of the queue cannot be asked: {' '.join(str(error).split())}",
+        since,
+        advice=(f"ask it from here: {advice.dbq('check')}",),
+    )
+
+
 class _Judge:
     """One method for each thing that can be wrong."""
 
@@ -223,6 +261,8 @@ class _Judge:
         expected: Expectation | None,
         advice: Advice,
         started: int,
+        shortfall: Shortfall | None = None,
+        slots: Mapping[str, int] | None = None,
     ) -> None:
         self._report = report
         self._snapshot = snapshot
@@ -230,6 +270,8 @@ class _Judge:
         self._expected = expected
         self._advice = advice
         self._started = started  # Unix seconds; since when workers could run
+        self._shortfall = shortfall
+        self._slots = slots
 
     def findings(self) -> Iterator[Finding]:
         """Yield all that is wrong, the gravest kinds first."""
@@ -246,7 +288,8 @@ class _Judge:
             state = self._report.thresholds.state(name, self._report.number(name))
             if state != OK and not (name == "stuck" and self._are_of_a_former_life()):
                 yield named[name](state) if name in named else self._out_of_range(name, state)
-        for judge in (self._silent, self._recurring, self._log, self._clock, self._claims):
+        judges = (self._silent, self._recurring, self._log, self._clock, self._claims)
+        for judge in (*judges, self._durability):
             finding = judge()
             if finding is not None:
                 yield finding
@@ -343,11 +386,15 @@ class _Judge:
             "ready": _many(value, "ready job"),
             "latency": f"the oldest ready job has waited {format_duration(value)}",
             "size": f"the file has {value} bytes",
+            "memory": f"the server uses {value} % of the memory that it may use",
         }.get(name, name)
         how = "is in" if limit.inside else "is not in"
         advice = {
             "latency": f"run a worker now: {self._advice.work()}",
-            "size": f"remove what is done: {self._advice.dbq('prune', '--older-than', '7d')}",
+            **dict.fromkeys(
+                ("size", "memory"),
+                f"remove what is done: {self._advice.dbq('prune', '--older-than', '7d')}",
+            ),
         }.get(name, f"see the numbers: {self._advice.dbq('stats')}")
         since = self._snapshot.oldest_ready if name == "latency" else None
         return Finding(
@@ -385,7 +432,9 @@ class _Judge:
             return None
         jobs, now = self._expected.recurring, self._report.at
         try:
-            missed = missed_slots(jobs, now - ENTRY_GRACE, self._started, first_after=SETTLING)
+            missed = missed_slots(
+                jobs, now - ENTRY_GRACE, self._started, first_after=SETTLING, slots=self._slots
+            )
         except StorageError:  # this user has no permission to read the marks
             return None
         except TableError as error:
@@ -450,6 +499,16 @@ class _Judge:
             health = self._advice.health(user_name(path.stat().st_uid))
             return Finding("claims", UNKNOWN, summary, advice=(f"the owner can tell: {health}",))
         return Finding("claims", UNKNOWN, summary)
+
+    def _durability(self) -> Finding | None:
+        """Tell where the server may lose jobs that were acknowledged."""
+        short, server = self._shortfall, self._report.server
+        said = [each for each in (short and short.text, server and server.lag) if each]
+        if not said:
+            return None
+        lines = short.lines if short else ()
+        advice = [f"add to the server's configuration: {line}" for line in lines]
+        return Finding("durability", WARNING, "; ".join(said), advice=tuple(advice))
 
     def _ago(self, moment: int) -> str:
         return f"{local_time(moment)} ({_age(max(0, self._report.at - moment))} ago)"

@@ -9,17 +9,20 @@ range, judge.py has the words for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ..engines.interface import Snapshot
+from ..engines.interface import Server, Snapshot
 from ..job import PENDING
 from .thresholds import Range
 
-Value = int | Mapping[str, int] | None  # by status, if it is a mapping; None: not known
+Value = int | Mapping[str, int] | None  # by the measure's label, if a mapping; None: not known
 
 TIME: Final = "time"  # the unit of a point in time, in Unix seconds
+FILE: Final = "file"
+SERVER: Final = "server"
 
 
 class Facts(Protocol):
@@ -27,6 +30,12 @@ class Facts(Protocol):
 
     @property
     def at(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def server(self) -> Server | None: ...
+    @property
+    def contact(self) -> int | None: ...
     @property
     def next_check(self) -> int | None: ...
     @property
@@ -61,6 +70,8 @@ class Measure:
         means: what `--help` calls it if it can be given a range; "" if it cannot.
         warning: the range outside which it is a WARNING by default; "" if there is none.
         critical: the range outside which it is CRITICAL by default.
+        only: `FILE` or `SERVER` where only a queue kept so has such a number.
+        label: of the metric, if the number is a mapping.
     """
 
     name: str
@@ -74,9 +85,17 @@ class Measure:
     means: str = ""
     warning: str = ""
     critical: str = ""
+    only: str = ""
+    label: str = "status"
+
+    def suits(self, report: Facts) -> bool:
+        """Say whether the queue of a report can have this number."""
+        return self.only in ("", report.kind)
 
     def value(self, snapshot: Snapshot | None, report: Facts) -> Value:
         """Return the number, or None if it is not known."""
+        if not self.suits(report):
+            return None
         return self.blind(report) if snapshot is None else self.of(snapshot, report)
 
 
@@ -158,6 +177,7 @@ MEASURES: Final = (
         help="Lines of the queue file that are not rows.",
         means="the number of malformed lines",
         critical="0",
+        only=FILE,
     ),
     Measure(
         "silent",
@@ -230,8 +250,86 @@ MEASURES: Final = (
         metric="dbq_file_size_bytes",
         help="Size of the queue file.",
         means="the size of the file, in bytes,",
+        only=FILE,
+    ),
+    Measure(
+        "engine_up",
+        lambda snapshot, report: 1,
+        metric="dbq_engine_up",
+        help="Whether the check reached the server of the queue (1) or not (0).",
+        blind=lambda report: 0,
+        in_json=False,
+        in_data=False,
+        only=SERVER,
+    ),
+    Measure(
+        "contact",
+        lambda snapshot, report: report.contact,
+        TIME,
+        metric="dbq_engine_last_contact_timestamp_seconds",
+        help="When the check last reached the server of the queue, in Unix seconds.",
+        blind=lambda report: report.contact,
+        in_data=False,
+        only=SERVER,
+    ),
+    Measure(
+        "workers",
+        lambda snapshot, report: workers_by_host(report.server) if report.server else None,
+        metric="dbq_workers",
+        help="Workers of the queue that its server knows of, by host.",
+        in_json=False,
+        in_data=False,
+        only=SERVER,
+        label="host",
+    ),
+    Measure(
+        "engine_bytes",
+        lambda snapshot, report: report.server.memory if report.server else None,
+        "B",
+        metric="dbq_engine_bytes",
+        help="Memory that the server of the queue uses.",
+        only=SERVER,
+    ),
+    Measure(
+        "memory",
+        lambda snapshot, report: share_of_memory(report.server),
+        "%",
+        means="how much of the memory that it may use the server uses, in percent,",
+        warning="80",
+        critical="95",
+        only=SERVER,
+    ),
+    Measure(
+        "lease",
+        lambda snapshot, report: int(report.server.lease) if report.server else None,
+        "s",
+        metric="dbq_lease_seconds",
+        help="After how long a worker that the server has not heard of has lost its job.",
+        in_data=False,
+        only=SERVER,
+    ),
+    Measure(
+        "clock_skew",
+        lambda snapshot, report: round(report.server.skew) if report.server else None,
+        "s",
+        metric="dbq_clock_skew_seconds",
+        help="By how much this machine's clock is ahead of that of the server of the queue.",
+        only=SERVER,
     ),
 )
+
+
+def workers_by_host(server: Server) -> Mapping[str, int]:
+    """Return how many workers each host has."""
+    return Counter(sorted(peer.host for peer in server.workers))
+
+
+def share_of_memory(server: Server | None) -> int | None:
+    """Return how many percent of its memory a server uses; None where nothing limits it."""
+    if server is None or not server.memory_limit:
+        return None
+    return server.memory * 100 // server.memory_limit
+
 
 METRICS: Final = tuple(measure for measure in MEASURES if measure.metric)
 RANGED: Final = {measure.name: measure for measure in MEASURES if measure.means}

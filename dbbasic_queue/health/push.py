@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from ..support.child import ChildDied, ChildTimeout, call
-from ..support.files import NewFile, refusing, replace
+from ..support.files import NewFile, read_regular, refusing, replace
 from ..version import VERSION
 
 START: Final = "start"
@@ -23,6 +24,8 @@ SUCCESS: Final = "success"
 FAILURE: Final = "failure"
 
 SECONDS: Final = 2.0  # that a ping may take, the name's resolution included
+LARGEST: Final = 1 << 20  # bytes of a textfile
+CONTACT: Final = "dbq_engine_last_contact_timestamp_seconds"
 _SUFFIXES: Final = {START: "/start", SUCCESS: "", FAILURE: "/fail"}
 _MODE: Final = 0o644  # of the textfile: the collector runs as another user
 
@@ -98,6 +101,19 @@ def _send(url: str, text: str) -> str:
     except (OSError, HTTPException, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def last_contact(path: Path) -> int | None:
+    """Return when a queue's server was last reached, by the textfile of the check before.
+
+    None if the file does not tell, or cannot be read.
+    """
+    try:
+        text = read_regular(path, LARGEST).decode("utf-8", "replace")
+    except OSError:
+        return None
+    found = re.search(rf"^{CONTACT}\{{[^\n]*\}} ([0-9]{{1,12}})$", text, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def write_textfile(path: Path, text: str) -> None:

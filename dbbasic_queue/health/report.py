@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from ..config.sections import HealthConfig
-from ..engines.interface import AHEAD, Snapshot
+from ..engines.interface import AHEAD, Server, Snapshot
 from ..job import PENDING, Job
-from .measures import CRIT, MEASURES, RANGED, WARN, Measure
+from .measures import CRIT, FILE, MEASURES, RANGED, SERVER, WARN, Measure
 from .thresholds import Range
 
 # The states of a monitoring plugin, and its exit codes: Monitoring Plugins Development Guidelines.
@@ -66,7 +66,7 @@ class Finding:
 
     Args:
         kind: stuck, failed, overdue, malformed, silent, recurring, log, clock, claims, unreadable,
-            textfile, check, or the name of a measure that is outside its range.
+            engine, durability, textfile, check, or the name of a measure that is outside its range.
         state: WARNING, CRITICAL or UNKNOWN.
         summary: what, in a few words.
         since: Unix seconds, if it is known.
@@ -88,14 +88,22 @@ class Finding:
 class HealthReport:
     """What the check has found. `snapshot` is None when the queue could not be read."""
 
-    queue: str  # the config's name, or the file's path
-    path: Path
+    queue: str  # the config's name, or the file's path, or the server's address
+    path: Path  # of a queue in a file
     at: int  # Unix seconds
     thresholds: Thresholds
     snapshot: Snapshot | None
     last_run: int | None  # Unix seconds; now when a worker is at work
     findings: tuple[Finding, ...]
     next_check: int | None = None  # Unix seconds; when the config schedules one
+    url: str | None = None  # of a queue on a server, without its password
+    server: Server | None = None
+    contact: int | None = None  # Unix seconds; when the server was last reached
+
+    @property
+    def kind(self) -> str:
+        """Whether the queue is in a `FILE` or on a `SERVER`."""
+        return FILE if self.url is None else SERVER
 
     @property
     def state(self) -> int:
@@ -137,7 +145,8 @@ class HealthReport:
 
     def numbers(self) -> dict[str, int | None]:
         """Return all numbers by name, except the jobs by status; None for what is not known."""
-        return {measure.name: self._number(measure) for measure in MEASURES if measure.in_json}
+        suitable = (each for each in MEASURES if each.in_json and each.suits(self))
+        return {measure.name: self._number(measure) for measure in suitable}
 
     def number(self, name: str) -> int | None:
         """Return one of the numbers of `RANGED`."""

@@ -381,7 +381,7 @@ def test_what_was_tried_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == UNKNOWN
     out = capsys.readouterr().out
     assert re.search(r"there is no queue \S*data/queue.tsv", out)
-    assert "  -> tried $DBQ_FILE, $DBQ_CONFIG, ./dbq.toml, data/queue.tsv, /etc/" in out
+    assert "  -> tried $DBQ_FILE, $DBQ_URL, $DBQ_CONFIG, ./dbq.toml, data/queue.tsv, /etc/" in out
     main(["--file", "x.tsv"])
     assert "-> tried" not in capsys.readouterr().out
 
