@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from redis_server import RedisServer, program
 
 from dbbasic_queue import Queue
 from dbbasic_queue.table.table import Table
@@ -38,3 +40,13 @@ def table(path: Path) -> Table:
 def queue(path: Path) -> Queue:
     """A queue whose file is not there yet."""
     return Queue(path, "normal")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis or Valkey server for all tests of this process."""
+    pytest.importorskip("rq", reason="the extra `redis` is not installed")
+    if program() is None:
+        pytest.skip("no redis-server and no valkey-server: install the package redis-server")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from actors import Clock
-from redis_server import RedisServer, program
+from redis_server import RedisServer
 
 from dbbasic_queue.engines import open_engine
 from dbbasic_queue.engines.interface import Engine
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis or Valkey server for all tests of this process."""
-    if program() is None:
-        pytest.skip("no redis-server and no valkey-server: install the package redis-server")
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 def _on_server(request: pytest.FixtureRequest, folder: Path) -> str:

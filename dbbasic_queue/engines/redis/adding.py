@@ -15,7 +15,7 @@ from ..sameness import require_same
 from .link import Link
 from .records import KEEP, QUEUED, RQ_STATUS, SCHEDULED, Record, Records, payload_text, rq_time
 from .records import to_job as job_of
-from .transitions import Transitions
+from .transitions import Transitions, new_call
 
 
 class Adding:
@@ -56,10 +56,13 @@ class Adding:
         """Add those whose ids are not known; counts what an earlier try has added."""
         keys = [self._records.key(order.job_id) for order in orders if order.keyed or repeated]
         answer: list[tuple[int, list[Order], str]] = []
+        again = repeated
 
         def change(pipe: Any) -> None:
+            nonlocal again
             answer.clear()
-            known = self._known([o.job_id for o in orders if o.keyed or repeated])
+            known = self._known([order.job_id for order in orders if order.keyed or again])
+            again = True
             fresh, before = [], 0
             there = {job_id: (found.type, found.payload) for job_id, found in known.items()}
             for order in orders:
@@ -152,22 +155,23 @@ class Adding:
             if job.status == PROCESSING:
                 raise ValueError(f"job {job.id} is processing: it cannot be moved")
         keys = [self._records.key(job_id) for job_id in unique]
+        call = new_call()
 
         def change(pipe: Any) -> int:
-            now = int(self._link.now())
             known = self._known(list(unique))
+            done = sum(record.by == call for record in known.values())  # the answer was lost
             fresh = [job for job in unique.values() if _is_free(known.get(job.id), over)]
-            if fresh:
+            if fresh and not done:
                 pipe.multi()
                 self.name_types(pipe, {job.type for job in fresh})
                 for job in fresh:
-                    self._write_adopted(pipe, job, known.get(job.id), now)
+                    self._write_adopted(pipe, job, known.get(job.id), call)
                 pipe.publish(self._records.wake, "")
-            return len(fresh)
+            return done or len(fresh)
 
         return self._link.transact(keys, change) if keys else 0
 
-    def _write_adopted(self, pipe: Any, job: Job, there: Record | None, now: int) -> None:
+    def _write_adopted(self, pipe: Any, job: Job, there: Record | None, call: str) -> None:
         records = self._records
         lane, rq_id = records.lane(job.type), records.rq_id(job.id)
         if there is not None:
@@ -182,7 +186,7 @@ class Adding:
             pipe.zadd(lane.ended(job.status), {rq_id: job.run_at + KEEP})
             result = result_text(job.result)
             self._transitions.write_result(pipe, job.id, "", job.status, job.error or "", result)
-        meta = {"run_at": job.run_at, "attempts": job.attempts, "error": job.error}
+        meta = {"run_at": job.run_at, "attempts": job.attempts, "error": job.error, "by": call}
         records.save(pipe, job.id, fields, **meta)
 
 

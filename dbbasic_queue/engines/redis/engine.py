@@ -153,7 +153,7 @@ class RedisEngine:
 
     def cancel(self, job_id: str, note: str = "Cancelled by user") -> bool:
         """Cancel a pending job, with `note` as its error. True if it was pending."""
-        return _is_id(job_id) and self._transitions.cancel(job_id, note) is not None
+        return _is_id(job_id) and self._transitions.cancel(job_id, note)
 
     def retry(self, job_id: str) -> bool:
         """Put a failed or cancelled job back, due now, with no attempts counted. True if it was."""

@@ -20,6 +20,7 @@ from .transitions import Grip
 
 SHARE: Final = 4  # a lease is renewed so often before it runs out
 WORKER_TTL: Final = 60  # seconds that RQ's tools show a worker that was not heard of; it adds 60
+FAREWELL: Final = 2.0  # seconds that a worker which leaves tries to say so
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -98,7 +99,8 @@ class Lease:
     def give_up(self, grip: Grip) -> None:
         """End the lease of a job, so that the next worker that looks rescues it."""
         member = f"{self._records.rq_id(grip.job_id)}:{grip.execution}"
-        self._link.run(lambda client: client.zadd(grip.lane.started, {member: 1}, xx=True), 0)
+        started = grip.lane.started
+        self._link.run(lambda client: client.zadd(started, {member: 1}, xx=True), FAREWELL)
 
     def end(self) -> None:
         """Stop renewing, and take the worker out of sight."""
@@ -109,4 +111,4 @@ class Lease:
             self._worker.register_death()
             client.srem(self._records.workers, self.name)
 
-        self._link.run(tell, 0)
+        self._link.run(tell, FAREWELL)

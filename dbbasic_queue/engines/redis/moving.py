@@ -11,7 +11,7 @@ from ..moving import departed, is_moved
 from .link import Link
 from .looking import Looking
 from .records import Record, Records, to_job
-from .transitions import Transitions
+from .transitions import Transitions, new_call
 
 BATCH: Final = 500  # jobs that one transaction changes
 
@@ -81,19 +81,19 @@ class Moving:
         write: Callable[[Any, Record], None],
     ) -> list[Job]:
         """Change those of some jobs that are `wanted`, in one transaction; as they were."""
-        done: dict[str, Job] = {}
+        call = new_call()
+        before: dict[str, Job] = {}
 
         def change(pipe: Any) -> list[Job]:
-            records = [record for record in self._looking.records(ids) if wanted(record)]
-            before = {record.id: to_job(record) for record in records}
-            # What an earlier try has changed, whose answer was lost, is not wanted any more.
-            lost = [job for job_id, job in done.items() if job_id not in before]
-            if records:
+            records = self._looking.records(ids)
+            done = [record.id for record in records if record.by == call]  # the answer was lost
+            chosen = [record for record in records if record.by != call and wanted(record)]
+            before.update((record.id, to_job(record)) for record in chosen)
+            if chosen:
                 pipe.multi()
-                for record in records:
-                    write(pipe, record)
-            done.update(before)
-            return lost + list(before.values())
+                for record in chosen:
+                    write(pipe, record._replace(by=call))
+            return [before[job_id] for job_id in [*done, *(record.id for record in chosen)]]
 
         keys = [self._records.key(job_id) for job_id in ids]
         return self._link.transact(keys, change) if keys else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import identity
+from .lease import FAREWELL
 from .link import Link
 from .records import Records
 
@@ -51,4 +52,4 @@ class Places:
                 pipe.multi()
                 pipe.hdel(self._key, str(place))
 
-        self._link.transact([self._key], change, 0)
+        self._link.transact([self._key], change, FAREWELL)

@@ -10,6 +10,7 @@ and in `meta` what RQ has no field for:
     error     of the last attempt
     holder    the execution that has begun it, until that one has ended
     ended     the execution that ended last
+    by        the call that changed it last by hand, so that its repetition knows its own work
 
 `holder` is the fence: an execution that is not named there has lost the job. A pending job that
 names one was put back by RQ's own tools, after its lease had run out.
@@ -97,6 +98,7 @@ class Record(NamedTuple):
     error: str | None
     holder: str | None
     ended: str | None
+    by: str | None
     worker: str  # that began it last
 
 
@@ -197,6 +199,7 @@ class Records:
             meta.get("error"),
             meta.get("holder"),
             meta.get("ended"),
+            meta.get("by"),
             raw.get(b"worker_name", b"").decode(),
         )
 

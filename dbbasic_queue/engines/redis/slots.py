@@ -13,6 +13,7 @@ from ..interface import Order
 from .adding import Adding
 from .link import Link
 from .records import Records
+from .transitions import new_call
 
 SMALL_STEP: Final = 120  # seconds by which a clock is put back now and then
 
@@ -22,17 +23,19 @@ def claim(
 ) -> bool:
     """Mark a slot and add its job, unless it or a later one was marked: see `Engine.claim_slot`."""
     watched = [records.slots] + ([records.key(order.job_id)] if order is not None else [])
+    call = new_call()
 
     def change(pipe: Any) -> bool:
         now = int(link.now())
-        marked = (pipe.hget(records.slots, key) or b"").decode().split()
-        last = _last(marked, now)
+        mark = (pipe.hget(records.slots, key) or b"").decode().split()
+        if mark[2:] == [call]:
+            return True  # done; the answer was lost
+        last = _last(mark, now)
         if last is not None and last >= slot:
             return False
         known = order is not None and pipe.exists(records.key(order.job_id))
         pipe.multi()
-        before = "" if last is None else f" {last}"
-        pipe.hset(records.slots, key, f"{slot}{before}")
+        pipe.hset(records.slots, key, f"{slot} {last or 0} {call}")
         if order is not None and not known:
             adding.name_types(pipe, {order.job_type})
             adding.write_order(pipe, order, now)
@@ -42,9 +45,10 @@ def claim(
     return link.transact(watched, change)
 
 
-def _last(marked: list[str], now: int) -> int | None:
-    """The last slot that counts; None when none does."""
-    return next((int(mark) for mark in marked if int(mark) <= now + SMALL_STEP), None)
+def _last(mark: list[str], now: int) -> int | None:
+    """The last slot that counts, of a mark: the slot, the one before, the call; None without."""
+    slots = [int(slot) for slot in mark[:2]]
+    return next((slot for slot in slots if 0 < slot <= now + SMALL_STEP), None)
 
 
 def read(link: Link, records: Records) -> dict[str, int]:

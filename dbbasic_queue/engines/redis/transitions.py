@@ -7,6 +7,7 @@ What a transition may be is said in job.py. Each can be repeated when its answer
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any, Final, NamedTuple, TypeVar
@@ -211,15 +212,18 @@ class Transitions:
 
     # -- by hand -------------------------------------------------------------------------------
 
-    def cancel(self, job_id: str, note: str) -> Record | None:
-        """Cancel a pending job; returns it as it was, None if it was not pending."""
+    def cancel(self, job_id: str, note: str) -> bool:
+        """Cancel a pending job; whether it was pending."""
+        call = new_call()
 
-        def change(pipe: Any, record: Record | None) -> Record | None:
+        def change(pipe: Any, record: Record | None) -> bool:
+            if record is not None and record.by == call:
+                return True  # done; the answer was lost
             if record is None or record.status != PENDING:
-                return None
+                return False
             pipe.multi()
-            self.write_cancelled(pipe, record, note, int(self._link.now()))
-            return record
+            self.write_cancelled(pipe, record._replace(by=call), note, int(self._link.now()))
+            return True
 
         return self.change(job_id, change)
 
@@ -242,26 +246,27 @@ class Transitions:
     def retry(self, job_ids: Sequence[str], allowed: tuple[str, ...]) -> list[str]:
         """Put jobs in one of these states back, due now; returns the ids of those that were."""
         keys = [self._records.key(job_id) for job_id in job_ids]
+        call = new_call()
 
         def change(pipe: Any) -> list[str]:
             with self._records.client.pipeline(transaction=False) as look:
                 for key in keys:
                     look.hgetall(key)
                 raws = look.execute()
-            found = map(self._records.parse, job_ids, raws)
+            found = [each for each in map(self._records.parse, job_ids, raws) if each is not None]
+            done = [record.id for record in found if record.by == call]  # the answer was lost
             ready = [
                 record
                 for record in found
-                if record and record.status in allowed and not is_moved(to_job(record))
+                if record.status in allowed and record.by != call and not is_moved(to_job(record))
             ]
-            if not ready:
-                return []
-            pipe.multi()
-            now = int(self._link.now())
-            for record in ready:
-                self._write_retry(pipe, record, now)
-            pipe.publish(self._records.wake, "")
-            return [record.id for record in ready]
+            if ready:
+                pipe.multi()
+                now = int(self._link.now())
+                for record in ready:
+                    self._write_retry(pipe, record._replace(by=call), now)
+                pipe.publish(self._records.wake, "")
+            return done + [record.id for record in ready]
 
         return self._link.transact(keys, change) if keys else []
 
@@ -273,6 +278,11 @@ class Transitions:
         pipe.rpush(lane.queue, rq_id)
         record = record._replace(run_at=now, attempts=0, error=None, holder=None)
         self._records.save(pipe, record.id, {"status": QUEUED}, **_meta(record))
+
+
+def new_call() -> str:
+    """What tells one call from all others."""
+    return os.urandom(6).hex()
 
 
 def died(attempts: int) -> str:
@@ -287,6 +297,7 @@ def _meta(record: Record) -> dict[str, Any]:
         "error": record.error,
         "holder": record.holder,
         "ended": record.ended,
+        "by": record.by,
     }
 
 
