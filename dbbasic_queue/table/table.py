@@ -65,6 +65,7 @@ log = logging.getLogger("dbbasic_queue")
 T = TypeVar("T")
 
 WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
+ELSEWHERE: Final = "another address"  # where `queue.moved` does not say which
 LONGEST_ADDRESS: Final = 1 << 12  # bytes of `queue.moved` that are read
 AHEAD: Final = 1 << 11  # bytes that are read at a time of rows that are looked at one by one
 
@@ -406,16 +407,18 @@ class Table(ReadTable):
             fd = folder.open(self.sibling("moved").name, os.O_RDONLY)
         except FileNotFoundError:
             return ""
+        except PermissionError:  # only readers have none
+            return ELSEWHERE
         try:
-            return os.read(fd, LONGEST_ADDRESS).decode(errors="replace").strip() or "elsewhere"
+            return os.read(fd, LONGEST_ADDRESS).decode(errors="replace").strip() or ELSEWHERE
         finally:
             os.close(fd)
 
     def _open_current(self, folder: Folder, operation: int) -> OpenTable | None:
         file = super()._open_current(folder, operation)
-        if operation == fcntl.LOCK_EX:
-            with refusing(self.sibling("moved"), "cannot read"):
-                self.moved_to = self._closed_for(folder)
+        # Also as a reader: what is seen now, the next writer will not look for again.
+        with refusing(self.sibling("moved"), "cannot read"):
+            self.moved_to = self._closed_for(folder)
         return file
 
     def require_open(self) -> None:

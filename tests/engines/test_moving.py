@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,23 @@ def test_a_closed_queue_takes_no_new_jobs(path: Path) -> None:
     assert queue.engine.closed_for() == ""
     queue.enqueue("mail", {})
     other.enqueue("mail", {})
+
+
+def test_a_reader_that_looks_first_does_not_hide_it(path: Path) -> None:
+    """Reader or writer, that looked at the folder last: the next job is refused, or taken."""
+    queue = Queue(path, "normal")
+    queue.enqueue("mail", {})
+    for url in ("redis://10.0.0.5/0", "") * 2:
+        open_engine(path).close_for(url)
+        while queue.engine.table._watch.look() == (0, 0):  # too young to be trusted
+            time.sleep(0.01)
+        queue.count_jobs()
+        assert queue.engine.table._watch.is_unchanged()
+        if url:
+            with pytest.raises(StorageError, match="moved to"):
+                queue.enqueue("mail", {})
+        else:
+            queue.enqueue("mail", {})
 
 
 def test_no_job_slips_in_while_the_queue_is_closed(path: Path) -> None:

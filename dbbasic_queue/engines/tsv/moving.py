@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from ...job import CANCELLED, PENDING, PROCESSING, Job, result_text, safe_error
 from ...support.text import dump_json, escape_control
 from ...table.line import ATTEMPTS_LIMIT, Row, new_line, to_job
 from ...table.scan import ids_in
 from ...table.table import Change, Table
-from ..moving import SURE, departed, is_moved
+from ..moving import SURE, UNSURE, departed, is_moved
+
+_NOTES: Final = (SURE.encode(), UNSURE.encode())
 
 
 def withdraw(
@@ -29,21 +33,34 @@ def withdraw(
     """
     if not os.path.lexists(table.data_file):
         return []  # not made for that
-    jobs: list[Job] = []
-    changes: list[Change] = []
     with table.writing():
-        for row in table.rows(statuses):
-            if len(jobs) >= limit:
-                break
-            job = to_job(row)
-            if not is_moved(job):
-                jobs.append(job)
-                changes.append(Change(row, CANCELLED, now, row.attempts, _error(note(job))))
-        table.change_all(changes)
+        rows = list(itertools.islice(_movable(table, statuses), limit))
+        jobs = [to_job(row) for row in rows]
+        table.change_all(
+            [
+                Change(row, CANCELLED, now, row.attempts, _error(note(job)))
+                for row, job in zip(rows, jobs, strict=True)
+            ]
+        )
     if jobs:
         table.sync()
         table.compact_if_moved()
     return jobs
+
+
+def _movable(table: Table, statuses: Collection[str]) -> Iterator[Row]:
+    """The rows in these states that bear no note, the cancelled ones last.
+
+    As many of those bear one as were moved, each call would look through all of them.
+    """
+    if others := [status for status in statuses if status != CANCELLED]:
+        yield from table.rows(others)
+    if CANCELLED in statuses:
+        yield from (row for row in table.rows([CANCELLED]) if not _is_noted(row))
+
+
+def _is_noted(row: Row) -> bool:
+    return row.error.startswith(_NOTES) and is_moved(to_job(row))
 
 
 def renote(table: Table, notes: Mapping[str, str]) -> None:
@@ -54,7 +71,7 @@ def renote(table: Table, notes: Mapping[str, str]) -> None:
             [
                 Change(row, CANCELLED, row.run_at, row.attempts, _error(notes[key.decode()]))
                 for key, row in rows.items()
-                if is_moved(to_job(row))
+                if _is_noted(row)
             ]
         )
 
