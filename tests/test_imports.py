@@ -28,9 +28,10 @@ WINGS: dict[str, set[str]] = {
     "systemd": {"support", "schedule", "config", "install"},
     "check": {"support", "schedule", "config", "install"},
     "health": {"support", "schedule", "config", "engines"},
+    "migrate": {"support", "schedule", "engines"},
     "cli": {
         *("support", "engines", "worker", "schedule", "config"),
-        *("install", "cron", "systemd", "check", "health"),
+        *("install", "cron", "systemd", "check", "health", "migrate"),
     },
 }
 # The modules at the root of the package: what a job is and how errors are called is said once, for

@@ -36,6 +36,7 @@ LATE: Final = (
     *("difflib", "grp", "hashlib", "subprocess"),
     *(f"{_OURS}.cli.types", f"{_OURS}.engines.tsv.edit", f"{_OURS}.engines.tsv.fsck"),
     *(f"{_OURS}.engines.tsv.engine", f"{_OURS}.engines.tsv.snapshot"),
+    f"{_OURS}.engines.tsv.moving",
     *(f"{_OURS}.schedule.clock", f"{_OURS}.schedule.recurring"),
 )
 # What of root's own environment a worker gets that root starts; the rest comes from the config.

@@ -99,6 +99,7 @@ class Command(NamedTuple):
     run: Callable[[argparse.Namespace], int]
     examples: str
     arguments: tuple[Argument | tuple[Argument, ...], ...] = ()
+    of_queue: bool = True  # it is about one queue, which --file or --config names
 
     def add_to(self, commands: Any) -> None:
         """Let the parser of `dbq` know this command."""
@@ -110,7 +111,7 @@ class Command(NamedTuple):
             epilog=f"examples:\n{shown}\n\n{EXIT_CODES}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        for each in (*self.arguments, *WHICH):
+        for each in (*self.arguments, *(WHICH if self.of_queue else ())):
             if isinstance(each, Argument):
                 each.add_to(parser)
             else:

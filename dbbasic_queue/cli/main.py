@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
 from ..version import VERSION
-from . import jobs, look, setup, upkeep, work
+from . import jobs, look, migrate, setup, upkeep, work
 from .common import (
     DONE,
     EXIT_CODES,
@@ -46,6 +46,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     work.WORK,
     upkeep.EDIT,
     upkeep.FSCK,
+    migrate.MIGRATE,
     setup.INIT,
     setup.CHECK,
     setup.ENQUEUE_RECURRING,

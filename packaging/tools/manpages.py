@@ -123,7 +123,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterable[str]:
     own = subcommands(parser)
     wanted = list(options(parser))
     if own:
-        shared = set.intersection(*(set(options(each)) for each in own.values()))
+        shared = _shared(own.values())
         wanted += [each for each in options(next(iter(own.values()))) if each in shared]
     shown: set[Option] = set()
     titles = [(title, flags) for title, flags in groups(parser) if title != "options"]
@@ -154,9 +154,15 @@ def _option(option: Option) -> Iterable[str]:
         yield "The job's id."
 
 
+def _shared(commands: Iterable[argparse.ArgumentParser]) -> set[Option]:
+    """The options of all commands that are about one queue; `migrate` is about two."""
+    found = (set(options(each)) for each in commands)
+    return set.intersection(*(each for each in found if any("--file" in o.flags for o in each)))
+
+
 def _commands(parser: argparse.ArgumentParser) -> Iterable[str]:
     own = subcommands(parser)
-    shared = set.intersection(*(set(options(each)) for each in own.values()))
+    shared = _shared(own.values())
     for name, each in own.items():
         yield f".SS {escape(parser.prog)} {escape(name)}"
         yield escape(each.description or "")

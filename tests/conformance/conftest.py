@@ -42,3 +42,11 @@ def clock() -> Clock:
 @pytest.fixture
 def engine(address: str, clock: Clock) -> Engine:
     return open_engine(address, "normal", clock=clock)
+
+
+@pytest.fixture(params=ADDRESSES)
+def other_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where another queue is that has no jobs yet, for jobs to be moved to."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    return ADDRESSES[request.param](request, folder)

@@ -1,0 +1,168 @@
+"""The command `dbq migrate`: a queue's jobs moved into another queue."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ..engines import open_engine
+from ..errors import MigrationError
+from .common import DONE, REFUSED, Command, UsageError, arg, complain, counted, duration
+
+if TYPE_CHECKING:
+    from ..engines.interface import Engine
+    from ..migrate.move import Left
+
+BAR: Final = 30  # characters
+EVERY: Final = 1.0  # seconds between two looks of --follow
+
+
+def _migrate(args: argparse.Namespace) -> int:
+    from ..migrate import move  # not needed by a worker, which should start fast
+
+    idle = duration(args.idle)
+    _become_owner(args.source, args.target)
+    source = open_engine(_address(args.source))
+    target = open_engine(_address(args.target))
+    if source.path is not None and not source.path.exists():
+        raise UsageError(f"there is no queue {source.path}")
+    if args.dry_run:
+        left = move.look(source)
+        print(_plan(left, source, target))
+        return REFUSED if left.waiting or left.jobs["processing"] else DONE
+    bar = _Bar(source)
+    try:
+        if args.finish:
+            new = move.finish(source, target, idle, bar.tell)
+        else:
+            new = move.move(source, target, bar.tell)
+    except MigrationError as error:
+        bar.clear()
+        return complain(str(error), REFUSED)
+    bar.clear()
+    print(f"{counted(new, 'job')} moved to {target.url}", flush=True)
+    while args.follow:
+        time.sleep(EVERY)
+        new = move.move_waiting(source, target)
+        if new:
+            print(f"{counted(new, 'job')} moved to {target.url}", flush=True)
+    if args.finish:
+        print(f"{source.url} is closed: it takes no new jobs")
+        return DONE
+    left = move.look(source)
+    if left.jobs["processing"] or left.waiting:
+        complain(f"left at {source.url}: {_in_words(left)}; run this again", REFUSED)
+        return REFUSED
+    return DONE
+
+
+class _Bar:
+    """How far the moving is, on a terminal only."""
+
+    def __init__(self, source: Engine) -> None:
+        self._shown = sys.stderr.isatty()
+        self._done = 0
+        self._all = sum(source.counts().values()) if self._shown else 0
+
+    def tell(self, count: int) -> None:
+        """Count these jobs as done."""
+        self._done += count
+        if self._shown:
+            part = min(1.0, self._done / max(self._all, 1))
+            full = "#" * round(BAR * part)
+            print(
+                f"\r[{full:<{BAR}}] {self._done:,} of {self._all:,} jobs",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def clear(self) -> None:
+        """Take the bar away."""
+        if self._shown and self._done:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _plan(left: Left, source: Engine, target: Engine) -> str:
+    moved = f"; moved before: {left.moved:,}" if left.moved else ""
+    return f"would move from {source.url} to {target.url}: {_in_words(left)}{moved}"
+
+
+def _in_words(left: Left) -> str:
+    return ", ".join(f"{count:,} {status}" for status, count in left.jobs.items() if count) or (
+        "nothing"
+    )
+
+
+def _address(word: str) -> str:
+    """An address, or what stands in the file that `@FILE` names: so a password stays secret."""
+    if not word.startswith("@"):
+        return word
+    try:
+        return Path(word[1:]).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{word[1:]}: cannot be read: {error}") from None
+
+
+def _become_owner(*words: str) -> None:
+    """As root, become the user whose files these are: root's power is not needed here."""
+    if os.geteuid() != 0:
+        return
+    from .as_root import become, owner_of
+
+    owners = {}
+    for word in words:
+        path = open_engine(_address(word)).path
+        owner = owner_of(path) if path is not None else None
+        if owner is not None:
+            owners[owner.uid] = owner
+    if len(owners) > 1:
+        names = " and ".join(sorted(owner.name for owner in owners.values()))
+        raise UsageError(f"the two files belong to {names}: give both to one user first")
+    for owner in owners.values():
+        become(owner)
+        complain(f"as {owner.name} (who owns the folder), not as root", DONE)
+
+
+MIGRATE: Final = Command(
+    "migrate",
+    "move all jobs of a queue into another, while producers go on; exit code 1 if some are left",
+    _migrate,
+    "dbq migrate data/queue.tsv redis://10.0.0.5/0 --dry-run\n"
+    "dbq migrate data/queue.tsv redis://10.0.0.5/0\n"
+    "dbq migrate data/queue.tsv @/etc/dbbasic-queue/url --follow\n"
+    "dbq migrate data/queue.tsv @/etc/dbbasic-queue/url --finish\n"
+    "dbq migrate redis://10.0.0.5/0 data/queue.tsv",
+    (
+        arg("source", metavar="FROM", help="where the jobs are: a path, a URL, or @ and a file"),
+        arg("target", metavar="TO", help="where they shall be: the same, a file with the address"),
+        (
+            arg(
+                "--follow",
+                action="store_true",
+                help="go on until interrupted: move what old producers still add, each second",
+            ),
+            arg(
+                "--finish",
+                action="store_true",
+                help="move what is left and close FROM, which then takes no new jobs",
+            ),
+            arg(
+                "--dry-run",
+                action="store_true",
+                help="only count the jobs that would be moved: exit code 1 if there are any",
+            ),
+        ),
+        arg(
+            "--idle",
+            metavar="DURATION",
+            default="5min",
+            help="what --finish wants to have passed since the last new job (default: 5min)",
+        ),
+    ),
+    of_queue=False,
+)

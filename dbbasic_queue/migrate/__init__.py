@@ -1,0 +1,1 @@
+"""Moves a queue's jobs into another queue, on whatever engine."""

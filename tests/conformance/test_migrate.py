@@ -1,0 +1,342 @@
+"""Jobs moved between engines, each way: none is lost, none runs twice, whatever is killed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from actors import AT_ONCE, Clock
+
+from dbbasic_queue import Queue
+from dbbasic_queue.engines import open_engine
+from dbbasic_queue.engines.interface import Engine
+from dbbasic_queue.engines.moving import departed, note_of
+from dbbasic_queue.errors import JobExists, MigrationError, StorageError
+from dbbasic_queue.job import Job
+from dbbasic_queue.migrate import move
+from dbbasic_queue.migrate.move import finish, look, move_waiting
+from dbbasic_queue.migrate.slots import carry_slots, key_of
+from dbbasic_queue.schedule.marks import Mark, locked, marks_file
+
+HANDLERS: dict[str, Callable[[Any], Any]] = {
+    "ok": lambda payload: payload["n"],
+    "bad": lambda payload: {}["x"],
+}
+
+
+class Killed(BaseException):
+    """What stands for `kill -9` here: nothing catches it, nothing runs after it."""
+
+
+class Mortal:
+    """An engine that dies at one of its steps, before or after it is kept."""
+
+    STEPS = ("withdraw", "adopt", "renote", "close_for", "forget_moved", "claim_slot")
+
+    def __init__(self, engine: Engine, life: list[int]) -> None:
+        self._engine = engine
+        self._life = life
+
+    def __getattr__(self, name: str) -> Any:
+        there = getattr(self._engine, name)
+        if name not in self.STEPS:
+            return there
+
+        def step(*args: Any, **options: Any) -> Any:
+            self._live()
+            answer = there(*args, **options)
+            self._live()
+            return answer
+
+        return step
+
+    def _live(self) -> None:
+        self._life[0] -= 1
+        if self._life[0] == 0:
+            raise Killed
+
+
+def queue_at(address: str, clock: Clock) -> Queue:
+    return Queue(address, "normal", clock=clock)
+
+
+@pytest.fixture
+def old(address: str, clock: Clock) -> Queue:
+    return queue_at(address, clock)
+
+
+@pytest.fixture
+def new(other_address: str, clock: Clock) -> Queue:
+    return queue_at(other_address, clock)
+
+
+def fill(queue: Queue, clock: Clock) -> None:
+    """Jobs in all states but processing, with errors, results and attempts."""
+    now = int(clock())
+    queue.enqueue("ok", {"n": {"ä": [1, None, 2**70, "\t\n\0"]}}, job_id="done")
+    queue.enqueue("ok", {"n": " text"}, job_id="done-too")
+    queue.enqueue("ok", {"n": None}, job_id="done-without-result")
+    queue.enqueue("bad", {}, job_id="failed")
+    queue.process_jobs(HANDLERS, 1)
+    queue.enqueue("bad", {}, job_id="retried")
+    queue.process_jobs(HANDLERS, 5)
+    queue.enqueue("ok", {"n": 1}, now + 3600, job_id="cancelled")
+    queue.cancel_job("cancelled")
+    queue.enqueue("ok", {"n": 1}, now + 3600, job_id="later")
+    queue.enqueue("ok", {"n": 2}, job_id="due")
+    queue.enqueue_many([("ok", {"n": n}, now + n % 3) for n in range(20)])
+
+
+def jobs_of(queue: Queue) -> dict[str, Job]:
+    """The jobs that are there, without notes."""
+    return {job.id: job for job in queue.engine.jobs() if departed(job) is None}
+
+
+# -- what arrives ----------------------------------------------------------------------------------
+
+
+def test_every_job_arrives_with_all_that_is_known_of_it(
+    old: Queue, new: Queue, clock: Clock
+) -> None:
+    """In all nine columns, whatever its state; what is not completed is gone at the source."""
+    fill(old, clock)
+    before = jobs_of(old)
+    clock.now += 100
+    told: list[int] = []
+    assert move.move(old.engine, new.engine, told.append) == len(before) == sum(told)
+    assert jobs_of(new) == before
+    assert set(jobs_of(old)) == {"done", "done-too", "done-without-result"}
+    assert move.move(old.engine, new.engine) == 0
+    assert jobs_of(new) == before
+
+
+def test_there_and_back_again(old: Queue, new: Queue, clock: Clock) -> None:
+    """The same jobs, with the notes of the first way there and without them."""
+    fill(old, clock)
+    before = jobs_of(old)
+    move.move(old.engine, new.engine)
+    move.move(new.engine, old.engine)
+    assert jobs_of(old) == before
+    finish(old.engine, new.engine, 0)
+    assert set(jobs_of(new)) == set(before)
+    finish(new.engine, old.engine, 0)
+    assert jobs_of(old) == before
+    assert old.enqueue("ok", {"n": 2}, job_id="due") == "due"
+    with pytest.raises(JobExists):
+        old.enqueue("ok", {"n": 3}, job_id="due")
+
+
+def test_what_was_moved_runs_at_the_target_and_only_there(
+    old: Queue, new: Queue, clock: Clock
+) -> None:
+    """Also what had failed, and is retried after it moved."""
+    fill(old, clock)
+    move.move(old.engine, new.engine)
+    clock.now += 7200
+    assert not old.retry_job("failed")
+    assert not old.retry_job("due")
+    assert old.retry_failed() == []
+    assert old.process_jobs(HANDLERS).completed == 0
+    assert new.retry_job("failed")
+    summary = new.process_jobs(HANDLERS | {"bad": lambda payload: None})
+    assert (summary.completed, summary.failed) == (24, 0)
+
+
+def test_a_job_that_fails_here_and_is_retried_in_time_is_moved(
+    old: Queue, new: Queue, clock: Clock
+) -> None:
+    """A job is not a copy: whichever of `retry` and `migrate` is first, one job is left."""
+    old.enqueue("bad", {}, job_id="a")
+    old.process_jobs(HANDLERS, 1)
+    assert old.retry_job("a")
+    move.move(old.engine, new.engine)
+    clock.now += 10
+    new.process_jobs({"bad": lambda payload: 1})
+    # The way back, though the notes of the first way are still there.
+    move.move(new.engine, old.engine)
+    there = old.find_job("a")
+    assert there is not None
+    assert (there.status, there.result) == ("completed", 1)
+
+
+# -- killed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["move", "finish"])
+def test_killed_at_any_step_no_job_is_lost_and_none_runs_twice(
+    address: str, other_address: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers at both ends after each kill; a second run of the same command ends it."""
+    monkeypatch.setattr(move, "BATCH", 4)
+    clock = Clock()
+    old, new = queue_at(address, clock), queue_at(other_address, clock)
+    added: list[str] = []
+    ran: Counter[str] = Counter()
+
+    def work(queue: Queue) -> None:
+        queue.process_jobs({"ok": lambda payload: ran.update([payload["id"]])}, limit=1)
+
+    def go(life: list[int]) -> None:
+        source, target = Mortal(old.engine, life), Mortal(new.engine, life)
+        if way == "move":
+            move.move(source, target)  # type: ignore[arg-type]
+        else:
+            finish(source, target, 0)  # type: ignore[arg-type]
+
+    for step in range(1, 1000):
+        for number in range(9):
+            key = f"k{step}-{number}"
+            added.append(old.enqueue("ok", {"id": key}, job_id=key))
+        try:
+            go([step])
+        except Killed:
+            work(old)
+            work(new)
+            if old.engine.closed_for():
+                go([-1])
+                old.engine.close_for("")
+        else:
+            break
+        clock.now += 1
+    assert step > 10
+    move.move(old.engine, new.engine)
+    new.process_jobs({"ok": lambda payload: ran.update([payload["id"]])})
+    assert ran == Counter(added)
+    assert old.count_jobs()["pending"] == new.count_jobs()["pending"] == 0
+
+
+def test_what_has_run_and_been_pruned_does_not_come_again(
+    old: Queue, new: Queue, clock: Clock
+) -> None:
+    """A later run of `migrate` goes by the notes: what is there for certain is not sent again."""
+    old.enqueue("ok", {"n": 1})
+    move.move(old.engine, new.engine)
+    assert new.process_jobs(HANDLERS).completed == 1
+    clock.now += 86400
+    assert new.prune_jobs(3600) == 1
+    assert move.move(old.engine, new.engine) == 0
+    assert new.process_jobs(HANDLERS).completed == 0
+
+
+def test_a_move_that_was_begun_the_other_way_is_ended_first(
+    old: Queue, new: Queue, clock: Clock
+) -> None:
+    """What is on its way from the target could else run at both ends."""
+    new.enqueue("ok", {"n": 1}, job_id="a")
+    new.engine.withdraw(9, lambda job: note_of(job, old.engine.url))
+    with pytest.raises(MigrationError, match=r"job a of .* first end that: dbq migrate "):
+        move.move(old.engine, new.engine)
+    move.move(new.engine, old.engine)
+    move.move(old.engine, new.engine)
+    assert new.process_jobs(HANDLERS).completed == 1
+
+
+# -- while others go on ----------------------------------------------------------------------------
+
+
+def test_what_runs_stays_until_it_has_ended(old: Queue, new: Queue, clock: Clock) -> None:
+    """It is not moved, `finish` waits for it, and then moves what became of it."""
+    old.enqueue("bad", {}, job_id="a")
+    clock.now += 600
+
+    def handle(payload: Any) -> None:
+        move.move(old.engine, new.engine)
+        assert new.find_job("a") is None
+        assert look(old.engine).jobs["processing"] == 1
+        with pytest.raises(MigrationError, match="is processing a job: stop its workers"):
+            finish(old.engine, new.engine, 0)
+        raise ValueError("no")
+
+    old.process_jobs({"bad": handle}, 3, backoff=AT_ONCE, limit=1)
+    finish(old.engine, new.engine, 0)
+    there = new.find_job("a")
+    assert there is not None
+    assert (there.status, there.attempts, there.error) == ("pending", 1, "ValueError: no")
+
+
+def test_the_same_key_at_both_ends_is_one_job(old: Queue, new: Queue, clock: Clock) -> None:
+    """Of producers that were switched over one by one; what has run at the target stands."""
+    old.enqueue("ok", {"n": 1}, job_id="order-1")
+    new.enqueue("ok", {"n": 1}, job_id="order-1")
+    new.process_jobs(HANDLERS)
+    assert move.move(old.engine, new.engine) == 0
+    assert new.process_jobs(HANDLERS).completed == 0
+    assert old.process_jobs(HANDLERS).completed == 0
+    assert old.enqueue("ok", {"n": 1}, job_id="order-1") == "order-1"
+    assert old.process_jobs(HANDLERS).completed == 0
+
+
+def test_what_comes_later_follows(old: Queue, new: Queue, clock: Clock) -> None:
+    """As `--follow` asks each second."""
+    move.move(old.engine, new.engine)
+    assert move_waiting(old.engine, new.engine) == 0
+    old.enqueue_many([("ok", {"n": 1})] * 3)
+    assert move_waiting(old.engine, new.engine) == 3
+    assert new.process_jobs(HANDLERS).completed == 3
+
+
+def test_finish_wants_quiet_and_closes(old: Queue, new: Queue, clock: Clock) -> None:
+    """While a producer still adds, the queue stays open; closed, it names the new address."""
+    old.enqueue("ok", {"n": 1})
+    clock.now += 299
+    with pytest.raises(MigrationError, match="got a job 299 s ago, so a producer still adds"):
+        finish(old.engine, new.engine, 300)
+    old.enqueue("ok", {"n": 1})
+    clock.now += 300
+    finish(old.engine, new.engine, 300)
+    assert old.engine.closed_for() == new.engine.url
+    with pytest.raises(StorageError, match="moved to"):
+        old.enqueue("ok", {"n": 1})
+    assert sum(old.count_jobs().values()) == 0
+    finish(old.engine, new.engine, 300)  # killed at its end, it is asked again
+    assert new.process_jobs(HANDLERS).completed == 2
+    move.move(new.engine, old.engine)
+    assert old.engine.closed_for() == ""
+    assert old.count_jobs()["completed"] == 2
+
+
+def test_a_queue_that_was_moved_on_takes_no_jobs(old: Queue, new: Queue, clock: Clock) -> None:
+    """Else they would lie where nothing runs."""
+    new.enqueue("ok", {"n": 1}, job_id="a")
+    new.engine.close_for("redis://10.0.0.9/0")
+    with pytest.raises(MigrationError, match=r"was moved to redis://10\.0\.0\.9/0, so"):
+        move.move(old.engine, new.engine)
+    with pytest.raises(MigrationError, match="the two queues are one"):
+        move.move(new.engine, new.engine)
+
+
+# -- slots -----------------------------------------------------------------------------------------
+
+
+def mark(engine: Engine, name: str, slot: int) -> None:
+    if engine.path is None:
+        engine.claim_slot(key_of("shop", name, "*/5 * * * *"), slot, None)
+    else:
+        with locked(marks_file(engine.path)) as marks:
+            marks.all["shop", name] = Mark(slot, "*/5 * * * *")
+            marks.save()
+
+
+def test_a_slot_that_was_had_here_is_not_had_there(old: Queue, new: Queue) -> None:
+    """The later of both ends' marks stands, at the target."""
+    for queue in (old, new):
+        queue.enqueue("ok", {"n": 1})
+    mark(old.engine, "a", 600)
+    mark(old.engine, "b", 300)
+    mark(new.engine, "b", 900)
+    carry_slots(old.engine, new.engine)
+    carry_slots(new.engine, old.engine)
+    for queue in (old, new):
+        engine: Engine = open_engine(queue.engine.url)
+        assert _slots(engine) == {
+            key_of("shop", "a", "*/5 * * * *"): 600,
+            key_of("shop", "b", "*/5 * * * *"): 900,
+        }
+
+
+def _slots(engine: Engine) -> dict[str, int]:
+    from dbbasic_queue.migrate import slots
+
+    return slots._of_file(engine.path) if engine.path else engine.slots()
