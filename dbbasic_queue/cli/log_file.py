@@ -14,7 +14,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from ..support.opening import ROOT, Folder
 from .common import DONE, complain
@@ -69,6 +69,35 @@ def own_stderr() -> TextIO | None:
     return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
 
 
+# What a handler has closed by its number, which may be another file's by now: not to be closed.
+_lost: Final[list[Any]] = []
+
+
+def _identity(stream: Any) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+class StderrLog(logging.StreamHandler[Any]):
+    """A log on standard error, whatever a handler closes or puts in its place."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__(own_stderr())
+        self.setFormatter(formatter)
+        self._opened = _identity(self.stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; to standard error as it is now, once our copy of it is gone."""
+        if self._opened is not None and _identity(self.stream) != self._opened:
+            _lost.append(self.stream)
+            self.stream = own_stderr() or sys.stderr
+            self._opened = _identity(self.stream)
+        super().emit(record)
+
+
 class LogFile(logging.FileHandler):
     """A log file, opened anew when logrotate has moved it away.
 
@@ -82,8 +111,7 @@ class LogFile(logging.FileHandler):
     def __init__(self, path: str | Path, formatter: logging.Formatter) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
         self.setFormatter(formatter)
-        self._instead = logging.StreamHandler(own_stderr())
-        self._instead.setFormatter(formatter)
+        self._instead = StderrLog(formatter)
         self._opened: tuple[int, int] | None = None  # device and number of the file
         self._told = ""
 
@@ -108,6 +136,9 @@ class LogFile(logging.FileHandler):
             now = None
         else:
             now = status.st_dev, status.st_ino
+        if self.stream is not None and _identity(self.stream) != self._opened:
+            _lost.append(self.stream)
+            self.stream = None
         if self.stream is not None and now != self._opened:
             stream, self.stream = self.stream, None
             stream.close()

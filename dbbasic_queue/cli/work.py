@@ -39,7 +39,7 @@ from .common import (
     table_of,
 )
 from .jobs import DURABILITY
-from .log_file import LogFile, own_stderr, set_up, to_terminal
+from .log_file import LogFile, StderrLog, set_up, to_terminal
 
 if TYPE_CHECKING:
     from ..config.sections import Config
@@ -209,9 +209,7 @@ def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:
     if path is not None:
         handlers.append(LogFile(path, formatter))
     if path is None or to_terminal():
-        stream = logging.StreamHandler(own_stderr())
-        stream.setFormatter(formatter)
-        handlers.append(stream)
+        handlers.append(StderrLog(formatter))
     set_up(handlers, logging.WARNING if args.quiet else logging.INFO)
 
 

@@ -14,7 +14,8 @@ those could lead root elsewhere. A folder with the sticky bit (/tmp) is not such
 can replace in it what belongs to another.
 
 No descriptor of ours is 0, 1 or 2: in a process that was started without them, the next thing
-printed would go into the file.
+printed would go into the file. A program may close descriptors that are not its own (a daemon that
+closes all there are), and its next file then bears the number of one of ours: see `is_ours`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import fcntl
 import os
 import shlex
 import stat
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +36,8 @@ MOST_LINKS: Final = 40  # that the kernel follows on one path, path_resolution(7
 SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 STEP: Final = os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
+# The kernel keeps these flags with an open file, and hardly a program sets both.
+_MARK: Final = os.O_NOFOLLOW | os.O_NONBLOCK if sys.platform == "linux" else 0
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
@@ -197,6 +201,21 @@ class Folder:
 
     def __del__(self) -> None:
         self.close()
+
+
+def is_ours(fd: int) -> bool:
+    """Whether a descriptor that a `Folder` has opened is still that: not closed, nor another's.
+
+    >>> import tempfile
+    >>> with Folder(tempfile.mkdtemp()) as folder:
+    ...     fd = folder.make("a", os.O_RDWR)
+    >>> is_ours(fd), os.close(fd), is_ours(fd)
+    (True, None, False)
+    """
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & _MARK == _MARK
+    except (OSError, ValueError):  # the latter for a number below 0
+        return False
 
 
 def open_file(path: str | Path, flags: int, *, one_name: bool = False) -> int:

@@ -49,9 +49,9 @@ from ..support.files import (
     remove_leftovers,
     sync_folder,
 )
-from ..support.opening import Folder, ForeignFile, SecondName
+from ..support.opening import Folder, ForeignFile, SecondName, is_ours
 from .line import HEADER
-from .opened import TICK, DirectoryWatch, OpenTable, identity, identity_of
+from .opened import TICK, DirectoryWatch, OpenTable, disown_closed, hold, identity, identity_of
 from .patience import WAIT, share_lock, take_lock
 from .rights import ensure_folder, new_table, open_in, prepare
 
@@ -84,7 +84,7 @@ class FileLock:
     """
 
     __slots__ = (
-        *("mutex", "inside", "is_mine", "unlocking", "fd", "writable"),
+        *("mutex", "inside", "is_mine", "unlocking", "fd", "identity", "writable"),
         *("holder", "busy", "disturbed", "__weakref__"),
     )
 
@@ -95,19 +95,22 @@ class FileLock:
         self.is_mine: Callable[[], bool] = self.inside._is_owned  # type: ignore[attr-defined]
         self.unlocking = _Unlocking()
         self.fd = -1
+        self.identity = (0, 0)
         self.writable = False
         self.holder = 0  # id() of the table that holds it, or held it last
         self.busy = False  # with what no other change must come amid
         self.disturbed = False  # another change came amid, since the lock was taken
+        hold(self)
 
     def set(self, fd: int, *, writable: bool) -> None:
         """Go on with another descriptor of the lock file, or -1 for none."""
         self.unlocking.close = int
         old, self.fd = self.fd, fd
-        if old >= 0:
+        if old >= 0 and is_ours(old):
             os.close(old)
         self.writable = writable
         if fd >= 0:
+            self.identity = identity(os.fstat(fd))
             self.unlocking.close = functools.partial(fcntl.flock, fd, fcntl.LOCK_UN)
 
     def __del__(self) -> None:
@@ -259,7 +262,7 @@ class LockedFile:
         elif lock.busy or not _APPEND:
             raise self._held_already()
         self._ahead = b""
-        file = self._file
+        file = self._file if amid else self._kept()
         try:
             if lock.writable:
                 fcntl.flock(lock.fd, _EXCLUSIVE)
@@ -280,6 +283,15 @@ class LockedFile:
             lock.busy = True
             self._mend()
             lock.busy = False
+
+    def _kept(self) -> OpenTable | None:
+        """The open table; None, to open all anew, once the program has closed it or the lock."""
+        lock, file = self.lock, self._file
+        if (lock.fd < 0 or is_ours(lock.fd)) and (file is None or is_ours(file.fd)):
+            return file
+        lock.set(-1, writable=False)
+        self._file = None
+        return None
 
     def _held_already(self) -> StorageError:
         return StorageError(
@@ -313,7 +325,7 @@ class LockedFile:
     def _look_for_reading(self, operation: int) -> None:
         """Look at the table as a reader; `LOCK_UN` when this thread holds the lock otherwise."""
         self.locked = False
-        file = self._file
+        file = self._file if operation == fcntl.LOCK_UN else self._kept()
         if operation == fcntl.LOCK_SH and self.lock.fd >= 0:
             self._lock_as(operation)
         if file is None or self.lock.fd < 0 or not self._watch.is_unchanged():
@@ -328,6 +340,7 @@ class LockedFile:
     def _look_again(self, *, writable: bool, operation: int = fcntl.LOCK_EX) -> OpenTable | None:
         """Lock and open what the paths lead to now; None for a reader when there is no table."""
         self.lock.busy = True
+        disown_closed()
         look = self._watch.look()
         verb = "write to" if writable else "read"
         with refusing(self.data_file, f"cannot {verb} the queue"):
@@ -383,10 +396,9 @@ class LockedFile:
         lock, name = self.lock, self.lock_file.name
         writable = operation == fcntl.LOCK_EX
         while True:
-            if lock.fd >= 0 and (lock.writable or not writable):
-                found = identity_of(folder, name)
-                if found == identity(os.fstat(lock.fd)):
-                    return
+            usable = lock.fd >= 0 and (lock.writable or not writable)
+            if usable and identity_of(folder, name) == lock.identity:
+                return
             lock.set(self._open_lock(folder, writable=writable), writable=writable)
             if lock.fd < 0:
                 return
@@ -501,12 +513,8 @@ _LOCKING: Final = (LockedFile.acquire.__code__, _Hold.__enter__.__code__)
 
 def _is_held_by_alias(lock: FileLock) -> bool:
     """Say whether this thread holds the same lock file by another path to it."""
-    this = identity(os.fstat(lock.fd))
     return any(
-        other is not lock
-        and other.is_mine()
-        and other.fd >= 0
-        and identity(os.fstat(other.fd)) == this
+        other is not lock and other.is_mine() and other.fd >= 0 and other.identity == lock.identity
         for other in list(_locks.values())
     )
 

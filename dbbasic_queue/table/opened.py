@@ -17,10 +17,11 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from ..support.opening import Folder
+from ..support.opening import Folder, is_ours
 from .rights import open_table
 
 TICK: Final = 20_000_000  # nanoseconds; a clock tick, by which Linux dates files, is 10 ms at most
@@ -49,7 +50,7 @@ class OpenTable:
     Raises `OSError`, also for what is not a table's file: a link, a pipe, a second name.
     """
 
-    __slots__ = ("_failed", "_syncing", "fd", "identity", "name", "writable")
+    __slots__ = ("__weakref__", "_failed", "_syncing", "fd", "identity", "name", "writable")
 
     def __init__(self, folder: Folder, table: Path, *, writable: bool) -> None:
         self.fd = -1
@@ -59,6 +60,7 @@ class OpenTable:
         self.identity = identity(os.fstat(self.fd))
         self._syncing = threading.RLock()  # a signal handler may sync while we do
         self._failed: OSError | None = None
+        hold(self)
 
     def is_current(self, folder: Folder) -> bool:
         """Say whether this is the file that the name in the folder leads to now."""
@@ -86,8 +88,35 @@ class OpenTable:
 
     def __del__(self) -> None:
         # A signal may have broken off `__init__`; `os` is None while the interpreter ends.
-        if getattr(self, "fd", -1) >= 0 and os is not None:
+        if getattr(self, "fd", -1) >= 0 and os is not None and is_ours(self.fd):
             os.close(self.fd)
+
+
+class Held(Protocol):
+    """What holds a file open: -1, or a descriptor, and the file that it led to when opened."""
+
+    fd: int
+    identity: tuple[int, int]
+
+
+_held: Final[weakref.WeakSet[Held]] = weakref.WeakSet()
+
+
+def hold(holder: Held) -> None:
+    """Let `disown_closed` know of a holder."""
+    _held.add(holder)
+
+
+def disown_closed() -> None:
+    """Take the descriptors that the program has closed from those who hold them: they are not ours
+    to close. To be called before a file is opened, which may get the number of one of them."""
+    for holder in list(_held):
+        try:
+            lost = holder.fd >= 0 and identity(os.fstat(holder.fd)) != holder.identity
+        except OSError:
+            lost = True
+        if lost:
+            holder.fd = -1
 
 
 class DirectoryWatch:

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from mmap import mmap
 from types import FrameType
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ log = logging.getLogger("dbbasic_queue")
 
 STOP: Final = signal.SIGUSR1
 BREAK_OFF: Final = signal.SIGUSR2
-REPORT: Final = 4096  # bytes, which is more than a report has and less than a pipe takes at once
+REPORT: Final = 4096  # bytes, which is more than a report has
 RESEND: Final = 1.0  # seconds; a child hears a signal late that comes just before it sleeps
 FAULT: Final = 600  # characters of what is wrong with the config; JSON makes six bytes of one
 _HEARD: Final = (signal.SIGTERM, signal.SIGINT)
@@ -85,7 +86,8 @@ class WorkerProcesses:
         self._tell = tell
         self._count = count
         self._work = work
-        self._children: dict[int, int] = {}  # process id -> pipe on which its report comes
+        # Process id -> memory for its report. Not a pipe, which a handler could close.
+        self._children: dict[int, mmap] = {}
         self._parent = os.getpid()
         self._received = 0
         self._broken_off = False
@@ -115,19 +117,15 @@ class WorkerProcesses:
 
     def _start(self, number: int, before: dict[int, Any]) -> None:
         flush()
-        reading, writing = os.pipe()
+        report = mmap(-1, REPORT)
         child = os.fork()
         if child == 0:
-            os.close(reading)
-            for pipe in self._children.values():
-                os.close(pipe)
             signals = CrewSignals(self._parent, before)
             signals.install()
-            raise SystemExit(self._live(number, signals, writing))
-        os.close(writing)
-        self._children[child] = reading
+            raise SystemExit(self._live(number, signals, report))
+        self._children[child] = report
 
-    def _live(self, number: int, signals: CrewSignals, pipe: int) -> int:
+    def _live(self, number: int, signals: CrewSignals, shared: mmap) -> int:
         """Work in a child, and report; returns its exit code."""
         code = 0
         try:
@@ -138,8 +136,7 @@ class WorkerProcesses:
         except BaseException:
             log.exception("worker process %d failed", os.getpid())
             code, report = 1, {}
-        os.write(pipe, json.dumps(report).encode())
-        os.close(pipe)
+        shared.write(json.dumps(report).encode())
         signals.restore()
         end_in_time(code)
         return code
@@ -193,12 +190,10 @@ def _next_signal(seconds: float | None) -> int | None:
     return None if found is None else found.si_signo
 
 
-def _read(pipe: int) -> dict[str, Any] | None:
+def _read(shared: mmap) -> dict[str, Any] | None:
     """The report of a child that has ended; None if it made none."""
-    # What is there now, not up to the end: what a handler forked may hold the pipe open for ever.
-    os.set_blocking(pipe, False)
-    with open(pipe, "rb", buffering=0) as file:
-        text = file.read(REPORT)
+    text = shared[:].rstrip(b"\0")
+    shared.close()
     if not text:
         return None
     report: dict[str, Any] = json.loads(text)

@@ -151,6 +151,30 @@ def test_the_log_outlives_what_a_handler_does_to_standard_error(app: Path) -> No
     assert "ValueError: boom" in done.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--concurrency", "2"), ("--log-file", "worker.log")])
+def test_a_handler_that_closes_every_descriptor_silences_nothing(
+    app: Path, options: tuple[str, ...]
+) -> None:
+    """The log goes on where it was, no other file gets its lines, and the exit code is 0."""
+    (app / "closing.py").write_text(
+        "import os\n"
+        "kept = []\n"
+        "def closes(payload):\n"
+        "    os.closerange(3, 256)\n"
+        "    kept.extend(open(f'kept{n}', 'w') for n in range(12))\n"
+        "def bad(payload): raise ValueError('boom')\n"
+        "HANDLERS = {'closes': closes, 'bad': bad}\n"
+    )
+    queue = queue_of(app)
+    queue.enqueue_many([("closes", {}), ("bad", {}), ("closes", {}), ("bad", {})])
+    done = dbq("work", "closing:HANDLERS", "--max-attempts", "1", *options, cwd=app)
+    log = app / "worker.log"
+    said = log.read_text() if log.exists() else done.stderr
+    assert done.returncode == 0, done.stderr
+    assert said.count("ValueError: boom") >= 2
+    assert not any(file.read_bytes() for file in app.glob("kept*"))
+
+
 # -- several processes ---------------------------------------------------------------------------
 
 

@@ -259,6 +259,10 @@ def test_what_a_forked_child_prints_is_printed_once(queue: Queue, tmp_path: Path
 
 CLOSES = {
     "closed": "sys.stderr.close(); sys.stdout.close()",
+    "descriptors-closed": "os.close(1); os.close(2)",
+    "all-closed": "os.closerange(0, 3)",
+    "used-for-a-file": "os.close(1); os.close(2); KEPT.extend(open(os.devnull, 'w') for _ in '12')",
+    "led-elsewhere": "os.dup2(NULL, 1); os.dup2(NULL, 2)",
     "exchanged": "sys.stderr = sys.stdout = open(os.devnull, 'w')",
 }
 
@@ -267,6 +271,7 @@ CLOSES = {
 def test_what_a_handler_does_to_its_streams_ends_with_it(queue: Queue, habit: str) -> None:
     """Closed or exchanged: the next job prints as the first did, and the run goes on."""
     code = WORKER + (
+        "KEPT, NULL = [], os.open(os.devnull, os.O_RDWR)\n"
         f"def habit(payload): {CLOSES[habit]}\n"
         "def prints(payload): print('out'); print('err', file=sys.stderr); return 'printed'\n"
         "queue.process_jobs({'habit': habit, 'prints': prints})\n"
@@ -278,6 +283,29 @@ def test_what_a_handler_does_to_its_streams_ends_with_it(queue: Queue, habit: st
     assert queue.get_job(job_id)["status"] == "completed"
     assert worker.out == "out\n"
     assert "err\n" in worker.err
+
+
+@pytest.mark.parametrize("files", [0, 12], ids=["closed", "taken-by-files"])
+def test_a_handler_that_closes_every_descriptor_harms_no_job(
+    queue: Queue, tmp_path: Path, files: int
+) -> None:
+    """As a daemon does: the run goes on, and no file that the handler opens is written into."""
+    code = WORKER + (
+        "KEPT = []\n"
+        "def habit(payload):\n"
+        "    os.closerange(3, 256)\n"
+        f"    KEPT.extend(open(f'kept{{n}}', 'w') for n in range({files}))\n"
+        "def fails(payload): raise ValueError('boom')\n"
+        "done = queue.process_jobs({'habit': habit, 'fails': fails}, max_attempts=1)\n"
+        "os.write(1, b'%d %d' % (done.completed, done.failed))\n"
+    )
+    queue.enqueue("habit", {})
+    queue.enqueue("fails", {})
+    with script(f"import os; os.chdir({str(tmp_path)!r})\n{code}", queue.path) as worker:
+        worker.end()
+    assert worker.out.endswith("1 1")
+    assert [job["status"] for job in queue.list_jobs()] == ["completed", "failed"]
+    assert not any(file.read_bytes() for file in tmp_path.glob("kept*"))
 
 
 def test_closed_streams_are_no_trouble() -> None:

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import StorageError
-from ...support.opening import open_file
-from ...table.opened import identity
+from ...support.opening import is_ours, open_file
+from ...table.opened import disown_closed, hold, identity
 from ...table.rights import ensure_folder, open_beside
 from .kernel_locks import is_locked
 
@@ -84,15 +84,16 @@ class Claims:
         self.path = path
         self._table = table  # whose mode the file takes on
         self._mutex = threading.RLock()
-        self._fd = -1
+        self.fd = -1
         self._writable = False
-        self._identity = (0, 0)  # of the open file
+        self.identity = (0, 0)  # of the open file
         self._mine: set[int] = set()  # a process's own locks do not exclude its threads
+        hold(self)
 
     def __del__(self) -> None:
         # A claim lasts as long as the process; `os` is None while the interpreter ends.
-        if self._fd >= 0 and not self._mine and os is not None:
-            os.close(self._fd)
+        if self.fd >= 0 and not self._mine and os is not None and is_ours(self.fd):
+            os.close(self.fd)
 
     def take(self, job_id: bytes) -> int | None:
         """Claim a job; None when it is claimed already, by this process or another.
@@ -107,7 +108,8 @@ class Claims:
         with self._mutex:
             if claim in self._mine:
                 self._mine.discard(claim)
-                fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, claim, 1, 0))
+                with suppress(OSError, ValueError):  # closed by the program: the claim is gone
+                    fcntl.fcntl(self.fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, claim, 1, 0))
 
     def is_held(self, job_id: bytes) -> bool:
         """Whether any process holds a claim on this job.
@@ -117,6 +119,7 @@ class Claims:
         """
         byte = byte_of(job_id)
         with self._mutex:
+            self._keep()
             if byte in self._mine:
                 return True
             self._let_go_of_deleted()
@@ -132,7 +135,7 @@ class Claims:
                 return held
             query = _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0)
             try:
-                answer = fcntl.fcntl(self._fd, _GETLK, query)
+                answer = fcntl.fcntl(self.fd, _GETLK, query)
             except OSError as error:
                 raise self._refused("cannot read the claims", error) from error
             return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
@@ -166,13 +169,14 @@ class Claims:
     def mark_run(self) -> None:
         """Note that a worker is at work now: the dead man's switch of the health check."""
         with self._mutex:
+            self._keep()
             self._let_go_of_deleted()
             self._open(writable=True)
-            os.utime(self._fd)
+            os.utime(self.fd)
 
     def _let_go_of_deleted(self) -> None:
         """Close a file that was deleted or moved away, unless it holds claims: a new one counts."""
-        if self._fd >= 0 and not self._mine and not self._is_current():
+        if self.fd >= 0 and not self._mine and not self._is_current():
             self.close()
 
     def last_run(self) -> float | None:
@@ -182,11 +186,17 @@ class Claims:
         except OSError:
             return None
 
+    def _keep(self) -> None:
+        """Forget the file if the program has closed it, and with it the claims, which are gone."""
+        disown_closed()
+        if self.fd < 0:
+            self.close()
+
     def close(self) -> None:
         """Close the file, which drops this process's claims."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
         self._writable = False
         self._mine.clear()
 
@@ -197,12 +207,14 @@ class Claims:
 
     def _lock(self, byte: int) -> bool:
         with self._mutex:
+            if not is_ours(self.fd):
+                self._keep()
             if byte in self._mine:
                 return False
             if not self._writable:
                 self._open(writable=True)
             try:
-                fcntl.fcntl(self._fd, _SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
+                fcntl.fcntl(self.fd, _SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
             except OSError as error:
                 if error.errno in (errno.EAGAIN, errno.EACCES):
                     return False
@@ -212,31 +224,31 @@ class Claims:
 
     def _open(self, *, writable: bool) -> bool:
         """See that the file is open; False when it is not there and need not be."""
-        if self._fd >= 0 and (self._writable or not writable):
+        if self.fd >= 0 and (self._writable or not writable):
             return True
         self.close()
         try:
             if writable:
                 ensure_folder(self._table)
-                self._fd = open_beside(self.path, self._table)
+                self.fd = open_beside(self.path, self._table)
             else:
-                self._fd = open_file(self.path, os.O_RDONLY)
+                self.fd = open_file(self.path, os.O_RDONLY)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not writable:
                 return False
             what = "cannot claim jobs in" if writable else "cannot read the claims"
             raise self._refused(what, error) from error
-        status = os.fstat(self._fd)
-        self._identity = identity(status)
+        status = os.fstat(self.fd)
+        self.identity = identity(status)
         self._writable = writable
         if writable and status.st_size == 0:
             with suppress(OSError):  # a full disk
-                os.pwrite(self._fd, NOTE, 0)
+                os.pwrite(self.fd, NOTE, 0)
         return True
 
     def _is_current(self) -> bool:
         try:
-            return identity(os.stat(self.path, follow_symlinks=False)) == self._identity
+            return identity(os.stat(self.path, follow_symlinks=False)) == self.identity
         except OSError:
             return False
 
