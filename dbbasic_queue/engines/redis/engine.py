@@ -71,6 +71,7 @@ class RedisEngine:
         address = parse(url)
         self.url = address.shown
         self._asked, self._trusted, self._lease = asked, trust_server, lease
+        self._shortfall: Shortfall | None = None
         self._is_safe = False  # enough, as the server said
         self._link = Link(address.url, address.shown, lock_timeout, clock)
         self._records = Records(address.name, self._link.client)
@@ -92,8 +93,8 @@ class RedisEngine:
     def _require_safety(self) -> Shortfall | None:
         """Raise `ConfigError` if the server is not as durable as was asked, once a process."""
         if self._is_safe:
-            return None
-        shortfall = self.durability()
+            return self._shortfall
+        shortfall = self._shortfall = self.durability()
         if shortfall is not None and shortfall.refused:
             lines = "".join(f"\n    {line}" for line in shortfall.lines)
             advice = f"\nadd to its configuration, and restart it:{lines}" if lines else ""

@@ -9,7 +9,7 @@ and in `meta` what RQ has no field for:
     attempts  begun so far
     error     of the last attempt
     holder    the execution that has begun it, until that one has ended
-    ended     the execution that ended last
+    ended     the execution that ended last, or the call that has ended it for a dead worker
     by        the call that changed it last by hand, so that its repetition knows its own work
 
 `holder` is the fence: an execution that is not named there has lost the job. A pending job that
@@ -44,6 +44,7 @@ from ...support.text import dump_json
 
 FUNCTION: Final = "dbbasic_queue.engines.redis.foreign.run"  # what a plain `rq worker` calls
 KEEP: Final = 10 * 365 * 86400  # seconds that RQ keeps what has ended: until it is pruned
+PUT_OFF: Final = 60  # seconds until a job comes back that RQ's own tools have put back
 
 QUEUED: Final = "queued"
 SCHEDULED: Final = "scheduled"
@@ -209,7 +210,8 @@ class Records:
         """The fields of a new job's hash but its status and meta, as this version of RQ has them.
 
         With as many retries as RQ can count: what its own tools find without a lease (`rq info`
-        looks for that) goes back to the queue, and whether it is tried once more is ours to say.
+        looks for that) comes back after `PUT_OFF`, and whether it is tried once more is ours to
+        say.
         """
         lane = self.lane(job_type)
         template = self._templates.get(job_type)
@@ -223,7 +225,7 @@ class Records:
                 failure_ttl=-1,
                 description=job_type,
                 job_id=self.rq_id(job_id),
-                retry=Retry(max=10**6),
+                retry=Retry(max=10**6, interval=PUT_OFF),
             )
             template = self._templates[job_type] = made.to_dict(include_meta=False)
         call: list[Any] = [FUNCTION, None, [job_type, payload], {}]

@@ -273,7 +273,7 @@ class RedisSeat:
             status, run_at = PENDING, now + seconds(backoff, record.attempts)
         error = died(record.attempts)
         grip = Grip(record.id, lane, record.holder or "", record.worker)
-        done, _ = self._transitions.end(grip, status, run_at, error)
+        done, _ = self._transitions.end(grip, status, run_at, error, rescued=True)
         if not done:
             return None
         log.warning(

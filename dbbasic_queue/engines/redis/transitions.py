@@ -142,21 +142,24 @@ class Transitions:
         result: str = "",
         refund: bool = False,
         patience: float | None = None,
+        rescued: bool = False,
     ) -> tuple[bool, Record | None]:
-        """End an attempt, if its execution still holds the job; whether it did, and the job now."""
+        """End an attempt, if its execution still holds the job; whether it did, and the job now.
+
+        With `rescued`, it is not its own worker that ends it, which is to learn of that.
+        """
         require(grip.job_id.encode(), PROCESSING, status)
+        mark = new_call() if rescued else grip.execution
 
         def change(pipe: Any, record: Record | None) -> tuple[bool, Record | None]:
-            if record is not None and record.ended == grip.execution:
+            if record is not None and record.ended == mark:
                 return True, record  # written; the answer was lost
             holds = record is not None and record.holder == grip.execution
             if record is None or not holds or record.status != PROCESSING:
                 return False, record
             pipe.multi()
             self._release(pipe, grip)
-            record = record._replace(
-                attempts=record.attempts - refund, holder=None, ended=grip.execution
-            )
+            record = record._replace(attempts=record.attempts - refund, holder=None, ended=mark)
             self._write_end(pipe, record, grip.lane, status, run_at, error, result)
             return True, record._replace(status=status, run_at=run_at, error=error or None)
 

@@ -1,0 +1,397 @@
+"""What is true of a queue on a server only: leases, durability, lost servers, RQ's own tools."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from actors import AT_ONCE, Clock
+from redis_server import RedisServer
+
+from dbbasic_queue import ConfigError, JobExists, Queue, StorageError
+from dbbasic_queue.engines import open_engine
+from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome, Seat
+
+_names = (f"e{os.getpid()}-{number}" for number in itertools.count(1))
+
+
+@pytest.fixture
+def address(server: RedisServer) -> str:
+    """A queue on the server that has no jobs yet."""
+    return server.url(next(_names))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def engine(address: str, clock: Clock) -> Engine:
+    return open_engine(address, "normal", clock=clock)
+
+
+def order(job_id: str, job_type: str = "mail", due: int = int(Clock().now)) -> Order:
+    return Order(job_id, job_type, "{}", due, False)
+
+
+def sit(engine: Engine) -> Seat:
+    seat = engine.seat()
+    assert seat is not None
+    return seat
+
+
+def status(engine: Engine, job_id: str = "a1") -> tuple[str, int, str | None]:
+    job = engine.find(job_id)
+    assert job is not None
+    return job.status, job.attempts, job.error
+
+
+# -- leases ----------------------------------------------------------------------------------------
+
+
+def test_a_worker_whose_lease_is_over_is_overtaken_and_fenced(
+    engine: Engine, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its job is begun by another; what the late one hands in is not recorded."""
+    engine.add([order("a1")], int(clock.now))
+    first, second = sit(engine), sit(engine)
+    late = first.turn()
+    assert late is not None
+    assert second.rescue(3, AT_ONCE) == []  # its worker lives
+    clock.now += 61
+    other = sit(engine)
+    assert [each.job.id for each in other.rescue(3, AT_ONCE)] == ["a1"]
+    again = other.turn()
+    assert again is not None
+    assert again.job.attempts == 2
+    assert first.turn(Outcome(late, "completed", int(clock.now), result='"late"')) is None
+    assert [record.event for record in caplog.records if hasattr(record, "event")][-1] == "fenced"
+    assert status(engine)[0] == "processing"
+    other.turn(Outcome(again, "completed", int(clock.now), result='"good"'), take=False)
+    job = engine.find("a1")
+    assert job is not None
+    assert job.result == "good"
+
+
+def test_two_that_rescue_one_job_count_one_attempt(engine: Engine, clock: Clock) -> None:
+    """The second finds that it is done."""
+    engine.add([order("a1")], int(clock.now))
+    sit(engine).turn()
+    clock.now += 61
+    seats = [sit(engine) for _ in range(3)]
+    assert sum(len(seat.rescue(3, AT_ONCE)) for seat in seats) == 1
+    assert status(engine)[:2] == ("pending", 1)
+
+
+def test_an_id_that_stands_in_the_list_twice_runs_once(
+    engine: Engine, server: RedisServer, address: str, clock: Clock
+) -> None:
+    """As another tool may push it."""
+    engine.add([order("a1")], int(clock.now))
+    name = address.partition("name=")[2]
+    client = redis.Redis(port=server.port)
+    client.rpush(f"rq:queue:dbq.{name}.mail", f"{name}_a1", f"{name}_unknown")
+    seat = sit(engine)
+    first = seat.turn()
+    assert first is not None
+    assert seat.turn(Outcome(first, "completed", int(clock.now))) is None
+    assert engine.counts()["completed"] == 1
+    assert client.llen(f"rq:queue:dbq.{name}.mail") == 0
+
+
+# -- the types -------------------------------------------------------------------------------------
+
+
+def test_within_a_type_the_job_due_first_is_first(engine: Engine, clock: Clock) -> None:
+    """Whether it was due at once, or its time has come."""
+    now = int(clock.now)
+    engine.add([order("b2", due=now + 5), order("a1"), order("past", due=now - 50)], now)
+    clock.now += 3
+    engine.add([order("c3", due=now + 3)], now + 3)
+    clock.now += 30
+    engine.add([order("d4", due=now + 33)], now + 33)
+    seat, outcome, ids = sit(engine), None, []
+    while (attempt := seat.turn(outcome)) is not None:
+        ids.append(attempt.job.id)
+        outcome = Outcome(attempt, "completed", int(clock.now))
+    assert ids == ["past", "a1", "c3", "b2", "d4"]
+
+
+def test_the_types_take_turns(engine: Engine, clock: Clock) -> None:
+    """So that a long queue of one does not keep the others waiting."""
+    now = int(clock.now)
+    engine.add([order(f"a{n}", "bulk") for n in range(5)], now)
+    engine.add([order("b", "mail")], now)
+    seat, outcome, ids = sit(engine), None, []
+    for _ in range(2):
+        attempt = seat.turn(outcome)
+        assert attempt is not None
+        ids.append(attempt.job.id)
+        outcome = Outcome(attempt, "completed", now)
+    assert "b" in ids
+
+
+def test_queues_that_share_a_server_share_no_job(server: RedisServer) -> None:
+    """Not even one with the same id."""
+    one, other = (Queue(server.url(next(_names)), "normal") for _ in range(2))
+    one.enqueue("mail", {"n": 1}, job_id="key")
+    other.enqueue("mail", {"n": 2}, job_id="key")
+    assert one.get_job("key") != other.get_job("key")
+    with pytest.raises(JobExists):
+        one.enqueue("mail", {"n": 2}, job_id="key")
+    assert other.process_jobs({"mail": lambda payload: payload["n"]}).completed == 1
+    assert one.count_jobs()["pending"] == 1
+
+
+# -- the server ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "lines"),
+    [
+        ({"appendonly": "no"}, "full", ("appendonly yes", "appendfsync always")),
+        ({}, "full", ("appendfsync always",)),
+        ({"appendonly": "no"}, "normal", ("appendonly yes", "appendfsync everysec")),
+        ({"maxmemory_policy": "allkeys-lru"}, "normal", ("maxmemory-policy noeviction",)),
+        ({"appendfsync": "always"}, "full", None),
+        ({}, "normal", None),
+    ],
+)
+def test_a_server_that_keeps_jobs_less_safely_is_refused(
+    tmp_path: Path, server: RedisServer, settings: dict[str, str], asked: str, lines: Any
+) -> None:
+    """By producers and workers alike, with the lines to add; nothing is written."""
+    with RedisServer(tmp_path / "redis", **settings) as other:
+        queue = Queue(other.url(), asked)
+        shortfall = queue.engine.durability()
+        if lines is None:
+            assert shortfall is None
+            queue.enqueue("mail", {})
+            return
+        assert shortfall is not None
+        assert (shortfall.refused, shortfall.lines) == (True, lines)
+        for work in (lambda: queue.enqueue("mail", {}), lambda: queue.process_jobs({})):
+            with pytest.raises(ConfigError, match=lines[0]):
+                work()
+        assert redis.Redis(port=other.port).dbsize() == 0
+
+
+def test_any_server_will_do_without_durability_and_each_start_warns(
+    tmp_path: Path, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said in so many words: it may lose jobs that it has acknowledged."""
+    with RedisServer(tmp_path / "redis", appendonly="no") as other:
+        queue = Queue(other.url(), "none")
+        queue.enqueue("mail", {})
+        assert queue.process_jobs({"mail": lambda payload: None}).completed == 1
+    assert "may lose jobs that it has acknowledged: it has no append-only file" in caplog.text
+
+
+def test_a_server_that_does_not_say_how_it_syncs_has_to_be_trusted(
+    tmp_path: Path, server: RedisServer
+) -> None:
+    """As managed services forbid CONFIG."""
+    with RedisServer(tmp_path / "redis", appendfsync="always") as other:
+        redis.Redis(port=other.port).execute_command("ACL", "SETUSER", "default", "-config")
+        with pytest.raises(ConfigError, match="trust_server = true"):
+            Queue(other.url()).enqueue("mail", {})
+        engine = open_engine(other.url(), "full", trust_server=True)
+        assert engine.add([order("a1")], 5) == 1
+
+
+def test_a_server_that_is_away_is_told_in_time(tmp_path: Path, server: RedisServer) -> None:
+    """By every verb, as `StorageError`; and it is found again when it is back."""
+    other = RedisServer(tmp_path / "redis").start()
+    queue = Queue(other.url(), "normal", lock_timeout=0.2)
+    queue.enqueue("mail", {}, job_id="a1")
+    other.kill()
+    for work in (
+        lambda: queue.enqueue("mail", {}),
+        lambda: queue.enqueue_many([("mail", {})]),
+        lambda: queue.get_job("a1"),
+        lambda: queue.cancel_job("a1"),
+        lambda: list(queue.list_jobs()),
+        lambda: queue.process_jobs({}),
+        queue.stats,
+    ):
+        with pytest.raises(StorageError, match=f"cannot reach redis://127.0.0.1:{other.port}"):
+            work()
+    with other:
+        assert queue.count_jobs()["pending"] == 1
+
+
+def test_a_server_that_answers_nothing_is_told_in_time(tmp_path: Path, server: RedisServer) -> None:
+    """One that is frozen, or cut off."""
+    with RedisServer(tmp_path / "redis") as other:
+        queue = Queue(other.url(), "normal", lock_timeout=0.2)
+        queue.enqueue("mail", {})
+        other.freeze()
+        with pytest.raises(StorageError, match="cannot reach"):
+            queue.enqueue("mail", {})
+        other.freeze(False)
+        assert queue.count_jobs()["pending"] >= 1
+
+
+def test_a_wrong_password_is_no_secret_in_the_message(tmp_path: Path, server: RedisServer) -> None:
+    """Neither the right one nor the wrong one is told."""
+    with RedisServer(tmp_path / "redis", requirepass="right-one") as other:
+        for password in ("", "wrong-one"):
+            queue = Queue(other.url(password=password), "normal")
+            with pytest.raises(StorageError, match="refused") as caught:
+                queue.enqueue("mail", {})
+            assert "-one" not in str(caught.value)
+        queue = Queue(other.url(password="right-one"), "normal")
+        queue.enqueue("mail", {})
+        assert "-one" not in repr(queue)
+
+
+def test_a_full_server_refuses_and_keeps_what_it_has(tmp_path: Path, server: RedisServer) -> None:
+    """Not a part of a batch is written."""
+    with RedisServer(tmp_path / "redis", maxmemory="4mb") as other:
+        queue = Queue(other.url(), "normal")
+        queue.enqueue("mail", {}, job_id="a1")
+        big = {"text": os.urandom(300_000).hex()}
+        added = 0
+        with contextlib.suppress(StorageError):
+            for _ in range(50):
+                added += len(queue.enqueue_many([("mail", big), ("mail", big)]))
+        assert added < 100
+        with pytest.raises(StorageError, match="memory"):
+            queue.enqueue("mail", big)
+        assert queue.count_jobs()["pending"] % 2 == 1
+        assert queue.get_job("a1") is not None
+
+
+def test_a_replica_is_refused(tmp_path: Path, server: RedisServer) -> None:
+    """It takes no writes; the message says so before one is tried."""
+    with RedisServer(tmp_path / "redis") as other:
+        redis.Redis(port=other.port).replicaof("127.0.0.1", server.port)
+        queue = Queue(other.url(), "normal")
+        with pytest.raises(ConfigError, match="read-only replica"):
+            queue.enqueue("mail", {})
+
+
+# -- closing ---------------------------------------------------------------------------------------
+
+
+def test_a_closed_queue_takes_no_jobs(engine: Engine, clock: Clock) -> None:
+    """The error names the new address; what was there stays, and it can be opened again."""
+    now = int(clock.now)
+    engine.add([order("a1")], now)
+    engine.close_for("redis://new/0")
+    assert engine.closed_for() == "redis://new/0"
+    for orders in ([order("b2")], [order("b2"), order("c3", due=now + 50)]):
+        with pytest.raises(StorageError, match="was moved to redis://new/0"):
+            engine.add(orders, now)
+        assert [job.id for job in engine.jobs()] == ["a1"]
+    engine.close_for("")
+    assert engine.closed_for() == ""
+    assert engine.add([order("b2")], now) == 1
+
+
+# -- looking ---------------------------------------------------------------------------------------
+
+
+def test_looking_changes_nothing(
+    engine: Engine, server: RedisServer, address: str, clock: Clock
+) -> None:
+    """A dump before equals one after, also with a job whose lease is over."""
+    now = int(clock.now)
+    engine.add([order("a1"), order("b2", "report"), order("c3", due=now + 9)], now)
+    sit(engine).turn()
+    clock.now += 100
+    name = address.partition("name=")[2]
+    client = redis.Redis(port=server.port)
+
+    def dump() -> dict[bytes, Any]:
+        reads: dict[bytes, Any] = {
+            b"hash": client.hgetall,
+            b"set": client.smembers,
+            b"list": lambda key: client.lrange(key, 0, -1),
+            b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+            b"string": client.get,
+            b"stream": client.xrange,
+        }
+        return {key: reads[client.type(key)](key) for key in client.keys(f"*{name}*")}
+
+    before = dump()
+    assert len(before) > 5
+    stats, running = engine.stats(), engine.running()
+    found = engine.snapshot(Limits(int(clock.now), now - 9, now + 50, now, names=5))
+    assert engine.server() is not None
+    assert engine.durability() is None
+    list(engine.jobs())
+    assert dump() == before
+    assert (stats.ready, [each.alive for each in running]) == (2, [False])
+    assert (found.overdue, found.stuck, found.oldest_ready) == (2, 1, now)
+
+
+def test_workers_say_who_they_are(engine: Engine) -> None:
+    """Their host and process, and the types that they have handlers for."""
+    seat = sit(engine)
+    seat.introduce(["mail", "report"])
+    server = engine.server()
+    assert server is not None
+    (peer,) = server.workers
+    assert (peer.process, peer.here) == (os.getpid(), True)
+    assert peer.types == {"mail", "report"}
+    assert server.software.startswith(("Redis ", "Valkey "))
+    seat.leave()
+    after = engine.server()
+    assert after is not None
+    assert after.workers == ()
+
+
+# -- RQ's own tools --------------------------------------------------------------------------------
+
+RQ = str(Path(sys.executable).with_name("rq"))
+
+
+def rq(server: RedisServer, *args: str) -> str:
+    url = f"redis://127.0.0.1:{server.port}/0"
+    command = [RQ, args[0], "--url", url, *args[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("most", [2, 1])
+def test_what_rq_info_does_to_a_job_is_survived(
+    server: RedisServer, address: str, most: int
+) -> None:
+    """It puts a job back whose lease is over, uncounted; we count it, and fail it at the limit."""
+    queue, clock = Queue(address, "normal"), Clock(1_700_000_000)
+    past = open_engine(address, "normal", clock=clock, lease=1)  # its leases are over long since
+    past.add([order("a1")], int(clock.now))
+    assert sit(past).turn() is not None
+    assert f"dbq.{address.partition('name=')[2]}.mail" in rq(server, "info")
+    assert status(queue.engine)[:2] == ("pending", 1)
+    later = Queue(address, "normal", clock=lambda: queue.now() + 100)
+    ran: list[int] = []
+    later.process_jobs({"mail": lambda payload: ran.append(1)}, most)
+    job = queue.get_job("a1")
+    assert job is not None
+    if most == 2:
+        assert (ran, job["status"], job["attempts"]) == ([1], "completed", 2)
+    else:
+        assert (ran, job["status"], job["attempts"]) == ([], "failed", 1)
+        assert job["error"].startswith("WorkerDied: ")
+
+
+def test_a_plain_rq_worker_loses_no_job(server: RedisServer, address: str) -> None:
+    """It cannot run one; the job comes back, and its attempts are as they were."""
+    queue = Queue(address, "normal")
+    queue.enqueue("mail", {}, job_id="a1")
+    name = f"dbq.{address.partition('name=')[2]}.mail"
+    rq(server, "worker", "--burst", "--quiet", "--serializer", "json", name)
+    assert status(queue.engine)[:2] == ("pending", 0)
+    later = Queue(address, "normal", clock=lambda: queue.now() + 100)
+    assert later.process_jobs({"mail": lambda payload: None}).completed == 1
