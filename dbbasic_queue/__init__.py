@@ -9,8 +9,8 @@
 >>> queue.get_job(job_id)["result"]
 'Hello Zoë'
 
-`enqueue`, `process_jobs` and the others are the same on the default queue: `$DBQ_FILE`, or
-`data/queue.tsv` below the working directory.
+`enqueue`, `process_jobs` and the others are the same on the default queue: `$DBQ_FILE` or
+`$DBQ_URL`, else `data/queue.tsv` below the working directory.
 """
 
 from .backoff import Backoff
@@ -23,6 +23,7 @@ from .errors import (
     QueueError,
     StorageError,
     TableError,
+    Unsupported,
 )
 from .job import Job
 from .log import JsonFormatter, TextFormatter
@@ -59,6 +60,7 @@ __all__ = [
     "Summary",
     "TableError",
     "TextFormatter",
+    "Unsupported",
     "cancel_job",
     "count_jobs",
     "current_job",

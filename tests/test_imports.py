@@ -26,7 +26,7 @@ WINGS: dict[str, set[str]] = {
     "install": {"support", "schedule", "config", "engines"},
     "cron": {"support", "schedule", "config", "install"},
     "systemd": {"support", "schedule", "config", "install"},
-    "check": {"support", "schedule", "config", "install"},
+    "check": {"support", "schedule", "config", "install", "engines"},
     "health": {"support", "schedule", "config", "engines"},
     "migrate": {"support", "schedule", "engines"},
     "cli": {

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Final
 
 from ..config.sections import Config
-from ..errors import QueueError
+from ..config.url_file import read_url_file
+from ..errors import ConfigError, QueueError
 from ..install.log_owner import is_roots, rotation_fault
 from ..install.status import unfinished_jobs
 from ..support.account import Account
@@ -78,6 +79,8 @@ def _questions(config: Config, name: str) -> Iterator[tuple[str, Callable[[], It
     yield "[worker].python", lambda: _interpreter(Path(worker.python), name)
     if file := worker.environment_file:
         yield "[worker].environment_file", lambda: _environment_file(file, name)
+    if url_file := config.queue.url_file:
+        yield "[queue].url_file", lambda: _url_file(url_file)
     if log:
         yield "[log].file", lambda: _log(config, log.file, name)
     if health and (textfile := health.textfile):
@@ -201,6 +204,17 @@ def _environment_file(file: Path, name: str) -> Iterator[Problem]:
         yield (fault if missing else warning)("[worker].environment_file", said)
     elif not file.is_file():
         yield fault("[worker].environment_file", f"{file} is not a regular file")
+
+
+def _url_file(file: Path) -> Iterator[Problem]:
+    """Ask for the file of the address, as this user would read it."""
+    if said := obstacle(file):
+        yield fault("[queue].url_file", f"{file}: {said}")
+        return
+    try:
+        read_url_file(file)
+    except ConfigError as error:
+        yield fault("[queue].url_file", str(error))
 
 
 def _unreadable(file: Path) -> str | None:

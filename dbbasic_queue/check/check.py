@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..config.sections import Config, load
 from ..config.whose import require_own
@@ -29,10 +29,14 @@ from ..install.manifest import double_scheduled, likely_sites
 from ..schedule.clock import machine_zone
 from ..schedule.schedule import Schedule
 from ..support.account import Account, no_user
+from ..support.address import has_password
 from ..support.durations import format_duration
 from .access import access_problems
 from .finding import Level, Problem, fault, warning
 from .probe import probe
+
+if TYPE_CHECKING:
+    from .server import ServerFacts
 
 RUNS: Final = 5  # how many next runs of each schedule are told
 
@@ -49,13 +53,17 @@ class Runs:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All that a check found. `types` are the job types that have handlers."""
+    """All that a check found.
+
+    `types` are the job types that have handlers, `server` is that of a queue which is on one.
+    """
 
     path: str
     name: str | None = None
     findings: tuple[Problem, ...] = ()
     schedules: tuple[Runs, ...] = ()
     types: tuple[str, ...] = ()
+    server: ServerFacts | None = None
 
     @property
     def ok(self) -> bool:
@@ -65,6 +73,8 @@ class CheckReport:
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; times are in ISO 8601 with their offset from UTC."""
         found = asdict(self)
+        if self.server is None:
+            del found["server"]
         for schedule in found["schedules"]:
             schedule["next"] = [run.isoformat() for run in schedule["next"]]
         return {"ok": self.ok, **found}
@@ -91,6 +101,8 @@ def check_config(
         problems = tuple(fault("", line) for line in str(error).split("\n"))
         return CheckReport(str(path), findings=problems)
     types, found = _ask_as_user(config, timeout)
+    server, more = _ask_server(config, types)
+    found += more
     found += _unknown_types(config, types)
     found += _needless_alarms(config)
     sites = likely_sites(config.worker.user)
@@ -102,6 +114,7 @@ def check_config(
         findings=tuple(found),
         schedules=tuple(_runs(where, schedule, after) for where, schedule in _schedules(config)),
         types=tuple(sorted(types or ())),
+        server=server,
     )
 
 
@@ -130,17 +143,38 @@ def _ask_as_user(config: Config, timeout: float) -> tuple[frozenset[str] | None,
     ]
 
 
+def _ask_server(
+    config: Config, types: frozenset[str] | None
+) -> tuple[ServerFacts | None, list[Problem]]:
+    """Ask the server of the queue, if it is on one."""
+    if config.queue.file is not None:
+        return None, []
+    from .server import server_problems  # what talks to a server is slow to import
+
+    account, me = Account.find(config.worker.user), Account.find(None)
+    user = account if account and me and me.uid == 0 and not account.is_me else None
+    facts, problems = server_problems(config, types, user)
+    if config.queue.url and has_password(config.queue.url) and config.path.stat().st_mode & 0o044:
+        said = "holds a password, and other users can read this file: put it into a url_file"
+        problems.append(warning("[queue].url", said))
+    return facts, problems
+
+
 def _foreign(config: Config, account: Account) -> Iterator[Problem]:
     """Find what root does not take from others: the config says which program runs, as which user.
 
     Its handlers are not imported then.
     """
     user = None if account.uid == 0 else account
-    files = {"": config.path, "[worker].environment_file": config.worker.environment_file}
+    files = {
+        "": config.path,
+        "[worker].environment_file": config.worker.environment_file,
+        "[queue].url_file": config.queue.url_file,
+    }
     for where, file in files.items():
         if file is not None and file.exists():
             try:
-                require_own(file, "environment_file" if where else "the config", user)
+                require_own(file, where.rpartition(".")[2] or "the config", user)
             except ConfigError as error:
                 yield fault(where, str(error))
 

@@ -38,6 +38,7 @@ LATE: Final = (
     *(f"{_OURS}.engines.tsv.engine", f"{_OURS}.engines.tsv.snapshot"),
     f"{_OURS}.engines.tsv.moving",
     *(f"{_OURS}.schedule.clock", f"{_OURS}.schedule.recurring"),
+    *(f"{_OURS}.config.url_file", f"{_OURS}.cli.slots"),
 )
 # What of root's own environment a worker gets that root starts; the rest comes from the config.
 KEPT: Final = ("LANG", "LANGUAGE", "TERM", "TZ", "NO_COLOR", "COLUMNS", "LINES")

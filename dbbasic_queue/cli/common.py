@@ -360,7 +360,10 @@ def queue_of(
         table = table and Path(os.path.abspath(table))  # for a user who cannot enter this folder
         _as_worker(own, table, starts_programs)
     address = table or (own.address() if own else str(place.address))
-    queue = Queue(address, **_options(args, config))
+    try:
+        queue = Queue(address, **_options(args, config))
+    except ValueError as error:  # a durability that only a server has
+        raise UsageError(str(error)) from None
     if must_exist and queue.engine.path and not queue.path.exists():
         raise UsageError(_no_queue(queue.path, place))
     if place.by == "--url" and has_password(str(address)):

@@ -186,8 +186,9 @@ def _ages(args: argparse.Namespace) -> dict[str, int]:
 
 DURABILITY: Final = arg(
     "--durability",
-    choices=("full", "normal"),
-    help="full: what is acknowledged survives a power cut; normal: a crash of processes",
+    choices=("full", "normal", "none"),
+    help="full: what is acknowledged survives a power cut; normal: a crash of processes; none, on"
+    " a server only: whatever it is set up for",
 )
 ENQUEUE: Final = Command(
     "enqueue",

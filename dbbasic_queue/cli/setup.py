@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 from ..errors import QueueError
 from ..queue import Queue
 from ..support.account import Account
+from ..support.address import has_password, masked
 from ..support.child import ChildDied, ChildTimeout, call
 from ..support.opening import Folder
 from ..support.text import dump_json, escape_control
@@ -21,11 +22,16 @@ from .common import (
     DONE,
     WRONG,
     Command,
+    UsageError,
     arg,
+    config_of,
     config_path,
+    counted,
     json_option,
     load_config,
+    place_of,
     queue_of,
+    table_of,
 )
 
 if TYPE_CHECKING:
@@ -42,8 +48,17 @@ def _init(args: argparse.Namespace) -> int:
     from ..config.starter import first_config, write_first_config
 
     path = Path(args.config or DEFAULT_CONFIG)
+    if args.url and has_password(args.url):
+        raise UsageError(
+            "init: a password does not belong into a dbq.toml: put the address into a file of"
+            " mode 0600, and write url_file = that file in place of url"
+        )
     text = first_config(
-        path.absolute().parent, name=args.name, handlers=args.handlers, user=args.user
+        path.absolute().parent,
+        name=args.name,
+        handlers=args.handlers,
+        user=args.user,
+        url=args.url,
     )
     write_first_config(path, text)
     print(f"wrote {path}")
@@ -74,9 +89,28 @@ def _check(args: argparse.Namespace) -> int:
     from ..install.site import Site
     from .agree import check
 
+    place = place_of(args)
+    if place.named and place.address is not None and table_of(place.address) is None:
+        return _check_server(args, place.address)
     me = Account.find(None)
     site = Site() if os.geteuid() == 0 or me is None else Site(me.name)
     report = check(config_path(args.config), site)
+    if args.json:
+        print(dump_json(report.as_dict()))
+    else:
+        _print_report(report)
+    return DONE if report.ok else WRONG
+
+
+def _check_server(args: argparse.Namespace, address: str) -> int:
+    """Say whether the server of an address that is named by itself would do; start nothing."""
+    from ..check.check import CheckReport
+    from ..check.server import ask_server
+
+    config = config_of(args)
+    options = {"durability": config.queue.durability} if config else {}
+    server, problems = ask_server(lambda: address, options, None)
+    report = CheckReport(masked(address), findings=tuple(problems), server=server)
     if args.json:
         print(dump_json(report.as_dict()))
     else:
@@ -92,6 +126,10 @@ def _print_report(report: CheckReport) -> None:
         print(_schedule(schedule))
     if report.types:
         print(f"handlers for: {escape_control(', '.join(report.types))}")
+    if report.server:
+        there, many = report.server, counted(report.server.workers, "worker")
+        print(f"queue: {there.url}")
+        print(f"server: {there.software}, with {many} now (by {there.client})")
     if report.ok:
         print(f"{report.path}: would work here")
 

@@ -42,6 +42,7 @@ def first_config(
     handlers: str | None = None,
     user: str | None = None,
     python: str = sys.executable,
+    url: str | None = None,
 ) -> str:
     """Return the text of a first config for the application in `folder`.
 
@@ -51,6 +52,7 @@ def first_config(
         handlers: `module:attribute`; made of the name if None.
         user: that jobs run as; left to be filled in if None.
         python: the interpreter that has the application's packages.
+        url: of the server that keeps the jobs; a file does if None.
 
     Raises `ConfigError` if one of these cannot stand in a config.
 
@@ -63,13 +65,15 @@ def first_config(
         raise ConfigError(f"{folder} does not make a name; give one with --name")
     if Path(python).is_relative_to(folder):  # a virtual environment: both can move
         python = str(Path(python).relative_to(folder))
-    live = {
+    live: dict[str, Any] = {
         "name": known,
         "worker.handlers": handlers or f"{known.replace('-', '_')}.jobs:HANDLERS",
         "worker.python": python,
     }
     if user:
         live["worker.user"] = user
+    if url:
+        live["queue.url"] = url
     metrics = f"/var/lib/prometheus/node-exporter/dbq-{known}.prom"
     text = sample(HEADER, live, {"health.textfile": metrics})
     parse(text, folder / "dbq.toml")
@@ -83,6 +87,8 @@ def sample(
     words: Mapping[str, str] | None = None,
 ) -> str:
     """Return a config with every key that suits a queue in a file, each with what it is for.
+
+    Where `live` has a `queue.url`, it stands in place of the file.
 
     Args:
         header: what the file begins with.
@@ -102,7 +108,9 @@ def sample(
         for inner in fields(part.keys):
             path = f"{each.name}.{inner.name}"
             said: Key = inner.metadata["key"]
-            if not said.hidden:
+            if path == "queue.file" and "queue.url" in live:
+                continue
+            if path in live or not said.hidden:
                 lines += _key(path, said, hidden, live, examples or {}, words or {})
     return "\n".join(lines) + "\n"
 

@@ -52,6 +52,7 @@ from .report import (
 SCHEDULE_GRACE: Final = 60  # seconds that a scheduled run of a worker may be late
 ENTRY_GRACE: Final = 300  # seconds that the enqueueing of a recurring job may be late
 FAR_AHEAD: Final = 7 * 86_400  # seconds; a smaller lead of the clock is soon caught up with
+PATIENCE: Final = 2.0  # seconds to wait for a server
 SETTLING: Final = 86_400  # seconds between writing a config and installing it, at most
 
 
@@ -153,7 +154,8 @@ def check_health(
         *(path, now, thresholds, None, None, (), next_check, url, None, contact),
     )
     try:
-        engine = open_engine(address, **(options or {}))
+        patience = {"lock_timeout": PATIENCE} if url else {}
+        engine = open_engine(address, **{**(options or {}), **patience})
         if url:
             now = int(engine.now())  # the server's
         started = _started(now, up, expected)
@@ -241,11 +243,12 @@ def _unreached(error: QueueError, report: HealthReport, advice: Advice) -> Findi
     How long it lasts, only a scheduled check with a textfile knows, from the one before.
     """
     since = report.contact
+    reason = getattr(error, "strerror", None) or str(error)
     long = since is not None and report.at - since > report.thresholds.ages.silent_after
     return Finding(
         "engine",
         CRITICAL if long else UNKNOWN,
-        f"the server of the queue cannot be asked: {' '.join(str(error).split())}",
+        f"the server of the queue cannot be asked: {' '.join(reason.split())}",
         since,
         advice=(f"ask it from here: {advice.dbq('check')}",),
     )

@@ -1,0 +1,225 @@
+"""`dbq` and `dbq-health` on a queue that a server keeps: the same commands, the same answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from cli_app import dbq, wait_for
+from redis_server import RedisServer, program
+
+from dbbasic_queue import Queue, Unsupported, enqueue, get_job
+from dbbasic_queue.cli.health import main as health
+
+SECRET = "secret"
+COUNT = iter(range(1, 1000))
+
+
+@pytest.fixture
+def url(server: RedisServer) -> str:
+    """A queue without jobs, by an address that holds a password."""
+    return server.url(f"cli-{os.getpid()}-{next(COUNT)}", SECRET)
+
+
+@pytest.fixture
+def here(app: Path, url: str) -> Path:
+    """The application's folder, with a config of the queue whose address is in a file."""
+    (app / "url").write_text(url + "\n")
+    (app / "url").chmod(0o600)
+    (app / "dbq.toml").write_text(
+        'name = "shop"\n[queue]\nurl_file = "url"\n[worker]\nhandlers = "jobs:HANDLERS"\n'
+        '[prune]\ncompleted = "0s"\nschedule = "* * * * *"\n'
+        '[[recurring]]\nname = "tick"\ntype = "ok"\nschedule = "* * * * *"\n'
+        '[health]\ntextfile = "dbq.prom"\n'
+    )
+    return app
+
+
+def test_a_job_from_its_order_to_its_end(app: Path, url: str) -> None:
+    """Added, listed, run, shown, retried, cancelled and pruned, each as on a file."""
+    env = {"DBQ_URL": url}
+    job = dbq("enqueue", "ok", '{"a": 1}', cwd=app, env=env).stdout.strip()
+    failing = dbq("enqueue", "bad", "--id", "order-1", cwd=app, env=env).stdout.strip()
+    later = dbq("enqueue", "ok", "--in", "1h", cwd=app, env=env).stdout.strip()
+    assert len(dbq("list", cwd=app, env=env).stdout.splitlines()) == 4
+    work = dbq("work", "jobs:HANDLERS", "--max-attempts", "1", cwd=app, env=env)
+    assert work.returncode == 0, work.stderr
+    shown = json.loads(dbq("show", job[:6], "--json", cwd=app, env=env).stdout)
+    assert (shown["status"], shown["result"], shown["attempts"]) == ("completed", {"a": 1}, 1)
+    assert "ValueError: no such user" in dbq("show", failing, cwd=app, env=env).stdout
+    assert dbq("retry", "--failed", cwd=app, env=env).stdout == "pending order-1\n"
+    assert dbq("cancel", later, "none", cwd=app, env=env).returncode == 1
+    stats = json.loads(dbq("stats", "--json", cwd=app, env=env).stdout)
+    assert stats["jobs"] == {
+        "pending": 1,
+        "processing": 0,
+        "completed": 1,
+        "failed": 0,
+        "cancelled": 1,
+    }
+    assert dbq("prune", "--older-than", "0s", cwd=app, env=env).stdout == "removed 2 jobs\n"
+
+
+@pytest.mark.parametrize("words", [("edit",), ("fsck",), ("fsck", "--repair")], ids=" ".join)
+def test_what_only_a_file_can_is_refused(app: Path, url: str, words: tuple[str, ...]) -> None:
+    """Exit code 2, and one line that says what to do instead."""
+    done = dbq(*words, cwd=app, env={"DBQ_URL": url})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"dbq: \w+: redis://\S+ is not a file: .*dbq \w+.*\n", done.stderr)
+
+
+def test_a_queue_has_no_path(url: str) -> None:
+    """The library says so, too."""
+    with pytest.raises(Unsupported, match="is not in a file"):
+        Queue(url).path  # noqa: B018
+
+
+def test_the_default_queue(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions of the module go by $DBQ_URL."""
+    monkeypatch.delenv("DBQ_FILE", raising=False)
+    monkeypatch.setenv("DBQ_URL", url)
+    job = enqueue("ok", {"a": 1})
+    assert get_job(job) == Queue(url).get_job(job)
+
+
+def test_a_config_names_the_server(here: Path, url: str) -> None:
+    """Commands take the address from url_file, and no output has its password."""
+    job = dbq("enqueue", "ok", cwd=here)
+    assert job.returncode == 0, job.stderr
+    assert Queue(url).get_job(job.stdout.strip())
+    said = [dbq(*words, cwd=here) for words in (["list"], ["work"], ["check"], ["edit"], ["stats"])]
+    assert not any(SECRET in each.stdout + each.stderr for each in said)
+    check = said[2]
+    assert check.returncode == 0, check.stderr
+    assert re.search(r"^queue: redis://127\S+\?name=cli-", check.stdout, re.MULTILINE)
+    assert re.search(
+        r"^server: (Redis|Valkey) [0-9.]+, with \d+ worker", check.stdout, re.MULTILINE
+    )
+
+
+def test_one_machine_does_what_is_scheduled(here: Path, url: str) -> None:
+    """Of two machines that ask for one slot, the second is told that it is dealt with."""
+    queue = Queue(url)
+    queue.enqueue("ok", {})
+    dbq("work", cwd=here)
+    first, second = (dbq("prune", "--scheduled", cwd=here) for _ in range(2))
+    if first.stdout != second.stdout:  # no minute has begun in between
+        assert first.stdout == "removed 1 job\n"
+        assert second.stdout.startswith("removed before: another machine")
+    jobs = [dbq("enqueue-recurring", "tick", cwd=here) for _ in range(3)]
+    assert [each.returncode for each in jobs] == [0, 0, 0]
+    assert re.fullmatch(r"shop_tick_\d{8}T\d{4}Z\n", jobs[0].stdout)
+    assert sum(queue.count_jobs().values()) <= 2
+    assert "was enqueued before" in jobs[1].stdout + jobs[2].stdout
+
+
+def test_a_worker_that_cannot_begin_does_not_end_at_once(app: Path) -> None:
+    """What starts it again each second would fill the journal."""
+    from cli_app import start
+
+    worker = start("work", "jobs:HANDLERS", "--forever", "--url", "nowhere://h", cwd=app)
+    assert worker.stderr is not None
+    first = [worker.stderr.readline() for _ in range(2)]
+    assert "there is no engine for nowhere" in first[0]
+    assert "ends in 30 s" in first[1]
+    assert worker.poll() is None
+    worker.terminate()
+    assert worker.wait(30) == -15
+
+
+def test_workers_that_run_forever(app: Path, url: str) -> None:
+    """One takes a job as it comes, is known to the check by its host and handlers, and stops."""
+    from cli_app import start
+
+    worker = start("work", "jobs:HANDLERS", "--forever", "--url", url, cwd=app)
+    queue = Queue(url)
+    job = queue.enqueue("ok", {})
+    wait_for(lambda: (queue.get_job(job) or {})["status"] == "completed")
+    report = json.loads(dbq("check", "--json", cwd=app, env={"DBQ_URL": url}).stdout)
+    assert report["server"]["workers"] == 1
+    worker.terminate()
+    assert worker.wait(30) == 0
+
+
+def test_a_password_on_the_command_line_is_told(app: Path, url: str) -> None:
+    """All users see the list of processes."""
+    done = dbq("list", "--url", url, cwd=app)
+    assert "stands in the list of processes" in done.stderr
+    assert SECRET not in done.stderr + done.stdout
+
+
+# -- health ----------------------------------------------------------------------------------------
+
+
+def test_numbers_of_a_server(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What only a server has is there, and what only a file has is not."""
+    Queue(url).enqueue("ok", {})
+    assert health(["--url", url, "--format", "json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["jobs"]["pending"], report["ready"], report["lease"]) == (1, 1, 60)
+    assert report["engine_bytes"] > 0
+    assert not {"size", "malformed", "file"} & report.keys()
+    assert SECRET not in report["url"]
+    assert health(["--url", url, "--format", "prometheus"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^dbq_engine_up\{.*\} 1$", out, re.MULTILINE)
+    assert "dbq_file_size_bytes" not in out
+    assert "dbq_malformed_lines" not in out
+    assert SECRET not in out
+
+
+def test_looking_changes_nothing(server: RedisServer, url: str) -> None:
+    """A dump of all keys before the check equals one after it."""
+    import redis
+
+    queue = Queue(url)
+    queue.enqueue("ok", {})
+    queue.enqueue("bad", {}, job_id="b")
+    queue.process_jobs({"ok": lambda p: 1}, max_attempts=1)
+    client = redis.Redis(port=server.port, password=SECRET)
+
+    def dump() -> dict[bytes, bytes | None]:
+        return {key: client.dump(key) for key in sorted(client.scan_iter(count=1000))}
+
+    before = dump()
+    assert health(["--url", url]) == 1
+    assert dump() == before
+
+
+def test_a_server_that_is_away(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """UNKNOWN at first; CRITICAL once the textfile says that it has been so for too long."""
+    monkeypatch.chdir(here)
+    assert health(["--report"]) in (0, 1)
+    text = (here / "dbq.prom").read_text()
+    assert re.search(r"^dbq_engine_up\{queue=\"shop\"\} 1$", text, re.MULTILINE)
+    (here / "url").write_text("redis://:secret@127.0.0.1:1/0\n")
+    capsys.readouterr()
+    assert health(["--report"]) == 3
+    assert capsys.readouterr().out.startswith("UNKNOWN: the server of the queue cannot be asked")
+    text = (here / "dbq.prom").read_text()
+    assert re.search(r"^dbq_engine_up\{queue=\"shop\"\} 0$", text, re.MULTILINE)
+    aged = re.sub(r"(last_contact\S+) \d+", r"\1 1000", text)
+    assert aged != text  # the last contact is kept while the server is away
+    (here / "dbq.prom").write_text(aged)
+    assert health(["--report"]) == 2
+    assert SECRET not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(program() is None, reason="no redis-server and no valkey-server")
+def test_a_server_that_loses_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No append-only file, an evicting policy and little memory left are told with the remedy."""
+    settings = {"appendonly": "no", "maxmemory_policy": "allkeys-lru", "maxmemory": "1100000"}
+    with RedisServer(tmp_path / "redis", **settings) as server:
+        assert health(["--url", server.url(), "--format", "text"]) >= 1
+        out = capsys.readouterr().out
+        assert "appendonly yes" in out
+        assert "maxmemory-policy noeviction" in out
+        assert re.search(r"(WARNING|CRITICAL): the server uses \d+ % of the memory", out)
+        done = dbq("check", "--url", server.url(), cwd=tmp_path)
+        assert done.returncode == 2
+        assert "add to the server's configuration: appendonly yes" in done.stderr
