@@ -27,8 +27,8 @@ class Manager:
 
     user: str | None = None
 
-    def run(self, *arguments: str, check: bool = True) -> str:
-        """Run systemctl and return what it printed.
+    def run(self, *arguments: str, check: bool = True, offline: bool = False) -> str:
+        """Run systemctl and return what it printed; `offline` changes files and asks no manager.
 
         Raises `InstallError` with what systemctl said if it cannot be run, or fails and `check`
         is set.
@@ -36,7 +36,9 @@ class Manager:
         scope = [] if self.user is None else ["--user"]
         command = ["systemctl", *scope, "--no-pager", "--no-ask-password", *arguments]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, env=self._environment())
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=self._environment(offline)
+            )
         except OSError as error:
             raise InstallError(f"cannot run systemctl: {error.strerror}") from error
         if check and done.returncode:
@@ -67,12 +69,23 @@ class Manager:
             return (
                 f"only {self.user} can talk to {self.user}'s service manager: run this as that user"
             )
-        if not self.run("show", "--property=Version", check=False):
+        if not self._answers():
             return (
                 f"{self.user} has no running service manager. Log in as {self.user}, or let it run "
                 f"from boot on: loginctl enable-linger {self.user}"
             )
         return None
+
+    def is_stopped(self) -> bool:
+        """Whether this is our own manager, and does not run: so no unit of it does."""
+        if self.user is None or user_entry(self.user, InstallError).pw_uid != os.geteuid():
+            return False
+        if os.path.lexists(self.runtime / "systemd/private"):  # where systemctl finds it
+            return False
+        return shutil.which("systemctl") is None or not self._answers()
+
+    def _answers(self) -> bool:
+        return bool(self.run("show", "--property=Version", check=False))
 
     def show(self, units: Sequence[str], *properties: str) -> dict[str, dict[str, str]]:
         """These properties of each unit, by unit name; of a unit that is not there as well."""
@@ -107,9 +120,11 @@ class Manager:
         """Whether the user's manager runs while the user is not logged in; see loginctl(1)."""
         return self.user is None or os.path.exists(f"/var/lib/systemd/linger/{self.user}")
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, offline: bool) -> dict[str, str]:
         """What leads systemctl to the right manager, also from sudo and cron; plain words."""
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
+        if offline:
+            environment["SYSTEMD_OFFLINE"] = "1"
         if self.user is not None:
             environment["XDG_RUNTIME_DIR"] = str(self.runtime)
             environment.pop("DBUS_SESSION_BUS_ADDRESS", None)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SYSTEM_UNITS = Path("/etc/systemd/system")
 USER_UNITS = Path(".config/systemd/user")
+USER_STAMPS = Path(".local/share/systemd/timers")
 STARTERS = (".timer", ".path", ".target")
 
 _OPEN_FILES = (
@@ -171,6 +172,9 @@ class SystemdTarget(Target):
 
     def activate(self, plan: Plan) -> None:
         """See `Target.activate`."""
+        if plan.wanted is None and self._manager.is_stopped():
+            self._tidy()
+            return
         updated = [change.path.name for change in plan.of(Action.UPDATE)]
         starters = _starters(plan.wanted)
         # Until the reload systemd says what it has loaded, not what was just written.
@@ -199,6 +203,9 @@ class SystemdTarget(Target):
 
     def deactivate(self, paths: Sequence[Path]) -> None:
         """See `Target.deactivate`. Waits for the job that is running."""
+        if self._manager.is_stopped():
+            self._disable_files([path.name for path in paths if path.suffix in STARTERS])
+            return
         if why := self._manager.unreachable():
             raise InstallError(why)
         starters = [path.name for path in paths if path.suffix in STARTERS]
@@ -211,6 +218,13 @@ class SystemdTarget(Target):
             self._manager.run("stop", "--", *services)
         for name in persistent:
             self._manager.run("clean", "--what=state", "--", name)
+
+    def _disable_files(self, starters: Sequence[str]) -> None:
+        """Take a user's starters out of force while the manager does not run, so nothing else."""
+        if shutil.which("systemctl") is not None:
+            self._manager.run("--quiet", "disable", "--", *starters, offline=True)
+        for name in starters:
+            (self.site.home_folder() / USER_STAMPS / f"stamp-{name}").unlink(missing_ok=True)
 
     def _persistent(self, units: Sequence[str]) -> list[str]:
         """The timers that keep a stamp, among these units as systemd has them loaded."""

@@ -456,14 +456,33 @@ worker = { handlers = "jobs:HANDLERS", python = "/usr/bin/python3" }
 """
 
 
+def _install_units_of_users(machine: Machine) -> None:
+    """Units of one user whose manager runs, and of one who is logged out since."""
+    for user in ("here", "away"):
+        machine.run(f"useradd --create-home {user} && loginctl enable-linger {user}")
+        runs = f"systemctl is-active user@$(id -u {user}).service"
+        machine.wait(
+            f"the manager of {user}",
+            lambda runs=runs: not machine.run(runs, check=False).returncode,
+        )
+        config = f"/home/{user}/dbq.toml"
+        machine.write(config, OF_A_USER.replace('"own"', '"units"'), owner=user)
+        machine.run(["dbq-install-systemd", "--user", "--config", config], user=user)
+    machine.run("loginctl disable-linger away; systemctl stop user@$(id -u away).service")
+
+
 def test_a_removal_waits_and_keeps_the_queue(machine: Machine) -> None:
     """The running job is done, nothing is left to fail, and queue, log and config stay."""
     machine.write("/home/web/dbq.toml", OF_A_USER, owner="web")
     machine.run(["dbq-install-cron", "--user", "--config", "/home/web/dbq.toml"], user="web")
+    _install_units_of_users(machine)
     job_id = _enqueue(machine, "slow", '{"seconds": 8}')
     _wait_for(machine, job_id, "processing", seconds=20)
     said = _apt(machine, "remove", "dbbasic-queue")
     assert "own is no longer scheduled in the crontab of web" in said, said
+    for user in ("here", "away"):
+        assert f"units is no longer scheduled by the systemd of {user}" in said, said
+        assert not machine.path(f"/home/{user}/.config/systemd/user").exists()
     assert machine.run(["crontab", "-u", "web", "-l"], check=False).stdout == ""
     machine.run("rm -r /home/web/dbq.toml /home/web/.local")
     assert f"dbq-install-systemd --config {CONFIG}" in said, said

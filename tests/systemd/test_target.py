@@ -299,6 +299,41 @@ def test_without_a_manager_nothing_is_written(
     assert not target.folder.exists()
 
 
+@pytest.fixture
+def logged_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whose manager is not there to be talked to."""
+    monkeypatch.setattr(Manager, "runtime", tmp_path / "run")
+
+
+def test_a_user_who_is_logged_out_is_rid_of_the_units(
+    machine: Machine, target: SystemdTarget, config: Config, tmp_path: Path, logged_out: None
+) -> None:
+    """Where no manager runs nothing is to be stopped: files, links and stamps go."""
+    install.apply(target, config)
+    stamp = tmp_path / "home/.local/share/systemd/timers/stamp-dbq-app-prune.timer"
+    stamp.parent.mkdir(parents=True)
+    stamp.touch()
+    machine.answer(fail=("show", "daemon-reload", "stop", "clean", "reset-failed"))
+    machine.record()
+    install.remove(target, config.name)
+    assert machine.record() == [f"--quiet disable -- {' '.join(STARTERS)}"]
+    assert not target.folder.exists()
+    assert not stamp.exists()
+
+
+def test_a_manager_that_does_not_answer_keeps_its_units(
+    machine: Machine, target: SystemdTarget, config: Config, tmp_path: Path, logged_out: None
+) -> None:
+    """Its socket is there, so the units may run: nothing is deleted under them."""
+    install.apply(target, config)
+    (tmp_path / "run/systemd").mkdir(parents=True)
+    (tmp_path / "run/systemd/private").touch()
+    machine.answer(fail=("show",))
+    with pytest.raises(InstallError, match="no running service manager"):
+        install.remove(target, config.name)
+    assert list(target.folder.iterdir())
+
+
 def test_files_are_compared_where_no_manager_runs(
     machine: Machine, target: SystemdTarget, config: Config
 ) -> None:
