@@ -34,8 +34,8 @@ pages: $(BIN)/.ready ## the README's picture, and what docs/ has of the library'
 samples: $(BIN)/.ready ## the packaged config and the JSON Schema, after a change of the config's keys
 	$(BIN)/python packaging/tools/samples.py
 
-test: $(BIN)/.ready .cache/v1/.ready ## the tests (about two minutes)
-	$(BIN)/python -m pytest
+test: $(BIN)/.ready .cache/v1/.ready ## the tests (about two minutes; ARGS="-n 0 tests/cron" for some)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 coverage: $(BIN)/.ready .cache/v1/.ready ## the tests' branch coverage, without child processes; no gate
 	$(BIN)/coverage run -m pytest --ignore=tests/stress --ignore=tests/release

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
-from collections.abc import Iterator
 import sys
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from redis_server import RedisServer, program
+from tables import TESTS
 
 from dbbasic_queue import Queue
 from dbbasic_queue.engines import interface
@@ -39,6 +43,42 @@ def _is_measuring(frame: FrameType | None) -> bool:
 # The exception of a time limit must not break into it: the lock would be held for ever.
 if "coverage.collector" in sys.modules:
     interface.guards.append(_is_measuring)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each run a folder of its own: pytest's is shared, and shut again by the next run."""
+    if config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix=TESTS)
+        config.add_cleanup(lambda: _remove_unless_failed(config))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Note whether the folder is of use to a person who looks for a fault."""
+    session.config.stash[_FAILED] = exitstatus != 0
+
+
+_FAILED = pytest.StashKey[bool]()
+
+
+def _remove_unless_failed(config: pytest.Config) -> None:
+    if not config.stash.get(_FAILED, False):
+        shutil.rmtree(config.option.basetemp, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Send what a test has logged to the process that prints it, whatever characters it has."""
+    return _encodable((yield))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_encodable, value))
+    return value
 
 
 @pytest.fixture

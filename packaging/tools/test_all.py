@@ -95,7 +95,11 @@ def test(version: str, python: str, wheel: Path, arguments: Sequence[str]) -> bo
         shutil.copytree(packages.SOURCE / ".cache/v1", source / ".cache/v1")
     environment = {k: v for k, v in os.environ.items() if not re.match("PYTHON|VIRTUAL_ENV", k)}
     wanted = arguments or ["tests", "--pyargs", "dbbasic_queue"]
-    done = subprocess.run([str(venv / "bin/pytest"), *wanted], cwd=source, env=environment)
+    done = subprocess.run(
+        [str(venv / "bin/pytest"), "-n", "auto", "--dist", "worksteal", *wanted],
+        cwd=source,
+        env=environment,
+    )
     return done.returncode == 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ping_service import Service
-from tables import NOBODY, in_child, text, write
+from tables import NOBODY, in_child, let_in, text, write
 
 from dbbasic_queue.cli import health as cli_health
 from dbbasic_queue.cli.health import main
@@ -128,8 +128,7 @@ def test_a_file_that_cannot_be_read_is_unknown(path: Path) -> None:
     """A queue that is closed to the reader is 3."""
     write(path)
     path.chmod(0)
-    for folder in path.parents[:4]:
-        folder.chmod(0o755)
+    let_in(path.parent)
     assert in_child(lambda: main(["--file", str(path)]), user=NOBODY) == UNKNOWN
 
 
@@ -453,8 +452,7 @@ def test_a_log_that_cannot_be_written_is_a_warning(
     path.with_suffix(".claims").touch()
     assert main(["--config", str(config)]) == WARNING
     assert f"the worker cannot write its log {tmp_path}/a.log" in capsys.readouterr().out
-    for folder in path.parents[:4]:
-        folder.chmod(0o755)
+    let_in(path.parent)
     make_config(tmp_path, path, f'user = "daemon"\n{more}')
     configs.load(config)  # imports what the child, as another user, could not
     machine_zone()
@@ -464,8 +462,7 @@ def test_a_log_that_cannot_be_written_is_a_warning(
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     """The folder of an application of `nobody`, which other users can enter."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    let_in(tmp_path)
     shared = tmp_path / "shared"
     shared.mkdir()
     os.chown(shared, NOBODY, NOBODY)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -163,6 +165,13 @@ def test_only_what_the_config_has_is_scheduled(folder: CronTarget) -> None:
     assert len(jobs(folder, load(text))) == 1
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short path: the command of an entry says it many times, in 998 bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 HOSTILE = [
     "a b", "it's", 'say "x"', "back\\slash", "two\\\\", "100%", "\\%", "%i", "$HOME", "$(id)",
     "`id`", "a;b", "a&b", "a|b", "a>b", "*", "#x", "!x", "~x", "-x", "Zoë 漢字", "[x]", "{a,b}",
@@ -176,12 +185,12 @@ def toml(text: str) -> str:
 
 @pytest.mark.parametrize("kind", ["cron", "cron-user"])
 def test_hostile_strings_arrive_as_they_are(
-    kind: str, tmp_path: Path, folder: CronTarget, user: CrontabTarget
+    kind: str, tmp_path: Path, short: Path, folder: CronTarget, user: CrontabTarget
 ) -> None:
     """Program, folder, config, variables and environment file, through cron and the real sh."""
     target: Target = folder if kind == "cron" else user
     for number, word in enumerate(HOSTILE):
-        base = tmp_path / str(number) / word
+        base = short / str(number) / word
         base.mkdir(parents=True)
         program = cron_reader.recorder(base / f"python {word}")
         text = f"""\

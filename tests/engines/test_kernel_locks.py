@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tables import NOBODY, in_child, text, write
+from tables import NOBODY, in_child, let_in, text, write
 
 from dbbasic_queue.engines.interface import Limits
 from dbbasic_queue.engines.tsv import kernel_locks
@@ -25,8 +25,7 @@ in_the_first = pytest.mark.skipif(
 def claims(path: Path) -> Claims:
     """The claims of a table with a job that is processing, of which a reader can read the table."""
     write(path, text("a1", "processing", run_at=NOW))
-    for folder in path.parents[:4]:
-        folder.chmod(0o755)
+    let_in(path.parent)
     claims = Claims(path.with_suffix(".claims"), path)
     claims.mark_run()
     claims.path.chmod(0o600)

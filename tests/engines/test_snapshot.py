@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import NOBODY, in_child, look, own, text, write
+from tables import NOBODY, in_child, let_in, look, own, text, write
 
 from dbbasic_queue import Queue, StorageError, TableError
 from dbbasic_queue.engines.interface import Limits, Snapshot
@@ -32,12 +32,6 @@ NOW = 1_700_000_000
 def seen(path: Path, names: int = 5) -> Snapshot:
     """The table by a clock that stands still."""
     return take(path, Limits(NOW, NOW - 1800, NOW - 300, NOW - 86_400, names))
-
-
-def let_in(path: Path) -> None:
-    """Let other users into pytest's folders, which are for their owner only."""
-    for folder in path.parents[:4]:
-        folder.chmod(0o755)
 
 
 def ids(found: Any) -> list[str]:
@@ -541,7 +535,7 @@ def test_a_reader_sees_what_root_sees_and_leaves_no_trace(path: Path) -> None:
     queue.enqueue("wait", {}, 1)
     with path.open("ab") as file:
         file.write(b"garbage\n")
-    let_in(path)
+    let_in(path.parent)
     before = _traces(path.parent)
     mine = _now(path)
     theirs = in_child(lambda: _now(path), user=NOBODY)
@@ -574,7 +568,7 @@ def test_claims_that_cannot_be_read_are_said_to_be_unknown(
     claims = Claims(path.with_suffix(".claims"), path)
     claims.take(b"a1")
     claims.path.chmod(0)
-    let_in(path)
+    let_in(path.parent)
     found = in_child(lambda: seen(path), user=NOBODY)
     assert found.stuck == 0
     assert "queue.claims: Permission denied" in found.unknown
@@ -614,7 +608,7 @@ def test_a_file_that_may_not_be_read_is_refused(path: Path) -> None:
     """A file that is closed to the reader is not a missing one."""
     write(path)
     path.chmod(0)
-    let_in(path)
+    let_in(path.parent)
     with pytest.raises(StorageError, match="cannot read the queue"):
         in_child(lambda: seen(path), user=NOBODY)
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tables import NOBODY, in_child, text, write
+from tables import NOBODY, in_child, let_in, text, write
 
 from dbbasic_queue.cli import main as cli
 from dbbasic_queue.config.sections import HealthConfig
@@ -327,8 +327,7 @@ def test_marks_that_are_closed_or_damaged(path: Path, in_utc: None) -> None:
     marks_file(path).write_text("nonsense\n")
     assert "not a mark" in checked(path, HOUR, expected=recurring(path)).findings[0].summary
     marks_file(path).chmod(0)
-    for folder in path.parents[:4]:
-        folder.chmod(0o755)
+    let_in(path.parent)
     expected = recurring(path)
     report = in_child(lambda: checked(path, HOUR + 400, expected=expected), user=NOBODY)
     assert "recurring" not in found(report)
@@ -426,8 +425,7 @@ def test_claims_that_cannot_be_read_are_unknown(
     path.with_suffix(".claims").chmod(0)
     os.utime(path, (NOW, NOW))
     worker_ran(path, NOW)
-    for folder in path.parents[:4]:
-        folder.chmod(0o755)
+    let_in(path.parent)
     report = in_child(lambda: check_health(path, clock=lambda: NOW + 1), user=NOBODY)
     assert found(report) == {"claims": UNKNOWN}
     assert "Permission denied" in report.findings[0].summary
