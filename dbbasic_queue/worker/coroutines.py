@@ -48,11 +48,13 @@ class Loop:
         """
         if events._get_running_loop() is not None:
             return self._run_beside(awaitable, context)
-        before = asyncio.all_tasks(self._runner.get_loop())
+        runner = self._runner
+        before = asyncio.all_tasks(runner.get_loop())
         try:
-            return self._runner.run(_wait_for(awaitable), context=context)
+            return runner.run(_wait_for(awaitable), context=context)
         finally:
-            if os.getpid() == self._pid:  # else a child must not touch what it shares
+            # A child must not touch what it shares, nor this a loop that was dropped meanwhile.
+            if os.getpid() == self._pid and runner is self._runner:
                 self._end_tasks(before)
 
     def _end_tasks(self, before: set[asyncio.Task[Any]]) -> None:
@@ -67,17 +69,25 @@ class Loop:
             _, left = loop.run_until_complete(asyncio.wait(left, timeout=PATIENCE))
         finally:
             if left:
-                log.warning("a new event loop for the next job: tasks of this one did not end")
+                self._drop()
                 loop.close()
-                self._runner = asyncio.Runner()
+
+    def _drop(self) -> None:
+        log.warning("a new event loop for the next job: tasks of this one did not end")
+        self._runner = asyncio.Runner()
 
     def _run_beside(self, awaitable: Awaitable[Any], context: Context) -> Any:
         answer: list[Any] = []
         failure: list[BaseException] = []
         tasks: list[asyncio.Task[Any] | None] = []
+        told: list[bool] = []  # to break off, perhaps before the task was there
 
         async def noted() -> Any:
             tasks.append(asyncio.current_task())
+            if told:
+                if asyncio.iscoroutine(awaitable):
+                    awaitable.close()
+                raise asyncio.CancelledError
             return await awaitable
 
         def run() -> None:
@@ -91,10 +101,13 @@ class Loop:
         try:
             thread.join()
         except BaseException:  # a signal: break the coroutine off, too
+            told.append(True)
             for task in tasks:
                 if task is not None:
                     task.get_loop().call_soon_threadsafe(task.cancel)
             thread.join(PATIENCE)
+            if thread.is_alive():
+                self._drop()
             raise
         if failure:
             raise failure[0]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from actors import AT_ONCE, Diary
 from working import failing, run_one, works_in_a_thread
 
-from dbbasic_queue import Queue, Summary, current_job
+from dbbasic_queue import JobTimeout, Queue, Summary, current_job
+from dbbasic_queue.worker import coroutines
 
 
 def test_handlers_may_be_coroutine_functions(queue: Queue) -> None:
@@ -134,6 +137,40 @@ def test_coroutines_run_where_a_loop_is_running(queue: Queue) -> None:
     assert (job["status"], job["result"], job["attempts"]) == ("completed", "done", 1)
     assert asyncio.run(another())["error"].startswith("JobTimeout")
     assert seen == [job["id"], "cleaned"]
+
+
+def test_a_coroutine_is_broken_off_before_it_began(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that comes before its thread runs it is not lost: it never begins."""
+    began: list[bool] = []
+    ended: list[bool] = []
+
+    class Late(threading.Thread):
+        def start(self) -> None:
+            if self.name != "dbbasic_queue coroutine":
+                super().start()
+
+        def join(self, timeout: float | None = None) -> None:
+            if self.name != "dbbasic_queue coroutine":
+                super().join(timeout)
+            elif timeout is None:
+                raise JobTimeout("now")
+            else:
+                super().start()
+                super().join(timeout)
+                ended.append(not self.is_alive())
+
+    async def slow(payload: Any) -> None:
+        began.append(True)
+        await asyncio.sleep(30)
+
+    async def program() -> dict[str, Any]:
+        return run_one(queue, slow)
+
+    monkeypatch.setattr(coroutines, "threading", SimpleNamespace(Thread=Late))
+    assert asyncio.run(program())["error"] == "JobTimeout: now"
+    assert (began, ended) == ([], [True])
 
 
 def test_coroutines_work_off_the_main_thread(queue: Queue) -> None:
