@@ -56,6 +56,8 @@ class ConfigError(QueueError):
 class InstallError(QueueError):
     """This cannot be installed, removed or activated; the message says what was left as it was."""
 
+    patch = ""  # a unified diff, if there is one to show
+
 
 class ScheduleError(QueueError, ValueError):
     """The text is not a schedule, never fires, or cron and systemd cannot both express it."""

@@ -27,7 +27,7 @@ from ..install.manifest import (
     manifests,
     removal_command,
 )
-from ..install.plan import apply, diff, former_names, plan_apply, remove
+from ..install.plan import apply, beside_diff, diff, former_names, plan_apply, remove
 from ..install.site import Site
 from ..install.status import Status, survey
 from ..install.target import Plan, Target
@@ -110,7 +110,9 @@ def _main(tool: _Tool, arguments: Sequence[str] | None) -> int:
     try:
         return _run(tool, options)
     except (UsageError, QueueError, OSError) as error:
-        return complain(reason(error), TROUBLE, tool.name)
+        code = complain(reason(error), TROUBLE, tool.name)
+        print(getattr(error, "patch", ""), end="", file=sys.stderr)
+        return code
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -212,10 +214,8 @@ def _compare(target: Target, config: configs.Config, options: argparse.Namespace
     plan = plan_apply(target, config)
     if options.verb == "diff":
         print(diff(plan), end="")
-        if plan.unlisted and not plan.work:
-            print(f"{plan.name}: the files are as they should be, the manifest is not")
-        for sentence in plan.inactive:
-            print(sentence)
+        for sentence in beside_diff(plan):
+            print(sentence, file=sys.stderr)
     return OK if plan.in_sync else DIFFERS
 
 

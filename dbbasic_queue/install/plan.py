@@ -153,6 +153,18 @@ def diff(plan: Plan, *, only: Sequence[Change] | None = None) -> str:
     return "".join(_file_diff(change) for change in (plan.work if only is None else only))
 
 
+def beside_diff(plan: Plan) -> list[str]:
+    """What differs and is not text, a sentence each: modes, owners, the manifest, what is off."""
+    found = [
+        f"{change.path}: mode {change.before.mode:04o} or owner is wrong"
+        for change in plan.work
+        if change.before and change.after and change.before.text == change.after.text
+    ]
+    if plan.unlisted and not plan.work:
+        found.append(f"{plan.name}: the files are as they should be, the manifest is not")
+    return [*found, *plan.inactive]
+
+
 def former_names(config: Config, target: Target) -> list[str]:
     """Names under which this very config file was installed before it was renamed."""
     return [
@@ -316,11 +328,12 @@ def _refuse_edited(plan: Plan) -> None:
     if not plan.edited:
         return
     listed = ", ".join(str(change.path) for change in plan.edited)
-    raise InstallError(
+    error = InstallError(
         f"{listed}: changed by hand, or not written by this installer. Nothing was changed. "
-        "Put the change into the config, or overwrite it with --force (a copy is kept)\n"
-        + diff(plan, only=[change for change in plan.edited if change.after])
+        "Put the change into the config, or overwrite it with --force (a copy is kept)"
     )
+    error.patch = diff(plan, only=[change for change in plan.edited if change.after])
+    raise error
 
 
 def _carry_out(target: Target, plan: Plan) -> None:
@@ -356,8 +369,6 @@ def _tidy(site: Site) -> None:
 def _file_diff(change: Change) -> str:
     old = change.before.text if change.before else b""
     new = change.after.text if change.after else b""
-    if old == new and change.before and change.after:
-        return f"{change.path}: mode {change.before.mode:04o} or owner is wrong\n"
     source = str(change.path) if change.before else "/dev/null"
     result = str(change.path) if change.after else "/dev/null"
     lines = difflib.unified_diff(_lines(old), _lines(new), source, result)

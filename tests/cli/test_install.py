@@ -223,9 +223,15 @@ def test_an_edit_is_shown_and_kept_without_force(
         said = capsys.readouterr()
         assert said.out == ""
         assert "changed by hand" in said.err
+        if arguments is config:
+            assert "\n--- /etc/cron.d/dbq-myapp\n" in said.err, "a diff as it can be applied"
+            assert "\n-# mine\n" in said.err
         assert file.read_text().endswith("# mine\n")
     assert run(*config, "--diff") == 1
-    assert "-# mine\n" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert said.out.startswith("--- /etc/cron.d/dbq-myapp\n+++ /etc/cron.d/dbq-myapp\n@@ ")
+    assert "\n-# mine\n" in said.out
+    assert said.err == ""
     assert run("--status", "--name", "myapp") == 0
     assert "dbq-myapp: changed by hand" in capsys.readouterr().out
     assert run(*config, "--force") == 0
@@ -259,7 +265,9 @@ def test_a_lost_manifest_is_a_difference(
     assert run(*config, "--check") == 1
     capsys.readouterr()
     assert run(*config, "--diff") == 1
-    assert "the manifest is not" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "the manifest is not" in said.err
     assert run(*config) == 0
     assert run(*config, "--check") == 0
 

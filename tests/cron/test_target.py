@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -376,8 +377,9 @@ def test_a_block_edited_by_hand_is_refused(user: CrontabTarget, tmp_path: Path) 
     spool = tmp_path / "spool"
     spool.write_bytes(spool.read_bytes().replace(b"\n0 2 * * *", b"\n7 7 * * *"))
     edited = spool.read_bytes()
-    with pytest.raises(InstallError, match=r"-7 7 \* \* \*(.|\n)*\+0 2 \* \* \*"):
+    with pytest.raises(InstallError, match="changed by hand") as refusal:
         apply(user, load())
+    assert re.search(r"-7 7 \* \* \*(.|\n)*\+0 2 \* \* \*", refusal.value.patch)
     with pytest.raises(InstallError, match="changed by hand"):
         remove(user, "myapp")
     assert spool.read_bytes() == edited

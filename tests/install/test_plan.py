@@ -25,6 +25,7 @@ from dbbasic_queue.install.manifest import (
 )
 from dbbasic_queue.install.plan import (
     apply,
+    beside_diff,
     diff,
     former_names,
     plan_apply,
@@ -200,10 +201,12 @@ def test_a_symbolic_link_in_place_of_a_file_counts_as_edited(target: Fake, tmp_p
 
 
 def test_a_wrong_mode_is_repaired(target: Fake, tmp_path: Path) -> None:
-    """The same text with another mode is written again, and the diff says why."""
+    """The same text with another mode is written again; beside the diff stands why."""
     apply(target, make(one="1"))
     (tmp_path / "etc/x/one").chmod(0o666)
-    assert "mode 0666" in diff(plan_apply(target, make(one="1")))
+    plan = plan_apply(target, make(one="1"))
+    assert diff(plan) == ""
+    assert "mode 0666" in beside_diff(plan)[0]
     apply(target, make(one="1"))
     assert (tmp_path / "etc/x/one").stat().st_mode & 0o777 == 0o644
 
