@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
@@ -380,7 +381,19 @@ def _expectation(config: configs.Config, user: Account | None) -> Expectation:
         checks=config.health.schedule if config.health else None,
         recurring=config.recurring_jobs,
         log=config.log.file if config.log and is_worker else None,
+        always=config.queue.file is None and _is_in_units(config),
     )
+
+
+def _is_in_units(config: configs.Config) -> bool:
+    """Whether systemd runs the workers of this config, all the time."""
+    from ..install.manifest import likely_sites, manifests  # not needed by a queue in a file
+
+    found: list[str] = []
+    with suppress(QueueError, OSError):
+        for site in likely_sites(config.worker.user):
+            found += [each.kind for each in manifests(site) if each.name == config.name]
+    return any(kind.startswith("systemd") for kind in found)
 
 
 def _ranges(options: argparse.Namespace, level: str) -> dict[str, Range]:

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from ..config.sections import HealthConfig
 from ..engines import open_engine
-from ..engines.interface import AHEAD, Limits, Shortfall, Snapshot
+from ..engines.interface import AHEAD, Limits, Server, Shortfall, Snapshot
 from ..errors import QueueError, StorageError, TableError
 from ..job import FINISHED, PENDING, Job
 from ..schedule.clock import machine_zone
@@ -53,6 +53,7 @@ SCHEDULE_GRACE: Final = 60  # seconds that a scheduled run of a worker may be la
 ENTRY_GRACE: Final = 300  # seconds that the enqueueing of a recurring job may be late
 FAR_AHEAD: Final = 7 * 86_400  # seconds; a smaller lead of the clock is soon caught up with
 PATIENCE: Final = 2.0  # seconds to wait for a server
+RESTART: Final = 3.0  # seconds that it takes to start a worker again that was killed
 SETTLING: Final = 86_400  # seconds between writing a config and installing it, at most
 
 
@@ -65,6 +66,7 @@ class Expectation:
         worker: when workers start.
         checks: when the health is checked, if it is.
         recurring: the recurring jobs that should be enqueued, if there are any.
+        always: whether workers run on this machine all the time.
         log: the worker's log, if this process runs as the worker's user and so can tell whether
             it can be written.
     """
@@ -74,6 +76,7 @@ class Expectation:
     checks: Schedule | None = None
     recurring: RecurringJobs | None = None
     log: Path | None = None
+    always: bool = False
 
 
 class Advice:
@@ -161,6 +164,9 @@ def check_health(
         started = _started(now, up, expected)
         snapshot = engine.snapshot(_limits(thresholds.ages, now, started, names))
         server, shortfall = engine.server(), engine.durability()
+        if server and expected and expected.always and not _works_here(server):
+            time.sleep(RESTART)
+            server = engine.server()
         wants_slots = expected is not None and expected.recurring and "slots" in engine.can
         slots = engine.slots() if wants_slots else None
     except QueueError as error:
@@ -184,6 +190,12 @@ def _started(now: int, uptime: float, expected: Expectation | None) -> int:
     if expected is not None and expected.since <= now + AHEAD:  # else the clock has gone back
         started = max(started, int(expected.since))
     return started
+
+
+def _works_here(server: Server) -> bool:
+    """Say whether a worker runs on this machine."""
+    host = os.uname().nodename
+    return any(peer.here or peer.host == host for peer in server.workers)
 
 
 def _limits(ages: HealthConfig, now: int, started: int, names: int) -> Limits:
@@ -292,7 +304,7 @@ class _Judge:
             if state != OK and not (name == "stuck" and self._are_of_a_former_life()):
                 yield named[name](state) if name in named else self._out_of_range(name, state)
         judges = (self._silent, self._recurring, self._log, self._clock, self._claims)
-        for judge in (*judges, self._durability):
+        for judge in (*judges, self._durability, self._workers):
             finding = judge()
             if finding is not None:
                 yield finding
@@ -512,6 +524,17 @@ class _Judge:
         lines = short.lines if short else ()
         advice = [f"add to the server's configuration: {line}" for line in lines]
         return Finding("durability", WARNING, "; ".join(said), advice=tuple(advice))
+
+    def _workers(self) -> Finding | None:
+        """Find that no worker runs on this machine, where some should all the time."""
+        server, expected = self._report.server, self._expected
+        if server is None or expected is None or not expected.always or _works_here(server):
+            return None
+        if self._report.at - self._started <= self._ages.silent_after:
+            return None
+        there = _many(len(server.workers), "worker")
+        summary = f"no worker runs on this machine; {there} elsewhere"
+        return Finding("workers", WARNING, summary, advice=self._advice.schedule())
 
     def _ago(self, moment: int) -> str:
         return f"{local_time(moment)} ({_age(max(0, self._report.at - moment))} ago)"

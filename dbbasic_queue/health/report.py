@@ -66,7 +66,8 @@ class Finding:
 
     Args:
         kind: stuck, failed, overdue, malformed, silent, recurring, log, clock, claims, unreadable,
-            engine, durability, textfile, check, or the name of a measure that is outside its range.
+            engine, durability, workers, textfile, check, or the name of a measure that is outside
+            its range.
         state: WARNING, CRITICAL or UNKNOWN.
         summary: what, in a few words.
         since: Unix seconds, if it is known.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +13,17 @@ from ..engines import open_engine
 from ..engines.interface import Engine
 from ..errors import QueueError
 from ..job import FINISHED
+from ..support.account import Account
+from ..support.child import ChildDied, ChildTimeout, call
 from .manifest import digest, load_manifest
 from .target import EntryStatus, Target
 
 if TYPE_CHECKING:
     from ..config.sections import Config
+
+
+PATIENCE = 2.0  # seconds to wait for the server of a queue
+SECONDS = 8.0  # that all answers of a server may take
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,25 @@ def survey(target: Target, name: str, config: Config | None) -> Status | None:
     entries = tuple(target.status(installed, config))
     running = None
     if config is not None:
-        # An image's queue is the one below it, not that of the same path on this machine.
-        with contextlib.suppress(QueueError):
-            file = config.queue.file
-            address = config.address() if file is None else target.site.below(file)
-            running = tuple(running_jobs(open_engine(address)))
+        with contextlib.suppress(QueueError, ChildTimeout, ChildDied):
+            running = _running(target, config)
     return Status(name, target.kind, manifest.config, files, entries, running)
+
+
+def _running(target: Target, config: Config) -> tuple[str, ...] | None:
+    """The jobs that are running, a sentence each; None if that is not known."""
+    if config.queue.file is not None:
+        # An image's queue is the one below it, not that of the same path on this machine.
+        return tuple(running_jobs(open_engine(target.site.below(config.queue.file))))
+    if not target.site.live:
+        return None
+    # A server may never answer, and only the worker's user may read its address.
+    account = Account.find(config.worker.user)
+    user = account if account and os.geteuid() == 0 and not account.is_me else None
+    options = {**config.queue_options, "lock_timeout": PATIENCE}
+    return call(
+        lambda: tuple(running_jobs(open_engine(config.address(), **options))), SECONDS, user=user
+    )
 
 
 def unfinished_jobs(file: Path) -> int:

@@ -145,7 +145,7 @@ class SystemdTarget(Target):
         log = [config.log.file.parent] if config.log else []
         queue = [config.queue.file.parent] if config.queue.file else []
         folders = [*queue, *log, *config.worker.writable]
-        paths = " and ".join(dict.fromkeys(map(str, folders)))
+        paths = " and ".join(dict.fromkeys(map(str, folders))) or "a /tmp of their own"
         user = self.site.user
         told = refusals(config.worker.hardening, paths, for_user=user is not None)
         return told if user is None else [_OPEN_FILES.format(user=user), *told]

@@ -13,6 +13,8 @@ from redis_server import RedisServer, program
 
 from dbbasic_queue import Queue, Unsupported, enqueue, get_job
 from dbbasic_queue.cli.health import main as health
+from dbbasic_queue.health import judge
+from dbbasic_queue.schedule.schedule import Schedule
 
 SECRET = "secret"
 COUNT = iter(range(1, 1000))
@@ -208,6 +210,23 @@ def test_a_server_that_is_away(
     (here / "dbq.prom").write_text(aged)
     assert health(["--report"]) == 2
     assert SECRET not in capsys.readouterr().out
+
+
+def test_a_machine_without_workers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where some should run all the time, it is a warning, once they have had time to start."""
+    monkeypatch.setattr(judge, "RESTART", 0)
+    always = judge.Expectation(0, Schedule.parse("* * * * *"), always=True)
+
+    def found(uptime: float) -> list[str]:
+        report = judge.check_health(url, expected=always, uptime=lambda: uptime)
+        return [finding.kind for finding in report.findings]
+
+    assert found(86_400) == ["silent", "workers"]
+    assert found(60) == []
+    seat = Queue(url).engine.seat()
+    assert seat is not None
+    assert found(86_400) == []
+    seat.leave()
 
 
 @pytest.mark.skipif(program() is None, reason="no redis-server and no valkey-server")

@@ -64,6 +64,15 @@ def test_what_is_scheduled() -> None:
     assert "--scheduled" not in units(load())["dbq-app-prune.service"]
 
 
+def test_units_know_the_start_of_the_machine() -> None:
+    """By it a dead worker of this machine is told from one of another; a file's need it not."""
+    for name, text in units(config()).items():
+        if re.search(r"-(worker|recurring|prune|health)@?\.service", name):
+            assert "DBQ_BOOT_ID=%b" in values(text, "Environment"), name
+            assert values(text, "SyslogLevelPrefix") == ["no"]
+    assert not any("DBQ_BOOT_ID" in text for text in units(load()).values())
+
+
 def test_services_reach_the_server() -> None:
     """None of those that ask the server is kept from the network."""
     found = units(config())

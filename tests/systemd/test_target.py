@@ -121,6 +121,13 @@ def status(target: SystemdTarget, config: Config) -> list[EntryStatus]:
     return target.status(manifest.entries, config)
 
 
+@pytest.fixture
+def on_server(config: Config, tmp_path: Path) -> Config:
+    """The same with its queue on a server."""
+    queue = replace(config.queue, file=None, url="redis://127.0.0.1:1/0")
+    return replace(config, queue=queue)
+
+
 STARTERS = [
     "dbq-app-health.timer",
     "dbq-app-prune.timer",
@@ -433,3 +440,65 @@ def test_a_value_that_no_unit_holds_is_refused_with_the_config(
     broken = replace(config, worker=replace(config.worker, python='/x/"y"/python'))
     with pytest.raises(InstallError, match=r"dbq\.toml: .*quotation mark"):
         target.render(broken)
+
+
+# --- Workers of a server -------------------------------------------------------------------------
+
+
+def test_workers_are_started_by_their_target(
+    machine: Machine, target: SystemdTarget, on_server: Config
+) -> None:
+    """The target is enabled and started with the timers; nothing is woken, nothing else started."""
+    install.apply(target, on_server)
+    asked = machine.record()
+    assert asked[0] == "daemon-reload"
+    (enabled,) = asked[1:]
+    assert enabled.startswith("--quiet enable --now -- ")
+    assert "dbq-app-workers.target" in enabled.split()
+    assert ".service" not in enabled
+    machine.answer(Wants="dbq-app-worker@1.service dbq-app-worker@2.service network.target")
+    (first, *_) = status(target, on_server)
+    assert (first.label, first.note) == ("workers", "2 of 2 running")
+
+
+def test_workers_take_a_new_unit(
+    machine: Machine, target: SystemdTarget, on_server: Config
+) -> None:
+    """When what they run has changed, they are stopped, with their target, and started anew."""
+    install.apply(target, on_server)
+    machine.record()
+    changed = replace(on_server, worker=replace(on_server.worker, nice=5))
+    install.apply(target, changed)
+    asked = machine.record()
+    assert "stop -- dbq-app-workers.target" in asked
+    assert asked.index("stop -- dbq-app-workers.target") > asked.index("daemon-reload")
+    assert "dbq-app-workers.target" in asked[-1].split()
+    assert install.apply(target, changed).in_sync
+
+
+def test_workers_end_with_a_removal(
+    machine: Machine, target: SystemdTarget, on_server: Config
+) -> None:
+    """The target is disabled, each worker is stopped, and no file is left."""
+    install.apply(target, on_server)
+    machine.record()
+    install.remove(target, on_server.name)
+    asked = machine.record()
+    assert "dbq-app-workers.target" in asked[0].split()
+    assert asked[0].startswith("--quiet disable --now -- ")
+    assert "dbq-app-worker@*.service" in asked[1].split()
+    assert target.traces("app") == []
+
+
+def test_a_queue_moves_to_a_server(
+    machine: Machine, target: SystemdTarget, config: Config, on_server: Config
+) -> None:
+    """The units of the file go as those of the server come, and the other way round."""
+    install.apply(target, config)
+    machine.record()
+    install.apply(target, on_server)
+    asked = machine.record()
+    assert "dbq-app-worker.timer" in asked[0].split()
+    assert not any("rewake" in path.name for path in target.traces("app"))
+    install.apply(target, config)
+    assert not any("workers.target" in path.name for path in target.traces("app"))
