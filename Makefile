@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples pages test coverage mutants test-all e2e torture bench bench-here lint deb rpm dist build clean
+.PHONY: help demo samples pages test coverage mutants test-all e2e torture conformance bench bench-here lint deb rpm dist build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -69,6 +69,24 @@ torture: $(BIN)/.ready ## kills, power cuts and disk errors at every step; a soa
 # third slower. `make bench PYTHON=...` measures with another.
 SYSTEM_PYTHON = $(shell /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo /usr/bin/python3 || echo $(PYTHON))
 BENCH_PYTHON  = $(if $(filter file,$(origin PYTHON)),$(SYSTEM_PYTHON),$(PYTHON))
+
+# Each server that is installed is tried in turn; Debian 13 has Valkey, Debian 12 has not.
+SERVERS         ?= redis-server valkey-server
+SERVER_PACKAGES := redis-server strace util-linux
+conformance: $(BIN)/.ready ## what each engine promises, with kills and power cuts, on real servers (10 minutes)
+	@for tool in redis-server strace unshare; do command -v $$tool >/dev/null && continue; \
+	  echo "conformance: $$tool is missing; installing $(SERVER_PACKAGES)"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -q -y --no-install-recommends $(SERVER_PACKAGES) && break || exit 1; \
+	done
+	@command -v valkey-server >/dev/null || ! apt-cache show valkey-server >/dev/null 2>&1 || \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends valkey-server
+	@for server in $(SERVERS); do \
+	  command -v $$server >/dev/null || { echo "conformance: no $$server here"; continue; }; \
+	  $$server --version; \
+	  DBQ_CONFORMANCE=1 DBQ_TEST_SERVER=$$server $(BIN)/python -m pytest tests/conformance \
+	    tests/engines/test_redis_engine.py tests/engines/test_redis_lost_answers.py || exit 1; \
+	done
 
 bench: ## beside the peers, under 10 minutes (QUICK=1: under one; PYTHON=... for another one)
 	@$(MAKE) --no-print-directory VENV=.cache/bench-venv PYTHON=$(BENCH_PYTHON) bench-here

@@ -1,4 +1,7 @@
-"""Each engine in turn, by its address. A further engine is one line here."""
+"""Each engine in turn, by its address. A further engine is one line here.
+
+`make test` runs what is quick (A to D); `make conformance` sets `$DBQ_CONFORMANCE` and runs all.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,20 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from actors import Clock
 from redis_server import RedisServer
 
+from dbbasic_queue import Queue
 from dbbasic_queue.engines import open_engine
 from dbbasic_queue.engines.interface import Engine
 
+collect_ignore_glob = [] if os.environ.get("DBQ_CONFORMANCE") else ["test_[e-z]_*.py"]
+
 _numbers = itertools.count(1)
+_figures: list[str] = []
 
 
 def _on_server(request: pytest.FixtureRequest, folder: Path) -> str:
@@ -50,3 +58,26 @@ def other_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     folder = tmp_path / "other"
     folder.mkdir()
     return ADDRESSES[request.param](request, folder)
+
+
+@pytest.fixture
+def queue(address: str) -> Queue:
+    """A queue by the true clock."""
+    return Queue(address, "normal")
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Tell numbers, for the lines at the end."""
+
+    def tell(**numbers: Any) -> None:
+        text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in numbers.items())
+        _figures.append(f"{request.node.name}: {text}")
+
+    return tell
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Write the numbers that the tests have told."""
+    for line in _figures:
+        terminalreporter.write_line(line)
