@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pwd
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,6 +53,7 @@ from .common import (
 from .take_over import hand_over
 
 OK, DIFFERS, TROUBLE = 0, 1, 2  # see common.py for what they mean
+_MOST_ENTRIES = 1000  # of a folder, in which a link to another is looked for
 _VERBS = {
     "print": "print what would be installed",
     "diff": "print a unified diff from what is installed to what would be",
@@ -379,10 +382,32 @@ def _neighbours(target: Target, config: configs.Config) -> list[str]:
     with contextlib.suppress(InstallError):  # a link that leads out of --root
         if not site.below(Path(config.worker.python)).exists():
             found.append(f"[worker].python: {config.worker.python} does not exist yet")
+    if site.live and (said := _other_name(config.path)):
+        found.append(said)
     for name in former_names(config, target):
         undo = removal_command(site, name, target.kind)
         found.append(f"this config is installed under its former name, {name}, too; remove: {undo}")
     return found
+
+
+def _other_name(config: Path) -> str | None:
+    """Say so if a link nearby leads to the config's folder, as `current` leads to a release.
+
+    The next deployment turns the link, and what names the folder itself stays behind.
+    """
+    folder = config.parent
+    if os.path.realpath(folder) != str(folder):
+        return None
+    for above in (folder.parent, folder.parent.parent):
+        with contextlib.suppress(OSError), os.scandir(above) as entries:
+            for entry in itertools.islice(entries, _MOST_ENTRIES):
+                if entry.is_symlink() and os.path.realpath(entry.path) == str(folder):
+                    name = shlex.quote(os.path.join(entry.path, config.name))
+                    return (
+                        f"{entry.path} is a link to {folder}. If deployments turn it to another "
+                        f"folder, install by its name: --config {name}"
+                    )
+    return None
 
 
 # --- What is printed ----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 from ..errors import QueueError, StorageError
 
 PRIVATE: Final = 0o600
+ANCESTORS: Final = 3  # sudo, the process that keeps a terminal for it, and a script
 STALE: Final = 3600  # seconds; no file of ours takes that long to write
 
 # Bytes a write. A longer one makes the kernel (Linux, ext4 with large folios) keep the file in big
@@ -52,19 +53,35 @@ def given_path(path: str | os.PathLike[str]) -> Path:
     """Return a path made absolute as the user sees it: by `$PWD`, if that is this folder.
 
     Releases are often deployed as folders behind a link `current`. The kernel knows the folder that
-    a shell is in by its real name only, which the next deployment makes a thing of the past.
+    a shell is in by its real name only, which the next deployment makes a thing of the past. sudo
+    keeps `$PWD` to itself, so it is asked, as are the others that lead to this process.
 
     >>> given_path("/srv/app/../b")
     PosixPath('/srv/b')
     """
-    here = os.environ.get("PWD", "")
-    if os.path.isabs(here):
-        meant = os.path.abspath(os.path.join(here, path))
+    if not os.path.isabs(path):
         real = os.path.join(os.curdir, path)  # where `..` leads the kernel
-        with suppress(OSError):
-            if os.path.samefile(os.path.dirname(meant), os.path.dirname(real)):
-                return Path(meant)
+        for here in _named_folders():
+            meant = os.path.abspath(os.path.join(here, path))
+            with suppress(OSError):
+                if os.path.samefile(os.path.dirname(meant), os.path.dirname(real)):
+                    return Path(meant)
     return Path(os.path.abspath(path))
+
+
+def _named_folders() -> Iterator[str]:
+    """`$PWD` of this process and of those that it was started by, as far as they are to be seen."""
+    yield from filter(os.path.isabs, [os.environ.get("PWD", "")])
+    process = os.getppid()
+    for _ in range(ANCESTORS):
+        try:
+            variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+            status = Path(f"/proc/{process}/stat").read_text("utf-8", "replace")
+        except OSError:  # of another user, unless we are root; or it is gone
+            return
+        named = (each[4:] for each in variables if each.startswith(b"PWD=/"))
+        yield from map(os.fsdecode, named)
+        process = int(status.rpartition(")")[2].split()[1])  # proc(5): after the name in brackets
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -451,3 +451,15 @@ def test_output_that_is_not_utf_8_takes_any_path(root: Path, tmp_path: Path) -> 
         )
         assert done.returncode == 0, done.stderr
     assert "from " + str(tmp_path) + "/\\udcff\\xe9/dbq.toml" in done.stdout
+
+
+def test_a_link_to_the_configs_folder_is_told_of(tmp_path: Path) -> None:
+    """A release that `current` leads to: the next deployment would leave the entries behind."""
+    release = tmp_path / "releases" / "1"
+    release.mkdir(parents=True)
+    assert cli_install._other_name(release / "dbq.toml") is None
+    (tmp_path / "current").symlink_to("releases/1")
+    said = cli_install._other_name(release / "dbq.toml")
+    assert said is not None
+    assert f"--config {tmp_path}/current/dbq.toml" in said
+    assert cli_install._other_name(tmp_path / "current" / "dbq.toml") is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,24 @@ def test_an_error_of_the_system_becomes_ours(tmp_path: Path) -> None:
         path.read_bytes()
     with pytest.raises(ValueError, match="other"), refusing(path, "cannot read"):
         raise ValueError("other")
+
+
+def test_a_path_is_given_to_sudo_through_links(tmp_path: Path) -> None:
+    """sudo takes $PWD away; the one that sudo itself was started with counts then."""
+    (tmp_path / "releases" / "1").mkdir(parents=True)
+    current = tmp_path / "current"
+    current.symlink_to("releases/1")
+    code = "from dbbasic_queue.support.files import given_path; print(given_path('dbq.toml'))"
+    like_sudo = ["sh", "-c", 'env -u PWD "$@"; exit', "sudo"]
+    for pwd, expected in ((current, current), (tmp_path, current.resolve())):
+        done = subprocess.run(
+            [*like_sudo, sys.executable, "-c", code],
+            cwd=current,
+            env={**os.environ, "PWD": str(pwd)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.strip() == str(expected / "dbq.toml"), done.stderr
 
 
 def test_a_path_is_given_through_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
