@@ -210,7 +210,8 @@ def _progress(queue: Queue, job: Job) -> str:
     if not found[0].alive:
         return f" since {took}, but its worker is dead; the next worker run takes it back"
     if found[0].process is None:
-        return f" for {took}, by a process of another user"
+        where = "a process of another user" if queue.engine.path else "a worker of another machine"
+        return f" for {took}, by {where}"
     return f" for {took}, by process {found[0].process}"
 
 

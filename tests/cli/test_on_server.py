@@ -153,6 +153,22 @@ def test_a_password_on_the_command_line_is_told(app: Path, url: str) -> None:
     assert SECRET not in done.stderr + done.stdout
 
 
+def test_a_socket(server: RedisServer, app: Path, tmp_path: Path) -> None:
+    """A server on the same machine can be reached by its socket."""
+    import redis
+
+    with RedisServer(tmp_path / "redis", unixsocket=str(tmp_path / "r.sock")) as local:
+        assert redis.Redis(port=local.port).ping()
+        address = f"unix://{tmp_path}/r.sock?name=shop"
+        words = ("--url", address, "--durability", "normal")
+        job = dbq("enqueue", "ok", *words, cwd=app)
+        assert job.returncode == 0, job.stderr
+        assert dbq("work", "jobs:HANDLERS", *words, cwd=app).returncode == 0
+        job_id = job.stdout.strip()
+        shown = json.loads(dbq("show", job_id, "--json", "--url", address, cwd=app).stdout)
+        assert shown["status"] == "completed"
+
+
 # -- health ----------------------------------------------------------------------------------------
 
 

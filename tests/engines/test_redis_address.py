@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from dbbasic_queue import ConfigError, Queue
+from dbbasic_queue import ConfigError, Queue, Unsupported
 
 pytest.importorskip("rq")
 
@@ -21,6 +21,7 @@ pytest.importorskip("rq")
         ("valkey://host/0?name=dbq", "valkey://host/0"),
         ("unix://:secret@/run/redis.sock?db=2&name=a-b", "unix:///run/redis.sock?db=2&name=a-b"),
         ("redis://host?password=secret", "redis://host"),
+        ("redis://host?password=se@cret", "redis://host"),
     ],
 )
 def test_what_is_shown_of_an_address_has_no_password(address: str, shown: str) -> None:
@@ -32,7 +33,7 @@ def test_what_is_shown_of_an_address_has_no_password(address: str, shown: str) -
     again = pickle.loads(pickle.dumps(queue))
     assert again._address == address
     assert queue.engine.path is None
-    with pytest.raises(ConfigError, match="not a file"):
+    with pytest.raises(Unsupported, match="not in a file"):
         _ = queue.path
 
 
@@ -45,6 +46,10 @@ def test_what_is_shown_of_an_address_has_no_password(address: str, shown: str) -
         ("unix://:secret@run", "names no socket"),
         ("redis://:secret@host/0?nonsense=1", "no option nonsense; .* name, db"),
         ("redis://:secret@host/x", "the database 'x' is not a number"),
+        ("redis://:xx/secret@host/0", "write / as %2F"),
+        ("redis://:xx#secret@host/0", "write / as %2F"),
+        ("redis://:xx?secret@host/0", "write / as %2F"),
+        ("redis://:x[secret@host/0", "Invalid IPv6 URL"),
     ],
 )
 def test_an_address_that_cannot_be_read_is_refused(address: str, fault: str) -> None:

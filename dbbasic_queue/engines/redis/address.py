@@ -7,9 +7,11 @@ from typing import Final, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from ...errors import ConfigError
+from ...support.address import masked
 
 NAME: Final = "dbq"  # of a queue whose address names none
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_VALUES: Final = re.compile(r"[?&]\w+=[^&#]*")
 OPTIONS: Final = (
     *("db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"),
     *("ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version"),
@@ -31,7 +33,14 @@ def parse(text: str) -> Address:
     >>> parse("valkey://:secret@10.0.0.5/0?name=shop")
     Address(url='redis://:secret@10.0.0.5/0', name='shop', shown='valkey://10.0.0.5/0?name=shop')
     """
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:  # a bracket
+        raise ConfigError(f"{masked(text)}: {error}") from None
+    if "@" not in parts.netloc and "@" in _VALUES.sub("", text):
+        raise ConfigError(
+            f"{masked(text)}: in a password, write / as %2F, ? as %3F and # as %23, % as %25"
+        )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     name = options.pop("name", NAME)
     user, _, place = parts.netloc.rpartition("@")

@@ -67,12 +67,14 @@ class Link:
         self._offset = 0.0
         self._looked: float | None = None  # _ticks() at the last look at the server's clock
         limit = max(patience, 0.1)
+        by_network: dict[str, Any] = {}
+        if not url.startswith("unix:"):
+            by_network = {"socket_keepalive": True, "socket_connect_timeout": min(limit, 5.0)}
         try:
             self.client: Any = redis.Redis.from_url(
                 url,
                 socket_timeout=limit,
-                socket_connect_timeout=min(limit, 5.0),
-                socket_keepalive=True,
+                **by_network,
                 retry=Retry(NoBackoff(), 0),  # what may be repeated is decided here
                 health_check_interval=0,
             )
