@@ -45,6 +45,7 @@ GROUND: dict[str, set[str]] = {
     "queue": {"errors", "job", "backoff", "support", "engines", "worker"},
     "__init__": {"errors", "version", "job", "backoff", "log", "queue", "worker", "engines"},
     "__main__": {"cli"},
+    "celery": {"job", "backoff", "worker"},  # at an address that users of Celery import
 }
 DOORS = {"cli_env", "cli_health"}  # at addresses that others fix: one import each
 WORDS = {"errors", "version", "job", "backoff", "log"}  # which every wing above `support` may use

@@ -25,11 +25,11 @@ def _migrate(args: argparse.Namespace) -> int:
     from ..migrate import move  # not needed by a worker, which should start fast
 
     idle = duration(args.idle)
+    target_address = _address(args.target)
+    if target_address.startswith("celery+"):
+        return _export(args, target_address)
     _become_owner(args.source, args.target)
-    source = open_engine(_address(args.source))
-    target = open_engine(_address(args.target))
-    if source.path is not None and not source.path.exists():
-        raise UsageError(f"there is no queue {source.path}")
+    source, target = _open_source(args.source), open_engine(target_address)
     if args.dry_run:
         left = move.look(source)
         print(_plan(left, source, target))
@@ -58,6 +58,31 @@ def _migrate(args: argparse.Namespace) -> int:
         complain(f"left at {source.url}: {_in_words(left)}; run this again", REFUSED)
         return REFUSED
     return DONE
+
+
+def _export(args: argparse.Namespace, address: str) -> int:
+    from ..migrate import export, move
+
+    if args.follow or args.finish:
+        raise UsageError("Celery gets the pending jobs once: --follow and --finish are for a move")
+    _become_owner(args.source)
+    source = _open_source(args.source)
+    pending = move.look(source).jobs["pending"]
+    if args.dry_run:
+        print(f"would send to {export.shown(address)}: {counted(pending, 'pending job')}")
+        return REFUSED if pending else DONE
+    bar = _Bar(source)
+    sent = export.export(source, address, bar.tell)
+    bar.clear()
+    print(f"{counted(sent, 'job')} sent to {export.shown(address)}; there is no way back")
+    return DONE
+
+
+def _open_source(word: str) -> Engine:
+    source = open_engine(_address(word))
+    if source.path is not None and not source.path.exists():
+        raise UsageError(f"there is no queue {source.path}")
+    return source
 
 
 class _Bar:
@@ -136,7 +161,8 @@ MIGRATE: Final = Command(
     "dbq migrate data/queue.tsv redis://10.0.0.5/0\n"
     "dbq migrate data/queue.tsv @/etc/dbbasic-queue/url --follow\n"
     "dbq migrate data/queue.tsv @/etc/dbbasic-queue/url --finish\n"
-    "dbq migrate redis://10.0.0.5/0 data/queue.tsv",
+    "dbq migrate redis://10.0.0.5/0 data/queue.tsv\n"
+    "dbq migrate data/queue.tsv celery+redis://10.0.0.5/0",
     (
         arg("source", metavar="FROM", help="where the jobs are: a path, a URL, or @ and a file"),
         arg("target", metavar="TO", help="where they shall be: the same, a file with the address"),

@@ -74,7 +74,7 @@ def move(source: Engine, target: Engine, tell: Tell = lambda count: None) -> int
     """
     _require_way(source, target)
     new = _go_on(source, target, tell)
-    new += sum(_adopt(target, jobs, tell) for jobs in _batches(source.jobs([COMPLETED])))
+    new += sum(_adopt(target, jobs, tell) for jobs in batches(source.jobs([COMPLETED]), BATCH))
     new += move_waiting(source, target, tell)
     carry_slots(source, target)
     return new
@@ -110,7 +110,7 @@ def finish(source: Engine, target: Engine, idle: int, tell: Tell = lambda count:
     new += move_waiting(source, target, tell)
     left = look(source)
     _require_none_runs(source, left)
-    new += sum(_adopt(target, jobs, tell) for jobs in _batches(source.jobs([COMPLETED])))
+    new += sum(_adopt(target, jobs, tell) for jobs in batches(source.jobs([COMPLETED]), BATCH))
     source.forget_moved()
     return new
 
@@ -156,7 +156,7 @@ def _go_on(source: Engine, target: Engine, tell: Tell) -> int:
         if (gone := departed(job)) and not gone.sure and gone.to == target.url
     )
     # Listed first: to hand over changes what is looked at.
-    return sum(_hand_over(source, target, jobs, tell) for jobs in list(_batches(begun)))
+    return sum(_hand_over(source, target, jobs, tell) for jobs in list(batches(begun, BATCH)))
 
 
 def _hand_over(source: Engine, target: Engine, jobs: list[Job], tell: Tell) -> int:
@@ -171,9 +171,10 @@ def _adopt(target: Engine, jobs: list[Job], tell: Tell) -> int:
     return new
 
 
-def _batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+def batches(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
+    """Yield jobs in lists of `size`; the last one may be shorter."""
     rest = iter(jobs)
-    while some := list(itertools.islice(rest, BATCH)):
+    while some := list(itertools.islice(rest, size)):
         yield some
 
 

@@ -7,6 +7,7 @@ whatever it likes. `Runner.run` turns all of that into an `Outcome`.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import os
 import sys
@@ -64,6 +65,28 @@ def current_job() -> Job:
     if job is None:
         raise LookupError("current_job() is for handlers: no job is running here")
     return job
+
+
+def run_alone(job: Job, handlers: Handlers) -> Any:
+    """Run a job's handler outside of a worker's run; returns its result as JSON holds it.
+
+    Raises what the handler raises. For programs that have their own way to take jobs.
+    """
+    return copy_context().run(_alone, job, handlers)
+
+
+def _alone(job: Job, handlers: Handlers) -> Any:
+    _current.set(job)
+    result = handlers[job.type](job.payload)
+    if hasattr(type(result), "__await__"):
+        from .coroutines import Loop
+
+        loop = Loop()
+        try:
+            result = loop.run(result, copy_context())
+        finally:
+            loop.close()
+    return None if result is None else json.loads(_text_of(job, result))
 
 
 def load(name: str, folder: str) -> Handlers:
