@@ -386,12 +386,13 @@ def test_what_rq_info_does_to_a_job_is_survived(
         assert job["error"].startswith("WorkerDied: ")
 
 
-def test_a_plain_rq_worker_loses_no_job(server: RedisServer, address: str) -> None:
+@pytest.mark.parametrize("serializer", ["JSONSerializer", "DefaultSerializer"])
+def test_a_plain_rq_worker_loses_no_job(server: RedisServer, address: str, serializer: str) -> None:
     """It cannot run one; the job comes back, and its attempts are as they were."""
     queue = Queue(address, "normal")
     queue.enqueue("mail", {}, job_id="a1")
     name = f"dbq.{address.partition('name=')[2]}.mail"
-    rq(server, "worker", "--burst", "--quiet", "--serializer", "json", name)
+    rq(server, "worker", "--burst", "--quiet", "-S", f"rq.serializers.{serializer}", name)
     assert status(queue.engine)[:2] == ("pending", 0)
     later = Queue(address, "normal", clock=lambda: queue.now() + 100)
     assert later.process_jobs({"mail": lambda payload: None}).completed == 1

@@ -186,8 +186,8 @@ class Adding:
             pipe.zadd(lane.ended(job.status), {rq_id: job.run_at + KEEP})
             result = result_text(job.result)
             self._transitions.write_result(pipe, job.id, "", job.status, job.error or "", result)
-        meta = {"run_at": job.run_at, "attempts": job.attempts, "error": job.error, "by": call}
-        records.save(pipe, job.id, fields, **meta)
+        own = {"run_at": job.run_at, "attempts": job.attempts, "error": job.error, "by": call}
+        records.save(pipe, job.id, fields, **own)
 
 
 def _is_free(there: Record | None, over: Callable[[Job], bool] | None) -> bool:

@@ -3,7 +3,8 @@
 Theory of operation
 -------------------
 RQ's hash of a job has its type and payload (as JSON text) as the arguments of a call, its status,
-and in `meta` what RQ has no field for:
+and in a field of ours, `dbq`, what RQ has no field for. (Not in RQ's `meta`: its tools before 3.0
+write that anew with their own serializer, and lose what they cannot read.)
 
     run_at    Unix seconds, as in the file
     attempts  begun so far
@@ -182,7 +183,7 @@ class Records:
         try:
             data = raw[b"data"]
             args = json.loads(zlib.decompress(data) if data[:1] == b"\x78" else data)[2]
-            meta = json.loads(raw.get(b"meta") or b"{}")
+            own = json.loads(raw.get(b"dbq") or b"{}")
             job_type, payload = args
         except (ValueError, IndexError, TypeError, zlib.error):
             return None
@@ -195,19 +196,19 @@ class Records:
             STATUS.get(rq_status, PENDING),
             rq_status,
             created,
-            int(meta.get("run_at", created)),
-            int(meta.get("attempts", 0)),
-            meta.get("error"),
-            meta.get("holder"),
-            meta.get("ended"),
-            meta.get("by"),
+            int(own.get("run_at", created)),
+            int(own.get("attempts", 0)),
+            own.get("error"),
+            own.get("holder"),
+            own.get("ended"),
+            own.get("by"),
             raw.get(b"worker_name", b"").decode(),
         )
 
     # -- writing -------------------------------------------------------------------------------
 
     def new(self, job_id: str, job_type: str, payload: str, created_at: int) -> dict[str, Any]:
-        """The fields of a new job's hash but its status and meta, as this version of RQ has them.
+        """The fields of a new job's hash but its status and ours, as this version of RQ has them.
 
         With as many retries as RQ can count: what its own tools find without a lease (`rq info`
         looks for that) comes back after `PUT_OFF`, and whether it is tried once more is ours to
@@ -236,10 +237,10 @@ class Records:
             "enqueued_at": moment,
         }
 
-    def save(self, pipe: Any, job_id: str, fields: dict[str, Any], **meta: Any) -> None:
-        """Put into a pipeline: fields of a job's hash, and all of its meta."""
-        kept = {key: value for key, value in meta.items() if value is not None}
-        pipe.hset(self.key(job_id), mapping=fields | {"meta": json.dumps(kept)})
+    def save(self, pipe: Any, job_id: str, fields: dict[str, Any], **own: Any) -> None:
+        """Put into a pipeline: fields of a job's hash, and all that is in ours."""
+        kept = {key: value for key, value in own.items() if value is not None}
+        pipe.hset(self.key(job_id), mapping=fields | {"dbq": json.dumps(kept)})
 
 
 def to_job(record: Record, result: str = "") -> Job:

@@ -36,7 +36,7 @@ from .lease import Lease
 from .link import Away, Link, ticks
 from .looking import Looking
 from .records import Lane, Record, Records, is_json, to_job
-from .transitions import Grip, Transitions, died, meta_of
+from .transitions import Grip, Transitions, died, own_part
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -225,8 +225,8 @@ class RedisSeat:
         return first[chosen:] + first[:chosen] + then
 
     def _due_at(self, job_id: str) -> float:
-        raw = self._link.run(lambda client: client.hget(self._records.key(job_id), "meta"))
-        return float(meta_of(raw).get("run_at", 0))
+        raw = self._link.run(lambda client: client.hget(self._records.key(job_id), "dbq"))
+        return float(own_part(raw).get("run_at", 0))
 
     # -- what dead workers left ----------------------------------------------------------------
 

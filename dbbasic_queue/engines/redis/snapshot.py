@@ -15,7 +15,7 @@ from . import identity
 from .link import Link
 from .looking import Looking
 from .records import KEEP, Lane, Record, Records, to_job
-from .transitions import meta_of
+from .transitions import own_part
 
 
 class _Begun(NamedTuple):
@@ -186,7 +186,7 @@ def _due_before(link: Link, records: Records, lane: Lane, before: int) -> int:
         if entry is None:
             return before  # taken meanwhile: those after it are later
         key = records.key(records.own_id(entry))
-        return int(meta_of(link.run(lambda client: client.hget(key, "meta"))).get("run_at", before))
+        return int(own_part(link.run(lambda client: client.hget(key, "dbq"))).get("run_at", before))
 
     return _first_not(lambda place: due_at(place) < before, link.run(lambda c: c.llen(lane.queue)))
 

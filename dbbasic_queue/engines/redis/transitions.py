@@ -130,7 +130,7 @@ class Transitions:
         mine.add(execution.id)
         # By the server's clock, where RQ has written by this host's.
         pipe.zadd(lane.started, {execution.composite_key: self._link.now() + lease})
-        self._records.save(pipe, begun.id, {}, **_meta(begun._replace(holder=execution.id)))
+        self._records.save(pipe, begun.id, {}, **_own(begun._replace(holder=execution.id)))
         return Grip(begun.id, lane, execution.id, begun.worker)
 
     def end(
@@ -191,7 +191,7 @@ class Transitions:
             pipe.zadd(lane.ended(status), {rq_id: run_at + KEEP})
             self.write_result(pipe, record.id, record.worker, status, error, result)
         record = record._replace(run_at=run_at, error=error or None)
-        self._records.save(pipe, record.id, fields, **_meta(record))
+        self._records.save(pipe, record.id, fields, **_own(record))
 
     def write_result(
         self, pipe: Any, job_id: str, worker: str, status: str, error: str, result: str
@@ -244,7 +244,7 @@ class Transitions:
 
     def write_error(self, pipe: Any, record: Record, error: str) -> None:
         """Put into a pipeline another error of a job, which is otherwise left as it is."""
-        self._records.save(pipe, record.id, {}, **_meta(record._replace(error=error)))
+        self._records.save(pipe, record.id, {}, **_own(record._replace(error=error)))
 
     def retry(self, job_ids: Sequence[str], allowed: tuple[str, ...]) -> list[str]:
         """Put jobs in one of these states back, due now; returns the ids of those that were."""
@@ -280,7 +280,7 @@ class Transitions:
         pipe.delete(self._records.results(record.id))
         pipe.rpush(lane.queue, rq_id)
         record = record._replace(run_at=now, attempts=0, error=None, holder=None)
-        self._records.save(pipe, record.id, {"status": QUEUED}, **_meta(record))
+        self._records.save(pipe, record.id, {"status": QUEUED}, **_own(record))
 
 
 def new_call() -> str:
@@ -293,7 +293,7 @@ def died(attempts: int) -> str:
     return f"WorkerDied: the worker died while it ran this job (attempt {attempts})"
 
 
-def _meta(record: Record) -> dict[str, Any]:
+def _own(record: Record) -> dict[str, Any]:
     return {
         "run_at": record.run_at,
         "attempts": record.attempts,
@@ -304,10 +304,10 @@ def _meta(record: Record) -> dict[str, Any]:
     }
 
 
-def meta_of(raw: bytes | None) -> dict[str, Any]:
-    """The meta of a job, as it stands in its hash."""
+def own_part(raw: bytes | None) -> dict[str, Any]:
+    """What is in our field of a job's hash."""
     try:
-        meta = json.loads(raw or b"{}")
+        own = json.loads(raw or b"{}")
     except ValueError:
         return {}
-    return meta if isinstance(meta, dict) else {}
+    return own if isinstance(own, dict) else {}
