@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from redis_server import RedisServer, program
 
 from dbbasic_queue import Queue, Unsupported, enqueue, get_job
 from dbbasic_queue.cli.health import main as health
+from dbbasic_queue.cli.slots import ServerSlots
+from dbbasic_queue.config.sections import load
 from dbbasic_queue.health import judge
+from dbbasic_queue.schedule.recurring import Verdict, catch_up, enqueue_slot
 from dbbasic_queue.schedule.schedule import Schedule
 
 SECRET = "secret"
@@ -118,6 +122,22 @@ def test_one_machine_does_what_is_scheduled(here: Path, url: str) -> None:
     assert "was enqueued before" in jobs[1].stdout + jobs[2].stdout
 
 
+def test_of_two_that_ask_at_once_one_enqueues(here: Path, url: str) -> None:
+    """One that asked before the other had its answer is told by the server, in the same words."""
+
+    class AskedBefore(ServerSlots):
+        def slots(self) -> dict[str, int]:
+            return {}
+
+    queue, jobs = Queue(url), load(here / "dbq.toml").recurring_jobs
+    now = queue.now()
+    askers = [AskedBefore(queue) for _ in range(3)]
+    found = [enqueue_slot(jobs, "tick", queue.enqueue, now, each).verdict for each in askers]
+    assert found == [Verdict.ENQUEUED, Verdict.KNOWN, Verdict.KNOWN]
+    assert queue.count_jobs()["pending"] == 1
+    assert catch_up(jobs, queue.enqueue, now + 86_400, ServerSlots(queue)) == []
+
+
 def test_a_worker_that_cannot_begin_does_not_end_at_once(app: Path) -> None:
     """What starts it again each second would fill the journal."""
     from cli_app import start
@@ -127,7 +147,8 @@ def test_a_worker_that_cannot_begin_does_not_end_at_once(app: Path) -> None:
     first = [worker.stderr.readline() for _ in range(2)]
     assert "there is no engine for nowhere" in first[0]
     assert "ends in 30 s" in first[1]
-    assert worker.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(2)
     worker.terminate()
     assert worker.wait(30) == -15
 
