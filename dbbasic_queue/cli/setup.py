@@ -15,6 +15,7 @@ from ..queue import Queue
 from ..support.account import Account
 from ..support.address import has_password, masked
 from ..support.child import ChildDied, ChildTimeout, call
+from ..support.durations import format_duration
 from ..support.opening import Folder
 from ..support.text import dump_json, escape_control
 from .common import (
@@ -24,6 +25,7 @@ from .common import (
     Command,
     UsageError,
     arg,
+    complain,
     config_of,
     config_path,
     counted,
@@ -153,10 +155,33 @@ def _enqueue_recurring(args: argparse.Namespace) -> int:
     result = enqueue_slot(config.recurring_jobs, args.name, queue.enqueue, queue.now(), slots)
     if result.verdict is Verdict.ENQUEUED:
         print(result.job_id)
+        _tell_if_late(config, result, queue.now())
     else:
         # Not a failure, and not on standard error, which cron would mail: the job is in the queue.
         print(_why_not(config, result))
     return DONE
+
+
+def _tell_if_late(config: Config, result: SlotResult, now: int) -> None:
+    """Say what a scheduler's start long after the time of the job may mean: cron mails it.
+
+    A scheduler that goes by another time zone than the machine is refused by the installer; one
+    that does so later, as a container that is started anew with TZ, is known by nothing else.
+    """
+    from ..schedule.clock import machine_zone
+    from ..schedule.recurring import ON_TIME
+
+    late = now - result.slot
+    job = config.recurring_jobs.find(result.name)
+    if late <= ON_TIME or job.catch_up or sys.stderr.isatty():
+        return
+    at = datetime.fromtimestamp(result.slot, machine_zone())
+    complain(
+        f"{result.name}: enqueued {format_duration(late - late % 60)} late, for"
+        f" {at:%Y-%m-%d %H:%M}. If the machine was on and awake then, the scheduler goes by another"
+        " time zone than the machine, such as a container's TZ: as root, dbq check says so",
+        DONE,
+    )
 
 
 def _why_not(config: Config, result: SlotResult) -> str:

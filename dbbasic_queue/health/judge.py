@@ -461,6 +461,8 @@ class _Judge:
         advice = (
             f"enqueue it now: {self._advice.dbq('enqueue-recurring', named[0].name)}",
             *self._advice.schedule(),
+            f"if it starts, but at other times, its scheduler goes by another time zone (TZ): as"
+            f" root: {self._advice.dbq('check')}",
         )
         since = min(slot for _, slot in missed)
         return Finding("recurring", WARNING, summary, since, named, len(missed), advice)

@@ -3,7 +3,8 @@
 cron and systemd go by `$TZ`, if they were started with it, as is usual in containers, and hand it
 to no entry. What an entry does then, by `/etc/localtime`, is hours too early, too late, or nothing.
 No entry can find out: the environment of a process of root's is root's to read. So it is looked at
-when entries are made, and by `dbq check`.
+when entries are made, and by `dbq check`. A container may be started anew with another `$TZ`: then
+`dbq enqueue-recurring` says that it was started hours late, and the health check that a job is.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 from cli_app import dbq, queue_of
 
 from dbbasic_queue.cli.types import types_in_source
+from dbbasic_queue.schedule.marks import HEADING
 
 CONFIG = """
 name = "shop"
@@ -56,6 +57,20 @@ def test_a_recurring_job_whose_time_is_long_over(configured: Path) -> None:
     assert again != job_id
     done = dbq("enqueue-recurring", "lap", "--now", cwd=configured)
     assert (done.returncode, "those it has: often, leap" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("catch_up", [False, True])
+def test_a_job_that_its_entry_enqueues_late_is_told_of(configured: Path, catch_up: bool) -> None:
+    """A scheduler in another time zone than the machine's shows in nothing else: cron mails it."""
+    if catch_up:  # it may be late
+        (configured / "dbq.toml").write_text(CONFIG + "catch_up = true\n")
+    (configured / "data").mkdir(exist_ok=True)
+    (configured / "data/queue.recurring").write_text(f"{HEADING}1\tshop\tleap\t0 12 29 2 *\n")
+    done = dbq("enqueue-recurring", "leap", cwd=configured)
+    assert queue_of(configured).get_job(done.stdout.strip())["type"] == "ok"
+    assert done.returncode == 0
+    assert ("another time zone" in done.stderr) is not catch_up
+    assert ("-02-29 12:00" in done.stderr) is not catch_up
 
 
 def test_a_type_without_a_handler_is_warned_of(configured: Path) -> None:

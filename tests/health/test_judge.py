@@ -296,6 +296,7 @@ def test_recurring_jobs_that_are_not_enqueued(
     if told:
         (finding,) = report.findings
         assert finding.summary == "1 recurring job not enqueued when due"
+        assert "another time zone" in finding.advice[-1]
         assert finding.named[0].name == "report"
         assert f"dbq enqueue-recurring report --file {path}" in finding.advice[0]
 
