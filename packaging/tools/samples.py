@@ -36,6 +36,8 @@ LIVE = {
     "worker.python": "/usr/bin/python3",
     "worker.user": "_dbbasic-queue",
     "worker.linger": None,
+    # Packaged units know no machine's time zone; of these minutes no zone skips one.
+    "prune.schedule": "30 4 * * *",
     "log.file": "/var/log/dbbasic-queue/main.log",
 }
 EXAMPLES = {

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+import zoneinfo
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import dbbasic
 import pytest
@@ -99,6 +101,15 @@ def test_the_shipped_config_shows_every_key(shipped: config.Config) -> None:
 def test_what_is_made_of_the_keys_is_up_to_date(path: Path) -> None:
     """The packaged config and the JSON Schema are what packaging/tools/samples.py makes."""
     assert path.read_text(encoding="utf-8") == samples.files()[path], "run make samples"
+
+
+def test_packaged_timers_fit_every_time_zone(shipped: config.Config) -> None:
+    """They are made once for all machines, so no zone may skip or repeat one of their times."""
+    assert shipped.prune is not None
+    assert shipped.health is not None
+    for schedule in (shipped.worker.schedule, shipped.prune.schedule, shipped.health.schedule):
+        for zone in sorted(zoneinfo.available_timezones()):
+            assert schedule.on_calendar(ZoneInfo(zone)) == schedule.on_calendar(), zone
 
 
 def test_a_commented_key_is_a_sound_one() -> None:
