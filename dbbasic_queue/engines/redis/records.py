@@ -22,6 +22,7 @@ namespace. Each type is a queue of RQ's own, so that workers can choose by type.
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ from ...support.text import dump_json
 FUNCTION: Final = "dbbasic_queue.engines.redis.foreign.run"  # what a plain `rq worker` calls
 KEEP: Final = 10 * 365 * 86400  # seconds that RQ keeps what has ended: until it is pruned
 PUT_OFF: Final = 60  # seconds until a job comes back that RQ's own tools have put back
+WORTH_PACKING: Final = 500  # bytes of a job's call; RQ reads what is not packed, too
 
 QUEUED: Final = "queued"
 SCHEDULED: Final = "scheduled"
@@ -228,14 +230,14 @@ class Records:
                 job_id=self.rq_id(job_id),
                 retry=Retry(max=10**6, interval=PUT_OFF),
             )
-            template = self._templates[job_type] = made.to_dict(include_meta=False)
+            fields = made.to_dict(include_meta=False)
+            template = {name: value for name, value in fields.items() if value != ""}
+            self._templates[job_type] = template
         call: list[Any] = [FUNCTION, None, [job_type, payload], {}]
-        moment = rq_time(created_at)
-        return template | {
-            "data": zlib.compress(json.dumps(call).encode(), 1),
-            "created_at": moment,
-            "enqueued_at": moment,
-        }
+        data, moment = json.dumps(call).encode(), rq_time(created_at)
+        if len(data) > WORTH_PACKING:
+            data = zlib.compress(data, 1)
+        return template | {"data": data, "created_at": moment, "enqueued_at": moment}
 
     def save(self, pipe: Any, job_id: str, fields: dict[str, Any], **own: Any) -> None:
         """Put into a pipeline: fields of a job's hash, and all that is in ours."""
@@ -289,6 +291,7 @@ def result_in(entries: list[Any]) -> str:
     return result.return_value if isinstance(result.return_value, str) else ""
 
 
+@functools.lru_cache(8)  # many jobs are made in one second
 def rq_time(seconds: int) -> str:
     """Unix seconds as RQ writes them."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
