@@ -422,28 +422,41 @@ def _no_queue(path: Path, place: Where) -> str:
 # -- which job -------------------------------------------------------------------------------------
 
 
+SHORTEST: Final = 4  # characters of an id that stand for it where a job is changed
+
+
 def find_id(queue: Queue, text: str, *, to_change: bool = False) -> tuple[str | None, str]:
     """Return the id of the one job whose id is `text`, or begins with it.
 
     Args:
         queue: where the job is.
         text: the id, or its beginning.
-        to_change: shorten only ids of 16 hex digits, which dbq makes, to 4 or more. Of ids that a
-            program has chosen, order-1 would mean order-10 once job order-1 is gone.
+        to_change: take no text for a beginning that may well be the whole id of a job that is
+            gone: order-1 is not order-10, and report is not report-2.
 
     Returns None and why, when there is no such job or more than one.
     """
     if queue.get_job(text) is not None:
         return text, ""
     like = [job["id"] for job in queue.list_jobs() if job["id"].startswith(text)] if text else []
-    found = like
-    if to_change:
-        short = re.fullmatch("[0-9a-f]{4,15}", text)
-        found = [each for each in like if short and re.fullmatch("[0-9a-f]{16}", each)]
-    if len(found) == 1:
-        return found[0], ""
-    if found:
-        names = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
-        return None, f"{len(found)} ids begin with {text}: {names}; give more of it"
+    if len(like) == 1 and (not to_change or _is_a_beginning(text, like[0])):
+        return like[0], ""
+    if len(like) > 1:
+        names = ", ".join(like[:3]) + (", ..." if len(like) > 3 else "")
+        return None, f"{len(like)} ids begin with {text}: {names}; give more of it"
     meant = f"; did you mean {like[0]}?" if like else ""
     return None, f"there is no job {text} in {queue.engine.url}{meant}"
+
+
+def _is_a_beginning(text: str, job_id: str) -> bool:
+    """Whether what a longer id begins with is hardly an id by itself.
+
+    >>> _is_a_beginning("order-1", "order-10"), _is_a_beginning("repor", "report-2")
+    (False, True)
+    """
+    if len(text) < SHORTEST:
+        return False
+    if re.fullmatch("[0-9a-f]{16}|.+_[0-9]{8}T[0-9]{4}Z", job_id):  # as dbq makes them
+        return True
+    last, following = text[-1], job_id[len(text)]
+    return last in "-_" or (last.isalpha() and following.isalpha())
