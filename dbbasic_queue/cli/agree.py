@@ -8,6 +8,7 @@ would not, it is for the user to choose.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -58,13 +59,18 @@ def remarks(config: Config, target: Target) -> list[str]:
     """Return what `dbq check` would say, for an installation that is about to be made.
 
     Only for the running system, and a target that starts something. That two schedulers run one
-    name, the installer tells by itself.
+    name, the installer tells by itself. A fault that may be mended later, as when the application
+    is deployed after its schedule, refuses no installation; but what then happens is said.
     """
     if not target.site.live or target.kind == "logrotate":
         return []
     problems = check_config(config.path).findings
     told = [problem for problem in problems if problem.where != "name"]
-    return [f"dbq check says: {escape_control(str(problem))}" for problem in told]
+    notes = [f"dbq check says: {escape_control(str(problem))}" for problem in told]
+    if any(problem.level is Level.FAULT for problem in told):
+        again = shlex.join(["dbq", "check", "--config", str(config.path)])
+        notes.append(f"jobs will not run before that is mended; to see whether it is: {again}")
+    return notes
 
 
 def _refusals(config: Config, site: Site) -> Iterator[Problem]:

@@ -223,8 +223,8 @@ def _compare(target: Target, config: configs.Config, options: argparse.Namespace
 
 
 def _apply(target: Target, config: configs.Config, options: argparse.Namespace) -> int:
-    checked = remarks(config, target)
     left = _hand_over(target, config)
+    checked = remarks(config, target)  # of what is there now
     try:
         plan = apply(target, config, force=options.force)
     except InstallError:

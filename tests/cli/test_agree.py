@@ -152,7 +152,11 @@ def test_an_installer_says_what_the_check_would_say(config: Path) -> None:
     """Handlers that cannot be imported are told before the first run, not by its mail."""
     (config.parent / "jobs.py").write_text("import nowhere_\x1b\n")
     said = remarks(load(config), Picky(Site(), "cron"))
-    assert [line.split(": ")[:2] for line in said] == [["dbq check says", "[worker].handlers"]]
+    assert [line.split(": ")[:2] for line in said] == [
+        ["dbq check says", "[worker].handlers"],
+        ["jobs will not run before that is mended; to see whether it is", said[1].split(": ")[1]],
+    ]
+    assert said[1].endswith(f": dbq check --config {config}")
     assert "\x1b" not in said[0]
     assert remarks(load(config), Picky(Site(root=config.parent), "cron")) == []
     assert remarks(load(config), Picky(Site(), "logrotate")) == []
