@@ -503,6 +503,11 @@ class _Judge:
                 f"if the clock is right now, remove the jobs that ended more than {age} ago or"
                 f" ahead: {self._advice.dbq('prune', '--older-than', age, *words)}"
             )
+        if max(snapshot.written, snapshot.last_run or 0) - self._report.at > AHEAD:
+            advice.append(
+                "if the clock is right now, the times of the files are right again after the next"
+                f" job and the next run of a worker: {self._advice.work()}"
+            )
         return Finding("clock", WARNING, summary, None, named, snapshot.ahead, tuple(advice))
 
     def _claims(self) -> Finding | None:

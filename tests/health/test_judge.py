@@ -402,7 +402,9 @@ def test_files_that_were_written_in_the_future(path: Path) -> None:
     worker_ran(path, NOW + 60)
     assert found(checked(path)) == {}
     worker_ran(path, NOW + 61)
-    assert found(checked(path)) == {"clock": WARNING}
+    report = checked(path)
+    assert found(report) == {"clock": WARNING}
+    assert "after the next job and the next run of a worker: dbq work" in advice(report, "clock")
 
 
 # -- what cannot be read ---------------------------------------------------------------------------
