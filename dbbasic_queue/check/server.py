@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..config.sections import Config
-from ..engines import open_engine
+from ..engines import open_engine, prepare
 from ..engines.interface import Peer, Server, Shortfall
 from ..errors import QueueError
 from ..support.account import Account
@@ -70,6 +70,8 @@ def ask_server(
         engine = open_engine(address(), **{**options, "lock_timeout": PATIENCE})
         return _Answer(engine.url, engine.server(), engine.durability())
 
+    if user is not None:
+        prepare("redis")
     try:
         answer = call(ask, 4 * PATIENCE, user=user)
     except QueueError as error:

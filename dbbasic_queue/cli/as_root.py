@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from .. import engines
 from ..config.whose import require_own, require_owner
 from ..errors import ConfigError
 from ..support.account import Account, no_user
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _OURS: Final = __name__.partition(".")[0]
 # What commands import when they need it: the interpreter may be one that only root can read.
 LATE: Final = (
-    *("difflib", "grp", "hashlib", "subprocess"),
+    *("difflib", "grp", "hashlib", "subprocess", "encodings.utf_8_sig"),
     *(f"{_OURS}.cli.types", f"{_OURS}.engines.tsv.edit", f"{_OURS}.engines.tsv.fsck"),
     *(f"{_OURS}.engines.tsv.engine", f"{_OURS}.engines.tsv.snapshot"),
     f"{_OURS}.engines.tsv.moving",
@@ -79,14 +80,21 @@ def owner_of(table: Path) -> Account | None:
         return Account(str(uid), uid, gid, (gid,), Path("/"))
 
 
-def become(account: Account, *, starts_programs: bool = False) -> None:
-    """Become this user for the rest of this process.
-
-    A command that starts programs as that user, such as an editor, gets a terminal of its own.
-    """
+def prepare(*, server: bool) -> None:
+    """Import what commands import late, with `server` what asks the server of a queue as well."""
     for module in LATE:
         importlib.import_module(module)
-    "".encode("utf-8-sig")  # loads the codec
+    if server:
+        engines.prepare("redis")
+
+
+def become(account: Account, *, starts_programs: bool = False, server: bool = False) -> None:
+    """Become this user for the rest of this process.
+
+    A command that starts programs as that user, such as an editor, gets a terminal of its own; one
+    with `server` asks the server of a queue.
+    """
+    prepare(server=server)
     if starts_programs:
         own_terminal.enter()
     drop(account)

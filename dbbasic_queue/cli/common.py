@@ -31,7 +31,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -274,12 +274,7 @@ def where(
         return Where(None, config, "--config", named=True)
     names = [name for name, value in given.items() if value]
     if len(names) > 1:
-        options = " or ".join(VARIABLES[name] for name in names)
-        raise UsageError(
-            f"{'both' if len(names) == 2 else 'all of'} {' and '.join(names)} are set:"
-            f" unset {'one' if len(names) == 2 else 'two'} of them, or name the queue with"
-            f" {options}"
-        )
+        raise _too_many(names)
     if their_config:
         return Where(None, their_config, "$DBQ_CONFIG", named=True)
     if names:
@@ -289,6 +284,16 @@ def where(
     if not os.path.exists(DEFAULT_FILE) and os.path.exists(SYSTEM_CONFIG):
         return Where(None, SYSTEM_CONFIG, SYSTEM_CONFIG)
     return Where(DEFAULT_FILE, None, DEFAULT_FILE)
+
+
+def _too_many(names: Sequence[str]) -> UsageError:
+    """The error when more than one variable names a queue."""
+    how_many, superfluous = ("both", "one") if len(names) == 2 else ("all of", "two")
+    options = " or ".join(VARIABLES[name] for name in names)
+    return UsageError(
+        f"{how_many} {' and '.join(names)} are set: unset {superfluous} of them,"
+        f" or name the queue with {options}"
+    )
 
 
 def config_path(option: str | None, environment: Mapping[str, str] = os.environ) -> str:
@@ -402,7 +407,7 @@ def _as_worker(config: Config | None, table: Path | None, starts_programs: bool)
     account = account or (owner_of(table) if table else None)
     if account is None:
         return
-    become(account, starts_programs=starts_programs)
+    become(account, starts_programs=starts_programs, server=table is None)
     if sys.stderr.isatty():
         complain(f"as {account.name} ({why}), not as root", DONE)
 

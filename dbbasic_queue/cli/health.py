@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import math
 import os
 import sys
@@ -18,10 +17,19 @@ from ..config import sections as configs
 from ..config.whose import require_own
 from ..errors import QueueError
 from ..health import formats
-from ..health.judge import Advice, Expectation, check_health
+from ..health.advice import Advice
+from ..health.judge import check_health
 from ..health.measures import CRIT, RANGED, WARN
 from ..health.push import FAILURE, SECONDS, START, SUCCESS, last_contact, ping, write_textfile
-from ..health.report import OK, UNKNOWN, WARNING, Finding, HealthReport, Thresholds
+from ..health.report import (
+    OK,
+    UNKNOWN,
+    WARNING,
+    Expectation,
+    Finding,
+    HealthReport,
+    Thresholds,
+)
 from ..health.thresholds import Range
 from ..queue import DEFAULT_FILE
 from ..support.account import Account
@@ -29,7 +37,7 @@ from ..support.address import masked
 from ..support.child import ChildDied, ChildTimeout, call
 from ..support.durations import format_duration, parse_duration
 from ..version import VERSION
-from .as_root import LATE, worker_of
+from .as_root import prepare, worker_of
 from .common import SYSTEM_CONFIG, TRIED, UsageError, Where, hold_descriptors, table_of, where
 
 T = TypeVar("T")
@@ -268,8 +276,8 @@ def _run(options: argparse.Namespace, until: float) -> HealthReport:
         ping(url, START, seconds=for_ping)
     try:
         names = NAMES[min(options.verbose, len(NAMES) - 1)]
-        for module in LATE if settings.user else ():
-            importlib.import_module(module)
+        if settings.user:
+            prepare(server=settings.url is not None)
         until -= for_ping if url else 0
         report = _in_time(lambda: _examine(settings, names), until, settings.user)
     except (ChildTimeout, ChildDied, QueueError) as error:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from ..support.durations import format_duration
 from ..support.files import family, given_path, read_regular
 from ..support.text import escape_control, shown
 from . import values
+from .document import forbidden_characters, read_document
 from .reader import KeyPath, Section, key, line_of, lines, needed, part, parts, where
 
 LARGEST = 4 << 20  # bytes of a config
@@ -433,8 +433,8 @@ def parse(text: str, path: str | Path) -> Config:
     >>> config.name, config.queue.file, config.worker.schedule.describe()
     ('myapp', PosixPath('/srv/myapp/data/queue.tsv'), 'every minute')
     """
-    document = _document(text, path)
-    faults: dict[KeyPath, str] = dict(_forbidden(document))
+    document = read_document(text, path)
+    faults: dict[KeyPath, str] = dict(forbidden_characters(document))
     absolute = given_path(path)
     if character := values.forbidden_in_path(str(absolute)):
         raise ConfigError(
@@ -462,37 +462,6 @@ def name_from_folder(folder: Path) -> str | None:
     text = re.sub("[^a-z0-9]+", "-", folder.name.lower())
     text = re.sub("^[^a-z]+", "", text)[:32].strip("-")
     return text or None
-
-
-def _document(text: str, path: str | Path) -> dict[str, Any]:
-    """What TOML makes of the text."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        said, _, place = str(error).rpartition(" (at ")
-        at = re.match("line ([0-9]+)", place)
-        # At the end of the text: what has no end has begun with the last key.
-        line = int(at[1]) if at else max(lines(text).values(), default=1)
-    except (ValueError, RecursionError) as error:
-        said = str(error)  # of thousands of digits or brackets, so of the longest line
-        rows = text.split("\n")
-        line = max(range(len(rows)), key=lambda number: len(rows[number])) + 1
-    raise ConfigError(f"{path}:{line}: not valid TOML: {said}")
-
-
-def _forbidden(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Faults of all keys and strings that hold a character which none may hold."""
-    children: Any = ()
-    if isinstance(value, dict):
-        children = value.items()
-    elif isinstance(value, list):
-        children = enumerate(value)
-    elif isinstance(value, str) and (found := values.forbidden(value)):
-        yield path, f"holds the character {found}; control characters are not allowed"
-    for name, child in children:
-        if isinstance(name, str) and (found := values.forbidden(name)):
-            yield (*path, name), f"the key holds the character {found}"
-        yield from _forbidden(child, (*path, name))
 
 
 def _read(top: Section, path: Path) -> Config:

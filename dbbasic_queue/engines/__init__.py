@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ConfigError
@@ -23,6 +25,8 @@ ENGINES: Final = {
 }
 # Engine -> the extra of this package that brings what it imports.
 EXTRAS: Final = {_REDIS: "redis"}
+# Engine -> what its libraries import no earlier than they need it.
+LATE: Final = {_REDIS: ("secrets", "_strptime", "encodings.idna", "encodings.utf_8_sig")}
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(file):", re.IGNORECASE)
 
 
@@ -73,6 +77,20 @@ def open_engine(
     make: Any = getattr(_import(module, scheme, EXTRAS.get(where)), name)
     engine: Engine = make(text, durability, **options)
     return engine
+
+
+def prepare(scheme: str) -> None:
+    """Import all that the engine of a scheme may import later, for a process that then cannot.
+
+    Root does so before it becomes a user who has no permission to read its interpreter's packages.
+    What is not installed is left out: `open_engine` tells.
+    """
+    folder = ENGINES[scheme][0].partition(".")[0]
+    with suppress(ImportError):
+        for path in sorted(Path(__file__).with_name(folder).glob("[a-z]*.py")):
+            import_module(f".{folder}.{path.stem}", __package__)
+        for name in LATE.get(ENGINES[scheme], ()):
+            import_module(name)
 
 
 def _import(module: str, scheme: str, extra: str | None) -> Any:

@@ -16,31 +16,34 @@ import errno
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..config.sections import HealthConfig
 from ..engines import open_engine
-from ..engines.interface import AHEAD, Limits, Server, Shortfall, Snapshot
+from ..engines.interface import AHEAD, Engine, Limits, Server, Shortfall, Snapshot
 from ..errors import QueueError, StorageError, TableError
 from ..job import FINISHED, PENDING, Job
 from ..schedule.clock import machine_zone
-from ..schedule.recurring import RecurringJobs, missed_slots
+from ..schedule.recurring import missed_slots
 from ..schedule.schedule import Schedule
 from ..support.address import masked, scheme_of
 from ..support.durations import format_duration
 from ..support.opening import user_name
 from ..support.text import escape_control
+from .advice import Advice
 from .measures import RANGED
 from .report import (
     CRITICAL,
     OK,
     UNKNOWN,
     WARNING,
+    Expectation,
     Finding,
     HealthReport,
     Named,
@@ -55,61 +58,6 @@ FAR_AHEAD: Final = 7 * 86_400  # seconds; a smaller lead of the clock is soon ca
 PATIENCE: Final = 2.0  # seconds to wait for a server
 RESTART: Final = 3.0  # seconds that it takes to start a worker again that was killed
 SETTLING: Final = 86_400  # seconds between writing a config and installing it, at most
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """What a config says should happen, whether or not a worker has left a trace yet.
-
-    Args:
-        since: Unix seconds; when the config was written.
-        worker: when workers start.
-        checks: when the health is checked, if it is.
-        recurring: the recurring jobs that should be enqueued, if there are any.
-        always: whether workers run on this machine all the time.
-        log: the worker's log, if this process runs as the worker's user and so can tell whether
-            it can be written.
-    """
-
-    since: float
-    worker: Schedule
-    checks: Schedule | None = None
-    recurring: RecurringJobs | None = None
-    log: Path | None = None
-    always: bool = False
-
-
-class Advice:
-    """The commands to type next, for the queue as the user named it.
-
-    >>> Advice(["--file", "my queue.tsv"]).dbq("show", "a1")
-    "dbq show a1 --file 'my queue.tsv'"
-    """
-
-    def __init__(self, where: Sequence[str]) -> None:
-        self._where = list(where)
-        self.has_config = "--config" in self._where
-
-    def dbq(self, *words: str) -> str:
-        """Return a command of `dbq` for this queue."""
-        return shlex.join(["dbq", *words, *self._where])
-
-    def health(self, user: str) -> str:
-        """Return the command that checks as another user."""
-        return shlex.join(["sudo", "-u", user, "dbq-health", *self._where])
-
-    def work(self) -> str:
-        """Return the command that runs a worker; only a config knows the handlers."""
-        return self.dbq("work") if self.has_config else self.dbq("work", "MODULE:HANDLERS")
-
-    def schedule(self) -> tuple[str, ...]:
-        """Return what shows the schedule."""
-        if not self.has_config:
-            return (
-                "see whether cron or systemd still starts it: crontab -l; systemctl list-timers",
-            )
-        tools = ("dbq-install-cron", "dbq-install-systemd")
-        return tuple(shlex.join([tool, "--status", *self._where]) for tool in tools)
 
 
 def check_health(
@@ -146,8 +94,7 @@ def check_health(
     >>> check_health(Path(tempfile.mkdtemp()) / "queue.tsv").findings[0].kind
     'unreadable'
     """
-    thresholds = thresholds or Thresholds()
-    now, up = int(clock()), (uptime or machine_uptime)()
+    thresholds, now = thresholds or Thresholds(), int(clock())
     url = masked(str(address)) if scheme_of(str(address)) else None
     path = Path() if url else Path(address)
     advice = advice or Advice(["--url", url] if url else ["--file", str(path)])
@@ -156,32 +103,55 @@ def check_health(
         queue or url or str(path.absolute()),
         *(path, now, thresholds, None, None, (), next_check, url, None, contact),
     )
+    limits = partial(_limits, thresholds.ages, names)
     try:
         patience = {"lock_timeout": PATIENCE} if url else {}
         engine = open_engine(address, **{**(options or {}), **patience})
-        if url:
-            now = int(engine.now())  # the server's
-        started = _started(now, up, expected)
-        snapshot = engine.snapshot(_limits(thresholds.ages, now, started, names))
-        server, shortfall = engine.server(), engine.durability()
-        if server and expected and expected.always and not _works_here(server):
-            time.sleep(RESTART)
-            server = engine.server()
-        wants_slots = expected is not None and expected.recurring and "slots" in engine.can
-        slots = engine.slots() if wants_slots else None
+        seen = _look(engine, now, (uptime or machine_uptime)(), expected, limits)
     except QueueError as error:
         finding = _unreached(error, blind, advice) if url else _unreadable(error, path, advice)
         return replace(blind, findings=(finding,))
     report = replace(
         blind,
-        at=now,
-        snapshot=snapshot,
-        last_run=_last_run(snapshot, now),
-        server=server,
-        contact=now if server else None,
+        at=seen.now,
+        snapshot=seen.snapshot,
+        last_run=_last_run(seen.snapshot, seen.now),
+        server=seen.server,
+        contact=seen.now if seen.server else None,
     )
-    judge = _Judge(report, snapshot, expected, advice, started, shortfall, slots)
-    return replace(report, findings=tuple(judge.findings()))
+    return replace(report, findings=tuple(_Judge(report, seen, expected, advice).findings()))
+
+
+class _Seen(NamedTuple):
+    """What a look at the engine has shown."""
+
+    now: int  # Unix seconds
+    started: int  # Unix seconds; since when workers could run
+    snapshot: Snapshot
+    server: Server | None
+    shortfall: Shortfall | None
+    slots: Mapping[str, int] | None  # that a server keeps, if they were wanted
+
+
+def _look(
+    engine: Engine,
+    now: int,
+    uptime: float,
+    expected: Expectation | None,
+    limits: Callable[[int, int], Limits],
+) -> _Seen:
+    """Ask the engine, which reads only. Raises `QueueError`."""
+    if engine.path is None:
+        now = int(engine.now())  # the server's
+    started = _started(now, uptime, expected)
+    snapshot = engine.snapshot(limits(now, started))
+    server = engine.server()
+    if server and expected and expected.always and not _works_here(server):
+        time.sleep(RESTART)
+        server = engine.server()
+    wants_slots = expected is not None and expected.recurring and "slots" in engine.can
+    slots = engine.slots() if wants_slots else None
+    return _Seen(now, started, snapshot, server, engine.durability(), slots)
 
 
 def _started(now: int, uptime: float, expected: Expectation | None) -> int:
@@ -198,7 +168,7 @@ def _works_here(server: Server) -> bool:
     return any(peer.here or peer.host == host for peer in server.workers)
 
 
-def _limits(ages: HealthConfig, now: int, started: int, names: int) -> Limits:
+def _limits(ages: HealthConfig, names: int, now: int, started: int) -> Limits:
     return Limits(
         now=now,
         stuck_before=now - ages.stuck_after,
@@ -272,21 +242,18 @@ class _Judge:
     def __init__(
         self,
         report: HealthReport,
-        snapshot: Snapshot,
+        seen: _Seen,
         expected: Expectation | None,
         advice: Advice,
-        started: int,
-        shortfall: Shortfall | None = None,
-        slots: Mapping[str, int] | None = None,
     ) -> None:
         self._report = report
-        self._snapshot = snapshot
+        self._snapshot = seen.snapshot
         self._ages = report.thresholds.ages
         self._expected = expected
         self._advice = advice
-        self._started = started  # Unix seconds; since when workers could run
-        self._shortfall = shortfall
-        self._slots = slots
+        self._started = seen.started
+        self._shortfall = seen.shortfall
+        self._slots = seen.slots
 
     def findings(self) -> Iterator[Finding]:
         """Yield all that is wrong, the gravest kinds first."""

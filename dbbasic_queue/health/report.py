@@ -1,4 +1,4 @@
-"""The report of a health check: the numbers, the thresholds, and what is wrong."""
+"""The report of a health check: the numbers, the thresholds, what should be, what is wrong."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Final
 from ..config.sections import HealthConfig
 from ..engines.interface import AHEAD, Server, Snapshot
 from ..job import PENDING, Job
+from ..schedule.recurring import RecurringJobs
+from ..schedule.schedule import Schedule
 from .measures import CRIT, FILE, MEASURES, RANGED, SERVER, WARN, Measure
 from .thresholds import Range
 
@@ -47,6 +49,28 @@ class Thresholds:
             if value is not None and name in ranges and ranges[name].alerts(value):
                 return state
         return OK
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a config says should happen, whether or not a worker has left a trace yet.
+
+    Args:
+        since: Unix seconds; when the config was written.
+        worker: when workers start.
+        checks: when the health is checked, if it is.
+        recurring: the recurring jobs that should be enqueued, if there are any.
+        always: whether workers run on this machine all the time.
+        log: the worker's log, if this process runs as the worker's user and so can tell whether
+            it can be written.
+    """
+
+    since: float
+    worker: Schedule
+    checks: Schedule | None = None
+    recurring: RecurringJobs | None = None
+    log: Path | None = None
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..engines import open_engine
+from ..engines import open_engine, prepare
 from ..engines.interface import Engine
 from ..errors import QueueError
 from ..job import FINISHED
@@ -86,6 +86,8 @@ def _running(target: Target, config: Config) -> tuple[str, ...] | None:
     # A server may never answer, and only the worker's user may read its address.
     account = Account.find(config.worker.user)
     user = account if account and os.geteuid() == 0 and not account.is_me else None
+    if user is not None:
+        prepare("redis")
     options = {**config.queue_options, "lock_timeout": PATIENCE}
     return call(
         lambda: tuple(running_jobs(open_engine(config.address(), **options))), SECONDS, user=user

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from cli_app import dbq, wait_for
+from parties import needs_root, open_place
 from redis_server import RedisServer, program
 
 from dbbasic_queue import Queue, Unsupported, enqueue, get_job
@@ -17,6 +19,7 @@ from dbbasic_queue.cli.health import main as health
 from dbbasic_queue.cli.slots import ServerSlots
 from dbbasic_queue.config.sections import load
 from dbbasic_queue.health import judge
+from dbbasic_queue.health.report import Expectation
 from dbbasic_queue.schedule.recurring import Verdict, catch_up, enqueue_slot
 from dbbasic_queue.schedule.schedule import Schedule
 
@@ -190,6 +193,28 @@ def test_a_socket(server: RedisServer, app: Path, tmp_path: Path) -> None:
         assert shown["status"] == "completed"
 
 
+@needs_root
+def test_root_asks_as_the_worker_s_user(server: RedisServer, url: str) -> None:
+    """The file of the address is that user's alone, and root reads it as no other does."""
+    with open_place() as folder:
+        (folder / "url").write_text(url)
+        (folder / "url").chmod(0o600)
+        os.chown(folder / "url", *(pwd.getpwnam("daemon")[2:4]))
+        (folder / "jobs.py").write_text("HANDLERS = {}")
+        (folder / "dbq.toml").write_text(
+            'name = "shop"\n[queue]\nurl_file = "url"\n[worker]\nuser = "daemon"\n'
+            'handlers = "jobs:HANDLERS"\npython = "/usr/bin/python3"\n'
+        )
+        job = dbq("enqueue", "ok", cwd=folder)
+        assert job.returncode == 0, job.stderr
+        for words in (["list"], ["stats"], ["show", job.stdout.strip()], ["cancel", "none"]):
+            done = dbq(*words, cwd=folder)
+            assert "Traceback" not in done.stderr, done.stderr
+            assert done.returncode == (words[0] == "cancel")
+        assert re.search("^server: (Redis|Valkey) ", dbq("check", cwd=folder).stdout, re.MULTILINE)
+        assert health(["--config", str(folder / "dbq.toml")]) in (0, 1)
+
+
 # -- health ----------------------------------------------------------------------------------------
 
 
@@ -252,7 +277,7 @@ def test_a_server_that_is_away(
 def test_a_machine_without_workers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where some should run all the time, it is a warning, once they have had time to start."""
     monkeypatch.setattr(judge, "RESTART", 0)
-    always = judge.Expectation(0, Schedule.parse("* * * * *"), always=True)
+    always = Expectation(0, Schedule.parse("* * * * *"), always=True)
 
     def found(uptime: float) -> list[str]:
         report = judge.check_health(url, expected=always, uptime=lambda: uptime)

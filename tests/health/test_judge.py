@@ -19,12 +19,14 @@ from tables import NOBODY, in_child, let_in, text, write
 from dbbasic_queue.cli import main as cli
 from dbbasic_queue.config.sections import HealthConfig
 from dbbasic_queue.engines.tsv.claims import Claims
-from dbbasic_queue.health.judge import Advice, Expectation, check_health, machine_uptime
+from dbbasic_queue.health.advice import Advice
+from dbbasic_queue.health.judge import check_health, machine_uptime
 from dbbasic_queue.health.report import (
     CRITICAL,
     OK,
     UNKNOWN,
     WARNING,
+    Expectation,
     Finding,
     HealthReport,
     Thresholds,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from importlib.metadata import version
 from typing import Any
+
+import redis
+import rq.version
 
 from ..interface import Peer, Server
 from . import identity
@@ -23,7 +25,7 @@ def describe(link: Link, records: Records, lease: float) -> Server:
     number = info.get("valkey_version") or info.get("redis_version", "")
     return Server(
         software=f"{software} {number}",
-        client=f"rq {version('rq')}, redis {version('redis')}",
+        client=f"rq {rq.version.VERSION}, redis {redis.__version__}",
         skew=here - (seconds + micros / 1e6),
         lease=lease,
         memory=int(info.get("used_memory", 0)),

@@ -1,0 +1,39 @@
+"""What to type next, when the check has found something wrong."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+
+class Advice:
+    """The commands to type next, for the queue as the user named it.
+
+    >>> Advice(["--file", "my queue.tsv"]).dbq("show", "a1")
+    "dbq show a1 --file 'my queue.tsv'"
+    """
+
+    def __init__(self, where: Sequence[str]) -> None:
+        self._where = list(where)
+        self.has_config = "--config" in self._where
+
+    def dbq(self, *words: str) -> str:
+        """Return a command of `dbq` for this queue."""
+        return shlex.join(["dbq", *words, *self._where])
+
+    def health(self, user: str) -> str:
+        """Return the command that checks as another user."""
+        return shlex.join(["sudo", "-u", user, "dbq-health", *self._where])
+
+    def work(self) -> str:
+        """Return the command that runs a worker; only a config knows the handlers."""
+        return self.dbq("work") if self.has_config else self.dbq("work", "MODULE:HANDLERS")
+
+    def schedule(self) -> tuple[str, ...]:
+        """Return what shows the schedule."""
+        if not self.has_config:
+            return (
+                "see whether cron or systemd still starts it: crontab -l; systemctl list-timers",
+            )
+        tools = ("dbq-install-cron", "dbq-install-systemd")
+        return tuple(shlex.join([tool, "--status", *self._where]) for tool in tools)
