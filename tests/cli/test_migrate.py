@@ -63,7 +63,7 @@ def test_what_is_being_processed_is_left_and_named(app: Path) -> None:
     assert seat.turn() is not None
     done = dbq("migrate", OLD, NEW, cwd=app)
     assert done.returncode == 1
-    assert done.stderr == f"dbq: left at {queue.path}: 1 processing; run this again\n"
+    assert done.stderr == f"dbq: 1 job left at {queue.path}, being processed; run this again\n"
     seat.leave()
 
 

@@ -44,7 +44,7 @@ def test_a_cancelled_job_never_runs(queue: Queue, address: str, tmp_path: Path) 
 
 
 def test_eight_producers_of_one_key_make_one_job(queue: Queue, address: str) -> None:
-    """Whoever is first."""
+    """Whichever process is first."""
 
     def produce() -> None:
         own = Queue(address, "normal")
