@@ -16,7 +16,7 @@ from mmap import mmap
 from types import FrameType
 from typing import Any, Final
 
-from ..errors import ConfigError
+from ..errors import ConfigError, StorageError
 from .loop import Summary
 from .signals import StopSignals
 from .surroundings import end_in_time, flush
@@ -133,6 +133,9 @@ class WorkerProcesses:
             report: dict[str, Any] = dict(self._work(number, signals).as_dict())
         except ConfigError as error:
             code, report = 2, {"fault": str(error)[:FAULT]}
+        except StorageError as error:  # a server that is away, a full disk: the text says all
+            log.error("worker process %d failed: %s", os.getpid(), error.strerror or error)
+            code, report = 1, {}
         except BaseException:
             log.exception("worker process %d failed", os.getpid())
             code, report = 1, {}

@@ -32,6 +32,7 @@ log = logging.getLogger("dbbasic_queue")
 
 BATCH: Final = 200  # jobs that one transaction changes
 LEASE: Final = 60.0
+LARGE: Final = 1 << 16  # characters of a payload that a server should not keep
 
 
 class RedisEngine:
@@ -120,6 +121,15 @@ class RedisEngine:
                 whether the jobs were added.
         """
         self._require_safety()
+        for order in orders:
+            if len(order.payload) > LARGE:
+                log.warning(
+                    "the payload of job %s has %d KiB, all of which the server keeps in memory;"
+                    " keep the data elsewhere, and its place in the payload",
+                    order.job_id,
+                    len(order.payload) >> 10,
+                    extra={"event": "large", "job_id": order.job_id},
+                )
         return self._adding.add(orders, now)
 
     def claim_slot(self, key: str, slot: int, order: Order | None) -> bool:
