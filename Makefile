@@ -19,8 +19,8 @@ $(BIN)/.ready: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]' build
 	@touch $@
 
-demo: $(BIN)/.ready ## run the example application: real jobs, from enqueue to the finished file
-	@$(BIN)/python examples/demo.py
+demo: $(BIN)/.ready ## the example application on real input (ENGINE=redis: its jobs on a server)
+	@$(BIN)/python examples/demo.py $(ENGINE)
 
 pages: $(BIN)/.ready ## the README's picture, and what docs/ has of the library's own words
 	@$(BIN)/python packaging/tools/picture.py

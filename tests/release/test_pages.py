@@ -18,6 +18,7 @@ import picture
 import pytest
 from crontab import CronTab
 from page_blocks import ROOT, blocks, environment
+from redis_server import program
 
 from dbbasic_queue import Queue
 from dbbasic_queue.cli import main as cli
@@ -165,10 +166,13 @@ def _without_numbers(svg: str) -> str:
     return re.sub(r"\b[0-9a-f]{16}\b|\d+", "N", words)
 
 
-def test_the_demo_runs() -> None:
-    """The demo runs to its end, and says ok of everything it checks."""
+@pytest.mark.parametrize("engine", ["file", "redis"])
+def test_the_demo_runs(engine: str) -> None:
+    """The demo runs to its end, and says ok of everything it checks, whatever keeps the jobs."""
+    if engine == "redis" and program() is None:
+        pytest.skip("no redis-server and no valkey-server: install the package redis-server")
     done = subprocess.run(
-        [sys.executable, "examples/demo.py"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "examples/demo.py", engine], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "NOT OK" not in done.stdout
