@@ -16,6 +16,7 @@ from ..engines import open_engine, prepare
 from ..engines.interface import Peer, Server, Shortfall
 from ..errors import QueueError
 from ..support.account import Account
+from ..support.address import masked
 from ..support.child import ChildDied, ChildTimeout, call
 from ..support.text import shown
 from .finding import Problem, fault, warning
@@ -46,6 +47,7 @@ class _Answer(NamedTuple):
     url: str
     server: Server | None
     shortfall: Shortfall | None
+    closed: str
 
 
 def ask_server(
@@ -68,7 +70,8 @@ def ask_server(
 
     def ask() -> _Answer:
         engine = open_engine(address(), **{**options, "lock_timeout": PATIENCE})
-        return _Answer(engine.url, engine.server(), engine.durability())
+        closed = masked(engine.closed_for())
+        return _Answer(engine.url, engine.server(), engine.durability(), closed)
 
     if user is not None:
         prepare("redis")
@@ -85,6 +88,9 @@ def ask_server(
     if server is None:
         return None, []
     problems = list(_problems(answer.shortfall, server, types, where))
+    if answer.closed:
+        said = f"this queue takes no jobs any more: they have been moved to {answer.closed}"
+        problems.append(fault(where, said))
     facts = ServerFacts(answer.url, server.software, server.client, len(server.workers))
     return facts, problems
 

@@ -176,6 +176,15 @@ def test_a_password_on_the_command_line_is_told(app: Path, url: str) -> None:
     assert SECRET not in done.stderr + done.stdout
 
 
+def test_a_queue_that_was_moved(app: Path, url: str) -> None:
+    """The check says where its jobs are now."""
+    Queue(url).engine.close_for("redis://:secret@new/0")
+    done = dbq("check", "--url", url, cwd=app)
+    assert done.returncode == 2
+    assert "moved to redis://:***@new/0" in done.stderr
+    assert SECRET not in done.stderr
+
+
 def test_a_large_payload_is_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A server keeps all of it in memory: from 64 KiB on there is a warning, up to 1 MiB a job."""
     queue = Queue(url)
