@@ -1,9 +1,9 @@
 """What a handler finds around it is what the one before it found.
 
 A handler may take a signal over, block it, set an alarm, switch a logger off, close or exchange
-standard error or its descriptor, or leave a thread behind: as a habit of its own program, or of a
-library that it calls. None of that reaches the next job, nor the worker, which has to hear SIGTERM
-and to log.
+standard error or its descriptor, go to another folder, change the umask, or leave a thread behind:
+as a habit of its own program, or of a library that it calls. None of that reaches the next job, nor
+the worker, which has to hear SIGTERM and to log.
 """
 
 from __future__ import annotations
@@ -79,6 +79,33 @@ class Descriptors:
         self._flags = _flags()
 
 
+class Place:
+    """The working folder and the umask as they were. To set them costs less than to look."""
+
+    def __init__(self) -> None:
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._fd = -1
+        with suppress(OSError):  # it is gone, or closed to this user
+            fd = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+            finally:
+                os.close(fd)
+            self._status = os.fstat(self._fd)
+
+    def __del__(self) -> None:
+        if self._fd >= 0 and os is not None and _leads_to(self._fd, self._status):
+            os.close(self._fd)
+
+    def restore(self) -> None:
+        """Go back there, and take on the umask again."""
+        os.umask(self._umask)
+        if self._fd >= 0:
+            with suppress(OSError):  # a handler has closed it
+                os.fchdir(self._fd)
+
+
 def _flags() -> list[int | None]:
     try:
         return [_fcntl(0, _GETFL), _fcntl(1, _GETFL), _fcntl(2, _GETFL)]
@@ -113,6 +140,7 @@ class Surroundings:
             self._alarm = signal.getitimer(signal.ITIMER_REAL) != (0, 0)
         self._streams = sys.stdout, sys.stderr
         self._descriptors = Descriptors() if self._main else None
+        self._place = Place() if self._main else None
         self._manager = log.manager
         self._disabled = log.disabled, self._manager.disable
 
@@ -120,8 +148,9 @@ class Surroundings:
         """Make them so again. Costs next to nothing when they are."""
         if (log.disabled, self._manager.disable) != self._disabled:
             log.disabled, self._manager.disable = self._disabled
-        if self._descriptors is not None:
+        if self._descriptors is not None and self._place is not None:
             self._descriptors.restore()
+            self._place.restore()
         out, err = self._streams
         closed = getattr(out, "closed", False) or getattr(err, "closed", False)
         if closed or sys.stdout is not out or sys.stderr is not err:

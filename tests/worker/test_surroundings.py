@@ -285,6 +285,23 @@ def test_what_a_handler_does_to_its_streams_ends_with_it(queue: Queue, habit: st
     assert "err\n" in worker.err
 
 
+def test_the_next_job_runs_in_the_folder_and_with_the_umask_of_the_first(
+    queue: Queue, tmp_path: Path
+) -> None:
+    """A handler that goes elsewhere, or lets others write its files, does so for itself."""
+    code = WORKER + (
+        "def habit(payload): os.chdir('/'); os.umask(0)\n"
+        "def looks(payload): return [os.getcwd(), os.umask(0o22)]\n"
+        "os.umask(0o27)\n"
+        "queue.process_jobs({'habit': habit, 'looks': looks})\n"
+    )
+    queue.enqueue("habit", {})
+    job_id = queue.enqueue("looks", {})
+    with script(f"import os; os.chdir({str(tmp_path)!r})\n{code}", queue.path) as worker:
+        worker.end()
+    assert queue.get_job(job_id)["result"] == [str(tmp_path), 0o27]
+
+
 @pytest.mark.parametrize("files", [0, 12], ids=["closed", "taken-by-files"])
 def test_a_handler_that_closes_every_descriptor_harms_no_job(
     queue: Queue, tmp_path: Path, files: int
