@@ -483,6 +483,8 @@ def test_a_removal_waits_and_keeps_the_queue(machine: Machine) -> None:
     for user in ("here", "away"):
         assert f"units is no longer scheduled by the systemd of {user}" in said, said
         assert not machine.path(f"/home/{user}/.config/systemd/user").exists()
+        machine.run(f"loginctl disable-linger {user}; systemctl stop user@$(id -u {user}).service")
+        machine.run(f"userdel --remove {user}")
     assert machine.run(["crontab", "-u", "web", "-l"], check=False).stdout == ""
     machine.run("rm -r /home/web/dbq.toml /home/web/.local")
     assert f"dbq-install-systemd --config {CONFIG}" in said, said
