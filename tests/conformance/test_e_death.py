@@ -214,8 +214,8 @@ def test_a_frozen_worker_is_overtaken_and_fenced(on_server: str, tmp_path: Path)
 def test_a_job_longer_than_the_lease_is_not_overtaken(on_server: str, tmp_path: Path) -> None:
     """While its worker renews it."""
     queue, diary = Queue(on_server, "normal"), Diary(tmp_path / "diary")
-    job_id = queue.enqueue("x", {"seconds": 4 * LEASE})
-    with workers(3, on_server, diary, 2 * LEASE):
+    job_id = queue.enqueue("x", {"seconds": 10 * LEASE})
+    with workers(3, on_server, diary, 4 * LEASE):
         until(lambda: status(queue, job_id) == "completed")
     assert begun(diary, job_id) == 1
 

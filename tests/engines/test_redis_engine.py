@@ -81,6 +81,20 @@ def test_a_worker_whose_lease_is_over_is_overtaken_and_fenced(
     assert job.result == "good"
 
 
+def test_a_renewal_that_comes_too_late_takes_nothing_back(
+    engine: Engine, server: RedisServer, address: str, clock: Clock
+) -> None:
+    """The entry of an execution that another worker has ended stays away."""
+    engine.add([order("a1")], int(clock.now))
+    first: Any = sit(engine)
+    first.turn()
+    clock.now += 61
+    assert len(sit(engine).rescue(3, AT_ONCE)) == 1
+    first._lease.renew()
+    key = f"rq:wip:dbq.{address.partition('name=')[2]}.mail"
+    assert redis.Redis(port=server.port).zcard(key) == 0
+
+
 def test_two_that_rescue_one_job_count_one_attempt(engine: Engine, clock: Clock) -> None:
     """The second finds that it is done."""
     engine.add([order("a1")], int(clock.now))

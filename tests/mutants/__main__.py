@@ -22,7 +22,7 @@ from .mutant import Mutant, load
 
 ROOT = Path(__file__).resolve().parents[2]
 WINGS = (
-    *("table", "engines", "worker", "schedule"),
+    *("table", "engines", "redis", "worker", "schedule"),
     *("install", "cron", "systemd", "health", "others"),
 )
 AT_LEAST = 150  # in the whole list
@@ -46,6 +46,14 @@ EXAMPLES = """examples:
   python -m tests.mutants --find --only x    which test would notice, if any"""
 
 
+def wings() -> tuple[str, ...]:
+    """All wings; without that of a server where there is none, as its tests are skipped then."""
+    if any(shutil.which(name) for name in ("redis-server", "valkey-server")):
+        return WINGS
+    print("redis: no redis-server here, so its faults are left out")
+    return tuple(wing for wing in WINGS if wing != "redis")
+
+
 def main() -> int:
     """Run what was asked for; 1 if a fault was not noticed or the list has one itself."""
     parser = argparse.ArgumentParser(
@@ -62,7 +70,7 @@ def main() -> int:
     began = time.monotonic()
     chosen = [
         (wing, mutant)
-        for wing in arguments.wings or WINGS
+        for wing in arguments.wings or wings()
         for mutant in load(wing)
         if arguments.only in f"{mutant.file} {mutant.promise}"
     ]
