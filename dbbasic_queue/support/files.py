@@ -4,26 +4,30 @@ Theory of operation
 -------------------
 A file is written under a temporary name in its own folder, given its owner and mode before a byte
 is in it, synced, and renamed. Then the folder is synced. So a crash leaves the old file or the new
-one. The temporary name begins with a dot and ends in `~`: cron (cron(8)), systemd and logrotate
-(`tabooext`) pass over it, and node_exporter, which reads `*.prom`.
+one. The folder is held open meanwhile, and all names are looked up in it: see opening.py, also for
+which folders root does not trust. The temporary name begins with a dot and ends in `~`: cron
+(cron(8)), systemd and logrotate (`tabooext`) pass over it, and node_exporter, which reads `*.prom`.
 
-What a killed process left under such a name is removed by the next that replaces the same file,
-when nothing has been written to it for an hour.
+What a killed process left under such a name is removed by the next that replaces the same file. A
+file that is being written is known by its lock, flock(2).
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Final, NamedTuple
 
 from ..errors import QueueError, StorageError
+from .opening import SAFE, Folder, above_streams
 
 PRIVATE: Final = 0o600
 ANCESTORS: Final = 3  # sudo, the process that keeps a terminal for it, and a script
@@ -167,21 +171,18 @@ def replace(file: NewFile) -> None:
 
 def replace_all(files: Sequence[NewFile]) -> None:
     """`replace` several files: each is on disk before the first gets its name."""
-    staged: list[tuple[Path, NewFile]] = []
-    try:
+    with ExitStack() as all_of_them:
+        staged: list[Staged] = []
         for file in files:
-            remove_leftovers(file.path, STALE)
-            staged.append((_stage(file), file))
-        while staged:
-            temporary, file = staged[0]
-            os.rename(temporary, file.path)
-            del staged[0]
-    finally:
-        for temporary, _ in staged:
-            with suppress(OSError):
-                os.unlink(temporary)
-    for folder in dict.fromkeys(file.path.parent for file in files if file.synced):
-        sync_folder(folder)
+            with Folder(file.path.parent) as folder:
+                remove_leftovers(folder, file.path.name, STALE)
+            staged.append(all_of_them.enter_context(Staged(file)))
+            staged[-1].fill()
+        for new in staged:
+            new.put()
+        synced = [new for new in staged if new.file.synced]
+        for new in {new.file.path.parent: new for new in synced}.values():
+            new.folder.sync()
 
 
 def create(file: NewFile) -> None:
@@ -189,70 +190,133 @@ def create(file: NewFile) -> None:
 
     Raises `FileExistsError` when there is one of that name, and `OSError`.
     """
-    temporary = _stage(file)
-    try:
-        os.link(temporary, file.path)
+    with Staged(file) as new:
+        new.fill()
+        new.put(anew=True)
         if file.synced:
-            sync_folder(file.path.parent)
-    finally:
-        with suppress(OSError):
-            os.unlink(temporary)
+            new.folder.sync()
 
 
-def _stage(file: NewFile) -> Path:
-    """Write a file under a temporary name, which is returned."""
-    path = file.path.with_name(f".{file.path.name}.{os.urandom(6).hex()}.tmp~")
-    mode = 0o666 if file.mode is None else PRIVATE
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
+class Staged:
+    """A file under a temporary name, on its way to its own: a context manager.
+
+    Left without `put`, nothing of it stays. Raises `OSError`.
+    """
+
+    def __init__(self, file: NewFile) -> None:
+        self.file = file
+        self._name = ""
+        self.fd = -1
+        self.folder = Folder(file.path.parent)
         try:
-            if file.own is not None:
-                file.own(fd)
-            if file.mode is not None and file.mode != PRIVATE:
-                os.fchmod(fd, file.mode)
-            if callable(file.content):
-                file.content(fd)
-            else:
-                write_all(fd, file.content)
-            if file.synced:
-                os.fsync(fd)
-        finally:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        file = self.file
+        while not self._made():
+            pass
+        if file.own is not None:
+            file.own(self.fd)
+        if file.mode is not None and file.mode != PRIVATE:
+            os.fchmod(self.fd, file.mode)
+
+    def _made(self) -> bool:
+        """Make an empty file; false when another process has taken it for a leftover."""
+        self._unmake()
+        name = f".{self.file.path.name}.{os.urandom(6).hex()}.tmp~"
+        mode = 0o666 if self.file.mode is None else PRIVATE
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE
+        self.fd = above_streams(os.open(name, flags, mode, dir_fd=self.folder.fd))
+        self._name = name
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            return True
+        return os.fstat(self.fd).st_nlink > 0
+
+    def fill(self) -> None:
+        """Write the content, and sync it if it has to be."""
+        content = self.file.content
+        if callable(content):
+            content(self.fd)
+        else:
+            write_all(self.fd, content)
+        if self.file.synced:
+            os.fsync(self.fd)
+
+    def put(self, *, anew: bool = False) -> None:
+        """Give it its name, in the place of another file; or `anew`, if there is none."""
+        folder, name = self.folder.fd, self.file.path.name
+        if anew:
+            os.link(self._name, name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            os.rename(self._name, name, src_dir_fd=folder, dst_dir_fd=folder)
+            self._name = ""
+
+    def close(self) -> None:
+        """Take the temporary name away, if there is one still."""
+        self._unmake()
+        self.folder.close()
+
+    def _unmake(self) -> None:
+        name, self._name = self._name, ""
+        if name:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self.folder.fd)
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
             os.close(fd)
-    except BaseException:
+
+    def __enter__(self) -> Staged:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def remove_leftovers(folder: Folder, name: str, age: float = 0) -> None:
+    """Remove what killed processes left of new files `name`, untouched for `age` seconds."""
+    for leftover in leftovers(folder, name):
         with suppress(OSError):
-            os.unlink(path)
-        raise
-    return path
+            status = os.stat(leftover, dir_fd=folder.fd, follow_symlinks=False)
+            least = age if _may_lock(folder, leftover) else STALE
+            if not least or status.st_mtime < time.time() - least:
+                os.unlink(leftover, dir_fd=folder.fd)
 
 
-def remove_leftovers(path: Path, age: float = 0) -> None:
-    """Remove what killed processes left of new files for `path`, untouched for `age` seconds."""
-    for name in leftovers(path):
-        leftover = path.parent / name
-        with suppress(OSError):
-            if not age or os.stat(leftover).st_mtime < time.time() - age:
-                os.unlink(leftover)
+def _may_lock(folder: Folder, name: str) -> bool:
+    """Whether no process writes this file; false if this process has no permission to find out.
 
-
-def leftovers(path: Path) -> list[str]:
-    """The temporary names of new files for `path`, made now or left by killed processes."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}\.tmp~?")  # 2.0.0 wrote no ~
+    Raises `BlockingIOError` when one does.
+    """
     try:
-        return list(filter(pattern.fullmatch, os.listdir(path.parent)))
+        fd = os.open(name, os.O_RDONLY | SAFE, dir_fd=folder.fd)
+    except PermissionError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(fd)
+    return True
+
+
+def leftovers(folder: Folder, name: str) -> list[str]:
+    """Return the temporary names of new files `name`, made now or left by killed processes."""
+    pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}\.tmp~?")  # 2.0.0 wrote no ~
+    try:
+        return list(filter(pattern.fullmatch, folder.names()))
     except OSError:  # a folder that cannot be listed
         return []
-
-
-def own_like(fd: int, path: Path) -> None:
-    """Give an open file the owner, and the mode for reading and writing, of the one at `path`.
-
-    Raises `OSError`, but not where only root may do so.
-    """
-    status = os.stat(path)
-    with suppress(PermissionError):
-        os.fchown(fd, status.st_uid, status.st_gid)
-    with suppress(PermissionError):
-        os.fchmod(fd, status.st_mode & 0o666)
 
 
 def keep_status(old: int, new: int) -> None:

@@ -76,7 +76,7 @@ class Folder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.fd = _above_streams(_walk(self.path) if os.geteuid() == ROOT else _open_plainly(path))
+        self.fd = above_streams(_walk(self.path) if os.geteuid() == ROOT else _open_plainly(path))
         status = os.fstat(self.fd)
         self.owner = status.st_uid
         self.group = status.st_gid
@@ -109,7 +109,7 @@ class Folder:
             raise self._plainer(error, name) from None
         try:
             self.check(os.fstat(fd), name, one_name=one_name)
-            return _above_streams(fd)
+            return above_streams(fd)
         except BaseException:
             os.close(fd)
             raise
@@ -134,7 +134,7 @@ class Folder:
                 mode = 0o660
             if mode is not None:
                 os.fchmod(fd, mode)
-            return _above_streams(fd)
+            return above_streams(fd)
         except BaseException:
             os.close(fd)
             raise
@@ -181,6 +181,26 @@ class Folder:
                 if plainer.errno != errno.EACCES:
                     return plainer
         return error
+
+    def names(self) -> list[str]:
+        """Return what there is in the folder. Raises `OSError`."""
+        fd = self._opened_to_read()
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+    def sync(self) -> None:
+        """Return when what was made, renamed and deleted in it is on disk. Raises `OSError`."""
+        fd = self._opened_to_read()
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _opened_to_read(self) -> int:
+        """A descriptor that is good for more than to open files by it."""
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
 
     def close(self) -> None:
         """Let go of the folder; what was opened in it stays open."""
@@ -267,8 +287,8 @@ def _open_plainly(path: str | Path) -> int:
     return os.open(path, FOLDER)
 
 
-def _above_streams(fd: int) -> int:
-    """The descriptor, or a copy of it, where it is one of the three standard streams."""
+def above_streams(fd: int) -> int:
+    """Return the descriptor, or a copy of it, where it is one of the three standard streams."""
     if fd > 2:
         return fd
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from dbbasic.tsv import TSV
 
 from ..errors import TableError
+from ..job import COMPLETED
 from .line import COLUMNS, Row, explain, new_line, parse_line
 from .lock import FULL
 from .table import Table
@@ -95,12 +96,16 @@ class JobTable(Table, TSV):  # type: ignore[misc]  # dbbasic-tsv has no type hin
         # Plain: rewrites the whole file for each update, without a sync.
         wanted = _as_conditions(conditions)
         changed = 0
+        of_the_past = False
         with self.writing():
             for row in list(self.rows()):
                 fields = _as_strings(row)
                 if self._matches_conditions(fields, wanted):
                     self._move(row, self._moved_line({**fields, **updates}))
+                    of_the_past |= row.status == COMPLETED
                     changed += 1
+            if of_the_past:  # which a prune at work just now does not look at again
+                self.rewrite()
         self.sync()
         return changed
 

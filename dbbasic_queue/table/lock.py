@@ -374,7 +374,8 @@ class LockedFile:
                     return None
                 self._create(folder)
             elif writable:
-                remove_leftovers(self.data_file)  # which may be a second name of the table
+                # One may be a second name of the table.
+                remove_leftovers(folder, self.data_file.name)
             try:
                 file = OpenTable(folder, self.data_file, writable=writable)
             except (ForeignFile, SecondName) as fault:

@@ -197,7 +197,7 @@ def _names_of(folder: Folder, table: Path, fd: int) -> int:
     if status.st_nlink == 1:
         return 1
     names = status.st_nlink
-    for name in leftovers(table):
+    for name in leftovers(folder, table.name):
         with suppress(FileNotFoundError):
             found = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
             names -= os.path.samestat(found, status)

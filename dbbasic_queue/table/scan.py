@@ -76,19 +76,24 @@ def _split(piece: bytes) -> Iterator[bytes]:
         start = end
 
 
-def whole_lines(fd: int, end: int, *, overlong: bool = False) -> Iterator[tuple[int, bytes]]:
+def whole_lines(
+    fd: int, end: int, *, start: int = 0, most: int = PIECE, overlong: bool = False
+) -> Iterator[tuple[int, bytes]]:
     """Yield (offset, whole lines) of a table up to `end` (bytes), about 1 MiB at a time; no lock.
+
+    Begins at `start`, where a line does; `most` says how many bytes at a time.
 
     A torn last line is left out. So is a line of more than `LONGEST_LINE` bytes, which is not a
     row; or `OVERLONG` stands for it.
     """
-    at, length = 0, PIECE
+    most = min(most, PIECE)
+    at, length = start, most
     while at < end:
         piece = os.pread(fd, min(length, end - at), at)
         cut = piece.rfind(b"\n") + 1
         if cut:
             yield at, piece[:cut]
-            at, length = at + cut, PIECE
+            at, length = at + cut, most
         elif len(piece) < length or at + length == end:
             if piece and not is_torn(fd, piece, at):
                 yield at, piece
@@ -98,7 +103,7 @@ def whole_lines(fd: int, end: int, *, overlong: bool = False) -> Iterator[tuple[
         else:
             if overlong:
                 yield at, OVERLONG
-            at, length = line_end(fd, at + length, end), PIECE
+            at, length = line_end(fd, at + length, end), most
 
 
 def line_end(fd: int, at: int, end: int) -> int:

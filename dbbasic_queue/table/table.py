@@ -12,11 +12,11 @@ lock (lock.py), and its end is mended first (ending.py). Three kinds of change e
   line. After a crash in between, two lines of one id are alive: the later one wins, and the mark
   tells a reader that comes from the start that there may be an earlier one.
 
-`rewrite` (prune, compaction) writes a new file beside the old and renames it over (rewrite.py).
+`renew` (prune, compaction) writes a new file beside the old and renames it over (renewing.py).
 
-The classes `LockedFile`, `MendedFile`, `ReadTable` and `Table` are floors of one object, so that
-the four methods of a busy queue (`acquire`, `append`, `line_at`, `write_in_place`) cost no more
-calls than they must.
+The classes `LockedFile`, `MendedFile`, `ReadTable`, `RenewableTable` and `Table` are floors of one
+object, so that the four methods of a busy queue (`acquire`, `append`, `line_at`, `write_in_place`)
+cost no more calls than they must.
 """
 
 from __future__ import annotations
@@ -25,26 +25,19 @@ import errno
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
-from ..errors import StorageError, TableError
+from ..errors import StorageError
 from ..support.files import (
     SLICE,
-    NewFile,
-    copy_all,
-    keep_status,
     refused,
     refusing,
-    remove_leftovers,
     replace,
     sync_folder,
-    write_all,
 )
-from ..support.opening import SAFE, Folder, SecondName
-from .ending import HEADERS
+from ..support.opening import Folder
 from .line import (
     ATTEMPTS_LIMIT,
     SECTOR,
@@ -56,15 +49,13 @@ from .line import (
     pending_line,
 )
 from .opened import OpenTable
-from .reading import ReadTable
-from .rewrite import Rewrite
-from .rights import may_make, new_beside, new_table, prepare, require_owner, require_worker
+from .renewing import RenewableTable
+from .rights import new_beside, prepare, require_worker
 from .scan import LONGEST_LINE, line_end
 
 log = logging.getLogger("dbbasic_queue")
 T = TypeVar("T")
 
-WORTH_COMPACTING: Final = 1 << 20  # dead bytes, and a quarter of the file
 ELSEWHERE: Final = "another address"  # where `queue.moved` does not say which
 LONGEST_ADDRESS: Final = 1 << 12  # bytes of `queue.moved` that are read
 AHEAD: Final = 1 << 11  # bytes that are read at a time of rows that are looked at one by one
@@ -84,7 +75,7 @@ class Change(NamedTuple):
     result: bytes = b""
 
 
-class Table(ReadTable):
+class Table(RenewableTable):
     """The table of a queue: see `LockedFile` for its arguments.
 
     >>> import tempfile
@@ -96,9 +87,6 @@ class Table(ReadTable):
     """
 
     moved_to = ""  # the address that the queue is closed for, as seen when it was last opened
-    _killed = False  # lines, since the last look at whether to compact
-    renews = False  # whether a table that has a second name gets a file of its own
-
     # -- appending ---------------------------------------------------------------------------
 
     def add_row(self, head: bytes, created_at: int, run_at: int) -> None:
@@ -308,72 +296,10 @@ class Table(ReadTable):
         except OSError as error:
             raise refused(error, f"cannot write to the queue {self.data_file}") from error
 
-    # -- writing it all anew -----------------------------------------------------------------------
-
-    def set_lines_aside(self, offsets: Iterable[int]) -> None:
-        """Move the lines at these offsets into `queue.torn`. Call it under the exclusive lock."""
-        drop = sorted(offsets)
-        self._write_aside((start, line_end(self._fd, start, self.size)) for start in drop)
-        self.rewrite(drop)
-
     def _line_from(self, offset: int) -> bytes:
         """Return a long line; its beginning only when it is too long for a row."""
         length = min(line_end(self._fd, offset, self.size) - offset, LONGEST_LINE)
         return os.pread(self._fd, length, offset)
-
-    def rewrite(
-        self,
-        drop: Sequence[int] = (),
-        still: Callable[[Row], bool] | None = None,
-        instead: Mapping[int, Row] = MappingProxyType({}),
-        added: Iterable[Row] = (),
-    ) -> int:
-        """Write the table anew, without dead lines and without some others; returns how many.
-
-        The others are the lines at the offsets `drop` (ascending); with `still`, those of them that
-        are rows of which it says so now that no process can change them. Out of date lines of moved
-        rows go, too, and then the marks of these. All else stays, malformed lines byte for byte.
-        So do owner, mode and extended attributes. Call it under the exclusive lock.
-
-        `instead` has rows, by offset, that come in the place of some of those lines, and `added`
-        those that come at the end.
-        """
-        return self._replace(
-            lambda fd: Rewrite(self._fd, self.size).write(fd, drop, still, instead, added)
-        )
-
-    def replace_with(self, table: bytes) -> None:
-        """Put a whole other table in the place of this one. Call it under the exclusive lock."""
-        if not table.startswith(HEADERS):
-            raise TableError(f"not a queue table: it begins with {table[:80]!r}, not the header")
-        self._replace(lambda fd: write_all(fd, table))
-
-    def _replace(self, write: Callable[[int], T]) -> T:
-        """Let `write` fill a new file, and put it, synced, in the place of the table."""
-        answers: list[T] = []
-        new = NewFile(
-            self.data_file,
-            lambda fd: answers.append(write(fd)),
-            own=lambda fd: keep_status(self._fd, fd),
-        )
-        remove_leftovers(self.data_file)  # of any age: we hold the lock
-        with refusing(self.data_file, "cannot rewrite the queue"):
-            replace(new)
-        with Folder(self.data_dir) as folder:
-            file = self._mine.file = self._open_current(folder, fcntl.LOCK_EX)
-        assert file is not None
-        self.size = self._clean_to = file.size()
-        return answers[0]
-
-    def require_owner(self, command: str) -> None:
-        """Raise `StorageError` unless this process may write the table anew.
-
-        Args:
-            command: of `dbq`, for the message, which tells a user without permission to run it
-                as the owner.
-        """
-        with refusing(self.data_file, f"{command} writes the queue anew:"):
-            require_owner(self.data_file, command)
 
     # -- closed, since its jobs have moved -----------------------------------------------------
 
@@ -438,43 +364,6 @@ class Table(ReadTable):
         with refusing(self.data_file, "cannot run the jobs of the queue"):
             require_worker(self.data_file)
             prepare(self.data_file)
-
-    def _renew(self, folder: Folder, fault: OSError) -> bool:
-        """Copy the table to a file of the folder's owner; one with a second name only if told to.
-
-        2.0.0 made the table the property of the user who compacted it.
-        """
-        if isinstance(fault, SecondName) and not self.renews:
-            return False
-        if not folder.is_mine:
-            return False
-        fd = os.open(self.data_file.name, os.O_RDONLY | SAFE, dir_fd=folder.fd)
-        try:
-            replace(new_table(folder, self.data_file, lambda new: copy_all(fd, new)))
-        finally:
-            os.close(fd)
-        log.warning("%s: %s; it is a file of its own now", self.data_file, fault.strerror)
-        return True
-
-    def compact_if_moved(self) -> None:
-        """`compact`, when this process has moved rows since the last time."""
-        if self._killed:
-            self._killed = False
-            try:
-                self.compact()
-            except StorageError as error:  # no space for a second file: the first is good, too
-                log.warning("not compacted: %s", error, extra={"event": "not compacted"})
-
-    def compact(self) -> bool:
-        """Rewrite the table when dead lines make up a quarter of it and 1 MiB; says whether."""
-        with self.writing():
-            if self.size <= WORTH_COMPACTING or not may_make(self.data_file):
-                return False  # the latter is a producer, which leaves it to the next worker
-            dead = Rewrite(self._fd, self.size).dead_bytes()
-            if dead <= max(WORTH_COMPACTING, self.size // 4):
-                return False
-            self.rewrite()
-            return True
 
 
 def _write_end(fd: int, data: bytes, offset: int) -> int:

@@ -498,7 +498,7 @@ def test_a_kill_leaves_the_old_table_or_the_new(queue: Queue, call: str, after: 
 
     def child() -> None:
         real = getattr(os, call)
-        setattr(os, call, lambda *args: (real(*args) if after else None, die()))
+        setattr(os, call, lambda *args, **kw: (real(*args, **kw) if after else None, die()))
         change(Queue(queue.path), *edits)
 
     assert in_child(child) == -9

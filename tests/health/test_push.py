@@ -146,14 +146,15 @@ def test_it_is_renamed_from_a_name_that_the_collector_ignores(
     seen = []
     rename = os.rename
 
-    def look(source: Path, target: Path) -> None:
-        seen.append((source.parent, source.suffix, source.read_text(), source.stat().st_mode))
+    def look(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        new = tmp_path / source
+        seen.append((new.suffix, new.read_text(), new.stat().st_mode))
         assert path.read_text() == "old"
-        rename(source, target)
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "rename", look)
     write_textfile(path, "new")
-    assert seen == [(tmp_path, ".tmp~", "new", 0o100644)]
+    assert seen == [(".tmp~", "new", 0o100644)]
 
 
 @pytest.mark.parametrize("step", ["open", "write", "fchmod", "rename"])

@@ -35,6 +35,7 @@ from dbbasic_queue.install.plan import (
 from dbbasic_queue.install.site import Site, Wanted
 from dbbasic_queue.install.target import Action, Installation, Plan, Target
 from dbbasic_queue.support import files
+from dbbasic_queue.support.opening import Folder
 
 INSTALLED = "var/lib/dbbasic-queue/installed"
 ONE, TWO = Path("/etc/x/one"), Path("/etc/y/two")
@@ -419,14 +420,18 @@ def test_what_is_written_and_deleted_outlives_a_power_cut(
 ) -> None:
     """The folders of written and of deleted files are synced, those of manifests too."""
     synced: list[str] = []
-    real = files.sync_folder
+    real, by_path = Folder.sync, files.sync_folder
 
-    def noted(path: Path) -> None:
+    def noted(folder: Folder) -> None:
+        synced.append(str(folder.path.relative_to(tmp_path)))
+        real(folder)
+
+    def noted_by_path(path: Path) -> None:
         synced.append(str(path.relative_to(tmp_path)))
-        real(path)
+        by_path(path)
 
-    monkeypatch.setattr(files, "sync_folder", noted)
-    monkeypatch.setattr(site_module, "sync_folder", noted)
+    monkeypatch.setattr(Folder, "sync", noted)
+    monkeypatch.setattr(site_module, "sync_folder", noted_by_path)
     apply(target, make(one="1", two="2"))
     assert synced == [INSTALLED, "etc/x", "etc/y"]
     synced.clear()

@@ -23,6 +23,7 @@ from dbbasic_queue.support.files import (
     replace,
     replace_all,
 )
+from dbbasic_queue.support.opening import Folder
 
 STEPS = ("open", "write", "fchmod", "fsync", "rename")
 
@@ -152,7 +153,8 @@ def test_leftovers_are_removed_when_they_are_old(path: Path) -> None:
         os.utime(each, (path.stat().st_mtime - STALE - 60,) * 2)
     replace(NewFile(path, b"new"))
     assert names(path) == sorted([young.name, foreign.name, "file"])
-    remove_leftovers(path)
+    with Folder(path.parent) as folder:
+        remove_leftovers(folder, path.name)
     assert names(path) == sorted([foreign.name, "file"])
 
 

@@ -294,7 +294,9 @@ def test_flaw_index_and_data_share_a_temporary_name(
 
     write(path, text("a1"))
     renamed, rename = [], os.rename
-    monkeypatch.setattr(os, "rename", lambda *args: (renamed.append(args[0]), rename(*args)))
+    monkeypatch.setattr(
+        os, "rename", lambda *args, **kw: (renamed.append(args[0]), rename(*args, **kw))
+    )
     for number in range(5):
         look(path).delete(id=f"x{number}")
     assert len(set(renamed)) == 5

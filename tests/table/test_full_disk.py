@@ -29,7 +29,7 @@ from tables import (
 )
 
 from dbbasic_queue import Queue, StorageError
-from dbbasic_queue.table import table as store
+from dbbasic_queue.table import renewing as store
 from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
 from dbbasic_queue.table.table import Table

@@ -69,9 +69,9 @@ def test_a_file_made_by_another_meanwhile_is_kept(
     """A table that a program without a lock makes at the same moment is not written over."""
     link = os.link
 
-    def late(*args: Any) -> None:
+    def late(*args: Any, **folders: int) -> None:
         write(path, text("b2"))
-        link(*args)
+        link(*args, **folders)
 
     monkeypatch.setattr(os, "link", late)
     add(table, "a1")

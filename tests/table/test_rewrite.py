@@ -32,8 +32,8 @@ from tables import (
 
 from dbbasic_queue import Queue, StorageError
 from dbbasic_queue.engines.tsv import fsck
+from dbbasic_queue.table import renewing as store
 from dbbasic_queue.table import rewrite, scan
-from dbbasic_queue.table import table as store
 from dbbasic_queue.table.line import HEADER, SECTOR, Row, in_place, parse_line
 from dbbasic_queue.table.table import Table
 
@@ -167,17 +167,18 @@ def test_temporary_names_are_unique(
     add(table, "a1")
     rename, seen = os.rename, []
 
-    def watch(source: Path, target: Path) -> None:
+    def watch(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         seen.append(source)
-        assert source.parent == target.parent == path.parent
-        rename(source, target)
+        assert src_dir_fd == dst_dir_fd
+        assert os.path.samestat(os.fstat(src_dir_fd), path.parent.stat())
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "rename", watch)
     for _ in range(20):
         with table.writing():
             table.rewrite()
     assert len(set(seen)) == 20
-    assert not {"queue.tmp", "queue.tsv.tmp"} & {source.name for source in seen}
+    assert not {"queue.tmp", "queue.tsv.tmp"} & set(seen)
     assert names(path.parent) == {"queue.tsv", "queue.lock"}
 
 
@@ -219,7 +220,7 @@ def test_what_a_killed_rewrite_has_left_is_removed(queue: Queue, path: Path) -> 
     content = path.read_bytes()
     pid = os.fork()
     if pid == 0:
-        os.rename = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+        os.rename = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
         queue.prune_jobs(0)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
@@ -233,7 +234,7 @@ def test_what_a_killed_rewrite_has_left_is_removed(queue: Queue, path: Path) -> 
     assert names(path.parent) == {"queue.tsv", "queue.lock", "queue.claims"} | others
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename", "write", "fchown", "open"])
+@pytest.mark.parametrize("call", ["fsync", "rename", "pwrite", "fchown", "open"])
 def test_a_rewrite_that_fails_changes_nothing(
     queue: Queue, path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

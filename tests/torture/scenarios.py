@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
-from dbbasic_queue.table import ending, opened
-from dbbasic_queue.table import table as table_module
+from dbbasic_queue.table import ending, opened, renewing
 from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
 from dbbasic_queue.worker.signals import PutBack
@@ -354,7 +353,7 @@ def prune(stage: Stage) -> None:
 @scenario(_finished)
 def compact(stage: Stage) -> None:
     """A table that is full of dead lines is written anew, between two changes."""
-    table_module.WORTH_COMPACTING = 0  # type: ignore[misc]
+    renewing.WORTH_COMPACTING = 0  # type: ignore[misc]
     stage.work(lambda payload: "r" * 900)
     stage.queue.engine.table.compact()
     stage.add_last()
@@ -368,7 +367,7 @@ def _twins(stage: Stage) -> None:
 @scenario(_twins)
 def rewrite_twins(stage: Stage) -> None:
     """A table with an interrupted move in it is pruned and compacted."""
-    table_module.WORTH_COMPACTING = 0  # type: ignore[misc]
+    renewing.WORTH_COMPACTING = 0  # type: ignore[misc]
     stage.queue.prune_jobs(0)
     stage.say({"old-1": "absent", "done": "absent"})
     stage.queue.engine.table.compact()

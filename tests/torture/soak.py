@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dbbasic_queue import JsonFormatter, Queue, current_job
-from dbbasic_queue.table import table as store
+from dbbasic_queue.table import renewing as store
 
 from .kills import note_rescues, wait_for_the_end
 from .processes import Event, Notes, Troupe, complaints, events

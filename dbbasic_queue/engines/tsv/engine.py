@@ -20,6 +20,7 @@ from ...job import CANCELLED, FAILED, PENDING, PROCESSING, STATUSES, Job, check_
 from ...table.line import Row, build_line, to_job
 from ...table.lock import FULL, may_hold_a_lock
 from ...table.patience import WAIT
+from ...table.scan import rows_found, status_pattern
 from ...table.table import Table
 from .. import interface
 from ..interface import Limits, Order, Running, Snapshot, Stats
@@ -217,17 +218,17 @@ class TsvEngine:
                 return False  # it is perhaps not where it goes yet
             return row.run_at <= now - age or row.run_at >= now + max(age, interface.AHEAD)
 
-        table = self.table
-        with table.reading():
-            generation = table.generation
-        old = [row.offset for row in table.rows(ages) if is_old(row)]  # without the lock
-        if dry_run or not old:
-            return len(old)
+        table, states = self.table, status_pattern(ages)
+        if dry_run:
+            return sum(map(is_old, table.rows(ages)))
+        if not any(map(is_old, table.rows(ages))):
+            return 0
         table.require_owner("prune")
-        with table.writing():
-            if table.generation != generation:
-                old = [row.offset for row in table.rows(ages) if is_old(row)]
-            return table.rewrite(old, is_old)
+
+        def unwanted(offset: int, piece: bytes) -> list[int]:
+            return [row.offset for row in rows_found(states, piece, offset) if is_old(row)]
+
+        return table.renew(unwanted)
 
     # -- looking -----------------------------------------------------------------------------
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from ...errors import StorageError
 from ...job import PROCESSING
 from ...table.line import HEADER, Row, explain
 from ...table.scan import OVERLONG, TOO_LONG, ids_of, lines_in
@@ -154,11 +156,25 @@ def repair(engine: TsvEngine) -> list[Finding]:
     left to the next worker, which knows how often a job may be tried. A table that has a second
     name gets a file of its own. Raises `StorageError`.
     """
-    engine.table.renews = True
-    with engine.table.writing():  # which mends a torn end
+    table = engine.table
+    table.renews = True
+    for _ in range(TRIES):
+        with table.writing():  # which mends a torn end
+            generation = table.generation
         findings = check(engine)
-        aside = {finding.offset for finding in findings if finding.kind in (MALFORMED, DUPLICATE)}
-        if aside:
-            engine.table.require_owner("fsck --repair")
-            engine.table.set_lines_aside(aside)
-    return findings
+        bad = [finding for finding in findings if finding.kind in (MALFORMED, DUPLICATE)]
+        if bad:
+            table.require_owner("fsck --repair")
+        aside = {finding.offset for finding in bad if not _runs(engine, finding)}
+        if not aside or table.set_lines_aside(aside, generation):
+            return findings
+    raise StorageError(
+        errno.EBUSY, f"the queue {engine.path} is written anew again and again: try it later"
+    )
+
+
+def _runs(engine: TsvEngine, finding: Finding) -> bool:
+    """Whether a line is that of a job at which a worker is, who will write how it ended there."""
+    with engine.table.reading():
+        row = engine.table.read_row(finding.offset)
+        return row is not None and row.status == PROCESSING and engine.claims.is_held(row.id)
