@@ -22,7 +22,6 @@ cost no more calls than they must.
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 from collections.abc import Sequence
