@@ -81,6 +81,9 @@ class Loop:
         failure: list[BaseException] = []
         tasks: list[asyncio.Task[Any] | None] = []
         told: list[bool] = []  # to break off, perhaps before the task was there
+        # Not `join`: broken off by an exception, that of CPython 3.11 and 3.12 takes the thread
+        # for ended, and does not wait for it any more.
+        ended = threading.Event()
 
         async def noted() -> Any:
             tasks.append(asyncio.current_task())
@@ -95,18 +98,19 @@ class Loop:
                 answer.append(self.run(noted(), context))
             except BaseException as error:
                 failure.append(error)
+            finally:
+                ended.set()
 
         thread = threading.Thread(target=run, name="dbbasic_queue coroutine", daemon=True)
         thread.start()
         try:
-            thread.join()
+            ended.wait()
         except BaseException:  # a signal: break the coroutine off, too
             told.append(True)
             for task in tasks:
                 if task is not None:
                     task.get_loop().call_soon_threadsafe(task.cancel)
-            thread.join(PATIENCE)
-            if thread.is_alive():
+            if not ended.wait(PATIENCE):
                 self._drop()
             raise
         if failure:

@@ -128,6 +128,7 @@ def test_coroutines_run_where_a_loop_is_running(queue: Queue) -> None:
         try:
             await asyncio.sleep(30)
         finally:
+            await asyncio.sleep(0.1)
             seen.append("cleaned")
 
     async def another() -> dict[str, Any]:
@@ -146,20 +147,22 @@ def test_a_coroutine_is_broken_off_before_it_began(
     began: list[bool] = []
     ended: list[bool] = []
 
+    late: list[threading.Thread] = []
+
     class Late(threading.Thread):
         def start(self) -> None:
-            if self.name != "dbbasic_queue coroutine":
-                super().start()
-
-        def join(self, timeout: float | None = None) -> None:
-            if self.name != "dbbasic_queue coroutine":
-                super().join(timeout)
-            elif timeout is None:
-                raise JobTimeout("now")
+            if self.name == "dbbasic_queue coroutine":
+                late.append(self)
             else:
                 super().start()
-                super().join(timeout)
-                ended.append(not self.is_alive())
+
+    class End(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout is None:
+                raise JobTimeout("now")
+            threading.Thread.start(late[0])
+            ended.append(super().wait(timeout))
+            return ended[0]
 
     async def slow(payload: Any) -> None:
         began.append(True)
@@ -168,7 +171,7 @@ def test_a_coroutine_is_broken_off_before_it_began(
     async def program() -> dict[str, Any]:
         return run_one(queue, slow)
 
-    monkeypatch.setattr(coroutines, "threading", SimpleNamespace(Thread=Late))
+    monkeypatch.setattr(coroutines, "threading", SimpleNamespace(Thread=Late, Event=End))
     assert asyncio.run(program())["error"] == "JobTimeout: now"
     assert (began, ended) == ([], [True])
 
