@@ -188,7 +188,7 @@ class LockedFile:
         self.table_name = self.data_file.stem
         self.lock_file = self.sibling("lock")
         self.durability = durability
-        self._synced = durability == FULL
+        self.synced = durability == FULL  # whether `sync` does something
         self.generation = 0
         self.size = 0  # of the file, as seen when the lock was taken
         self.locked = False  # whether the lock is held, while `reading`
@@ -273,7 +273,7 @@ class LockedFile:
         if not (lock.writable and file and file.writable and self._watch.is_unchanged()):
             file = self._look_again(writable=True)
             assert file is not None
-        if self._synced:
+        if self.synced:
             self._mine.file = file
         size = os.lseek(file.fd, 0, os.SEEK_END)
         if size < self.size:
@@ -488,7 +488,7 @@ class LockedFile:
         Raises `StorageError`; whether the changes are on disk is then unknown, and syncing again
         would not tell (fsync(2): the kernel reports an error once).
         """
-        if self._synced:
+        if self.synced:
             # The file that this thread wrote, as another may have opened it again meanwhile.
             self._sync_file(getattr(self._mine, "file", None))
 

@@ -282,7 +282,8 @@ class Table(RenewableTable):
     def write_in_place(self, data: bytes, offset: int) -> None:
         """Write over bytes of the table. Call it under the exclusive lock.
 
-        Atomic only inside one sector, as what `new_tail` makes is. Raises `StorageError`.
+        Atomic only inside one sector, as each tail that `new_tail` makes is. Raises
+        `StorageError`.
         """
         file = self._file
         assert file is not None

@@ -5,6 +5,10 @@ Theory of operation
 The waiting list says which job is next, the claim says that it is ours, the table writes it: all
 under one lock, together with how the last attempt ended. One sync follows, outside the lock.
 
+In a queue that is worked off, the job that begins most often stands right behind the one that
+ended. Then one write changes both: the tail of the one, the head of the other as it stands there,
+and its tail. Each tail lies in one sector, so that a crash leaves each as it was or as it shall be.
+
 A job is ours while its line is as we left it, in the same generation of the file; else it is
 looked for by its id, and written to only if it is still processing this very attempt. What another
 process changed meanwhile stands ("fenced").
@@ -27,6 +31,7 @@ from ...job import COMPLETED, FAILED, PENDING, PROCESSING, Job, require
 from ...support.text import printable
 from ...table.line import (
     ATTEMPTS_LIMIT,
+    SECTOR,
     Row,
     begin,
     is_outdated,
@@ -75,6 +80,9 @@ class TsvSeat:
         self._place = place
         self._waiting = WaitingList(table)
         self._in_hand: Attempt | None = None
+        self._ending: int | None = None  # the claim on the job whose end is being written
+        # What is still to be written of it and where, and where the next row begins.
+        self._end, self._end_at, self._behind = b"", 0, 0
         self._marked = time.monotonic()
         self._rescue_from = 0.0  # time.monotonic() before which no dead worker is looked for
         self._look_at_all()
@@ -100,7 +108,8 @@ class TsvSeat:
         # No argument is keyword-only: CPython 3.11 would take a slower way to call this.
         table, waiting, lock = self._table, self._waiting, self._table.lock
         attempt = self._in_hand = None
-        unsettled = outcome
+        self._end = b""
+        self._ending = None if outcome is None else outcome.attempt.token[4]
         read = False
         if waiting.doubtful:
             waiting.resolve()
@@ -108,63 +117,78 @@ class TsvSeat:
             while True:
                 with lock.mutex, lock.unlocking, lock.inside:
                     table.acquire()
-                    if read or not waiting.is_stale():
-                        if not waiting.is_current():
+                    if read or waiting.generation == table.generation:
+                        if read or waiting.read_to != table.size:
                             waiting.catch_up()
                         if outcome is not None:
                             self._settle(outcome)
-                            unsettled = None
                         if waiting.twins:
                             self._part_twins()
-                        if take:
-                            attempt = self._take(types)
+                        try:
+                            if take:
+                                attempt = self._take(types)
+                        finally:
+                            if self._end:
+                                self._write_end()
                         break
                 waiting.read()  # all of it, which should not hold others up
                 read = True
         except BaseException:
-            if unsettled is not None:
-                self._claims.release(unsettled.attempt.token[4])
+            self._release_ended()
             raise
-        if outcome is not None or attempt is not None:
-            try:
-                table.sync()
-            except StorageError:
-                if attempt is not None:
-                    self._put_back(attempt)
-                raise
+        if table.synced and (outcome is not None or attempt is not None):
+            self._sync(attempt)
         self._in_hand = attempt
         now = time.monotonic()
         if now - self._marked >= MARK_EVERY:
             self._mark(now)
         return attempt
 
+    def _sync(self, attempt: Attempt | None) -> None:
+        try:
+            self._table.sync()
+        except StorageError:
+            if attempt is not None:
+                self._put_back(attempt)
+            raise
+
     def _mark(self, now: float) -> None:
         self._marked = now
         self._claims.mark_run()
 
     def _settle(self, outcome: Outcome) -> None:
-        """Write how an attempt ended, if the job is ours still."""
+        """Write how an attempt ended, if the job is ours still; or leave that to `_begin`."""
         attempt, status, run_at, error, result, _, _, _ = outcome
         job, token, _ = attempt
-        offset, line, tail_at, generation, claim = token
+        offset, line, tail_at, generation, _ = token
         table = self._table
         held = generation == table.generation and table.holds(line, offset)
         moved = self._waiting.moved
         if held and moved and moved.get(job.id.encode(), 0) > offset:
             self._waiting.twins[job.id.encode()] = [offset, moved[job.id.encode()]]
-        tail = None
-        if held and status == COMPLETED and not (error or result):  # as most of them end
-            at, room = offset + tail_at, len(line) - tail_at - 1
-            tail = new_tail(at, room, status, job.created_at, run_at, job.attempts)
-        if tail is not None:
-            table.write_in_place(tail, at)
-        else:
-            row = parse_line(line, offset) if held else self._row_if_ours(job)
-            if row is not None:
-                self._write_end(row, outcome)
-        self._claims.release(claim)
+        if held and status == COMPLETED and not error:  # as most of them end
+            at, room, text = offset + tail_at, len(line) - tail_at - 1, result.encode()
+            tail = new_tail(at, room, status, job.created_at, run_at, job.attempts, b"", text)
+            if tail is not None:
+                self._end, self._end_at, self._behind = tail + b"\n", at, offset + len(line)
+                return
+        row = parse_line(line, offset) if held else self._row_if_ours(job)
+        if row is not None:
+            self._change_row(row, outcome)
+        self._release_ended()
 
-    def _write_end(self, row: Row, outcome: Outcome) -> None:
+    def _write_end(self) -> None:
+        """Write the end of an attempt that `_settle` has left to be written."""
+        end, self._end = self._end, b""
+        self._table.write_in_place(end, self._end_at)
+        self._release_ended()
+
+    def _release_ended(self) -> None:
+        claim, self._ending = self._ending, None
+        if claim is not None:
+            self._claims.release(claim)
+
+    def _change_row(self, row: Row, outcome: Outcome) -> None:
         """Write how an attempt ended into its row. On a full disk, where only a change in place
         may still be possible, without error and result."""
         _, status, run_at, error, result, refund, _, _ = outcome
@@ -202,10 +226,14 @@ class TsvSeat:
             line = table.line_at(offset)
             if NAMES_PENDING not in line:  # another worker has it; or the row has moved
                 if not line:  # saved in place, without the lock
+                    if self._end:
+                        self._write_end()
                     waiting.read()
                 continue
             begun = begin(line, offset, now)
             if begun is None or offset < waiting.moved.get(begun[0], 0):
+                if self._end:
+                    self._write_end()
                 attempt = self._take_odd(line, offset, now, types)
             elif types is None or begun[1].type in types:
                 attempt = self._begin(line, offset, *begun)
@@ -218,16 +246,27 @@ class TsvSeat:
     def _begin(
         self, line: bytes, offset: int, job_id: bytes, job: Job, tail_at: int, tail: bytes
     ) -> Attempt | None:
+        if self._end and (offset != self._behind or tail_at > SECTOR):
+            self._write_end()
         claim = self._claims.take(job_id)
+        if claim is None and self._end:  # perhaps the two jobs share a byte
+            self._write_end()
+            claim = self._claims.take(job_id)
         if claim is None:
             return None  # a person put it back while it runs
         table = self._table
+        line = line[:tail_at] + tail + b"\n"
         try:
-            table.write_in_place(tail, offset + tail_at)
+            if self._end:
+                table.write_in_place(self._end + line, self._end_at)
+                self._end = b""
+            else:
+                table.write_in_place(tail, offset + tail_at)
         except BaseException:
             self._claims.release(claim)
             raise
-        token = offset, line[:tail_at] + tail + b"\n", tail_at, table.generation, claim
+        self._release_ended()
+        token = offset, line, tail_at, table.generation, claim
         return _new_tuple(Attempt, (job, token, False))
 
     def _take_odd(
@@ -275,6 +314,8 @@ class TsvSeat:
 
     def _part_twins(self) -> None:
         """See that no line runs that bears the id of another. Call it under the lock."""
+        if self._end:
+            self._write_end()
         waiting, table = self._waiting, self._table
         found, waiting.twins = waiting.twins, {}
         for job_id, places in found.items():

@@ -34,7 +34,7 @@ class WaitingList:
         self._table = table
         self._read: list[int] = []  # what the last reading found, latest first
         self._heap: list[int] = []  # what came since
-        self._generation = -1
+        self.generation = -1  # of the table that was read
         self.read_to = 0  # bytes
         self.moved: dict[bytes, int] = {}  # id -> where the row stands that was moved
         self.processing: list[int] = []  # offsets, as of the last read
@@ -51,7 +51,7 @@ class WaitingList:
         began = time.monotonic()
         table = self._table
         with table.reading():
-            self._generation, size = table.generation, table.size
+            self.generation, size = table.generation, table.size
         self._read, self._heap, self.processing, self.moved = [], [], [], {}
         self._ids, self.doubtful = set(), []
         self.read_to = lines = 0
@@ -99,24 +99,19 @@ class WaitingList:
 
     def is_stale(self) -> bool:
         """Whether the table was written anew since, so that all of it has to be read."""
-        return self._generation != self._table.generation
-
-    def is_current(self) -> bool:
-        """Whether there is nothing to catch up with."""
-        table = self._table
-        return self.read_to == table.size and self._generation == table.generation
+        return self.generation != self._table.generation
 
     def catch_up(self) -> None:
         """Read what was appended since. Call it under the lock."""
         table = self._table
-        if self._generation != table.generation:
+        if self.generation != table.generation:
             self.read()
         if table.size != self.read_to:
             for offset, piece in table.pieces(self.read_to, table.size):
                 self._take_in(piece, offset)
             self.read_to = table.size
             if len(self._ids) > self._ids_at_most:
-                self._generation = -1
+                self.generation = -1
 
     def _take_in(self, piece: bytes, offset: int) -> None:
         """Note what was appended."""
