@@ -42,6 +42,7 @@ NAMED: Final = 20  # job types in the error of a job that has no handler
 _new_tuple = tuple.__new__  # without the call of Outcome.__new__, which is written in Python
 
 _current: ContextVar[Job] = ContextVar("dbbasic_queue_job")
+_process = object()  # another one in each child: asked faster than the kernel for the process's id
 _at_work: list[StopSignals] = []  # of the workers of this process: each knows its job in hand
 
 
@@ -182,7 +183,7 @@ class Runner:
         self._signals = signals
         self._now = now
         self._loop: Loop | None = None
-        self._pid = os.getpid()
+        self._process = _process
         self._surroundings = Surroundings()
         if options.timeout and threading.current_thread() is not threading.main_thread():
             raise ValueError(
@@ -213,14 +214,13 @@ class Runner:
         except PutBack:
             return Outcome(attempt, PENDING, int(self._now()), error=job.error or "", refund=True)
         except BaseException as error:  # SystemExit, too, is a failure of the job only
-            if os.getpid() != self._pid:
+            if _process is not self._process:
                 _end_child(error)
             return self._failed(attempt, error, time.monotonic() - began)
         finally:
-            forked = os.getpid() != self._pid
-            if not forked:
+            if _process is self._process:
                 self._surroundings.restore()
-        if forked:
+        if _process is not self._process:  # a child that the handler has forked
             flush()
             os._exit(0)
         duration = time.monotonic() - began
@@ -229,12 +229,12 @@ class Runner:
         )
 
     def _call(self, attempt: Attempt) -> Any:
-        job = attempt.job
+        job, _, spoiled = attempt
         _current.set(job)
         handler = self._handlers.get(job.type)
         if handler is None:
             raise LookupError(_no_handler(job.type, self._handlers))
-        if attempt.spoiled:
+        if spoiled:
             raise InvalidJob(f"the payload is not JSON: {job.payload:.200}")
         if "decimal" in modules:
             _own_decimals()
@@ -285,6 +285,14 @@ def _no_handler(job_type: str, handlers: Handlers) -> str:
     names = sorted(map(str, handlers))
     there = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
     return f"No handler for {job_type}; there are handlers for: {there or 'no type'}"
+
+
+def _after_fork() -> None:
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _end_child(error: BaseException) -> NoReturn:

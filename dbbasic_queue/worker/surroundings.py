@@ -146,7 +146,8 @@ class Surroundings:
 
     def restore(self) -> None:
         """Make them so again. Costs next to nothing when they are."""
-        if (log.disabled, self._manager.disable) != self._disabled:
+        disabled, level = self._disabled
+        if log.disabled is not disabled or self._manager.disable != level:
             log.disabled, self._manager.disable = self._disabled
         if self._descriptors is not None and self._place is not None:
             self._descriptors.restore()
