@@ -154,6 +154,38 @@ def test_the_end_is_written_although_nothing_begins(
     assert not is_claimed(queue, first)
 
 
+def test_the_end_is_written_before_a_row_of_another_program_is_moved(
+    queue: Queue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is slow does not come between a job and its end, which a kill would lose."""
+    seat, attempt, _ = begun(queue, {})
+    with queue.path.open("ab") as table:
+        table.write(b"b2\tx\t{}\tpending\t5\t5\t0\t\t\n")
+    seen: list[bool] = []
+    change = queue.engine.table.change
+    monkeypatch.setattr(
+        queue.engine.table,
+        "change",
+        lambda *args: seen.append(b"\tcompleted\t" in queue.path.read_bytes()) or change(*args),
+    )
+    assert seat.turn(end(attempt, clock)) is not None
+    assert seen == [True]
+
+
+def test_the_end_is_written_before_the_table_is_read_again(
+    queue: Queue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a reading of all of it, which a neighbour that is gone asks for."""
+    seat, attempt, _ = begun(queue, {}, {})
+    seen: list[bool] = []
+    monkeypatch.setattr(seat._table, "line_at", lambda offset: b"")
+    monkeypatch.setattr(
+        seat._waiting, "read", lambda: seen.append(b"\tcompleted\t" in queue.path.read_bytes())
+    )
+    assert seat.turn(end(attempt, clock)) is None
+    assert seen == [True]
+
+
 @pytest.mark.parametrize("refused", [(0,), (0, 1)])
 def test_an_end_is_written_by_itself_when_both_are_refused(
     queue: Queue, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: tuple[int, ...]

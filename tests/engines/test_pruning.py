@@ -154,7 +154,7 @@ def meanwhile(queue: Queue, action: Callable[[Queue], object], monkeypatch: Any)
 
     def late() -> Any:
         monkeypatch.setattr(table, "writing", writing)
-        action(Queue(queue.path, "normal", clock=queue.engine._clock))
+        action(Queue(queue.path, "normal", clock=queue.engine.now))
         return writing()
 
     monkeypatch.setattr(table, "writing", late)

@@ -219,7 +219,7 @@ def test_a_worker_that_waits_sees_what_was_put_back_in_place(
     seat = queue.engine.seat()
     assert not seat.wait(0)
     time.sleep(0.02)
-    Queue(queue.path, "normal", clock=queue.engine._clock).retry_job("a1")
+    Queue(queue.path, "normal", clock=queue.engine.now).retry_job("a1")
     assert seat.wait(5)
     assert seat.turn() is not None
 
@@ -231,7 +231,7 @@ def test_a_job_whose_worker_dies_later_is_rescued_later(
     monkeypatch.setattr(tsv_seat, "LOOK_AGAIN", 0)
     monkeypatch.setattr(tsv_seat, "SHARE", 0)
     queue.enqueue("x", {})
-    other = Queue(queue.path, "normal", clock=queue.engine._clock)
+    other = Queue(queue.path, "normal", clock=queue.engine.now)
     first, _ = take(other)
     seat = queue.engine.seat()
     assert seat.rescue(3, AT_ONCE) == []

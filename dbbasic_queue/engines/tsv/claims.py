@@ -44,6 +44,7 @@ _SETLK: Final[int] = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
 _GETLK: Final[int] = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
 # struct flock: type, whence, start, len, pid; "0q" pads the end as the C compiler does.
 _FLOCK: Final = struct.Struct("@hhqqi0q")
+_pack: Final = _FLOCK.pack
 _JOBS: Final = 1 << 61  # the bytes from here on are jobs, those below are worker slots
 
 
@@ -100,16 +101,17 @@ class Claims:
 
         Raises `StorageError`.
         """
-        byte = byte_of(job_id)
-        return byte if self._lock(byte) else None
+        return self._lock(byte_of(job_id))
 
     def release(self, claim: int) -> None:
         """Give back what `take` returned. Harmless in a child forked since."""
-        with self._mutex:
-            if claim in self._mine:
-                self._mine.discard(claim)
-                with suppress(OSError, ValueError):  # closed by the program: the claim is gone
-                    fcntl.fcntl(self.fd, _SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, claim, 1, 0))
+        # Without the mutex: while a claim is ours, the file stays open.
+        if claim in self._mine:
+            try:  # noqa: SIM105 - `suppress` is written in Python
+                fcntl.fcntl(self.fd, _SETLK, _pack(fcntl.F_UNLCK, 0, claim, 1, 0))
+            except (OSError, ValueError):  # closed by the program: the claim is gone
+                pass
+            self._mine.discard(claim)
 
     def is_held(self, job_id: bytes) -> bool:
         """Whether any process holds a claim on this job.
@@ -133,7 +135,7 @@ class Claims:
                 if held is None:
                     raise
                 return held
-            query = _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0)
+            query = _pack(fcntl.F_WRLCK, 0, byte, 1, 0)
             try:
                 answer = fcntl.fcntl(self.fd, _GETLK, query)
             except OSError as error:
@@ -160,7 +162,7 @@ class Claims:
 
         Returns its number, or None when all are taken.
         """
-        return next((slot for slot in range(count) if self._lock(slot)), None)
+        return next((slot for slot in range(count) if self._lock(slot) is not None), None)
 
     def release_slot(self, slot: int) -> None:
         """Give a worker slot back."""
@@ -205,22 +207,22 @@ class Claims:
         self._mutex = threading.RLock()  # a thread of the parent may have held it
         self.close()
 
-    def _lock(self, byte: int) -> bool:
+    def _lock(self, byte: int) -> int | None:
         with self._mutex:
             if not is_ours(self.fd):
                 self._keep()
             if byte in self._mine:
-                return False
+                return None
             if not self._writable:
                 self._open(writable=True)
             try:
-                fcntl.fcntl(self.fd, _SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, byte, 1, 0))
+                fcntl.fcntl(self.fd, _SETLK, _pack(fcntl.F_WRLCK, 0, byte, 1, 0))
             except OSError as error:
                 if error.errno in (errno.EAGAIN, errno.EACCES):
-                    return False
+                    return None
                 raise self._refused("cannot claim jobs in", error) from error
             self._mine.add(byte)
-            return True
+            return byte
 
     def _open(self, *, writable: bool) -> bool:
         """See that the file is open; False when it is not there and need not be."""

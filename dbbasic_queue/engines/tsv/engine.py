@@ -65,15 +65,11 @@ class TsvEngine:
         self.path = self.table.data_file
         self.url = str(self.path)
         self.claims = Claims(self.table.sibling("claims"), self.path)
-        self._clock = clock or time.time
+        self.now: Callable[[], float] = clock or time.time  # Unix seconds
         self._wake = str(self.table.sibling("wake"))
         self._wake_exists = False
         self._wake_asked = -1
         _alive.add(self)
-
-    def now(self) -> float:
-        """The time in Unix seconds."""
-        return self._clock()
 
     # -- adding ------------------------------------------------------------------------------
 
@@ -166,7 +162,7 @@ class TsvEngine:
     def retry_failed(self, job_type: str | None = None) -> list[str]:
         """Put all failed jobs back, or those of one type; returns their ids."""
         wanted = None if job_type is None else job_type.encode(errors="replace")
-        now = int(self._clock())
+        now = int(self.now())
         with self.table.writing():
             rows = [row for row in self.table.rows([FAILED]) if wanted in (None, row.type)]
             for row in rows:
@@ -186,7 +182,7 @@ class TsvEngine:
         hint = self.table.search(key)
         if hint.generation == 0:
             return False  # there is no table
-        now = int(self._clock())
+        now = int(self.now())
         with self.table.writing():
             row = self.table.find(key, hint)
             if row is None or row.status not in allowed:
@@ -210,7 +206,7 @@ class TsvEngine:
         Raises `StorageError` when the table cannot be written anew (which takes as much free space
         as the table is long).
         """
-        now = self._clock()
+        now = self.now()
 
         def is_old(row: Row) -> bool:
             age = ages.get(row.status, math.inf)
@@ -256,7 +252,7 @@ class TsvEngine:
 
     def stats(self) -> Stats:
         """The state of the queue in numbers. Takes no more than read permission."""
-        now = int(self._clock())
+        now = int(self.now())
         due = [row.run_at for row in self.table.rows([PENDING]) if row.run_at <= now]
         return Stats(
             jobs=self.counts(),
@@ -373,7 +369,7 @@ class TsvEngine:
                 if place is None:
                     return None
             self.claims.mark_run()
-        return TsvSeat(self.table, self.claims, self._clock, place)
+        return TsvSeat(self.table, self.claims, self.now, place)
 
 
 def _lines(orders: Sequence[Order], offset: int, now: int) -> bytes:

@@ -221,31 +221,35 @@ class TsvSeat:
 
     def _take(self, types: Collection[str] | None) -> Attempt | None:
         now = int(self._clock())
-        table, waiting = self._table, self._waiting
+        waiting = self._waiting
+        line_at, moved = self._table.line_at, waiting.moved
         while (offset := waiting.pop_due(now)) is not None:
-            line = table.line_at(offset)
-            if NAMES_PENDING not in line:  # another worker has it; or the row has moved
-                if not line:  # saved in place, without the lock
-                    if self._end:
-                        self._write_end()
-                    waiting.read()
-                continue
+            line = line_at(offset)
             begun = begin(line, offset, now)
-            if begun is None or offset < waiting.moved.get(begun[0], 0):
-                if self._end:
-                    self._write_end()
+            if begun is not None and not (moved and offset < moved.get(begun[0], 0)):
+                if types is not None and begun[1].type not in types:
+                    continue
+                attempt = self._begin(line, offset, begun)
+            elif NAMES_PENDING in line:
                 attempt = self._take_odd(line, offset, now, types)
-            elif types is None or begun[1].type in types:
-                attempt = self._begin(line, offset, *begun)
-            else:
+            else:  # another worker has it; or the row has moved
+                if not line:  # saved in place, without the lock
+                    self._read_again()
+                    moved = waiting.moved
                 continue
             if attempt is not None:
                 return attempt
         return None
 
+    def _read_again(self) -> None:
+        if self._end:
+            self._write_end()
+        self._waiting.read()
+
     def _begin(
-        self, line: bytes, offset: int, job_id: bytes, job: Job, tail_at: int, tail: bytes
+        self, line: bytes, offset: int, begun: tuple[bytes, Job, int, bytes]
     ) -> Attempt | None:
+        job_id, job, tail_at, tail = begun
         if self._end and (offset != self._behind or tail_at > SECTOR):
             self._write_end()
         claim = self._claims.take(job_id)
@@ -274,6 +278,8 @@ class TsvSeat:
     ) -> Attempt | None:
         """Take a job that `begin` declined: written by another program, unreadable, outdated or
         not yet due."""
+        if self._end:
+            self._write_end()
         row = parse_line(line, offset)
         if row is None or row.status != PENDING or self._is_outdated(row):
             return None
