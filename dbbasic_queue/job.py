@@ -13,6 +13,7 @@ written.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from datetime import datetime
@@ -104,7 +105,7 @@ def check_type(job_type: Any) -> str:
     Raises `InvalidJob`.
     """
     if isinstance(job_type, str):
-        if _PLAIN_TYPE.fullmatch(job_type):
+        if type(job_type) is str and _is_plain(job_type):
             return job_type
         if (
             1 <= len(job_type) <= 64
@@ -117,6 +118,11 @@ def check_type(job_type: Any) -> str:
         f"job type {shown(job_type)}: must be a string of 1 to 64 printable characters, without"
         ' white space, not beginning with " or #'
     )
+
+
+@functools.lru_cache(64)  # a program has few types, and many jobs of each
+def _is_plain(job_type: str) -> bool:
+    return _PLAIN_TYPE.fullmatch(job_type) is not None
 
 
 def check_id(job_id: Any) -> str:
@@ -140,7 +146,9 @@ def check_payload(payload: Any, limit: int = PAYLOAD_LIMIT) -> str:
         raise InvalidJob(f"payload: must be a dict (a JSON object), not {type(payload).__name__}")
     try:
         text = dump_json(payload)
-        keys_are_strings = _keys_are_strings(payload)
+        "".join(payload)  # raises TypeError for a key of another kind
+        # Only where there is a second brace may there be a dict in it, with keys of its own.
+        keys_are_strings = text.find("{", 1) < 0 or _keys_are_strings(payload)
     except RecursionError:
         raise InvalidJob("payload: nested too deeply for JSON") from None
     except (TypeError, ValueError) as error:

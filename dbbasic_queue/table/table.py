@@ -107,16 +107,14 @@ class Table(RenewableTable):
                 self.require_open()
             self.append(pending_line(self.size, head, created_at, run_at))
 
-    def append(self, data: bytes) -> int:
+    def append(self, data: bytes, noted: bool = False) -> int:
         """Write whole lines at the end, all or nothing; returns the offset of the first.
 
-        Raises `StorageError` (disk full, quota, I/O error), after which the table is as before.
+        `noted` if the note of a batch speaks of this. Raises `StorageError` (disk full, quota, I/O
+        error), after which the table is as before.
         """
-        if os.lseek(self.lock.fd, 0, os.SEEK_END) > 0:
+        if not noted and os.lseek(self.lock.fd, 0, os.SEEK_END) > 0:
             self._end_batch()  # one of which nothing was written: its note would speak of this
-        return self._append_whole(data)
-
-    def _append_whole(self, data: bytes) -> int:
         file, offset, length = self._file, self.size, len(data)
         assert file is not None
         written = 0
@@ -141,7 +139,7 @@ class Table(RenewableTable):
         self._end_batch()
         self._note_batch(len(data))
         try:
-            return self._append_whole(data)
+            return self.append(data, noted=True)
         finally:
             self._forget_batch()
 
