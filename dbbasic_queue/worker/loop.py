@@ -177,7 +177,7 @@ class Worker:
             )
 
     def _may_take(self) -> bool:
-        if self._signals.received or self._taken >= self._limit:
+        if self._signals.stopping() or self._taken >= self._limit:
             return False
         return self._most is None or self._elapsed() < self._most
 

@@ -53,7 +53,7 @@ class StopSignals:
     """
 
     def __init__(self, tell: Callable[[str], object] | None = None) -> None:
-        self.received = 0  # the number of the first one; then no more jobs are to be taken
+        self.received = 0
         self.job: Job | None = None  # whose handler is running, or ran last
         self._tell = tell
         self.interruptible = False  # a handler is running, which the second signal breaks off
@@ -114,6 +114,10 @@ class StopSignals:
         time.sleep(TRY_AGAIN)
         if self.interruptible:
             signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    def stopping(self) -> bool:
+        """Whether no more jobs are to be taken."""
+        return self.received != 0
 
     def caught(self) -> list[int]:
         """The numbers of the signals that are caught."""

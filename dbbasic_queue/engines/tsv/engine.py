@@ -327,7 +327,7 @@ class TsvEngine:
         """Cancel up to `limit` jobs in these states with one lock and one sync."""
         from .moving import withdraw
 
-        return withdraw(self.table, limit, note, statuses, int(self._clock()))
+        return withdraw(self.table, limit, note, statuses, int(self.now()))
 
     def renote(self, notes: Mapping[str, str]) -> None:
         """Give jobs that `withdraw` has cancelled other notes, by id."""
@@ -340,7 +340,7 @@ class TsvEngine:
         from .moving import adopt
 
         new = adopt(self.table, jobs, over)
-        now = int(self._clock())
+        now = int(self.now())
         if any(job.status == PENDING and job.run_at <= now for job in jobs):
             self.wake_up(now)
         return new
