@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 from ..engines.interface import Engine
 from ..engines.moving import MOVABLE, departed, note_of
 from ..errors import MigrationError
-from ..job import CANCELLED, COMPLETED, PENDING, PROCESSING, STATUSES, Job
+from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, STATUSES, Job
 from .slots import carry_slots
 
 BATCH: Final = 2000  # jobs that are taken out at a time
@@ -76,6 +76,7 @@ def move(source: Engine, target: Engine, tell: Tell = lambda count: None) -> int
     new = _go_on(source, target, tell)
     new += sum(_adopt(target, jobs, tell) for jobs in batches(source.jobs([COMPLETED]), BATCH))
     new += move_waiting(source, target, tell)
+    new += _withdraw(source, target, (CANCELLED,), tell)
     carry_slots(source, target)
     return new
 
@@ -83,10 +84,15 @@ def move(source: Engine, target: Engine, tell: Tell = lambda count: None) -> int
 def move_waiting(source: Engine, target: Engine, tell: Tell = lambda count: None) -> int:
     """Move what came since `move`, which has to have been called; returns how many.
 
-    Looks neither at what is completed nor for what a killed run has left. Raises `StorageError`.
+    Looks neither at what is completed or cancelled nor for what a killed run has left: cheap enough
+    to be called each second. Raises `StorageError`.
     """
+    return _withdraw(source, target, (PENDING, FAILED), tell)
+
+
+def _withdraw(source: Engine, target: Engine, statuses: tuple[str, ...], tell: Tell) -> int:
     new = 0
-    while jobs := source.withdraw(BATCH, lambda job: note_of(job, target.url), MOVABLE):
+    while jobs := source.withdraw(BATCH, lambda job: note_of(job, target.url), statuses):
         new += _hand_over(source, target, jobs, tell)
     return new
 
@@ -108,6 +114,7 @@ def finish(source: Engine, target: Engine, idle: int, tell: Tell = lambda count:
         _require_idle(source, target, idle)
     source.close_for(target.url)
     new += move_waiting(source, target, tell)
+    new += _withdraw(source, target, (CANCELLED,), tell)
     left = look(source)
     _require_none_runs(source, left)
     new += sum(_adopt(target, jobs, tell) for jobs in batches(source.jobs([COMPLETED]), BATCH))

@@ -37,14 +37,17 @@ class Moving:
             text = escape_control(note(to_job(record)))
             self._transitions.write_cancelled(pipe, record, text, int(self._link.now()))
 
+        def is_wanted(record: Record) -> bool:
+            return record.status in statuses and not is_moved(to_job(record))
+
         ids = self._looking.ids(statuses)
         for start in range(0, len(ids), BATCH):
             if len(jobs) >= limit:
                 break
             some = ids[start : start + min(BATCH, limit - len(jobs))]
-            jobs += self._change(
-                some, lambda r: r.status in statuses and not is_moved(to_job(r)), write
-            )
+            if CANCELLED in statuses:  # as many of those bear a note as were moved before
+                some = [record.id for record in self._looking.records(some) if is_wanted(record)]
+            jobs += self._change(some, is_wanted, write)
         return jobs
 
     def renote(self, notes: Mapping[str, str]) -> None:
