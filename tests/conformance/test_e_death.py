@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -258,3 +259,90 @@ def test_a_worker_that_dies_elsewhere_is_noticed_by_its_lease(
     job = queue.get_job(job_id)
     assert job is not None
     assert job["attempts"] == 2
+
+
+# -- another host ----------------------------------------------------------------------------------
+
+
+class Host:
+    """A host of its own, as far as the network goes: a namespace with a wire to this one."""
+
+    def __init__(self) -> None:
+        self.name = f"dbq{os.getpid()}"
+        self.here, self.there = f"10.231.{os.getpid() % 250}.1", f"10.231.{os.getpid() % 250}.2"
+
+    def __enter__(self) -> Host:
+        near, far = f"{self.name}a", f"{self.name}b"
+        for command in (
+            f"ip netns add {self.name}",
+            f"ip link add {near} type veth peer name {far} netns {self.name}",
+            f"ip addr add {self.here}/30 dev {near}",
+            f"ip link set {near} up",
+            f"ip -n {self.name} addr add {self.there}/30 dev {far}",
+            f"ip -n {self.name} link set {far} up",
+        ):
+            subprocess.run(command.split(), check=True, capture_output=True)
+        return self
+
+    def wire(self, state: str) -> None:
+        """Cut the wire (`down`) or mend it (`up`): nothing is said to either end."""
+        subprocess.run(["ip", "link", "set", f"{self.name}a", state], check=True)
+
+    def __exit__(self, *error: object) -> None:
+        subprocess.run(["ip", "netns", "del", self.name], check=False)
+
+
+FAR_WORKER = """
+import logging, sys
+from dbbasic_queue import Queue
+from dbbasic_queue.engines import open_engine
+logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+queue = Queue(sys.argv[1], "normal")
+queue.engine = open_engine(sys.argv[1], "normal", lease=2, lock_timeout=2)
+
+def ask(payload):
+    print("begun", payload["n"], flush=True)
+    return sys.stdin.readline().strip()
+
+queue.process_jobs({"x": ask}, linger=1000, limit=2)
+"""
+
+
+def test_a_worker_that_is_cut_off_is_overtaken_fenced_and_goes_on(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """The packets of its host are lost, and come through again later."""
+    if os.geteuid() or shutil.which("ip") is None:
+        pytest.skip("a host of its own takes root and the command ip")
+    diary = Diary(tmp_path / "diary")
+    with (
+        Host() as host,
+        RedisServer(tmp_path / "redis", bind=f"127.0.0.1 {host.here}", protected_mode="no") as own,
+    ):
+        queue = Queue(own.url(), "normal")
+        far = own.url().replace("127.0.0.1", host.here)
+        first = queue.enqueue("x", {"n": 1})
+        enter = ["ip", "netns", "exec", host.name, sys.executable, "-c", FAR_WORKER, far]
+        with subprocess.Popen(
+            enter, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as worker:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "begun 1\n"
+            host.wire("down")
+            with workers(1, own.url(), diary, 2.0):
+                until(lambda: status(queue, first) == "completed")
+            worker.stdin.write("late\n")
+            worker.stdin.flush()
+            time.sleep(3)  # it tries to record that
+            second = queue.enqueue("x", {"n": 2})
+            host.wire("up")
+            assert worker.stdout.readline() == "begun 2\n"
+            _, log = worker.communicate("in time\n", 60)
+        for job_id, attempts in ((first, 2), (second, 1)):
+            job = queue.get_job(job_id)
+            assert job is not None
+            assert (job["status"], job["attempts"]) == ("completed", attempts)
+        assert job["result"] == "in time"
+        assert f"not recorded: x {first} is completed now" in log
+        assert f"the outcome of {first} is kept" in log
