@@ -121,6 +121,23 @@ def test_an_id_that_stands_in_the_list_twice_runs_once(
     assert client.llen(f"rq:queue:dbq.{name}.mail") == 0
 
 
+def test_a_job_of_another_tool_is_left_to_it(
+    engine: Engine, server: RedisServer, address: str, clock: Clock
+) -> None:
+    """Also where it was put into our queue: ours are run, and it stays where it is."""
+    name = address.partition("name=")[2]
+    client = redis.Redis(port=server.port)
+    client.rpush(f"rq:queue:dbq.{name}.mail", "a-job-of-theirs")
+    engine.add([order("a1")], int(clock.now))
+    seat = sit(engine)
+    attempt = seat.turn()
+    assert attempt is not None
+    assert attempt.job.id == "a1"
+    assert seat.turn(Outcome(attempt, "completed", int(clock.now))) is None
+    assert [job.id for job in engine.jobs()] == ["a1"]
+    assert client.lrange(f"rq:queue:dbq.{name}.mail", 0, -1) == [b"a-job-of-theirs"]
+
+
 # -- the types -------------------------------------------------------------------------------------
 
 
@@ -306,6 +323,9 @@ def test_a_closed_queue_takes_no_jobs(engine: Engine, clock: Clock) -> None:
         with pytest.raises(StorageError, match="was moved to redis://new/0"):
             engine.add(orders, now)
         assert [job.id for job in engine.jobs()] == ["a1"]
+    with pytest.raises(StorageError, match="was moved to redis://new/0"):
+        engine.claim_slot("shop/nightly", now, order("b2"))
+    assert engine.slots() == {}
     engine.close_for("")
     assert engine.closed_for() == ""
     assert engine.add([order("b2")], now) == 1

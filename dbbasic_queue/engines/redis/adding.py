@@ -142,8 +142,14 @@ class Adding:
 
             taken |= self._transitions.change(order.job_id, remove)
         if taken:
+            self.require_open(moved.encode())
+
+    def require_open(self, moved: bytes | None) -> None:
+        """Raise `StorageError` if the queue is closed for an address."""
+        if moved:
             raise StorageError(
-                errno.EROFS, f"the queue {self._link.shown} was moved to {moved}; use that address"
+                errno.EROFS,
+                f"the queue {self._link.shown} was moved to {moved.decode()}; use that address",
             )
 
     # -- from another queue --------------------------------------------------------------------

@@ -87,8 +87,9 @@ class Looking:
                                 pipe.zrange(key, 0, -1)
 
         answers = self._link.ask(questions, at_once=True)
-        own = self._records.own_id
-        return list(dict.fromkeys(own(entry) for answer in answers for entry in answer))
+        own, ours = self._records.own_id, self._records.is_ours
+        found = (entry for answer in answers for entry in answer)
+        return list(dict.fromkeys(own(entry) for entry in found if ours(entry)))
 
     def counts(self, lanes: Iterable[Lane] | None = None) -> dict[str, int]:
         """How many jobs there are in each state, as of one moment."""

@@ -45,7 +45,7 @@ from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, Job
 from ...support.text import dump_json
 
 FUNCTION: Final = "dbbasic_queue.engines.redis.foreign.run"  # what a plain `rq worker` calls
-KEEP: Final = 10 * 365 * 86400  # seconds that RQ keeps what has ended: until it is pruned
+KEEP: Final = 100 * 365 * 86400  # seconds that RQ keeps what has ended: until it is pruned
 PUT_OFF: Final = 60  # seconds until a job comes back that RQ's own tools have put back
 WORTH_PACKING: Final = 500  # bytes of a job's call; RQ reads what is not packed, too
 
@@ -152,6 +152,10 @@ class Records:
             RqJob.dependents_key_for(rq_id),
             f"rq:executions:{rq_id}",
         ]
+
+    def is_ours(self, rq_id: bytes) -> bool:
+        """Say whether an id is that of a job of this queue, as another tool may add its own."""
+        return rq_id.decode(errors="replace").startswith(self._prefix)
 
     def own_id(self, rq_id: bytes) -> str:
         """The id of a job, from its id on the server or from that of an execution."""

@@ -205,8 +205,9 @@ class RedisSeat:
             later = [score for _, score in scheduled if score > now]
             if later:
                 self._next_due = min(later[0], self._next_due or later[0])
-            if queue or due:
-                found.append(self._in_order(lane, queue, due, scheduled))
+            some = self._in_order(lane, queue, due, scheduled)
+            if some:
+                found.append(some)
         self._first += 1
         turn = self._first % len(found) if found else 0
         return [each for some in found[turn:] + found[:turn] for each in some], known == fresh
@@ -215,9 +216,9 @@ class RedisSeat:
         self, lane: Lane, queue: list[bytes], due: list[bytes], scheduled: list[Any]
     ) -> list[Found]:
         """What may be due of one type: that which was due first, first."""
-        own = self._records.own_id
-        listed = [Found(own(entry), lane.queue, lane) for entry in queue]
-        timed = [Found(own(entry), lane.scheduled, lane) for entry in due]
+        own, ours = self._records.own_id, self._records.is_ours
+        listed = [Found(own(entry), lane.queue, lane) for entry in queue if ours(entry)]
+        timed = [Found(own(entry), lane.scheduled, lane) for entry in due if ours(entry)]
         first, then = timed, listed
         if not timed or (listed and self._due_at(listed[0].job_id) < scheduled[0][1]):
             first, then = listed, timed

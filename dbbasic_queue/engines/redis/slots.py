@@ -22,7 +22,9 @@ def claim(
     link: Link, records: Records, adding: Adding, key: str, slot: int, order: Order | None
 ) -> bool:
     """Mark a slot and add its job, unless it or a later one was marked: see `Engine.claim_slot`."""
-    watched = [records.slots] + ([records.key(order.job_id)] if order is not None else [])
+    watched = [records.slots, records.moved] + (
+        [records.key(order.job_id)] if order is not None else []
+    )
     call = new_call()
 
     def change(pipe: Any) -> bool:
@@ -33,6 +35,7 @@ def claim(
         last = _last(mark, now)
         if last is not None and last >= slot:
             return False
+        adding.require_open(pipe.get(records.moved))
         known = order is not None and pipe.exists(records.key(order.job_id))
         pipe.multi()
         pipe.hset(records.slots, key, f"{slot} {last or 0} {call}")
