@@ -375,6 +375,39 @@ def test_an_application_of_a_user_of_its_own(machine: Machine) -> None:
     machine.write("/srv/shop/jobs.py", JOBS)
 
 
+def _daily_tasks() -> dict[str, list[str]]:
+    """What the table of docs/operations.md says: task -> what to type."""
+    page = (CHECKOUT / "docs/operations.md").read_text()
+    rows = page.split("## Each day")[1].split("\n## ")[0].split("|---|---|\n")[1]
+    cells = [row.strip("| ").split(" | ") for row in rows.strip().splitlines()]
+    return {task: re.findall("`([a-z][^`]* [^`]+|dbq [^`]+)`", typed) for task, typed in cells}
+
+
+@pytest.mark.parametrize("task", _daily_tasks())
+def test_a_daily_task(machine: Machine, task: str) -> None:
+    """Each command of the operations page, as it stands there, as root."""
+    running = "stop a job" in task
+    job_id = _enqueue(
+        machine, *(("slow", '{"seconds": 60}') if running else ("tell", "--in", "1d"))
+    )
+    if running:
+        _wait_for(machine, job_id, "processing", seconds=70)
+    if "run a failed job again" in task:
+        _dbq(machine, "cancel", job_id)
+    for command in _daily_tasks()[task]:
+        typed = command.replace("ID", job_id)
+        again = 2 if " kill " in typed else 1
+        for _ in range(again):
+            done = machine.run(typed, environment={"EDITOR": "true"}, check=False)
+            assert done.returncode == 0, f"{typed}: {done.stdout}{done.stderr}"
+            machine.run("sleep 1")
+        if again == 2:
+            _wait_for(machine, job_id, "pending", seconds=20)
+    if running:
+        assert _job(machine, job_id)["status"] == "cancelled"
+    _dbq(machine, "cancel", job_id, check=False)
+
+
 def test_health_is_told_to_monitoring(machine: Machine) -> None:
     """The monitoring's user gets OK and the numbers, also from where Nagios looks."""
     for plugin in ("check_dbq", "/usr/lib/nagios/plugins/check_dbq"):
