@@ -70,7 +70,8 @@ torture: $(BIN)/.ready ## kills, power cuts and disk errors at every step; a soa
 SYSTEM_PYTHON = $(shell /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo /usr/bin/python3 || echo $(PYTHON))
 BENCH_PYTHON  = $(if $(filter file,$(origin PYTHON)),$(SYSTEM_PYTHON),$(PYTHON))
 
-# Each server that is installed is tried in turn; Debian 13 has Valkey, Debian 12 has not.
+# Each server that is installed is tried in turn; Debian 13 has Valkey, Debian 12 has not. Another RQ
+# is tried with VENV=.cache/rq RQ="rq==2.3.3 redis==6.1.0", which are those of Debian 13.
 SERVERS         ?= redis-server valkey-server
 SERVER_PACKAGES := redis-server strace util-linux
 conformance: $(BIN)/.ready ## what each engine promises, with kills and power cuts, on real servers (10 minutes)
@@ -81,6 +82,7 @@ conformance: $(BIN)/.ready ## what each engine promises, with kills and power cu
 	done
 	@command -v valkey-server >/dev/null || ! apt-cache show valkey-server >/dev/null 2>&1 || \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends valkey-server
+	@test -z "$(RQ)" || $(BIN)/pip install --quiet --disable-pip-version-check $(RQ)
 	@for server in $(SERVERS); do \
 	  command -v $$server >/dev/null || { echo "conformance: no $$server here"; continue; }; \
 	  $$server --version; \

@@ -241,8 +241,8 @@ def test_a_server_that_does_not_say_how_it_syncs_has_to_be_trusted(
 def test_a_server_that_is_away_is_told_in_time(tmp_path: Path, server: RedisServer) -> None:
     """By every verb, as `StorageError`; and it is found again when it is back."""
     other = RedisServer(tmp_path / "redis").start()
-    queue = Queue(other.url(), "normal", lock_timeout=0.2)
-    queue.enqueue("mail", {}, job_id="a1")
+    queue, patient = Queue(other.url(), "normal", lock_timeout=0.2), Queue(other.url(), "normal")
+    patient.enqueue("mail", {}, job_id="a1")
     other.kill()
     for work in (
         lambda: queue.enqueue("mail", {}),
@@ -256,17 +256,24 @@ def test_a_server_that_is_away_is_told_in_time(tmp_path: Path, server: RedisServ
         with pytest.raises(StorageError, match=f"cannot reach redis://127.0.0.1:{other.port}"):
             work()
     with other:
-        assert queue.count_jobs()["pending"] == 1
+        assert patient.count_jobs()["pending"] == 1
 
 
 def test_a_server_that_answers_nothing_is_told_in_time(tmp_path: Path, server: RedisServer) -> None:
     """One that is frozen, or cut off."""
     with RedisServer(tmp_path / "redis") as other:
-        queue = Queue(other.url(), "normal", lock_timeout=0.2)
+        queue = Queue(other.url(), "normal")
         queue.enqueue("mail", {})
         other.freeze()
         with pytest.raises(StorageError, match="cannot reach"):
-            queue.enqueue("mail", {})
+            Queue(other.url(), "normal", lock_timeout=0.2).enqueue("mail", {})
+        engine = open_engine(other.url(), "normal", lock_timeout=1, clock=Clock())
+        other.freeze(False)
+        engine.durability()
+        assert engine.add([order("a1")], 5) == 1
+        other.freeze()
+        with pytest.raises(StorageError, match="it is not known whether the jobs were added"):
+            engine.add([order("b2")], 5)
         other.freeze(False)
         assert queue.count_jobs()["pending"] >= 1
 

@@ -12,7 +12,7 @@ from ...errors import StorageError
 from ...job import PENDING, PROCESSING, Job, result_text
 from ..interface import Order
 from ..sameness import require_same
-from .link import Link
+from .link import Away, Link
 from .records import KEEP, QUEUED, RQ_STATUS, SCHEDULED, Record, Records, payload_text, rq_time
 from .records import to_job as job_of
 from .transitions import Transitions, new_call
@@ -45,7 +45,14 @@ class Adding:
 
         if not orders:
             return 0
-        count, written, moved = self._link.run(once)
+        try:
+            count, written, moved = self._link.run(once)
+        except Away as error:
+            if not error.unsure:
+                raise
+            raise StorageError(
+                error.errno, f"{error.strerror}; it is not known whether the jobs were added"
+            ) from None
         if moved:
             self._undo(written, moved)
         return count

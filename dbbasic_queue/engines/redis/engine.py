@@ -117,8 +117,8 @@ class RedisEngine:
         Raises:
             JobExists: a job with this id is there, with another type or payload.
             ConfigError: the server is not as durable as was asked.
-            StorageError: the server refused, or could not be reached; then it is not known
-                whether the jobs were added.
+            StorageError: the server refused, or could not be reached; nothing was added, unless
+                the message says that this is not known.
         """
         self._require_safety()
         for order in orders:

@@ -47,6 +47,8 @@ T = TypeVar("T")
 class Away(StorageError):
     """The server could not be reached for as long as it was tried."""
 
+    unsure = False  # whether it may have been told what to do before
+
 
 class Link:
     """Calls to one server; threads may share it, and it survives a fork.
@@ -89,18 +91,19 @@ class Link:
         Raises `Away` after `patience` seconds of that, `StorageError` when the server refuses.
         """
         ends = time.monotonic() + (self.patience if patience is None else patience)
-        pause = PAUSE
+        pause, unsure = PAUSE, False
         while True:
             try:
                 return call(self.client)
             except AuthenticationError as error:
                 raise self._refused(errno.EACCES, error) from None
             except (ConnectionError, TimeoutError) as error:
+                unsure |= "connecting to" not in str(error)
                 left = ends - time.monotonic()
                 if left <= 0:
-                    raise Away(
-                        errno.ETIMEDOUT, f"cannot reach {self.shown}: {_said(error)}"
-                    ) from None
+                    away = Away(errno.ETIMEDOUT, f"cannot reach {self.shown}: {_said(error)}")
+                    away.unsure = unsure
+                    raise away from None
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, LONGEST_PAUSE)
             except OutOfMemoryError as error:
