@@ -138,6 +138,23 @@ def test_a_job_of_another_tool_is_left_to_it(
     assert client.lrange(f"rq:queue:dbq.{name}.mail", 0, -1) == [b"a-job-of-theirs"]
 
 
+def test_a_record_that_cannot_be_read_is_told_and_holds_nothing_up(
+    engine: Engine,
+    server: RedisServer,
+    address: str,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As one that was changed by hand: the jobs after it run."""
+    engine.add([order("bad"), order("a1")], int(clock.now))
+    name = address.partition("name=")[2]
+    redis.Redis(port=server.port).hset(f"rq:job:{name}_bad", "dbq", "nonsense")
+    attempt = sit(engine).turn()
+    assert attempt is not None
+    assert attempt.job.id == "a1"
+    assert f"rq:job:{name}_bad: cannot be read as a job" in caplog.text
+
+
 # -- the types -------------------------------------------------------------------------------------
 
 

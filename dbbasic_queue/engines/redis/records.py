@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import zlib
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -43,6 +44,8 @@ from rq.serializers import JSONSerializer
 
 from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, Job
 from ...support.text import dump_json
+
+log = logging.getLogger("dbbasic_queue")
 
 FUNCTION: Final = "dbbasic_queue.engines.redis.foreign.run"  # what a plain `rq worker` calls
 KEEP: Final = 100 * 365 * 86400  # seconds that RQ keeps what has ended: until it is pruned
@@ -191,7 +194,8 @@ class Records:
             args = json.loads(zlib.decompress(data) if data[:1] == b"\x78" else data)[2]
             own = json.loads(raw.get(b"dbq") or b"{}")
             job_type, payload = args
-        except (ValueError, IndexError, TypeError, zlib.error):
+        except (ValueError, IndexError, TypeError, zlib.error) as error:
+            log.error("%s: cannot be read as a job: %s", self.key(job_id), error)
             return None
         rq_status = raw.get(b"status", b"created").decode()
         created = _seconds(raw.get(b"created_at", b""))
