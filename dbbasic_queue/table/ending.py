@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import TableError
-from ..support.files import refused, refusing, write_all
+from ..support.files import refused, refusing, sync_folder, write_all
 from . import scan
 from .line import HEADER
 from .lock import UNKNOWN, LockedFile
@@ -136,10 +136,13 @@ class MendedFile(LockedFile):
         with refusing(path, "cannot set lines of the queue aside in"):
             fd = open_beside(path, self.data_file)
             try:
+                is_new = os.fstat(fd).st_size == 0
                 for start, end in lines:
                     if start < end:
                         self._copy_aside(fd, start, end)
                 os.fsync(fd)
+                if is_new:  # so perhaps its name is not on disk
+                    sync_folder(self.data_dir)
             finally:
                 os.close(fd)
 

@@ -11,14 +11,15 @@ import pytest
 from torture import cuts, faults, kills, soak, steps
 from torture.play import Failure
 
+from dbbasic_queue.support.opening import Folder
 from dbbasic_queue.table.opened import OpenTable
 from dbbasic_queue.table.table import Table
 
 SEED = int(os.environ.get("TORTURE_SEED", "1"))
-CUT = ("create", "torn-line", "empty-file", "tombstone", "table-restore")
+CUT = ("create", "torn-line", "empty-file", "tombstone", "table-restore", "mark", "install")
 SOME = (
     *("create", "enqueue", "enqueue-many", "relocate", "tombstone", "rescue", "rewrite-twins"),
-    "edit",
+    *("edit", "torn-line", "half-batch", "prune", "mark", "install"),
 )
 
 
@@ -78,6 +79,19 @@ def test_cut_notices_a_wrong_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """The power cuts would find it if a moved row's old line died before the new one is on disk."""
     monkeypatch.setattr(OpenTable, "sync", lambda self: None)
     assert cuts.run("tombstone/normal", SEED, stride=7)[1]
+
+
+def test_kill_notices_what_was_not_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kills would find it if a torn line were cut off before it is set aside."""
+    monkeypatch.setattr(Table, "_write_aside", lambda self, lines: None)
+    assert steps.run("torn-line/full", SEED, stride=3)[1]
+
+
+@pytest.mark.parametrize("name", ["mark", "install"])
+def test_cut_notices_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The power cuts would find it if the folder of a new file were not synced."""
+    monkeypatch.setattr(Folder, "sync", lambda self: None)
+    assert cuts.run(f"{name}/normal", SEED, stride=1)[1]
 
 
 def test_kill_notices_half_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,28 @@ def test_a_table_that_is_replaced_meanwhile_is_begun_again(
     assert len(states(table)) == 30
 
 
+def test_a_table_that_is_replaced_at_the_last_moment_is_begun_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last look and the lock: what another process has written is not lost."""
+    table, calls = filled(path), []
+    writing = table.writing
+
+    def late() -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            other = look(path)
+            add(other, "new1")
+            with other.writing():
+                other.rewrite()
+        return writing()
+
+    monkeypatch.setattr(table, "writing", late)
+    assert table.renew() == 0
+    assert len(calls) == 4
+    assert "new1" in states(table)
+
+
 @pytest.mark.usefixtures("small")
 def test_only_the_rest_is_written_under_the_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,8 @@
 * The engine's readers see, before anybody has mended anything, what the independent reader sees
   when the first writer has.
 * No process is blocked, nothing is malformed that was not so before; a batch is there whole or not.
+* What was set aside is in `queue.torn`; the marks, and what was installed, are as they were said to
+  be, or as they became later.
 * Work goes on: whatever is unfinished runs exactly once more and ends; nothing finished runs.
 """
 
@@ -27,12 +29,12 @@ LATER = NOW + 1_000_000
 
 
 def check(
-    root: Path, history: History, floors: dict[str, int], *, power_cut: bool = False
+    root: Path, history: History, acks: int, floors: dict[str, int], *, power_cut: bool = False
 ) -> list[str]:
     """What is wrong with the table below `root`, found by a fresh process; [] if nothing."""
 
     def look(tell: Callable[[Any], None]) -> None:
-        for problem in _look(root / TABLE, history, floors, power_cut):
+        for problem in _look(root, history, acks, floors, power_cut):
             tell(problem)
 
     end = child.run(look)
@@ -41,7 +43,14 @@ def check(
     return [*end.told, *([f"a fresh process died of signal {end.signal}"] if end.signal else [])]
 
 
-def _look(path: Path, history: History, floors: dict[str, int], power_cut: bool) -> Iterator[str]:
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _look(
+    root: Path, history: History, acks: int, floors: dict[str, int], power_cut: bool
+) -> Iterator[str]:
+    path = root / TABLE
     if power_cut:
         ending._boot = b"the kernel after the power cut"
     found = read(path)
@@ -53,6 +62,7 @@ def _look(path: Path, history: History, floors: dict[str, int], power_cut: bool)
     mended = read(path)
     yield from seen.compare(mended)
     yield from history.problems(mended, floors)
+    yield from history.misplaced(lambda name: _read(root / name), acks)
     if mended.torn or not mended.header:
         yield f"not mended: torn {mended.torn!r}, header {mended.header}"
     if not power_cut:

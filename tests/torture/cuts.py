@@ -28,6 +28,7 @@ import random
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from . import play
 from .check import check
@@ -202,16 +203,23 @@ def run(task: str, seed: int, stride: int = 1) -> tuple[int, list[Failure]]:
     base = Case.parse(task)
     history = play.record(base, seed)
     tester = _Tester(history, base, seed)
-    for count, (case, files, floors) in enumerate(_states(base, history, seed), 1):
+    for count, state in enumerate(_states(base, history, seed), 1):
         if count % stride == 0:
-            tester.test(case, files, floors)
+            tester.test(state)
     return tester.tested, tester.failures
 
 
-def _states(
-    base: Case, history: History, seed: int
-) -> Iterator[tuple[Case, Files, dict[str, int]]]:
-    """Each state after each change, under its name, with what has been promised by then."""
+class State(NamedTuple):
+    """A state of the disk, under its name, with what has been promised by then."""
+
+    case: Case
+    files: Files
+    acks: int  # promises, which files beside the table have to keep in any durability
+    floors: dict[str, int]  # what jobs have to keep
+
+
+def _states(base: Case, history: History, seed: int) -> Iterator[State]:
+    """Yield each state after each change."""
     platter = Platter(history)
     chance = random.Random(seed)
     acks = 0
@@ -234,7 +242,8 @@ def _states(
             for name in floors.keys() | history.states.keys()
         }
         for choice, files in enumerate(platter.states(chance)):
-            yield base._replace(step=number + 1, how=f"state-{choice}"), files, floors
+            case = base._replace(step=number + 1, how=f"state-{choice}")
+            yield State(case, files, promised, floors)
 
 
 class _Tester:
@@ -246,16 +255,18 @@ class _Tester:
         self.tested = 0
         self.failures: list[Failure] = []
 
-    def test(self, case: Case, files: Files, floors: dict[str, int]) -> None:
+    def test(self, state: State) -> None:
         """Test one state, unless it is like one that was tested."""
+        case, files, acks, floors = state
         self.tested += 1
         problems = self._history.problems(parse(files.get(TABLE, b"")), floors)
+        problems += self._history.misplaced(files.get, acks)
         known = hash(tuple(sorted(files.items())))
         if not problems and known not in self._seen:
             self._seen.add(known)
             with play.folder() as root:
                 _lay_out(root, files)
-                problems = check(root, self._history, floors, power_cut=True)
+                problems = check(root, self._history, acks, floors, power_cut=True)
         if problems:
             change = self._history.changes[case.step - 1]
             where = f"after {change.kind} {change.path} {change.other}".strip()
@@ -273,15 +284,15 @@ def run_case(case: Case, seed: int) -> Failure | None:
     """One state, laid out and tested again; the folder is kept when something is wrong."""
     history = play.record(case, seed)
     base = case._replace(step=0, how="")
-    for found, files, floors in _states(base, history, seed):
-        if found == case:
+    for state in _states(base, history, seed):
+        if state.case == case:
             tester = _Tester(history, base, seed)
-            tester.test(case, files, floors)
+            tester.test(state)
             if not tester.failures:
                 return None
             kept = Path(f"/tmp/dbq-{str(case).replace('/', '-')}")
             shutil.rmtree(kept, ignore_errors=True)
-            _lay_out(kept, files)
+            _lay_out(kept, state.files)
             failure = tester.failures[0]
             return failure._replace(where=f"{failure.where}; the state is kept in {kept}")
     raise ValueError(f"with the seed {seed} there is no state {case}")

@@ -7,10 +7,11 @@ short may leave any state of that list, but none before the last promise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .reader import FINISHED, Seen, View, parse
-from .scenarios import TABLE
+from .scenarios import FILE, TABLE, digest_of
 from .shim import Change, Step
 
 
@@ -73,16 +74,28 @@ class History:
         self.groups = groups
         self.states: dict[str, list[Moment]] = {}
         self.acks: list[int] = []  # numbers of the changes that are promises
+        # What a file may hold, by its path: from which change on, and a digest of it.
+        self.kept: dict[str, list[tuple[int, str]]] = {}
         disk = Disk(files, inodes)
         self.malformed = parse(disk.table()).malformed
         self._look(-1, parse(disk.table()))
         for number, change in enumerate(changes):
             if change.kind == "ack":
                 self.acks.append(number)
-                self._require_kept(change, parse(disk.table()))
+                self._require_kept(number, change, parse(disk.table()))
             else:
                 disk.play(change)
                 self._look(number, parse(disk.table()))
+        self.loose = self._loose(parse(disk.table()))
+
+    def _loose(self, last: View) -> list[bytes]:
+        """Lines that no job is left of: they have to be in the table still, or set aside."""
+        table = self.files.get(TABLE, b"")
+        first = parse(table)
+        ended = {name for number in self.acks for name, _ in self.changes[number].promised}
+        lost = first.jobs.keys() - last.jobs.keys() - ended
+        lines = [line for line in table.split(b"\n") if line.split(b"\t")[0].decode() in lost]
+        return [line for line in (*lines, *first.malformed, first.torn) if line]
 
     def _look(self, number: int, view: View) -> None:
         for name in view.jobs:
@@ -93,9 +106,14 @@ class History:
             if not moments or moments[-1].state != state:
                 moments.append(Moment(number, state))
 
-    def _require_kept(self, change: Change, view: View) -> None:
+    def _require_kept(self, number: int, change: Change, view: View) -> None:
         """A promise has to be true already in the undisturbed run."""
         for name, promised in change.promised:
+            if name.startswith(FILE):
+                path = name.removeprefix(FILE)
+                before = [(-1, digest_of(self.files.get(path)))]
+                self.kept.setdefault(path, before).append((number, promised))
+                continue
             seen = view.jobs.get(name)
             status = seen.status if seen else "absent"
             ok = status == promised or (
@@ -104,12 +122,30 @@ class History:
             if not ok:
                 raise AssertionError(f"{name} was said to be {promised}, and is {status}")
 
+    def misplaced(self, read: Callable[[str], bytes | None], acks: int) -> list[str]:
+        """Say which files beside the table are not as promised, after so many promises.
+
+        A file is as it was when its last promise was made, or as it became later; and what was set
+        aside is there. `read` returns what is in the file of a name, None where there is none.
+        """
+        made = self.acks[acks - 1] if acks else -1
+        found = []
+        for path, contents in self.kept.items():
+            first = max(i for i, (change, _) in enumerate(contents) if change <= made)
+            if digest_of(read(path)) not in [digest for _, digest in contents[first:]]:
+                found.append(f"{path} is not as it was said to be")
+        there = (read(TABLE) or b"") + (read(TABLE.replace(".tsv", ".torn")) or b"")
+        return found + [
+            f"gone without a trace: {line!r}" for line in self.loose if line not in there
+        ]
+
     def floors(self, acks: int) -> dict[str, int]:
         """For each job the change up to which its state was promised, after so many promises."""
         floors: dict[str, int] = {}
         for number in self.acks[:acks]:
             for name, _ in self.changes[number].promised:
-                floors[name] = number
+                if not name.startswith(FILE):
+                    floors[name] = number
         return floors
 
     def problems(

@@ -7,6 +7,7 @@ step 17 of the next. `act` says aloud what the engine has promised: from then on
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections.abc import Callable, Iterable
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
+from dbbasic_queue.install.site import PlainFiles, Site, Wanted
+from dbbasic_queue.schedule import marks
 from dbbasic_queue.table import ending, opened, renewing
 from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
@@ -22,7 +25,13 @@ from dbbasic_queue.worker.signals import PutBack
 
 NOW = 1_700_000_000
 TABLE = "data/queue.tsv"  # below the root of a case
+FILE = "file:"  # before the path in a promise about a file, as others are about a job
 Say = Callable[[dict[str, str]], None]
+
+
+def digest_of(data: bytes | None) -> str:
+    """Return what tells one content of a file from another; "" for a file that is not there."""
+    return "" if data is None else hashlib.blake2b(data).hexdigest()
 
 
 class Stage:
@@ -51,6 +60,17 @@ class Stage:
         if self._queue is None:
             self._queue = Queue(self.path, self.durability, clock=lambda: self.clock)
         return self._queue
+
+    def keep(self, *paths: Path) -> None:
+        """Promise that these files are as they are now, or gone if they are."""
+        self.say(
+            {
+                FILE + str(path.relative_to(self.root)): digest_of(
+                    path.read_bytes() if path.exists() else None
+                )
+                for path in paths
+            }
+        )
 
     def payload(self, longest: int = 300) -> dict[str, Any]:
         """A payload of any length, so that rows fall on sectors in every way."""
@@ -372,6 +392,46 @@ def rewrite_twins(stage: Stage) -> None:
     stage.say({"old-1": "absent", "done": "absent"})
     stage.queue.engine.table.compact()
     stage.say({"twin": "pending"})
+
+
+# -- other files -----------------------------------------------------------------------------------
+
+
+def _marked(stage: Stage) -> None:
+    _some(stage)
+    with marks.locked(marks.marks_file(stage.path)) as held:
+        held.save()
+
+
+@scenario(_marked)
+def mark(stage: Stage) -> None:
+    """The mark of a recurring job is set, again and again."""
+    path = marks.marks_file(stage.path)
+    for slot in range(NOW, NOW + 240, 60):
+        with marks.locked(path) as held:
+            held.all["shop", "nightly"] = marks.Mark(slot, "* * * * *")
+            held.save()
+        stage.keep(path)
+
+
+def _etc(stage: Stage) -> None:
+    _some(stage)
+    folder = stage.root / "etc/cron.d"
+    folder.mkdir(parents=True)
+    (folder / ".placeholder").write_text("as packages leave it\n")
+
+
+@scenario(_etc)
+def install(stage: Stage) -> None:
+    """Files are put into force together, replaced, and taken away."""
+    files = PlainFiles(Site(root=stage.root))
+    one, two = Path("/etc/cron.d/one"), Path("/etc/cron.d/two")
+    places = [stage.root / path.relative_to("/") for path in (one, two)]
+    for text in (b"first\n", b"second\n" * 99):
+        files.write([Wanted(one, text), Wanted(two, text)])
+        stage.keep(*places)
+    files.delete(one)
+    stage.keep(*places)
 
 
 # -- the interface of dbbasic-tsv --------------------------------------------------------------

@@ -37,6 +37,7 @@ MAX_ATTEMPTS = 4
 TIMEOUT = 0.2
 BACKLOG = 400
 ROTATE_EVERY = 5
+LONG = 60  # seconds in which something is pruned, however busy the machine is
 CAST = (*["worker"] * 3, *["producer"] * 2, "person", "janitor", "editor")
 KINDS = ("quick", "quick", "quick", "long", "shaky", "hopeless", "sleepy", "async", "deadly")
 
@@ -168,8 +169,8 @@ class _Play:
         for second in range(1, 10**9):
             time.sleep(1)
             notes.note("compacted", rest=str(int(queue.engine.table.compact())))
-            if second % 10 == 0:
-                notes.note("pruned", rest=str(queue.prune_jobs(4)))
+            if second % 2 == 0:  # as most janitors are killed before long
+                notes.note("pruned", rest=str(queue.prune_jobs(1)))
 
     def edit(self, notes: Notes) -> None:
         """A person edits jobs with `dbq edit`, in an editor that hand.py is, until told to stop."""
@@ -333,6 +334,8 @@ class _Judge:
         problems += faults
         numbers = Counter(event.kind for event in self._noted)
         pruned = sum(int(event.rest) for event in self._noted if event.kind == "pruned")
+        if not pruned and self._seconds > LONG:
+            problems.append("nothing was pruned")
         compacted = sum(int(event.rest) for event in self._noted if event.kind == "compacted")
         text = (
             f"{len(kinds)} jobs, {len(self._troupe.killed)} kills, {numbers['rescued']} rescues,"

@@ -58,7 +58,7 @@ def run_case(case: Case, seed: int, history: History | None = None) -> Failure |
     with play.folder() as root:
         play.prepare(root, case, seed)
         end = play.act(root, case, seed, Kill(case.step, case.how))
-        problems = check(root, history, history.floors(len(end.told)))
+        problems = check(root, history, len(end.told), history.floors(len(end.told)))
     if end.signal not in (0, signal.SIGKILL):
         problems.append(f"died of signal {end.signal}")
     if not problems:

@@ -141,7 +141,7 @@ def run_case(case: Case, seed: int, history: History | None = None) -> Failure |
         words = list(_unpickle(told))
         if what == "kill":
             floors = history.floors(len(words))
-            problems = check(root, history, floors)
+            problems = check(root, history, len(words), floors)
             if done.returncode not in (-9, 137, 0):
                 problems.append(f"exit code {done.returncode}: {done.stderr[-500:]}")
         else:
