@@ -36,8 +36,8 @@ MOST_LINKS: Final = 40  # that the kernel follows on one path, path_resolution(7
 SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 STEP: Final = os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
-# The kernel keeps these flags with an open file, and hardly a program sets both.
-_MARK: Final = os.O_NOFOLLOW | os.O_NONBLOCK if sys.platform == "linux" else 0
+# The kernel keeps these flags with an open file, and hardly a program sets both: see `is_ours`.
+MARK: Final = os.O_NOFOLLOW | os.O_NONBLOCK if sys.platform == "linux" else 0
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
@@ -233,7 +233,7 @@ def is_ours(fd: int) -> bool:
     (True, None, False)
     """
     try:
-        return fcntl.fcntl(fd, fcntl.F_GETFL) & _MARK == _MARK
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & MARK == MARK
     except (OSError, ValueError):  # the latter for a number below 0
         return False
 

@@ -49,7 +49,7 @@ from ..support.files import (
     remove_leftovers,
     sync_folder,
 )
-from ..support.opening import Folder, ForeignFile, SecondName, is_ours
+from ..support.opening import MARK, Folder, ForeignFile, SecondName, is_ours
 from .line import HEADER
 from .opened import TICK, DirectoryWatch, OpenTable, disown_closed, hold, identity, identity_of
 from .patience import WAIT, share_lock, take_lock
@@ -59,6 +59,7 @@ FULL: Final = "full"
 NORMAL: Final = "normal"
 UNKNOWN: Final = -1
 
+_GETFL: Final = fcntl.F_GETFL
 _EXCLUSIVE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
@@ -262,7 +263,14 @@ class LockedFile:
         elif lock.busy or not _APPEND:
             raise self._held_already()
         self._ahead = b""
-        file = self._file if amid else self._kept()
+        file = self._file
+        try:
+            # `_kept` in short: both descriptors are ours still.
+            flags = fcntl.fcntl(lock.fd, _GETFL) & fcntl.fcntl(file.fd, _GETFL) if file else 0
+        except (OSError, ValueError):
+            flags = 0
+        if flags & MARK != MARK and not amid:
+            file = self._kept()
         try:
             if lock.writable:
                 fcntl.flock(lock.fd, _EXCLUSIVE)

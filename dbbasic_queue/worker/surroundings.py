@@ -64,8 +64,12 @@ class Descriptors:
         A file that was opened with the same flags as standard output, which is a file then, is not
         noticed: to look at each is five times as slow.
         """
-        if _flags() == self._flags:
-            return
+        try:  # `_flags` in short, as this is done after each job
+            if [_fcntl(0, _GETFL), _fcntl(1, _GETFL), _fcntl(2, _GETFL)] == self._flags:
+                return
+        except OSError:
+            if _flags() == self._flags:
+                return
         for fd, (copy, status) in self._copies.items():
             if _leads_to(fd, status):
                 continue
@@ -101,16 +105,14 @@ class Place:
     def restore(self) -> None:
         """Go back there, and take on the umask again."""
         os.umask(self._umask)
-        if self._fd >= 0:
-            with suppress(OSError):  # a handler has closed it
-                os.fchdir(self._fd)
+        try:  # noqa: SIM105 - `suppress` is written in Python, and this is done after each job
+            os.fchdir(self._fd)
+        except (OSError, ValueError):  # a handler has closed it; or there was none
+            pass
 
 
 def _flags() -> list[int | None]:
-    try:
-        return [_fcntl(0, _GETFL), _fcntl(1, _GETFL), _fcntl(2, _GETFL)]
-    except OSError:
-        return [_flags_of(fd) for fd in (0, 1, 2)]
+    return [_flags_of(fd) for fd in (0, 1, 2)]
 
 
 def _flags_of(fd: int) -> int | None:

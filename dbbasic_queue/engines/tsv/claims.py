@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import StorageError
-from ...support.opening import is_ours, open_file
+from ...support.opening import MARK, is_ours, open_file
 from ...table.opened import disown_closed, hold, identity
 from ...table.rights import ensure_folder, open_beside
 from .kernel_locks import is_locked
@@ -45,6 +45,7 @@ _GETLK: Final[int] = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
 # struct flock: type, whence, start, len, pid; "0q" pads the end as the C compiler does.
 _FLOCK: Final = struct.Struct("@hhqqi0q")
 _pack: Final = _FLOCK.pack
+_GETFL: Final = fcntl.F_GETFL
 _JOBS: Final = 1 << 61  # the bytes from here on are jobs, those below are worker slots
 
 
@@ -209,7 +210,11 @@ class Claims:
 
     def _lock(self, byte: int) -> int | None:
         with self._mutex:
-            if not is_ours(self.fd):
+            try:
+                flags = fcntl.fcntl(self.fd, _GETFL)
+            except (OSError, ValueError):
+                flags = 0
+            if flags & MARK != MARK:  # `is_ours` in short
                 self._keep()
             if byte in self._mine:
                 return None
