@@ -115,3 +115,10 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is(app: Path) -> None:
     assert code == 0
     assert "[##############################] 7 of 7 jobs" in shown
     assert "7 jobs moved to" in shown.rpartition("\x1b[K")[2]
+
+
+def test_a_file_is_synced_whatever_a_server_need_not_do(app: Path) -> None:
+    """--durability is about servers: with `none`, a file moves as ever."""
+    queue_of(app).enqueue("ok", {"n": 1})
+    assert dbq("migrate", OLD, NEW, "--durability", "none", cwd=app).returncode == 0
+    assert Queue(app / NEW).count_jobs()["pending"] == 1

@@ -297,6 +297,26 @@ def test_finish_wants_quiet_and_closes(old: Queue, new: Queue, clock: Clock) -> 
     assert old.count_jobs()["completed"] == 2
 
 
+def test_what_comes_while_it_closes_is_waited_for(old: Queue, new: Queue, clock: Clock) -> None:
+    """Moved if it waits, named if it runs already; nothing is forgotten before that has ended."""
+
+    class Busy(Mortal):
+        def close_for(self, url: str) -> None:
+            old.enqueue("ok", {"n": 1}, job_id="begun")
+            assert seat.turn() is not None
+            old.enqueue("ok", {"n": 1}, job_id="waits")
+            old.engine.close_for(url)
+
+    old.enqueue("ok", {"n": 1}, clock() + 60, job_id="later")
+    seat = old.engine.seat()
+    assert seat is not None
+    with pytest.raises(MigrationError, match="is processing a job"):
+        finish(Busy(old.engine, [-1]), new.engine, 0)  # type: ignore[arg-type]
+    assert sorted(jobs_of(new)) == ["later", "waits"]
+    assert old.find_job("later") is not None
+    seat.leave()
+
+
 def test_a_queue_that_was_moved_on_takes_no_jobs(old: Queue, new: Queue, clock: Clock) -> None:
     """Else they would lie where nothing runs."""
     new.enqueue("ok", {"n": 1}, job_id="a")
