@@ -122,7 +122,7 @@ def test_rqs_own_tools_beside_everything(
 
     def run() -> None:
         Queue(address, "normal").process_jobs(
-            {"x": lambda payload: diary.add(payload["n"])}, linger=2
+            {"x": lambda payload: diary.add(payload["n"])}, linger=1000
         )
 
     workers = [start(run) for _ in range(2)]
@@ -130,9 +130,14 @@ def test_rqs_own_tools_beside_everything(
     for number in range(RACES):
         queue.enqueue("x", {"n": number})
         time.sleep(0.005)
-    join(*workers)
+    end = time.monotonic() + 60
+    while queue.count_jobs()["completed"] < RACES and time.monotonic() < end:
+        time.sleep(0.1)
     over.set()
     thread.join()
+    for worker in workers:
+        worker.kill()
+        worker.join()
     figure(jobs=RACES, looks=looks[0], lost=RACES - len(diary.count()))
     assert diary.count() == {str(number): 1 for number in range(RACES)}
     assert queue.count_jobs()["completed"] == RACES
