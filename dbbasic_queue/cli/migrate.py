@@ -28,9 +28,9 @@ def _migrate(args: argparse.Namespace) -> int:
     target_address = _address(args.target)
     if target_address.startswith("celery+"):
         return _export(args, target_address)
-    _become_owner(args.source, args.target)
-    source = _open_source(args.source, args.durability)
-    target = _open(target_address, args.durability)
+    source, target = _open(_address(args.source), args), _open(target_address, args)
+    _become_owner(source, target)
+    _require_queue(source)
     if args.dry_run:
         left = move.look(source)
         print(_plan(left, source, target))
@@ -66,8 +66,9 @@ def _export(args: argparse.Namespace, address: str) -> int:
 
     if args.follow or args.finish:
         raise UsageError("Celery gets the pending jobs once: --follow and --finish are for a move")
-    _become_owner(args.source)
-    source = _open_source(args.source, args.durability)
+    source = _open(_address(args.source), args)
+    _become_owner(source)
+    _require_queue(source)
     pending = move.look(source).jobs["pending"]
     if args.dry_run:
         print(f"would send to {export.shown(address)}: {counted(pending, 'pending job')}")
@@ -79,17 +80,15 @@ def _export(args: argparse.Namespace, address: str) -> int:
     return DONE
 
 
-def _open(address: str, durability: str) -> Engine:
+def _open(address: str, args: argparse.Namespace) -> Engine:
     """The engine at an address; a file is always synced, as a move relies on what is written."""
     engine = open_engine(address)
-    return open_engine(address, durability) if engine.path is None else engine
+    return open_engine(address, args.durability) if engine.path is None else engine
 
 
-def _open_source(word: str, durability: str) -> Engine:
-    source = _open(_address(word), durability)
+def _require_queue(source: Engine) -> None:
     if source.path is not None and not source.path.exists():
         raise UsageError(f"there is no queue {source.path}")
-    return source
 
 
 class _Bar:
@@ -140,23 +139,19 @@ def _address(word: str) -> str:
         raise UsageError(f"{word[1:]}: cannot be read: {error}") from None
 
 
-def _become_owner(*words: str) -> None:
+def _become_owner(*engines: Engine) -> None:
     """As root, become the user whose files these are: root's power is not needed here."""
     if os.geteuid() != 0:
         return
     from .as_root import become, owner_of
 
-    owners = {}
-    for word in words:
-        path = open_engine(_address(word)).path
-        owner = owner_of(path) if path is not None else None
-        if owner is not None:
-            owners[owner.uid] = owner
+    found = (owner_of(engine.path) for engine in engines if engine.path is not None)
+    owners = {owner.uid: owner for owner in found if owner is not None}
     if len(owners) > 1:
         names = " and ".join(sorted(owner.name for owner in owners.values()))
         raise UsageError(f"the two files belong to {names}: give both to one user first")
     for owner in owners.values():
-        become(owner)
+        become(owner, server=any(engine.path is None for engine in engines))
         complain(f"as {owner.name} (who owns the folder), not as root", DONE)
 
 
