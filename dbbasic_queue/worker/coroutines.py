@@ -13,6 +13,7 @@ import os
 import threading
 from asyncio import base_events, events
 from collections.abc import Awaitable
+from contextlib import suppress
 from contextvars import Context
 from types import FrameType
 from typing import Any, Final
@@ -29,10 +30,12 @@ class Loop:
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
+        self._files: dict[int, tuple[int, int]] = {}  # that the loop waits by, as they were opened
         self._pid = os.getpid()
 
     def close(self) -> None:
         """Close the loop."""
+        self._whole_loop()
         if events._get_running_loop() is None:
             self._runner.close()
         else:  # which cannot be left to run another for a moment
@@ -48,14 +51,28 @@ class Loop:
         """
         if events._get_running_loop() is not None:
             return self._run_beside(awaitable, context)
+        before = asyncio.all_tasks(self._whole_loop())
         runner = self._runner
-        before = asyncio.all_tasks(runner.get_loop())
         try:
             return runner.run(_wait_for(awaitable), context=context)
         finally:
             # A child must not touch what it shares, nor this a loop that was dropped meanwhile.
             if os.getpid() == self._pid and runner is self._runner:
                 self._end_tasks(before)
+
+    def _whole_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop; a new one if a handler has closed the files that it waits by.
+
+        The old one is kept as it is: to close it would close whatever has their numbers now.
+        """
+        loop = self._runner.get_loop()
+        if self._files and _files_of(loop) != self._files:
+            _lost.append(self._runner)
+            loop._closed = True  # type: ignore[attr-defined]  # so that its end does not close it
+            self._runner, self._files = asyncio.Runner(), {}
+            loop = self._runner.get_loop()
+        self._files = self._files or _files_of(loop)
+        return loop
 
     def _end_tasks(self, before: set[asyncio.Task[Any]]) -> None:
         """Cancel the tasks that were not there before; a loop in which they go on is dropped."""
@@ -74,7 +91,7 @@ class Loop:
 
     def _drop(self) -> None:
         log.warning("a new event loop for the next job: tasks of this one did not end")
-        self._runner = asyncio.Runner()
+        self._runner, self._files = asyncio.Runner(), {}
 
     def _run_beside(self, awaitable: Awaitable[Any], context: Context) -> Any:
         answer: list[Any] = []
@@ -116,6 +133,19 @@ class Loop:
         if failure:
             raise failure[0]
         return answer[0]
+
+
+_lost: Final[list[asyncio.Runner]] = []
+
+
+def _files_of(loop: asyncio.AbstractEventLoop) -> dict[int, tuple[int, int]]:
+    found = {}
+    for name in ("_selector", "_ssock", "_csock"):  # of asyncio's own loops
+        if (file := getattr(loop, name, None)) is not None:
+            with suppress(OSError):
+                status = os.fstat(file.fileno())
+                found[file.fileno()] = status.st_dev, status.st_ino
+    return found
 
 
 async def _wait_for(awaitable: Awaitable[Any]) -> Any:

@@ -325,6 +325,29 @@ def test_a_handler_that_closes_every_descriptor_harms_no_job(
     assert not any(file.read_bytes() for file in tmp_path.glob("kept*"))
 
 
+@pytest.mark.parametrize("files", [0, 12], ids=["closed", "taken-by-files"])
+def test_a_coroutine_gets_a_loop_after_every_descriptor_was_closed(
+    queue: Queue, tmp_path: Path, files: int
+) -> None:
+    """The event loop waits by descriptors, too: the next job has a loop that works."""
+    code = WORKER + (
+        "import asyncio\n"
+        "KEPT = []\n"
+        "def habit(payload):\n"
+        "    os.closerange(3, 256)\n"
+        f"    KEPT.extend(open(f'kept{{n}}', 'w') for n in range({files}))\n"
+        "async def sleeps(payload): await asyncio.sleep(0.01)\n"
+        "handlers = {'habit': habit, 'sleeps': sleeps}\n"
+        "print(queue.process_jobs(handlers, max_attempts=1).completed)\n"
+        "for file in KEPT: file.write('mine'); file.close()\n"
+    )
+    queue.enqueue_many([("sleeps", {}), ("habit", {}), ("sleeps", {})])
+    with script(f"import os; os.chdir({str(tmp_path)!r})\n{code}", queue.path) as worker:
+        assert worker.end() == 0
+    assert worker.out == "3\n"
+    assert [file.read_text() for file in tmp_path.glob("kept*")] == ["mine"] * files
+
+
 def test_closed_streams_are_no_trouble() -> None:
     """Whatever a handler has put in the place of standard output."""
     before, sys.stdout = sys.stdout, None
