@@ -90,12 +90,13 @@ conformance: $(BIN)/.ready ## what each engine promises, with kills and power cu
 	    tests/engines/test_redis_engine.py tests/engines/test_redis_lost_answers.py || exit 1; \
 	done
 
-bench: ## beside the peers, under 10 minutes (QUICK=1: under one; PYTHON=... for another one)
+bench: ## beside the peers, under 15 minutes (QUICK=1: under two; PYTHON=... for another one)
 	@$(MAKE) --no-print-directory VENV=.cache/bench-venv PYTHON=$(BENCH_PYTHON) bench-here
 
 bench-here: $(BIN)/.bench-ready .cache/v1/.ready
 	$(BIN)/python -m compileall -q dbbasic_queue  # as an installation does, for the cold start
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+	$(BIN)/python -m tests.bench.servers $(if $(QUICK),--quick)
 
 $(BIN)/.bench-ready: $(BIN)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
