@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +324,27 @@ def test_a_full_server_refuses_and_keeps_what_it_has(tmp_path: Path, server: Red
             queue.enqueue("mail", big)
         assert queue.count_jobs()["pending"] % 2 == 1
         assert queue.get_job("a1") is not None
+
+
+def test_an_outcome_is_kept_while_the_server_refuses_it(
+    tmp_path: Path, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that is full for a moment: the job does not run again for that."""
+    with RedisServer(tmp_path / "redis") as other:
+        client = redis.Redis(port=other.port)
+        engine = open_engine(other.url(), "normal")
+        engine.add([order("a1")], 5)
+        seat = sit(engine)
+        attempt = seat.turn()
+        assert attempt is not None
+        client.config_set("maxmemory", 1)
+        relief = threading.Timer(1.5, client.config_set, ("maxmemory", 0))
+        relief.start()
+        seat.turn(Outcome(attempt, "completed", 5, result='"x"'), take=False)
+        relief.join()
+        assert status(engine)[0] == "completed"
+        seat.leave()
+    assert "the outcome of a1 is kept" in caplog.text
 
 
 def test_a_replica_is_refused(tmp_path: Path, server: RedisServer) -> None:

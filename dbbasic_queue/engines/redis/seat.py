@@ -138,8 +138,13 @@ class RedisSeat:
             )
 
     def _end(self, outcome: Outcome, grip: Grip) -> tuple[bool, Record | None]:
-        """Record an outcome; while the server is away, until the worker is asked to stop."""
-        ends, told = None, False
+        """Record an outcome; while the server is away, until the worker is asked to stop.
+
+        A server that refuses, as one that is full or has become a replica, is asked for as long as
+        one that is away is by others.
+        """
+        ends: float | None = None
+        told = False
         while True:
             try:
                 return self._transitions.end(
@@ -151,14 +156,17 @@ class RedisSeat:
                     outcome.refund,
                     STEP,
                 )
-            except Away as error:
+            except StorageError as error:
                 if not told:
                     log.warning("%s; the outcome of %s is kept", error, grip.job_id)
                     told = True
-                if self.stopping() and ends is None:
+                away = isinstance(error, Away)
+                if ends is None and (self.stopping() or not away):
                     ends = time.monotonic() + self._link.patience
                 if ends is not None and time.monotonic() >= ends:
                     raise
+                if not away:
+                    time.sleep(min(STEP, self._link.patience))
 
     def _take(self, types: Collection[str] | None) -> tuple[Record, Grip] | None:
         while True:
