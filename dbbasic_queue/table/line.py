@@ -73,7 +73,7 @@ _match_own = re.compile(
 ).fullmatch
 
 # A pending line as we write it. Its end is its reserve: there is no result. The payload, which may
-# be long, excludes no more than a tab, too: what else may not be in it, `begin` finds.
+# be long, excludes no more than a tab, too: what else must not be in it, `begin` finds.
 _match_pending = re.compile(
     rb'(%b)\t([^\t"\r\n\0][^\t\r\0]*)\t([^\t"][^\t]*)\t%b\t%b\t((?:[^\t"\r\0][^\t\r\0]*)?)\t *\n'
     % (ID, PENDING.encode(), _TIMES)
