@@ -6,7 +6,8 @@ A queue's folder belongs to the worker's user: the owner of the folder is that u
 opened relative to a descriptor of the folder, so that what was seen of the folder is true of the
 folder that the file is in. The last name is never followed if it is a link, and no opening waits
 for the other end of a pipe. What was opened is looked at by its descriptor: it has to be a regular
-file of the folder's owner, of root, or of this process's own user. Where a stranger chooses what is
+file of the folder's owner, of root, or of this process's own user; the last not among a queue's
+files where a group shares the folder. Where a stranger chooses what is
 written, it may have one name only.
 
 As root, no folder on the way may be one that others than root and the folder's owner can write:
@@ -93,13 +94,14 @@ class Folder:
         """Whether files in it are its group's: the folder has the set-group-ID bit, as 2750 has."""
         return bool(self.mode & stat.S_ISGID and self.mode & stat.S_IXGRP)
 
-    def open(self, name: str, flags: int, *, one_name: bool = False) -> int:
+    def open(self, name: str, flags: int, *, one_name: bool = False, not_mine: bool = False) -> int:
         """Return a descriptor of the regular file `name` in this folder.
 
         Args:
             name: the last part of its path.
             flags: of open(2), but for `O_CREAT`.
             one_name: refuse a file that has another name somewhere (a hard link).
+            not_mine: refuse a file of this process's own user in another user's folder.
 
         Raises `OSError`, whose text says what is wrong with the file and what to do.
         """
@@ -108,7 +110,7 @@ class Folder:
         except OSError as error:
             raise self._plainer(error, name) from None
         try:
-            self.check(os.fstat(fd), name, one_name=one_name)
+            self.check(os.fstat(fd), name, one_name=one_name, not_mine=not_mine)
             return above_streams(fd)
         except BaseException:
             os.close(fd)
@@ -139,14 +141,22 @@ class Folder:
             os.close(fd)
             raise
 
-    def check(self, status: os.stat_result, name: str, *, one_name: bool = False) -> None:
+    def check(
+        self,
+        status: os.stat_result,
+        name: str,
+        *,
+        one_name: bool = False,
+        not_mine: bool = False,
+    ) -> None:
         """Raise `OSError` unless this is the status of a file that may be used."""
         path = shlex.quote(str(self.path / name))
         kind = stat.S_IFMT(status.st_mode)
         if kind != stat.S_IFREG:
             what = _KINDS.get(kind, "something else")
             raise OSError(errno.EINVAL, f"it is {what}, not a regular file; move it out of the way")
-        if not self.is_trusted(status.st_uid):
+        owners = (self.owner, ROOT) if not_mine else (self.owner, ROOT, os.geteuid())
+        if status.st_uid not in owners:
             raise ForeignFile(
                 errno.EPERM,
                 f"it belongs to {user_name(status.st_uid)}, not to {user_name(self.owner)}, whose"
@@ -159,10 +169,6 @@ class Folder:
                 f" find {shlex.quote(str(mount_of(self.path)))} -xdev -samefile {path}"
                 " and remove the others",
             )
-
-    def is_trusted(self, uid: int) -> bool:
-        """Whether a file of this user may be used: the folder's owner, root, or we ourselves."""
-        return uid in (self.owner, ROOT) or uid == os.geteuid()
 
     def _plainer(self, error: OSError, name: str) -> OSError:
         """Say what stands in the way, where open(2) says it in a riddle."""

@@ -53,7 +53,7 @@ from ..support.opening import MARK, Folder, ForeignFile, SecondName, is_ours
 from .line import HEADER
 from .opened import TICK, DirectoryWatch, OpenTable, disown_closed, hold, identity, identity_of
 from .patience import WAIT, share_lock, take_lock
-from .rights import ensure_folder, new_table, open_in, prepare
+from .rights import ensure_folder, new_table, open_in, prepare, require_maker
 
 FULL: Final = "full"
 NORMAL: Final = "normal"
@@ -421,7 +421,9 @@ class LockedFile:
                     return folder.open(self.lock_file.name, access, one_name=True)
             return -1
         with refusing(self.data_file, "cannot write to the queue"):
-            if identity_of(folder, self.data_file.name) is not None:
+            if identity_of(folder, self.data_file.name) is None:
+                require_maker(folder, self.data_file)
+            else:
                 # Beside what is not a table, no lock is made.
                 with suppress(ForeignFile, SecondName):  # which may be mended under the lock
                     OpenTable(folder, self.data_file, writable=False)
@@ -429,6 +431,7 @@ class LockedFile:
             return open_in(folder, self.lock_file.name, self.data_file)
 
     def _create(self, folder: Folder) -> None:
+        require_maker(folder, self.data_file)
         with suppress(FileExistsError):
             create(new_table(folder, self.data_file, HEADER))
         # Also when it was made meanwhile, by a program that takes no lock.

@@ -50,6 +50,15 @@ def require_owner(table: Path, command: str) -> None:
             raise PermissionError(errno.EACCES, advice(folder, table, command))
 
 
+def require_maker(folder: Folder, table: Path) -> None:
+    """Raise `PermissionError` unless this process is the folder's owner, who makes the queue.
+
+    Nor does root make one in another user's folder: it would decide about that user's files.
+    """
+    if os.geteuid() != folder.owner:
+        raise PermissionError(errno.EACCES, advice(folder, table))
+
+
 def require_worker(table: Path) -> None:
     """Raise `PermissionError` unless this process is the folder's owner, who runs the jobs.
 
@@ -116,13 +125,13 @@ def open_in(folder: Folder, name: str, table: Path) -> int:
     """Do what `open_beside` does, in a folder that is open."""
     flags = os.O_RDWR | os.O_APPEND
     with suppress(FileNotFoundError):
-        return folder.open(name, flags, one_name=True)
+        return folder.open(name, flags, one_name=True, not_mine=folder.is_shared)
     if not folder.is_mine:
         raise PermissionError(errno.EACCES, advice(folder, table))
     try:
         return folder.make(name, flags, _mode_beside(folder, name.rpartition(".")[2], table))
     except FileExistsError:  # made by another process just now
-        return folder.open(name, flags, one_name=True)
+        return folder.open(name, flags, one_name=True, not_mine=folder.is_shared)
 
 
 def _mode_beside(folder: Folder, ending: str, table: Path) -> int | None:
@@ -170,7 +179,8 @@ def open_table(folder: Folder, table: Path, *, writable: bool) -> int:
     twice, and acknowledged ones be lost. To read it does no harm, and one that is being made has
     two names for a moment. Raises `OSError`, of it `SecondName` and `ForeignFile`.
     """
-    fd = folder.open(table.name, os.O_RDWR if writable else os.O_RDONLY)
+    flags = os.O_RDWR if writable else os.O_RDONLY
+    fd = folder.open(table.name, flags, not_mine=writable and folder.is_shared)
     try:
         names = _names_of(folder, table, fd)
         if writable and names > 1:

@@ -153,18 +153,19 @@ def test_root_runs_no_jobs_in_the_place_of_the_worker(house: House) -> None:
 
 @pytest.mark.parametrize("user", [PRODUCER, READER, ROOT], ids=lambda user: user.name)
 def test_an_empty_folder_is_its_owners(user: Account) -> None:
-    """Another user gets an error with the command; what root makes in it is the owner's."""
+    """Another user gets an error with the command, root as well."""
     with open_place() as top:
         folder = top / "queue"
         folder.mkdir()
         own(folder, WORKER, 0o2750)
-        if user is ROOT:
-            Queue(folder / "queue.tsv").enqueue("ok", {})
-            assert {path.stat().st_uid for path in folder.iterdir()} == {WORKER.uid}
-            return
         said = outcome(user, lambda: Queue(folder / "queue.tsv").enqueue("ok", {}))
         assert "sudo -u 61001 dbq fsck --repair" in said or "Permission denied" in said
         assert not list(folder.iterdir())
+        if user is ROOT:  # as a command, root becomes the owner
+            assert (
+                command(ROOT, dbq.main, "enqueue", "ok", "--file", folder / "queue.tsv").code == 0
+            )
+            assert {path.stat().st_uid for path in folder.iterdir()} == {WORKER.uid}
 
 
 def test_one_user_needs_no_set_up() -> None:
@@ -207,6 +208,16 @@ def test_a_table_of_a_producers_becomes_the_workers(house: House) -> None:
     assert house.table.stat().st_uid == WORKER.uid
     assert house.statuses() == ["completed"] * 3
     house.enqueue(PRODUCER)
+
+
+@pytest.mark.parametrize("ending", ["tsv", "lock"])
+def test_a_producer_does_not_write_into_a_file_of_its_own(house: House, ending: str) -> None:
+    """In the worker's folder only the worker's files and root's are the queue's."""
+    own(house.beside(ending), PRODUCER, 0o660, SHARED)
+    before = house.table.read_bytes()
+    with pytest.raises(StorageError, match="it belongs to 61002, not to 61001"):
+        house.enqueue(PRODUCER)
+    assert house.table.read_bytes() == before
 
 
 @pytest.mark.parametrize("ending", ["lock", "claims"])
