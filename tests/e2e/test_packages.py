@@ -509,10 +509,15 @@ def test_a_removal_waits_and_keeps_the_queue(machine: Machine) -> None:
     machine.write("/home/web/dbq.toml", OF_A_USER, owner="web")
     machine.run(["dbq-install-cron", "--user", "--config", "/home/web/dbq.toml"], user="web")
     _install_units_of_users(machine)
+    (site,) = machine.path("/srv/shop/venv/lib").glob("python3.*/site-packages")
+    (site / "dbbasic-queue.pth").write_text("/usr/lib/dbbasic-queue\n")
     job_id = _enqueue(machine, "slow", '{"seconds": 8}')
     _wait_for(machine, job_id, "processing", seconds=20)
     said = _apt(machine, "remove", "dbbasic-queue")
     assert "own is no longer scheduled in the crontab of web" in said, said
+    (site / "dbbasic-queue.pth").unlink()
+    assert "dbbasic-queue.pth leads to the library, which goes now" in said, said
+    assert "/srv/shop/venv/bin/pip install dbbasic-queue" in said
     for user in ("here", "away"):
         assert f"units is no longer scheduled by the systemd of {user}" in said, said
         assert not machine.path(f"/home/{user}/.config/systemd/user").exists()
