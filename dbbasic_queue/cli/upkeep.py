@@ -36,6 +36,9 @@ _INSTEAD: Final = {
     "fsck": "its server keeps it in order; dbq check asks how the server is, dbq-health the queue",
 }
 
+LONG: Final = 32 << 20  # bytes of a table; others hardly notice it when a shorter one is edited
+PACE: Final = 200e6  # bytes of a table that are written anew in a second
+
 
 def _edit(args: argparse.Namespace) -> int:
     from ..engines.tsv import edit, editor  # not needed by a worker, which should start fast
@@ -53,6 +56,14 @@ def _edit(args: argparse.Namespace) -> int:
             return complain(why, REFUSED)
         ids.append(job_id)
     watched = sys.stdin.isatty() and sys.stderr.isatty()
+    size = engine.table.snapshot()[1]
+    if size > LONG:
+        wait = max(1, round(size / PACE))
+        print(
+            f"dbq: the queue has {size >> 20} MiB: while a change is written, others wait for about"
+            f" {wait} s",
+            file=sys.stderr,
+        )
     try:
         changes = edit.edit(
             engine, command, queue.max_payload, ids=ids or None, again=_again if watched else None

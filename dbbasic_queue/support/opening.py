@@ -7,8 +7,8 @@ opened relative to a descriptor of the folder, so that what was seen of the fold
 folder that the file is in. The last name is never followed if it is a link, and no opening waits
 for the other end of a pipe. What was opened is looked at by its descriptor: it has to be a regular
 file of the folder's owner, of root, or of this process's own user; the last not among a queue's
-files where a group shares the folder. Where a stranger chooses what is
-written, it may have one name only.
+files where a group shares the folder. Where a stranger chooses what is written, it may have one
+name only.
 
 As root, no folder on the way may be one that others than root and the folder's owner can write:
 those could lead root elsewhere. A folder with the sticky bit (/tmp) is not such a one, as nobody

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cli_app import Terminal, dbq, queue_of
 
+from dbbasic_queue.cli import upkeep
 from dbbasic_queue.cli.main import main
 from dbbasic_queue.engines.tsv.engine import TsvEngine
 
@@ -52,6 +53,23 @@ def test_edit_says_why_not_and_where_the_text_is(app: Path) -> None:
     assert Path(file).stat().st_mode & 0o777 == 0o600
     assert Path(file).read_bytes().count(b"[2Jdone") == 2
     assert queue.path.read_bytes() == content
+
+
+def test_edit_of_a_long_queue_says_that_others_wait(
+    app: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beforehand, and for how long; of a short queue nothing."""
+    queue_of(app).enqueue("ok", {}, job_id="o1")
+    monkeypatch.chdir(app)
+    monkeypatch.setenv("VISUAL", "true")
+    assert main(["edit"]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(upkeep, "LONG", 100)
+    assert main(["edit"]) == 0
+    said = capsys.readouterr().err
+    assert (
+        said == "dbq: the queue has 0 MiB: while a change is written, others wait for about 1 s\n"
+    )
 
 
 def test_edit_refuses_what_a_worker_took(app: Path) -> None:
