@@ -216,7 +216,7 @@ def _require_own(config: configs.Config, site: Site) -> None:
 def _compare(target: Target, config: configs.Config, options: argparse.Namespace) -> int:
     plan = plan_apply(target, config)
     if options.verb == "diff":
-        print(diff(plan), end="")
+        sys.stdout.buffer.write(diff(plan).encode())  # the files' own bytes, in any locale
         for sentence in beside_diff(plan):
             print(sentence, file=sys.stderr)
     return OK if plan.in_sync else DIFFERS

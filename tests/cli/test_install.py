@@ -463,3 +463,17 @@ def test_a_link_to_the_configs_folder_is_told_of(tmp_path: Path) -> None:
     assert said is not None
     assert f"--config {tmp_path}/current/dbq.toml" in said
     assert cli_install._other_name(tmp_path / "current" / "dbq.toml") is None
+
+
+def test_a_diff_has_the_files_own_bytes(root: Path, tmp_path: Path) -> None:
+    """In any locale, so that it can be applied: a path that is not ASCII is not escaped."""
+    folder = tmp_path / "Größe"
+    folder.mkdir()
+    (folder / "dbq.toml").write_text(CONFIG)
+    command = [sys.executable, "-m", "dbbasic_queue.cli.install", "cron", "--root", str(root)]
+    done = subprocess.run(
+        [*command, "--diff", "--config", str(folder / "dbq.toml")],
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )
+    assert "Größe/dbq.toml".encode() in done.stdout
