@@ -26,7 +26,6 @@ from ..errors import ConfigError
 from ..support.account import Account, no_user
 from ..support.files import family
 from ..support.opening import ROOT, Folder
-from . import own_terminal
 
 if TYPE_CHECKING:
     from ..config.sections import Config
@@ -35,6 +34,7 @@ _OURS: Final = __name__.partition(".")[0]
 # What commands import when they need it: the interpreter may be one that only root can read.
 LATE: Final = (
     *("difflib", "grp", "hashlib", "subprocess", "encodings.utf_8_sig"),
+    *("pickle", "select", "shlex", "shutil", "unicodedata", f"{_OURS}.support.child"),
     *(f"{_OURS}.cli.types", f"{_OURS}.engines.tsv.edit", f"{_OURS}.engines.tsv.fsck"),
     *(f"{_OURS}.engines.tsv.engine", f"{_OURS}.engines.tsv.snapshot"),
     f"{_OURS}.engines.tsv.moving",
@@ -96,7 +96,9 @@ def become(account: Account, *, starts_programs: bool = False, server: bool = Fa
     """
     prepare(server=server)
     if starts_programs:
-        own_terminal.enter()
+        from .own_terminal import enter
+
+        enter()
     drop(account)
     os.environ.update(HOME=str(account.home), USER=account.name, LOGNAME=account.name)
 
@@ -116,6 +118,7 @@ def work_as_worker(config: Config, account: Account, arguments: Sequence[str]) -
     """
     from ..config.environment_file import read_environment_file
     from ..install.entries import WORK, command
+    from .own_terminal import enter
 
     variables = {
         name: value
@@ -131,7 +134,7 @@ def work_as_worker(config: Config, account: Account, arguments: Sequence[str]) -
         require_own(file, "[worker].environment_file", account)
         variables.update(read_environment_file(file))
     words = command(config.worker.python, WORK, "--config", str(config.path), *arguments)
-    own_terminal.enter()
+    enter()
     drop(account)
     os.execve(words[0], words, variables)
 

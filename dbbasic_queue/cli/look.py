@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import shutil
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -88,11 +86,17 @@ def _list(args: argparse.Namespace) -> int:
     for line in table(
         itertools.chain(first, jobs),
         first,
-        most=shutil.get_terminal_size().columns if terminal else None,
+        most=_width_of_terminal() if terminal else None,
         coloured=terminal and not os.environ.get("NO_COLOR"),
     ):
         print(line)
     return DONE
+
+
+def _width_of_terminal() -> int:
+    import shutil  # here, as it imports much that a worker does not need
+
+    return shutil.get_terminal_size().columns
 
 
 def _nothing(queue: Queue, args: argparse.Namespace) -> str:
@@ -167,6 +171,8 @@ def cut(text: str, most: int) -> str:
 
 
 def _columns(character: str) -> int:
+    import unicodedata
+
     if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

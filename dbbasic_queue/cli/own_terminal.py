@@ -11,12 +11,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import pty
 import select
 import signal
-import termios
 import traceback
-import tty
 from types import FrameType
 from typing import Any, Final
 
@@ -34,6 +31,8 @@ def enter() -> None:
     terminals = [fd for fd in STREAMS if os.isatty(fd)]
     if not terminals:
         return
+    import pty  # here, as a cron job has no terminal
+
     saved = {fd: os.dup(fd) for fd in STREAMS if fd not in terminals}
     child, ours = pty.fork()
     if child == 0:
@@ -54,6 +53,9 @@ def enter() -> None:
 
 def _hand_on(child: int, ours: int, terminals: list[int]) -> int:
     """The whole life of the parent; returns the child's exit code."""
+    import termios
+    import tty
+
     screen = terminals[-1]
     keyboard = 0 if 0 in terminals and _is_in_front() else None
 

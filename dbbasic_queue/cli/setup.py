@@ -14,7 +14,6 @@ from ..errors import QueueError
 from ..queue import Queue
 from ..support.account import Account
 from ..support.address import has_password, masked
-from ..support.child import ChildDied, ChildTimeout, call
 from ..support.durations import format_duration
 from ..support.opening import Folder
 from ..support.text import dump_json, escape_control
@@ -48,6 +47,7 @@ SECONDS: Final = 10  # that the making of files may take
 
 def _init(args: argparse.Namespace) -> int:
     from ..config.starter import first_config, write_first_config
+    from ..support.child import ChildDied, ChildTimeout
 
     path = Path(args.config or DEFAULT_CONFIG)
     if args.url and has_password(args.url):
@@ -73,6 +73,7 @@ def _init(args: argparse.Namespace) -> int:
 def _make_shared_files(path: Path) -> None:
     """Make the files of a queue that a group shares, as the worker's user, who owns the folder."""
     from ..config.sections import load
+    from ..support.child import call
 
     config = load(path)
     table = config.queue.file

@@ -7,14 +7,13 @@ its place, would be run as root or as the worker's user.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ConfigError
 from ..support.account import Account
-from ..support.opening import ROOT, Folder, group_is_only, user_name
+from ..support.opening import ROOT, Folder, group_is_only, quoted, user_name
 
 
 def require_own(path: Path, what: str, account: Account | None) -> None:
@@ -46,7 +45,7 @@ def require_owner(
         allowed: the users' numbers.
         whose: the users, for the message.
     """
-    word = shlex.quote(str(place))
+    word = quoted(place)
     if status.st_uid not in allowed:
         owner = user_name(status.st_uid)
         why, remedy = f"{place} belongs to {owner}", f"run this as {owner}, or: chown root {word}"

@@ -24,7 +24,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shlex
 import stat
 import sys
 from collections.abc import Collection, Iterator
@@ -150,7 +149,6 @@ class Folder:
         not_mine: bool = False,
     ) -> None:
         """Raise `OSError` unless this is the status of a file that may be used."""
-        path = shlex.quote(str(self.path / name))
         kind = stat.S_IFMT(status.st_mode)
         if kind != stat.S_IFREG:
             what = _KINDS.get(kind, "something else")
@@ -160,13 +158,14 @@ class Folder:
             raise ForeignFile(
                 errno.EPERM,
                 f"it belongs to {user_name(status.st_uid)}, not to {user_name(self.owner)}, whose"
-                f" folder it is in; as root: chown -h {user_name(self.owner)} {path}",
+                f" folder it is in; as root: chown -h {user_name(self.owner)}"
+                f" {quoted(self.path / name)}",
             )
         if one_name and status.st_nlink > 1:
             raise SecondName(
                 errno.EMLINK,
                 f"it has {status.st_nlink} names (hard links); find them with"
-                f" find {shlex.quote(str(mount_of(self.path)))} -xdev -samefile {path}"
+                f" find {quoted(mount_of(self.path))} -xdev -samefile {quoted(self.path / name)}"
                 " and remove the others",
             )
 
@@ -227,6 +226,17 @@ class Folder:
 
     def __del__(self) -> None:
         self.close()
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a word of the shell, for a message.
+
+    >>> quoted(Path("/srv/my shop"))
+    "'/srv/my shop'"
+    """
+    import shlex  # here, as only messages need it
+
+    return shlex.quote(str(path))
 
 
 def is_ours(fd: int) -> bool:
@@ -347,7 +357,7 @@ def _walk(path: Path) -> int:
 
 def _refuse_open_to_others(place: Path, status: os.stat_result, owner: int) -> None:
     """Raise `PermissionError` for a folder in which others than root and `owner` can write."""
-    word = shlex.quote(str(place))
+    word = quoted(place)
     if status.st_uid not in (ROOT, owner) and status.st_uid not in _unmapped():
         whose = f"{place} belongs to {user_name(status.st_uid)}"
         me = user_name(owner)

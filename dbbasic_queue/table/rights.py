@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,7 +26,15 @@ from typing import Final
 
 from ..support import acl
 from ..support.files import Fill, NewFile, leftovers
-from ..support.opening import ROOT, Folder, SecondName, is_mounted_alone, mount_of, user_name
+from ..support.opening import (
+    ROOT,
+    Folder,
+    SecondName,
+    is_mounted_alone,
+    mount_of,
+    quoted,
+    user_name,
+)
 
 OF_THE_GROUP: Final = ("tsv", "lock", "torn", "wake")
 GROUP_MODE: Final = 0o660
@@ -75,7 +82,7 @@ def advice(folder: Folder, table: Path, command: str = "fsck --repair") -> str:
     said = f"{whose}, who alone makes files there: {as_owner(folder, table, command)}"
     if folder.owner == ROOT:
         me = user_name(os.geteuid())
-        said += f"; or make {me} that user: sudo chown {me} {_word(folder.path)}"
+        said += f"; or make {me} that user: sudo chown {me} {quoted(folder.path)}"
     return said
 
 
@@ -85,11 +92,7 @@ def as_owner(folder: Folder, table: Path, command: str = "fsck --repair") -> str
     >>> with Folder("/") as top: as_owner(top, Path("/queue.tsv"))
     'sudo -u root dbq fsck --repair --file /queue.tsv'
     """
-    return f"sudo -u {user_name(folder.owner)} dbq {command} --file {_word(table)}"
-
-
-def _word(path: Path) -> str:
-    return shlex.quote(str(path))
+    return f"sudo -u {user_name(folder.owner)} dbq {command} --file {quoted(table)}"
 
 
 def ensure_folder(table: Path) -> None:
@@ -187,7 +190,7 @@ def open_table(folder: Folder, table: Path, *, writable: bool) -> int:
             raise SecondName(
                 errno.EMLINK,
                 f"it has {names} names (hard links), so more than one lock; find them with"
-                f" find {_word(mount_of(table.parent))} -xdev -samefile {_word(table)}, and"
+                f" find {quoted(mount_of(table.parent))} -xdev -samefile {quoted(table)}, and"
                 f" give this one a file of its own: {as_owner(folder, table)}",
             )
         if writable and is_mounted_alone(folder.fd, fd):
