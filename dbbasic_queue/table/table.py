@@ -131,7 +131,10 @@ class Table(RenewableTable):
             if isinstance(error, OSError):
                 raise refused(error, f"cannot append to the queue {self.data_file}") from error
             raise
-        self.size = self._clean_to = offset + length
+        end = offset + length
+        if self.lock.disturbed:  # a row of a signal handler's stands before or behind this one
+            end = os.lseek(file.fd, 0, os.SEEK_END)
+        self.size = self._clean_to = end
         return offset
 
     def append_batch(self, data: bytes) -> int:

@@ -60,6 +60,7 @@ class StopSignals:
         self.answer: Callable[[int], None] | None = None  # to the first one, in another thread
         self.outer: StopSignals | None = None  # of the worker whose handler runs this one
         self._before: dict[int, Any] = {}
+        self._sending = False  # the second signal again, as it came at a bad moment
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -107,13 +108,23 @@ class StopSignals:
         if _may_break(frame):
             self.interruptible = False
             raise PutBack
-        # Not threading.Thread, whose locks may be held by the code that this interrupts.
-        _thread.start_new_thread(self._send, (number,))
+        if not self._sending:
+            self._sending = True
+            # Not threading.Thread, whose locks may be held by the code that this interrupts.
+            _thread.start_new_thread(self._send, (number,))
 
     def _send(self, number: int) -> None:
-        time.sleep(TRY_AGAIN)
-        if self.interruptible:
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
+        """Send the signal until the job is broken off, or has ended.
+
+        Once is not enough: one that comes just before the handler begins to wait, in a read
+        perhaps, is not seen before that ends.
+        """
+        main = threading.main_thread().ident or 0
+        while self.interruptible:
+            time.sleep(TRY_AGAIN)
+            if self.interruptible:
+                signal.pthread_kill(main, number)
+        self._sending = False
 
     def stopping(self) -> bool:
         """Whether no more jobs are to be taken."""

@@ -66,8 +66,17 @@ class Script:
         self.process.send_signal(number)
 
     def end(self) -> int:
-        """Wait for its end; its exit code. What it wrote is in `out` and `err` then."""
-        self.out, self.err = self.process.communicate(timeout=60)
+        """Wait for its end; its exit code. What it wrote is in `out` and `err` then.
+
+        Its standard input stays open: the end of that would be an answer to a handler that asks.
+        """
+        stdin, self.process.stdin = self.process.stdin, None
+        try:
+            self.out, self.err = self.process.communicate(timeout=60)
+        finally:
+            self.process.stdin = stdin
+        if stdin is not None:
+            stdin.close()
         return self.process.returncode
 
 
