@@ -23,7 +23,7 @@ same with the names exchanged.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ..engines.interface import Engine
@@ -115,8 +115,7 @@ def finish(source: Engine, target: Engine, idle: int, tell: Tell = lambda count:
     source.close_for(target.url)
     new += move_waiting(source, target, tell)
     new += _withdraw(source, target, (CANCELLED,), tell)
-    left = look(source)
-    _require_none_runs(source, left)
+    _require_none_runs(source, source.counts())
     new += sum(_adopt(target, jobs, tell) for jobs in batches(source.jobs([COMPLETED]), BATCH))
     source.forget_moved()
     return new
@@ -187,7 +186,7 @@ def batches(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
 
 def _require_idle(source: Engine, target: Engine, idle: int) -> None:
     left = look(source)
-    _require_none_runs(source, left)
+    _require_none_runs(source, left.jobs)
     ago = int(source.now()) - left.newest
     if left.newest and ago < idle:
         raise MigrationError(
@@ -196,9 +195,9 @@ def _require_idle(source: Engine, target: Engine, idle: int) -> None:
         )
 
 
-def _require_none_runs(source: Engine, left: Left) -> None:
-    runs = left.jobs[PROCESSING]
-    if runs or left.jobs[PENDING]:
+def _require_none_runs(source: Engine, jobs: Mapping[str, int]) -> None:
+    runs = jobs[PROCESSING]
+    if runs or jobs[PENDING]:
         what = "is processing a job" if runs == 1 else f"is processing {runs} jobs"
         raise MigrationError(
             f"{source.url} {what}: stop its workers, wait until that has ended, and finish again"

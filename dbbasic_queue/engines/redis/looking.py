@@ -70,8 +70,13 @@ class Looking:
                 if statuses is None or job.status in wanted:
                     yield job
 
-    def ids(self, statuses: Collection[str], job_type: str | None = None) -> list[str]:
-        """The ids of the jobs in these states, as of one moment."""
+    def ids(
+        self, statuses: Collection[str], job_type: str | None = None, most: int = 0
+    ) -> list[str]:
+        """The ids of the jobs in these states, as of one moment; of a type and state `most`.
+
+        All of them if that is 0.
+        """
         lanes = [lane for lane in self.lanes() if job_type in (None, lane.type)]
         if not lanes:
             return []
@@ -82,9 +87,9 @@ class Looking:
                     if status in statuses:
                         for key in places(lane, status):
                             if key == lane.queue:
-                                pipe.lrange(key, 0, -1)
+                                pipe.lrange(key, 0, most - 1)
                             else:
-                                pipe.zrange(key, 0, -1)
+                                pipe.zrange(key, 0, most - 1)
 
         answers = self._link.ask(questions, at_once=True)
         own, ours = self._records.own_id, self._records.is_ours

@@ -11,7 +11,7 @@ from ..moving import departed, is_moved
 from .link import Link
 from .looking import Looking
 from .records import Record, Records, to_job
-from .transitions import Transitions, new_call
+from .transitions import Transitions, new_call, own_part
 
 BATCH: Final = 500  # jobs that one transaction changes
 
@@ -31,6 +31,16 @@ class Moving:
         self, limit: int, note: Callable[[Job], str], statuses: Collection[str]
     ) -> list[Job]:
         """Cancel up to `limit` jobs in these states; returns them as they were."""
+        if CANCELLED in statuses:
+            return self._withdraw(self._looking.ids(statuses), limit, note, statuses)
+        # What is withdrawn leaves the head of its list, so that this is as far as one has to look,
+        # unless entries stand there whose jobs are not what they seem.
+        jobs = self._withdraw(self._looking.ids(statuses, most=limit), limit, note, statuses)
+        return jobs or self._withdraw(self._looking.ids(statuses), limit, note, statuses)
+
+    def _withdraw(
+        self, ids: list[str], limit: int, note: Callable[[Job], str], statuses: Collection[str]
+    ) -> list[Job]:
         jobs: list[Job] = []
 
         def write(pipe: Any, record: Record) -> None:
@@ -40,15 +50,26 @@ class Moving:
         def is_wanted(record: Record) -> bool:
             return record.status in statuses and not is_moved(to_job(record))
 
-        ids = self._looking.ids(statuses)
         for start in range(0, len(ids), BATCH):
             if len(jobs) >= limit:
                 break
             some = ids[start : start + min(BATCH, limit - len(jobs))]
-            if CANCELLED in statuses:  # as many of those bear a note as were moved before
-                some = [record.id for record in self._looking.records(some) if is_wanted(record)]
+            if CANCELLED in statuses:
+                some = self._without_notes(some)
             jobs += self._change(some, is_wanted, write)
         return jobs
+
+    def _without_notes(self, ids: list[str]) -> list[str]:
+        """Those jobs that bear no note, by a quick look: as many bear one as were moved before."""
+        parts = self._link.ask(
+            lambda pipe: [pipe.hget(self._records.key(job_id), "dbq") for job_id in ids]
+        )
+        found = []
+        for job_id, part in zip(ids, parts, strict=True):
+            error = own_part(part).get("error")
+            if not is_moved(Job(job_id, "", None, CANCELLED, 0, 0, 0, error)):
+                found.append(job_id)
+        return found
 
     def renote(self, notes: Mapping[str, str]) -> None:
         """Give jobs that were withdrawn other notes, by id."""
