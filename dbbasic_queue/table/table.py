@@ -6,7 +6,8 @@ The file is the only truth; nothing about it is kept elsewhere. It is changed un
 lock (lock.py), and its end is mended first (ending.py). Three kinds of change exist:
 
 * **append**: one write at the end, whole or taken back.
-* **change in place**: one write of a row's tail, inside one sector (line.py), so that a crash
+* **change in place**: one write of a row's tail, inside one sector (line.py), or of the tails of
+  two neighbours with the head between them as it stands, each inside one sector, so that a crash
   leaves the old tail or the new one.
 * **move**, where that does not fit: append the new version, marked as moved; sync; kill the old
   line. After a crash in between, two lines of one id are alive: the later one wins, and the mark
