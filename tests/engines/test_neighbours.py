@@ -160,7 +160,7 @@ def test_the_end_is_written_before_a_row_of_another_program_is_moved(
     """What is slow does not come between a job and its end, which a kill would lose."""
     seat, attempt, _ = begun(queue, {})
     with queue.path.open("ab") as table:
-        table.write(b"b2\tx\t{}\tpending\t5\t5\t0\t\t\n")
+        table.write(b"b2\tx\t{}\tpending\t%d\t5\t0\t\t\n" % clock.now)
     seen: list[bool] = []
     change = queue.engine.table.change
     monkeypatch.setattr(
