@@ -29,7 +29,7 @@ from ..engines import open_engine
 from ..engines.interface import AHEAD, Engine, Limits, Server, Shortfall, Snapshot
 from ..errors import QueueError, StorageError, TableError
 from ..job import FINISHED, PENDING, Job
-from ..schedule.clock import machine_zone
+from ..schedule.clock import machine_uptime, machine_zone
 from ..schedule.recurring import missed_slots
 from ..schedule.schedule import Schedule
 from ..support.address import masked, scheme_of
@@ -95,22 +95,16 @@ def check_health(
     'unreadable'
     """
     thresholds, now = thresholds or Thresholds(), int(clock())
-    url = masked(str(address)) if scheme_of(str(address)) else None
-    path = Path() if url else Path(address)
-    advice = advice or Advice(["--url", url] if url else ["--file", str(path)])
-    next_check = _next_run(expected.checks, now) if expected and expected.checks else None
-    blind = HealthReport(
-        queue or url or str(path.absolute()),
-        *(path, now, thresholds, None, None, (), next_check, url, None, contact),
-    )
+    blind = _blind(address, queue, now, thresholds, expected, contact)
+    advice = advice or Advice(["--url", blind.url] if blind.url else ["--file", str(blind.path)])
     limits = partial(_limits, thresholds.ages, names)
     try:
-        patience = {"lock_timeout": PATIENCE} if url else {}
+        patience = {"lock_timeout": PATIENCE} if blind.url else {}
         engine = open_engine(address, **{**(options or {}), **patience})
         seen = _look(engine, now, (uptime or machine_uptime)(), expected, limits)
     except QueueError as error:
-        finding = _unreached(error, blind, advice) if url else _unreadable(error, path, advice)
-        return replace(blind, findings=(finding,))
+        why = _unreached if blind.url else _unreadable
+        return replace(blind, findings=(why(error, blind, advice),))
     report = replace(
         blind,
         at=seen.now,
@@ -120,6 +114,24 @@ def check_health(
         contact=seen.now if seen.server else None,
     )
     return replace(report, findings=tuple(_Judge(report, seen, expected, advice).findings()))
+
+
+def _blind(
+    address: str | Path,
+    queue: str | None,
+    now: int,
+    thresholds: Thresholds,
+    expected: Expectation | None,
+    contact: int | None,
+) -> HealthReport:
+    """Return the report of a queue that could not be looked at."""
+    url = masked(str(address)) if scheme_of(str(address)) else None
+    path = Path() if url else Path(address)
+    next_check = _next_run(expected.checks, now) if expected and expected.checks else None
+    return HealthReport(
+        queue or url or str(path.absolute()),
+        *(path, now, thresholds, None, None, (), next_check, url, None, contact),
+    )
 
 
 class _Seen(NamedTuple):
@@ -178,23 +190,6 @@ def _limits(ages: HealthConfig, names: int, now: int, started: int) -> Limits:
     )
 
 
-def machine_uptime() -> float:
-    """Return for how many seconds this machine, or this container, has been running.
-
-    A container's first process started with it. Where other users' processes are hidden, it is the
-    machine's time that counts.
-
-    >>> machine_uptime() > 0
-    True
-    """
-    up = time.clock_gettime(time.CLOCK_BOOTTIME)
-    with suppress(OSError, ValueError, IndexError):
-        stat = Path("/proc/1/stat").read_text(errors="replace")
-        started = int(stat.rpartition(")")[2].split()[19])  # proc(5): field 22, starttime
-        up -= started / os.sysconf("SC_CLK_TCK")
-    return up
-
-
 def _next_run(schedule: Schedule, now: int) -> int | None:
     runs = schedule.next_runs(datetime.fromtimestamp(now, machine_zone()), 1)
     return int(runs[0].timestamp()) if runs else None
@@ -209,13 +204,13 @@ def _last_run(snapshot: Snapshot, now: int) -> int | None:
     return int(snapshot.last_run)
 
 
-def _unreadable(error: QueueError, path: Path, advice: Advice) -> Finding:
+def _unreadable(error: QueueError, report: HealthReport, advice: Advice) -> Finding:
     reason = getattr(error, "strerror", None) or str(error)
     if getattr(error, "errno", None) == errno.ENOENT:
         enqueue = advice.dbq("enqueue", "TYPE")
         next_step = f"name it with --file or --config; the first job creates it: {enqueue}"
     else:
-        next_step = f"look at the file and its permissions: ls -l {shlex.quote(str(path))}"
+        next_step = f"look at the file and its permissions: ls -l {shlex.quote(str(report.path))}"
     return Finding("unreadable", UNKNOWN, reason, advice=(next_step,))
 
 

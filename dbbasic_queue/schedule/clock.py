@@ -30,6 +30,8 @@ from __future__ import annotations
 
 import bisect
 import os
+import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from pathlib import Path
@@ -131,3 +133,20 @@ def _offset(instant: int, zone: tzinfo | None) -> int:
     """Return how many seconds local time is ahead of UTC."""
     local = datetime.fromtimestamp(instant, zone).replace(tzinfo=None)
     return int((local - datetime(1970, 1, 1)).total_seconds()) - instant
+
+
+def machine_uptime() -> float:
+    """Return for how many seconds this machine, or this container, has been running.
+
+    A container's first process started with it. Where other users' processes are hidden, it is the
+    machine's time that counts.
+
+    >>> machine_uptime() > 0
+    True
+    """
+    up = time.clock_gettime(time.CLOCK_BOOTTIME)
+    with suppress(OSError, ValueError, IndexError):
+        stat = Path("/proc/1/stat").read_text(errors="replace")
+        started = int(stat.rpartition(")")[2].split()[19])  # proc(5): field 22, starttime
+        up -= started / os.sysconf("SC_CLK_TCK")
+    return up

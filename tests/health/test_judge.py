@@ -20,7 +20,7 @@ from dbbasic_queue.cli import main as cli
 from dbbasic_queue.config.sections import HealthConfig
 from dbbasic_queue.engines.tsv.claims import Claims
 from dbbasic_queue.health.advice import Advice
-from dbbasic_queue.health.judge import check_health, machine_uptime
+from dbbasic_queue.health.judge import check_health
 from dbbasic_queue.health.report import (
     CRITICAL,
     OK,
@@ -32,6 +32,7 @@ from dbbasic_queue.health.report import (
     Thresholds,
 )
 from dbbasic_queue.health.thresholds import Range
+from dbbasic_queue.schedule.clock import machine_uptime
 from dbbasic_queue.schedule.marks import marks_file
 from dbbasic_queue.schedule.recurring import RecurringJob, RecurringJobs
 from dbbasic_queue.schedule.schedule import Schedule
