@@ -144,7 +144,10 @@ def wheelhouse(release: Release) -> Path:
     wheel = _build_wheel(folder)
     say(f"its dependencies for Python {release.python} into {folder.relative_to(CHECKOUT)}")
     only = ["--only-binary=:all:", "--python-version", release.python]
-    _host([*_pip("download"), *only, "--find-links", str(folder), "-d", str(folder), str(wheel)])
+    # pip goes by the version of its own Python; Debian 12's is an older 3.11, which redis-py
+    # wants this for.
+    wanted = [f"{wheel}[redis]", "async-timeout"]
+    _host([*_pip("download"), *only, "--find-links", str(folder), "-d", str(folder), *wanted])
     return folder
 
 
