@@ -111,10 +111,11 @@ class TsvSeat:
         self._end = b""
         self._ending = None if outcome is None else outcome.attempt.token[4]
         read = False
-        if waiting.doubtful:
-            waiting.resolve()
+        changed = outcome is not None
         try:
             while True:
+                if waiting.doubtful:
+                    waiting.resolve()
                 with lock.mutex, lock.unlocking, lock.inside:
                     table.acquire()
                     if read or waiting.generation == table.generation:
@@ -130,13 +131,16 @@ class TsvSeat:
                         finally:
                             if self._end:
                                 self._write_end()
-                        break
+                        if attempt is not None or not (take and waiting.doubtful):
+                            break
+                        outcome = None  # written; what came meanwhile is looked at first
+                        continue
                 waiting.read()  # all of it, which should not hold others up
                 read = True
         except BaseException:
             self._release_ended()
             raise
-        if table.synced and (outcome is not None or attempt is not None):
+        if table.synced and (changed or attempt is not None):
             self._sync(attempt)
         self._in_hand = attempt
         now = time.monotonic()
