@@ -172,6 +172,16 @@ def test_the_end_is_written_before_a_row_of_another_program_is_moved(
     assert seen == [True]
 
 
+def test_a_line_with_an_old_date_is_taken_in_the_same_turn(queue: Queue, clock: Clock) -> None:
+    """A worker does not end before a job that another program has just written, of whatever age."""
+    seat, attempt, _ = begun(queue, {})
+    with queue.path.open("ab") as table:
+        table.write(b"b2\tx\t{}\tpending\t5\t5\t0\t\t\n")
+    following = seat.turn(end(attempt, clock))
+    assert following is not None
+    assert following.job.id == "b2"
+
+
 def test_the_end_is_written_before_the_table_is_read_again(
     queue: Queue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
