@@ -51,8 +51,9 @@ def twins(table: Table, size: int, ids: Collection[bytes]) -> dict[bytes, list[i
         for job_id, places in found.items():
             end = size
             while (row := scan.last_row(file.fd, job_id, 0, end)) is not None:
-                places.insert(0, row.offset)
+                places.append(row.offset)
                 end = row.offset - 1
+            places.reverse()
     else:
         for offset, piece in table.pieces(end=size):
             for start, job_id in scan.ids_in(piece, found):
