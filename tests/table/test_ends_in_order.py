@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tables import add, look, mend, own, states, torn, write
@@ -21,13 +22,17 @@ def test_a_torn_line_is_set_aside_and_synced_before_the_table_is_cut(
     calls: list[str] = []
     for name in ("fsync", "ftruncate", "fdatasync"):
         real = getattr(os, name)
-        monkeypatch.setattr(
-            os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args))
-        )
+
+        def call(*args: int, name: str = name, real: Any = real) -> None:
+            folder = name == "fsync" and os.path.isdir(f"/proc/self/fd/{args[0]}")
+            calls.append("fsync folder" if folder else name)
+            real(*args)
+
+        monkeypatch.setattr(os, name, call)
     mend(path)
     assert torn(path) == b"b2\tmail\t{\n"
-    assert [name for name in calls if name != "fsync"][:2] == ["ftruncate", "fdatasync"]
-    assert "fsync" in calls[: calls.index("ftruncate")]
+    assert [name for name in calls if "fsync" not in name][:2] == ["ftruncate", "fdatasync"]
+    assert calls[: calls.index("ftruncate")] == ["fsync", "fsync folder"]
 
 
 def test_a_job_behind_the_note_of_a_dead_batch_is_not_taken_for_a_part_of_it(path: Path) -> None:

@@ -169,7 +169,7 @@ class _Play:
         for second in range(1, 10**9):
             time.sleep(1)
             notes.note("compacted", rest=str(int(queue.engine.table.compact())))
-            if second % 2 == 0:  # as most janitors are killed before long
+            if second % 3 == 0:  # as most janitors are killed before long
                 notes.note("pruned", rest=str(queue.prune_jobs(1)))
 
     def edit(self, notes: Notes) -> None:

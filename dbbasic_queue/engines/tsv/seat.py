@@ -34,7 +34,6 @@ from ...table.line import (
     SECTOR,
     Row,
     begin,
-    is_outdated,
     new_tail,
     parse_line,
     to_job,
@@ -167,10 +166,10 @@ class TsvSeat:
         offset, line, tail_at, generation, _ = token
         table = self._table
         held = generation == table.generation and table.holds(line, offset)
-        moved = self._waiting.moved
+        moved, found = self._waiting.moved, self._waiting.twins
         if held and moved and moved.get(job.id.encode(), 0) > offset:
-            self._waiting.twins[job.id.encode()] = [offset, moved[job.id.encode()]]
-        if held and status == COMPLETED and not error:  # as most of them end
+            found[job.id.encode()] = [offset, moved[job.id.encode()]]
+        if held and status == COMPLETED and not error and not found:  # as most of them end
             at, room, text = offset + tail_at, len(line) - tail_at - 1, result.encode()
             tail = new_tail(at, room, status, job.created_at, run_at, job.attempts, b"", text)
             if tail is not None:
@@ -308,40 +307,13 @@ class TsvSeat:
 
     def _is_outdated(self, row: Row) -> bool:
         """Whether a later line of this job is alive; if so, finish what a crash interrupted."""
-        moved_to = self._waiting.moved.get(row.id, 0)
-        if row.offset >= moved_to:
-            return False
-        later = self._table.read_row(moved_to)
-        if later is None or later.id != row.id:
-            del self._waiting.moved[row.id]
-            return False
-        if is_outdated(row, later):
-            self._table.kill(row)
-            return True
-        self._waiting.twins[row.id] = [row.offset, moved_to]
-        self._part_twins()
-        return self._table.read_row(row.offset) is None
+        return twins.is_left_of_a_move(self._table, self._claims, row, self._waiting.moved)
 
     def _part_twins(self) -> None:
         """See that no line runs that bears the id of another. Call it under the lock."""
-        if self._end:
-            self._write_end()
-        waiting, table = self._waiting, self._table
-        found, waiting.twins = waiting.twins, {}
+        found, self._waiting.twins = self._waiting.twins, {}
         for job_id, places in found.items():
-            rows = [row for row in map(table.read_row, places) if row and row.id == job_id]
-            if len(rows) > 1 and rows[-1].offset == waiting.moved.get(job_id):
-                rows = [row for row in rows if not is_outdated(row, rows[-1])] + rows[-1:]
-            if len(rows) < 2:
-                continue
-            for row in twins.doubles(rows, self._claims.is_held(job_id)):
-                twins.double(table, row)
-                log.warning(
-                    "not run: a second line of %s %s; it is malformed now, `dbq edit` shows it",
-                    printable(row.type.decode(errors="replace")),
-                    job_id.decode(),
-                    extra={"event": "doubled", "job_id": job_id.decode()},
-                )
+            twins.part(self._table, self._claims, job_id, places, self._waiting.moved)
 
     def _put_back(self, attempt: Attempt) -> None:
         """Undo the beginning of an attempt that is perhaps not on disk, and so must not run."""

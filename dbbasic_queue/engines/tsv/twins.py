@@ -15,13 +15,18 @@ created long before the one above it is looked for in all of the table.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from ...job import PENDING, PROCESSING
+from ...support.text import printable
 from ...table import scan
-from ...table.line import DOUBLED, Row
+from ...table.line import DOUBLED, Row, is_outdated
 from ...table.table import Table
+from .claims import Claims
+
+log = logging.getLogger("dbbasic_queue")
 
 FEW: Final = 4  # ids, for each of which the whole table is searched; more are found by one reading
 
@@ -75,6 +80,39 @@ def doubles(rows: Sequence[Row], is_running: bool) -> list[Row]:
     return [row for row in unfinished if not (is_running and row.status == PROCESSING)]
 
 
-def double(table: Table, row: Row) -> None:
-    """Take a line out of the queue, so that it can be seen. Call it under the exclusive lock."""
-    table.write_in_place(DOUBLED.ljust(len(row.status)), row.offset + row.tail)
+def part(
+    table: Table, claims: Claims, job_id: bytes, places: Collection[int], moved: Mapping[bytes, int]
+) -> None:
+    """See that of the lines of a job at these places one runs at most. Call it under the lock.
+
+    `moved` says where rows stand that were moved.
+    """
+    rows = [row for row in map(table.read_row, places) if row and row.id == job_id]
+    if len(rows) > 1 and rows[-1].offset == moved.get(job_id):
+        rows = [row for row in rows if not is_outdated(row, rows[-1])] + rows[-1:]
+    if len(rows) < 2:
+        return
+    for row in doubles(rows, claims.is_held(job_id)):
+        table.write_in_place(DOUBLED.ljust(len(row.status)), row.offset + row.tail)
+        log.warning(
+            "not run: a second line of %s %s; it is malformed now, `dbq edit` shows it",
+            printable(row.type.decode(errors="replace")),
+            job_id.decode(),
+            extra={"event": "doubled", "job_id": job_id.decode()},
+        )
+
+
+def is_left_of_a_move(table: Table, claims: Claims, row: Row, moved: dict[bytes, int]) -> bool:
+    """Say whether a later line of this job counts; if so, finish what a crash interrupted."""
+    moved_to = moved.get(row.id, 0)
+    if row.offset >= moved_to:
+        return False
+    later = table.read_row(moved_to)
+    if later is None or later.id != row.id:
+        del moved[row.id]
+        return False
+    if is_outdated(row, later):
+        table.kill(row)
+        return True
+    part(table, claims, row.id, [row.offset, moved_to], moved)
+    return table.read_row(row.offset) is None
