@@ -40,7 +40,8 @@ def spooled() -> bytes:
 
 def main(seed: int) -> None:
     rng = random.Random(seed)
-    store = CrontabBlocks(Site("fuzz"), UserCrontab("fuzz"))
+    # Backups go to a folder of root's, as root keeps nothing in a user's: the installers become it.
+    store = CrontabBlocks(Site("fuzz", home=Path("/root/home-of-fuzz")), UserCrontab("fuzz"))
     path = block_path("fuzz", "myapp")
     done = 0
     while done < ROUNDS:
