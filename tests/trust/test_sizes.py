@@ -6,6 +6,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from house import HANDLERS, House, command
@@ -16,7 +17,16 @@ from dbbasic_queue.cli import health
 from dbbasic_queue.cli import main as dbq
 from dbbasic_queue.support.account import Account
 
-MEMORY = 400 << 20  # bytes of address space that each attempt has
+MEMORY = 300 << 20  # bytes of address space that each attempt has, on top of what the tests have
+
+
+def limit_memory() -> None:
+    """Let this process have so much memory, however many tests it has run before."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 SECONDS = 60
 HOLE = 6 << 30
 LINE = 400 << 20
@@ -26,7 +36,7 @@ def limited(user: Account, attempt: Callable[[], object]) -> str:
     """What came of an attempt of a process that has little memory; "" if it went well."""
 
     def run() -> str:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        limit_memory()
         try:
             attempt()
         except QueueError as error:
@@ -89,7 +99,7 @@ def test_commands_go_on(house: House, attack: str, words: list[str]) -> None:
     for user, main, rest in ((READER, dbq.main, words), (READER, health.main, [])):
 
         def limited_main(arguments: list[str], main: Callable[[list[str]], int] = main) -> int:
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            limit_memory()
             return main(arguments)
 
         ran = command(user, limited_main, *rest, "--file", house.table)
