@@ -34,8 +34,11 @@ pages: $(BIN)/.ready ## the README's picture, and what docs/ has of the library'
 samples: $(BIN)/.ready ## the packaged config and the JSON Schema, after a change of the config's keys
 	$(BIN)/python packaging/tools/samples.py
 
+# One more than there are processors: many tests wait for something now and then.
+PROCESSES ?= $(shell expr 1 + `nproc`)
+
 test: $(BIN)/.ready .cache/v1/.ready ## the tests (about two minutes; ARGS="-n 0 tests/cron" for some)
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(ARGS)
 
 coverage: $(BIN)/.ready .cache/v1/.ready ## the tests' branch coverage, without child processes; no gate
 	$(BIN)/coverage run -m pytest --ignore=tests/stress --ignore=tests/release

@@ -32,7 +32,6 @@ import io
 import operator
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -51,7 +50,7 @@ from ..support.files import (
 )
 from ..support.opening import MARK, Folder, ForeignFile, SecondName, is_ours
 from .line import HEADER
-from .opened import TICK, DirectoryWatch, OpenTable, disown_closed, hold, identity, identity_of
+from .opened import DirectoryWatch, OpenTable, disown_closed, hold, identity, identity_of
 from .patience import WAIT, share_lock, take_lock
 from .rights import ensure_folder, new_table, open_in, prepare, require_maker
 
@@ -465,31 +464,6 @@ class LockedFile:
         if self._file is None:
             raise TableError(f"{self.data_file}: there is no such file")
         return self._file.fd
-
-    def state(self) -> object:
-        """Return what differs when the file has changed since; takes no lock.
-
-        Nothing equals it while the file is so young that another change may get the same time.
-        """
-        try:
-            status = os.stat(self._path, follow_symlinks=False)
-        except OSError:
-            return None
-        if 0 <= time.time_ns() - status.st_mtime_ns < TICK:
-            return object()
-        return status.st_ino, status.st_size, status.st_mtime_ns
-
-    def is_at(self, size: int) -> bool:
-        """Say whether the path leads to the file last seen, and that is `size` bytes long.
-
-        Takes no lock.
-        """
-        file = self._file
-        try:
-            status = os.stat(self._path, follow_symlinks=False)
-        except OSError:
-            return False
-        return file is not None and status.st_size == size and identity(status) == file.identity
 
     # -- durability ------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from . import scan
 from .ending import MendedFile
 from .line import Row, row_status
-from .opened import OpenTable
+from .opened import TICK, OpenTable, identity
 
 
 class Hint(NamedTuple):
@@ -23,6 +24,33 @@ class Hint(NamedTuple):
 
 class ReadTable(MendedFile):
     """A table whose rows are looked up, listed and counted."""
+
+    # -- whether it has changed ----------------------------------------------------------------
+
+    def state(self) -> object:
+        """Return what differs when the file has changed since; takes no lock.
+
+        Nothing equals it while the file is so young that another change may get the same time.
+        """
+        try:
+            status = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            return None
+        if 0 <= time.time_ns() - status.st_mtime_ns < TICK:
+            return object()
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def is_at(self, size: int) -> bool:
+        """Say whether the path leads to the file last seen, and that is `size` bytes long.
+
+        Takes no lock.
+        """
+        file = self._file
+        try:
+            status = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            return False
+        return file is not None and status.st_size == size and identity(status) == file.identity
 
     # -- one row -----------------------------------------------------------------------------
 

@@ -106,11 +106,9 @@ class TsvSeat:
         """Write how the last attempt ended and begin the next, as `Seat.turn` says: one sync."""
         # No argument is keyword-only: CPython 3.11 would take a slower way to call this.
         table, waiting, lock = self._table, self._waiting, self._table.lock
-        attempt = self._in_hand = None
-        self._end = b""
+        attempt, self._in_hand, self._end = None, None, b""
         self._ending = None if outcome is None else outcome.attempt.token[4]
-        read = False
-        changed = outcome is not None
+        read, changed = False, outcome is not None
         try:
             while True:
                 if waiting.doubtful:
@@ -213,13 +211,9 @@ class TsvSeat:
         row = self._table.find(job.id.encode())
         if row is not None and row.status == PROCESSING and row.attempts == job.attempts:
             return row
-        log.warning(
-            "not recorded: %s %s is %s now, another process changed it while it ran",
-            printable(job.type),
-            job.id,
-            row.status if row else "gone",
-            extra={"event": "fenced", "job_id": job.id, "job_type": job.type},
-        )
+        status = row.status if row else "gone"
+        message = f"not recorded: %s %s is {status} now, another process changed it while it ran"
+        _warn("fenced", message, job)
         return None
 
     def _take(self, types: Collection[str] | None) -> Attempt | None:
@@ -366,15 +360,8 @@ class TsvSeat:
         if status == PENDING:
             self._waiting.add(run_at, row.offset)
         job = to_job(row)
-        log.warning(
-            "rescued %s %s: its worker died, attempt %d of %d; it is %s now",
-            printable(job.type),
-            job.id,
-            job.attempts,
-            max_attempts,
-            status,
-            extra={"event": "rescued", "job_id": job.id, "job_type": job.type},
-        )
+        which = f"attempt {job.attempts} of {max_attempts}; it is {status} now"
+        _warn("rescued", f"rescued %s %s: its worker died, {which}", job)
         return Rescued(job, status, run_at)
 
     # -- waiting -------------------------------------------------------------------------------
@@ -420,3 +407,8 @@ class TsvSeat:
         if self._place is not None:
             self._claims.release_slot(self._place)
             self._place = None
+
+
+def _warn(event: str, message: str, job: Job) -> None:
+    more = {"event": event, "job_id": job.id, "job_type": job.type}
+    log.warning(message, printable(job.type), job.id, extra=more)
