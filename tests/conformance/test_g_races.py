@@ -114,7 +114,12 @@ def test_rqs_own_tools_beside_everything(
         url = f"redis://127.0.0.1:{server.port}/0"
         while not over.is_set():
             for command in (["info"], ["worker", "--burst", "--quiet", "other"]):
-                subprocess.run([rq, *command[:1], "--url", url, *command[1:]], capture_output=True)
+                # Into no pipe: the workers that are forked meanwhile would keep it open.
+                subprocess.run(
+                    [rq, *command[:1], "--url", url, *command[1:]],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
             looks[0] += 1
 
     thread = threading.Thread(target=look)
@@ -133,11 +138,11 @@ def test_rqs_own_tools_beside_everything(
     end = time.monotonic() + 60
     while queue.count_jobs()["completed"] < RACES and time.monotonic() < end:
         time.sleep(0.1)
-    over.set()
-    thread.join()
     for worker in workers:
         worker.kill()
         worker.join()
+    over.set()
+    thread.join()
     figure(jobs=RACES, looks=looks[0], lost=RACES - len(diary.count()))
     assert diary.count() == {str(number): 1 for number in range(RACES)}
     assert queue.count_jobs()["completed"] == RACES
