@@ -148,8 +148,12 @@ def test_a_machine_without_a_time_zone_is_in_utc(tmp_path: Path) -> None:
 FIELD = st.one_of(st.just("*"), st.integers(2, 20).map("*/{}".format), st.integers(0, 23).map(str))
 
 
+# Deferred, as to look through all zones takes seconds, in each process that collects the tests.
+NAME = st.deferred(lambda: st.sampled_from(sorted(zones())))
+
+
 @settings(max_examples=60, deadline=None)
-@given(FIELD, FIELD, st.sampled_from(sorted(zones())), st.integers(0, 10**6))
+@given(FIELD, FIELD, NAME, st.integers(0, 10**6))
 def test_next_runs_are_crons(minute: str, hour: str, name: str, number: int) -> None:
     """Around any change of the clock we name the runs that another reading of cron does."""
     text, zone = f"{minute} {hour} * * *", ZoneInfo(name)
