@@ -104,14 +104,17 @@ class FileLock:
 
     def set(self, fd: int, *, writable: bool) -> None:
         """Go on with another descriptor of the lock file, or -1 for none."""
-        self.unlocking.close = int
-        old, self.fd = self.fd, fd
+        known = (0, 0)
+        close: Callable[[], Any] = int
+        if fd >= 0:
+            known = identity(os.fstat(fd))
+            close = functools.partial(fcntl.flock, fd, fcntl.LOCK_UN)
+        # Between these no signal handler and no other thread runs: there is no call in them.
+        old = self.fd
+        self.fd, self.identity, self.writable = fd, known, writable
+        self.unlocking.close = close
         if old >= 0 and is_ours(old):
             os.close(old)
-        self.writable = writable
-        if fd >= 0:
-            self.identity = identity(os.fstat(fd))
-            self.unlocking.close = functools.partial(fcntl.flock, fd, fcntl.LOCK_UN)
 
     def __del__(self) -> None:
         if os is not None:  # while the interpreter ends it is, and the file is closed anyway

@@ -24,6 +24,7 @@ from tables import NOBODY, in_child, let_in, names, write
 from dbbasic_queue import Queue, StorageError
 from dbbasic_queue.engines.tsv import claims
 from dbbasic_queue.engines.tsv.claims import NOTE, Claims, byte_of
+from dbbasic_queue.table.opened import disown_closed
 
 
 def open_claims(path: Path) -> Claims:
@@ -432,3 +433,21 @@ def test_slots_bound_the_number_of_workers(made: Path) -> None:
         assert mine.take_slot(2) == 1
     mine.release_slot(0)
     assert open_claims(made).take_slot(2) == 0
+
+
+def test_a_thread_that_opens_a_table_keeps_no_claim_from_being_known(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lets go of descriptors that the program has closed, and of no other one."""
+    write(path)
+    real = claims.identity
+
+    def identity(status: os.stat_result) -> tuple[int, int]:
+        disown_closed()
+        return real(status)
+
+    monkeypatch.setattr(claims, "identity", identity)
+    mine = open_claims(path)
+    assert mine.take(b"a1") is not None
+    assert held(path, b"a1") == [True]
+    assert mine.fd >= 0

@@ -34,7 +34,7 @@ from tables import (
 
 from dbbasic_queue import Queue, StorageError, TableError
 from dbbasic_queue.support.opening import Folder
-from dbbasic_queue.table import opened
+from dbbasic_queue.table import lock, opened
 from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
 from dbbasic_queue.table.opened import NEVER, TICK, DirectoryWatch, OpenTable
@@ -531,3 +531,37 @@ def test_a_directory_that_cannot_be_looked_at_is_not_trusted(tmp_path: Path) -> 
     assert not watch.is_unchanged()
     watch.trust(watch.look())
     assert not watch.is_unchanged()
+
+
+@pytest.mark.parametrize("breaks", [True, False], ids=["broken into", "beside another thread"])
+def test_a_descriptor_is_known_as_soon_as_it_is_held(
+    path: Path, monkeypatch: pytest.MonkeyPatch, breaks: bool
+) -> None:
+    """Neither a signal handler nor a thread that opens a table finds a lock file half noted.
+
+    A descriptor that is not the file it was counts as closed by the program, and is let go of: with
+    its lock, if it has one.
+    """
+    write(path)
+    real = lock.identity
+
+    def identity(status: os.stat_result) -> tuple[int, int]:
+        opened.disown_closed()
+        if breaks:
+            monkeypatch.setattr(lock, "identity", real)
+            raise KeyboardInterrupt
+        return real(status)
+
+    queue = Queue(path, "normal")
+    monkeypatch.setattr(lock, "identity", identity)
+    if breaks:
+        with pytest.raises(KeyboardInterrupt):
+            queue.enqueue("mail", {})
+        assert queue.engine.table.lock.fd == -1
+    queue.enqueue("mail", {})
+    file = queue.engine.table.lock
+    assert file.fd >= 0
+    assert file.identity == real(os.fstat(file.fd))
+    assert not holds_lock(path)
+    look(path)
+    assert Queue(path, "normal").enqueue("mail", {}, job_id="after") == "after"

@@ -197,10 +197,9 @@ class Claims:
 
     def close(self) -> None:
         """Close the file, which drops this process's claims."""
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = -1
-        self._writable = False
+        fd, self.fd, self._writable = self.fd, -1, False
+        if fd >= 0:
+            os.close(fd)
         self._mine.clear()
 
     def after_fork(self) -> None:
@@ -237,17 +236,18 @@ class Claims:
         try:
             if writable:
                 ensure_folder(self._table)
-                self.fd = open_beside(self.path, self._table)
+                fd = open_beside(self.path, self._table)
             else:
-                self.fd = open_file(self.path, os.O_RDONLY)
+                fd = open_file(self.path, os.O_RDONLY)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not writable:
                 return False
             what = "cannot claim jobs in" if writable else "cannot read the claims"
             raise self._refused(what, error) from error
-        status = os.fstat(self.fd)
-        self.identity = identity(status)
-        self._writable = writable
+        status = os.fstat(fd)
+        known = identity(status)
+        # Together: a descriptor whose identity is not known counts as closed, see `disown_closed`.
+        self.fd, self.identity, self._writable = fd, known, writable
         if writable and status.st_size == 0:
             with suppress(OSError):  # a full disk
                 os.pwrite(self.fd, NOTE, 0)
