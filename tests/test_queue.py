@@ -435,3 +435,13 @@ def test_a_queue_is_cheap_to_make(tmp_path: Path) -> None:
         queue.process_jobs({"x": bool})
     del queue, queues
     assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_a_queue_that_outlives_its_program_ends_quietly(path: Path) -> None:
+    """Held by what Python clears last, it is not closed with what is cleared already."""
+    code = (
+        "import os, sys; from dbbasic_queue import Queue; queue = Queue(sys.argv[1], 'normal');"
+        " queue.enqueue('x', {}); queue.process_jobs({'x': bool}); os.kept = lambda: queue"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -31,6 +31,7 @@ import functools
 import io
 import operator
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -117,7 +118,8 @@ class FileLock:
             os.close(old)
 
     def __del__(self) -> None:
-        if os is not None:  # while the interpreter ends it is, and the file is closed anyway
+        # While the interpreter ends, modules lose their names; the file is closed anyway.
+        if os is not None and not sys.is_finalizing():
             self.set(-1, writable=False)
 
 

@@ -15,6 +15,7 @@ So a writer refuses a file with two links, and one that is mounted by itself.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -88,7 +89,12 @@ class OpenTable:
 
     def __del__(self) -> None:
         # A signal may have broken off `__init__`; `os` is None while the interpreter ends.
-        if getattr(self, "fd", -1) >= 0 and os is not None and is_ours(self.fd):
+        if (
+            getattr(self, "fd", -1) >= 0
+            and os is not None
+            and not sys.is_finalizing()
+            and is_ours(self.fd)
+        ):
             os.close(self.fd)
 
 

@@ -54,7 +54,9 @@ class Descriptors:
                 self._copies[fd] = copy, os.fstat(copy)
 
     def __del__(self) -> None:
-        for copy, status in self._copies.values() if os is not None else ():
+        for copy, status in (
+            self._copies.values() if os is not None and not sys.is_finalizing() else ()
+        ):
             if _leads_to(copy, status):
                 os.close(copy)
 
@@ -99,7 +101,12 @@ class Place:
             self._status = os.fstat(self._fd)
 
     def __del__(self) -> None:
-        if self._fd >= 0 and os is not None and _leads_to(self._fd, self._status):
+        if (
+            self._fd >= 0
+            and os is not None
+            and not sys.is_finalizing()
+            and _leads_to(self._fd, self._status)
+        ):
             os.close(self._fd)
 
     def restore(self) -> None:

@@ -58,6 +58,15 @@ def test_the_age_is_in_seconds_or_a_timedelta(queue: Queue, clock: Clock, age: A
     assert queue.prune_jobs(age) == 1
 
 
+def test_what_is_young_stays_beside_what_is_old(queue: Queue, clock: Clock) -> None:
+    """Of two jobs of one status, only the older one goes."""
+    job_in(queue, "completed")
+    clock.now += 5 * DAY
+    young = job_in(queue, "completed")
+    assert queue.prune_jobs(DAY) == 1
+    assert [job["id"] for job in queue.list_jobs()] == [young]
+
+
 def test_what_ended_under_a_wrong_clock_goes_too(queue: Queue, clock: Clock) -> None:
     """A job that ended as long ahead as the age says would stay, and alarm, for years."""
     job_in(queue, "completed")

@@ -229,6 +229,7 @@ def test_a_completed_row_that_is_updated_is_in_the_new_table(
     Meanwhile(monkeypatch, table, lambda: JobTable(path).update({"id": "j1"}, update))
     table.renew()
     assert rows(path)[b"j1"][2] == b'{"by": "hand"}'
+    assert [row.id for row in look(path).rows()].count(b"j1") == 1
 
 
 def acts(draw: st.DataObject) -> Iterator[Callable[[Path, dict[bytes, Row]], None]]:

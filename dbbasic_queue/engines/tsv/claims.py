@@ -22,6 +22,7 @@ import errno
 import fcntl
 import os
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -94,7 +95,13 @@ class Claims:
 
     def __del__(self) -> None:
         # A claim lasts as long as the process; `os` is None while the interpreter ends.
-        if self.fd >= 0 and not self._mine and os is not None and is_ours(self.fd):
+        if (
+            self.fd >= 0
+            and not self._mine
+            and os is not None
+            and not sys.is_finalizing()
+            and is_ours(self.fd)
+        ):
             os.close(self.fd)
 
     def take(self, job_id: bytes) -> int | None:
