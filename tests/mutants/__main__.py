@@ -65,7 +65,8 @@ def main() -> int:
     parser.add_argument("wings", nargs="*", metavar="WING", help=f"of {', '.join(WINGS)}; all")
     parser.add_argument("--only", default="", metavar="TEXT", help="only where the name has this")
     parser.add_argument("--find", action="store_true", help="look for a test that notices")
-    parser.add_argument("--jobs", type=int, default=2, help="how many at once (%(default)s)")
+    jobs = 1 + (os.cpu_count() or 1)  # many tests wait for something now and then
+    parser.add_argument("--jobs", type=int, default=jobs, help="how many at once (%(default)s)")
     arguments = parser.parse_args()
     began = time.monotonic()
     chosen = [
