@@ -19,6 +19,7 @@ from typing import Any, Final
 from ..engines import interface
 from ..errors import JobTimeout
 from ..job import Job
+from ..support.threads import without_signals
 from .surroundings import flush
 
 
@@ -99,7 +100,8 @@ class StopSignals:
             if self._tell is not None:
                 self._tell(self.job.id if self.job else "")
             elif self.answer is not None:
-                _thread.start_new_thread(self.answer, (number,))
+                with without_signals():
+                    _thread.start_new_thread(self.answer, (number,))
 
     def break_off(self, number: int, frame: FrameType | None) -> None:
         """Break off the job in hand, if there is one; a moment later, if that cannot be now."""
@@ -111,7 +113,8 @@ class StopSignals:
         if not self._sending:
             self._sending = True
             # Not threading.Thread, whose locks may be held by the code that this interrupts.
-            _thread.start_new_thread(self._send, (number,))
+            with without_signals():
+                _thread.start_new_thread(self._send, (number,))
 
     def _send(self, number: int) -> None:
         """Send the signal until the job is broken off, or has ended.

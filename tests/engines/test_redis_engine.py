@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -56,6 +58,17 @@ def status(engine: Engine, job_id: str = "a1") -> tuple[str, int, str | None]:
 
 
 # -- leases ----------------------------------------------------------------------------------------
+
+
+def test_no_signal_goes_to_the_thread_that_renews(engine: Engine) -> None:
+    """A second signal that it got would not be heard before the handler's read has ended."""
+    seat = sit(engine)
+    (renewing,) = [each for each in threading.enumerate() if each.name == "dbq lease"][-1:]
+    status = Path(f"/proc/self/task/{renewing.native_id}/status").read_text()
+    (blocked,) = re.findall(r"^SigBlk:\s*(\w+)$", status, re.MULTILINE)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        assert int(blocked, 16) >> (number - 1) & 1, number.name
+    seat.leave()
 
 
 def test_a_worker_whose_lease_is_over_is_overtaken_and_fenced(

@@ -14,6 +14,7 @@ from rq.worker import SimpleWorker
 
 from ...errors import StorageError
 from ...support.text import dump_json
+from ...support.threads import without_signals
 from .link import Link
 from .records import Records
 from .transitions import Grip
@@ -59,7 +60,8 @@ class Lease:
             client.sadd(self._records.workers, self.name)
 
         self._link.run(tell)
-        self._thread.start()
+        with without_signals():
+            self._thread.start()
 
     def introduce(self, types: list[str]) -> None:
         """Let others see which types this worker has handlers for."""
