@@ -11,7 +11,7 @@ loses reads again. The server refuses a command of a transaction that it has no 
 any is carried out.
 
 Time is the server's, so that no job depends on which host's clock is right. Between two looks at it
-(`LOOK_AGAIN`) it is reckoned from a clock of this host that nobody sets.
+(`LOOK_AGAIN`) it is reckoned from a clock of this host that is never set.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class Link:
 
 
 def _ticks() -> float:
-    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps."""
+    """Seconds by a clock that is never set, and that goes on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
