@@ -118,6 +118,7 @@ class FileLock:
             os.close(old)
 
     def __del__(self) -> None:
+        self.unlocking.close = int
         # While the interpreter ends, modules lose their names; the file is closed anyway.
         if os is not None and not sys.is_finalizing():
             self.set(-1, writable=False)

@@ -262,6 +262,10 @@ def _below(root: str, path: Any) -> str:
     return os.path.relpath(os.fspath(path), root)
 
 
+# What fcntl(2) does that neither locks nor changes a file.
+LOOKS = (fcntl.F_GETFL, fcntl.F_GETFD, fcntl.F_DUPFD_CLOEXEC)
+
+
 class Shim:
     """Installed in a child process for the rest of its life."""
 
@@ -295,6 +299,8 @@ class Shim:
     def _path_of(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """The path below the root that a call is about; None: not one of ours."""
         first = args[0]
+        if name == "fcntl" and args[1] in LOOKS:
+            return None
         if isinstance(first, int):
             return self._open.get(first)
         if name in BY_FD:

@@ -212,6 +212,8 @@ def _read_trace(text: str, root: str) -> Iterator[Traced]:
         place = _place(rest, root)
         if place is None or (call == "openat" and "O_CREAT" not in rest):
             continue
+        if call == "fcntl" and "LK" not in rest.partition(">")[2]:
+            continue  # neither locks nor changes a file: F_GETFL, F_DUPFD_CLOEXEC, F_SETFD
         yield Traced(call, counts[call], CALLS[call], place)
 
 
