@@ -26,7 +26,12 @@ ENGINES: Final = {
 # Engine -> the extra of this package that brings what it imports.
 EXTRAS: Final = {_REDIS: "redis"}
 # Engine -> what its libraries import no earlier than they need it.
-LATE: Final = {_REDIS: ("secrets", "_strptime", "encodings.idna", "encodings.utf_8_sig")}
+LATE: Final = {
+    _REDIS: (
+        *("secrets", "_strptime", "encodings.idna", "encodings.utf_8_sig"),
+        "importlib.metadata._adapters",  # late from 3.13 on
+    )
+}
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(file):", re.IGNORECASE)
 
 
