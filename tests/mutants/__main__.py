@@ -89,6 +89,8 @@ def main() -> int:
     whole = not (arguments.wings or arguments.only)
     if whole and len(chosen) < AT_LEAST:
         faults.append(f"the list has {len(chosen)} mutants, not {AT_LEAST}")
+    for fault in faults:  # once more, where the end of a long output shows them
+        print(fault)
     print(
         f"mutants: {len(chosen)} faults, {len(chosen) - len(faults)} noticed,"
         f" in {time.monotonic() - began:.0f} s"
@@ -175,7 +177,7 @@ def attempt(copies: SimpleQueue[Path], wing: str, mutant: Mutant, find: bool) ->
         if code == 1 or code < 0:  # it failed, or killed itself
             return "noticed", about
         if code == 0:
-            return "NOT NOTICED", f"{about}\n    by {mutant.test}"
+            return "NOT NOTICED", f"{about}\n    by {mutant.test}: {said.splitlines()[-1]}"
         return "FAULT OF THE LIST", f"{about}\n    {mutant.test}: {said}"
     except subprocess.TimeoutExpired:
         return "noticed", f"{about} (the test did not end)"
@@ -202,7 +204,7 @@ def told(outcome: tuple[str, str]) -> Iterator[str]:
     how, about = outcome
     print(f"{how}: {about}", flush=True)
     if how != "noticed":
-        yield about
+        yield f"{how}: {about}"
 
 
 if __name__ == "__main__":
