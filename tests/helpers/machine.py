@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -42,6 +43,7 @@ PACKAGES = (
 )
 VENV = Path("/opt/dbq/venv")
 BOOT_SECONDS = 300  # of a machine beside which a processor is wanted elsewhere
+LOOK_SECONDS = 20  # at how far it is: its systemd may not answer yet
 COMMAND_SECONDS = 120
 
 
@@ -225,13 +227,36 @@ class Machine:
         _console(self.root).unlink(missing_ok=True)
 
     def boot(self) -> None:
-        """Start the machine and wait until its systemd says that all is up."""
+        """Start the machine and wait until its systemd says that all is up, twice if need be.
+
+        A machine that is up, with a unit that failed, is an error at once.
+        """
         say(f"booting Debian {self.number} ({self.release.codename})")
-        self._process = _nspawn(self.root)
-        self._leader = _wait("the machine's init", self._find_leader)
-        _wait("the end of the machine's start", self._is_up)
+        try:
+            self._start()
+        except CommandFailed as error:
+            say(f"it does not come up, once more: {error}")
+            self.power_off()
+            self._start()
         if self._state() != "running":
             raise CommandFailed("it did not start well:\n" + self.run("systemctl --failed").stdout)
+
+    def _start(self) -> None:
+        self._process = _nspawn(self.root)
+        try:
+            self._leader = _wait("the machine's init", self._find_leader)
+            _wait("the end of the machine's start", self._is_up)
+        except CommandFailed as error:
+            raise CommandFailed(f"{error}\n{self._told()}") from None
+
+    def _told(self) -> str:
+        """What the machine says on its console, and what it waits for, for an error."""
+        told = _console(self.root).read_text(errors="replace")[-4000:]
+        try:
+            jobs = self.run("systemctl list-jobs; ps -ef", check=False, seconds=LOOK_SECONDS)
+            return f"its console:\n{told}\nit waits for:\n{jobs.stdout}\n{jobs.stderr}"
+        except (subprocess.SubprocessError, OSError) as error:
+            return f"its console:\n{told}\nit cannot be asked: {error}"
 
     def power_off(self) -> None:
         """Shut the machine down in good order; its disk stays, so that it can boot again."""
@@ -247,7 +272,7 @@ class Machine:
             os.kill(self._leader or self._process.pid, signal.SIGKILL)
             self._process.wait()
         _drop_cgroups(self._process.pid)
-        self._process = None
+        self._process, self._leader = None, 0
 
     def run(
         self,
@@ -328,7 +353,8 @@ class Machine:
             return False
 
     def _state(self) -> str:
-        return self.run("systemctl is-system-running", check=False).stdout.strip()
+        asked = self.run("systemctl is-system-running", check=False, seconds=LOOK_SECONDS)
+        return asked.stdout.strip()
 
     def _enter(self) -> list[str]:
         return ["nsenter", "--target", str(self._leader), "--all"]
@@ -346,14 +372,23 @@ class Machine:
         return {"PATH": path, "LANG": "C.UTF-8", "HOME": home, "USER": user, "LOGNAME": user}
 
     def _find_leader(self) -> int:
-        """The host's number of the machine's first process: the child of systemd-nspawn."""
+        """The host's number of the machine's first process, 0 as long as there is none.
+
+        systemd-nspawn has another child before: it mounts the machine's folders, makes this one,
+        and ends. It is known by its number in the machine, which is 1.
+        """
         assert self._process is not None
         if self._process.poll() is not None:
             console = _console(self.root).read_text(errors="replace")
             raise CommandFailed(f"systemd-nspawn ended ({self._process.returncode}):\n{console}")
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        found = children.read_text().split()
-        return int(found[0]) if found else 0
+        for child in children.read_text().split():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                status = Path(f"/proc/{child}/status").read_text()
+                numbers = re.search(r"^NSpid:(.*)$", status, re.MULTILINE)
+                if numbers and numbers[1].split()[1:] == ["1"]:
+                    return int(child)
+        return 0
 
 
 def _wait(what: str, condition: Callable[[], T], seconds: float = BOOT_SECONDS) -> T:
@@ -362,7 +397,7 @@ def _wait(what: str, condition: Callable[[], T], seconds: float = BOOT_SECONDS) 
     while time.monotonic() < end:
         if answer := condition():
             return answer
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise CommandFailed(f"waited {seconds} s in vain for {what}")
 
 
