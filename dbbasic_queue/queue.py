@@ -62,7 +62,7 @@ class Queue:
             in a crash of the machine. A server that is not set up for it is refused, unless by
             "none".
         max_payload: bytes of JSON a payload may have, 1 MiB if not given.
-        clock: the time in Unix seconds; for tests. A server has its own.
+        clock: the time in Unix seconds; for tests, of a file only: a server has its own.
         lock_timeout: seconds to wait while another process keeps the queue locked; then a
             `StorageError` names that process. So long a server is waited for, too.
         lease: seconds after which a worker that its server has not heard of has lost its job.
@@ -72,7 +72,8 @@ class Queue:
     Cheap to make, may be used from several threads, survives `fork`. It is an address: it can be
     copied and pickled. Its attribute `engine` is what keeps the jobs (engines/interface.py).
 
-    Raises `ValueError` for another durability, `ConfigError` for a URL that no engine knows.
+    Raises `ValueError` for another durability, `ConfigError` for a URL that no engine knows,
+    `Unsupported` for a clock that a server is to go by.
 
     >>> import tempfile
     >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
@@ -101,6 +102,11 @@ class Queue:
             "trust_server": trust_server,
         }
         self.engine = open_engine(path, durability, **options)
+        if clock is not None and self.engine.path is None:
+            raise Unsupported(
+                f"{self.engine.url}: jobs go by the server's clock, so that all machines agree;"
+                " leave clock= out, or test with a queue in a file"
+            )
         self.max_payload = max_payload
         # For copies: of a file its absolute path, of a server all of its URL, password and all.
         self._address = self.engine.url if self.engine.path is not None else os.fspath(path)

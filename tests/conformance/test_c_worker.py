@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from actors import AT_ONCE, Clock
+from actors import AT_ONCE, Clock, queue_by
 
 from dbbasic_queue import Queue, current_job
 
@@ -18,7 +18,7 @@ NOW = 1_700_000_000
 @pytest.fixture
 def queue(address: str, clock: Clock) -> Queue:
     """A queue whose clock the test sets."""
-    return Queue(address, "normal", clock=clock)
+    return queue_by(clock, address)
 
 
 def job_of(queue: Queue, job_id: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def test_a_run_takes_the_types_and_the_number_it_was_told(queue: Queue) -> None:
 
 def test_a_lingering_run_takes_what_comes(queue: Queue, address: str) -> None:
     """Of a type that was not there before, too."""
-    other = Queue(address, "normal", clock=queue.engine.now)
+    other = queue_by(queue.engine.now, address)
 
     def later() -> None:
         time.sleep(0.2)

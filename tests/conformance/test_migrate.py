@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from actors import AT_ONCE, Clock
+from actors import AT_ONCE, Clock, queue_by
 
 from dbbasic_queue import Queue
 from dbbasic_queue.engines import open_engine
@@ -59,7 +59,7 @@ class Mortal:
 
 
 def queue_at(address: str, clock: Clock) -> Queue:
-    return Queue(address, "normal", clock=clock)
+    return queue_by(clock, address)
 
 
 @pytest.fixture

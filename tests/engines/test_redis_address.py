@@ -59,6 +59,12 @@ def test_an_address_that_cannot_be_read_is_refused(address: str, fault: str) -> 
     assert "secret" not in str(caught.value)
 
 
+def test_a_clock_is_refused() -> None:
+    """All machines go by the server's, and the refusal says what to do instead."""
+    with pytest.raises(Unsupported, match="leave clock= out, or test with a queue in a file"):
+        Queue("redis://:secret@host/0", clock=lambda: 5)
+
+
 def test_options_that_make_no_sense_are_refused() -> None:
     """As for a file."""
     with pytest.raises(ValueError, match="durability 'fast'"):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import redis
-from actors import AT_ONCE, Clock
+from actors import AT_ONCE, Clock, queue_by
 from redis_server import RedisServer
 
 from dbbasic_queue import ConfigError, JobExists, Queue, StorageError
@@ -467,7 +467,7 @@ def test_what_rq_info_does_to_a_job_is_survived(
     assert sit(past).turn() is not None
     assert f"dbq.{address.partition('name=')[2]}.mail" in rq(server, "info")
     assert status(queue.engine)[:2] == ("pending", 1)
-    later = Queue(address, "normal", clock=lambda: queue.now() + 100)
+    later = queue_by(lambda: queue.now() + 100, address)
     ran: list[int] = []
     later.process_jobs({"mail": lambda payload: ran.append(1)}, most)
     job = queue.get_job("a1")
@@ -487,5 +487,5 @@ def test_a_plain_rq_worker_loses_no_job(server: RedisServer, address: str, seria
     name = f"dbq.{address.partition('name=')[2]}.mail"
     rq(server, "worker", "--burst", "--quiet", "-S", f"rq.serializers.{serializer}", name)
     assert status(queue.engine)[:2] == ("pending", 0)
-    later = Queue(address, "normal", clock=lambda: queue.now() + 100)
+    later = queue_by(lambda: queue.now() + 100, address)
     assert later.process_jobs({"mail": lambda payload: None}).completed == 1

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dbbasic_queue import Queue
+from dbbasic_queue.engines import open_engine
 
 fork = multiprocessing.get_context("fork")
 AT_ONCE = lambda attempts: 0  # noqa: E731  # a backoff for tests that have no minute to wait
@@ -29,6 +30,13 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def queue_by(clock: Callable[[], float], address: str) -> Queue:
+    """A queue by a clock that the test sets; on a server too, where `Queue` takes none."""
+    queue = Queue(address, "normal")
+    queue.engine = open_engine(address, "normal", clock=clock)
+    return queue
 
 
 class Script:
