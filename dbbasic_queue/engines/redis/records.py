@@ -127,6 +127,7 @@ class Records:
         self.run = f"dbq:{name}:run"
         self.workers = f"dbq:{name}:workers"
         self._prefix = f"{name}_"
+        self._hash = f"{RqJob.redis_job_namespace_prefix}{name}_"
         self._lanes: dict[str, Lane] = {}
         self._templates: dict[str, dict[str, Any]] = {}
 
@@ -138,8 +139,7 @@ class Records:
 
     def key(self, job_id: str) -> str:
         """The key of a job's hash."""
-        key: str = RqJob.key_for(self._prefix + job_id)
-        return key
+        return self._hash + job_id
 
     def results(self, job_id: str) -> str:
         """The key of a job's results."""
