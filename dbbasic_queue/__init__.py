@@ -42,12 +42,14 @@ from .queue import (
 from .version import VERSION
 from .worker.handlers import current_job
 from .worker.loop import Summary
+from .worker.wishes import Discard, Retry, Snooze
 
 __version__ = VERSION
 
 __all__ = [
     "Backoff",
     "ConfigError",
+    "Discard",
     "IllegalTransition",
     "InvalidJob",
     "Job",
@@ -56,6 +58,8 @@ __all__ = [
     "JsonFormatter",
     "Queue",
     "QueueError",
+    "Retry",
+    "Snooze",
     "StorageError",
     "Summary",
     "TableError",

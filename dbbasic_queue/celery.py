@@ -12,6 +12,7 @@ from .backoff import Backoff, BackoffLike, seconds
 from .job import PROCESSING, Job, error_text
 from .worker.handlers import Handlers, run_alone
 from .worker.options import Options
+from .worker.wishes import Discard, Snooze, wish_in
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -29,8 +30,8 @@ def register(
 
     A task takes the payload: `app.send_task("mail", [{"to": "zoe@example.com"}])`. What a handler
     raises makes the attempt fail; it is tried again after the backoff until `max_attempts` is
-    reached. Coroutine functions and `current_job()` work; the id is Celery's. What JSON cannot hold
-    of a result is kept as its repr.
+    reached. Coroutine functions, `Retry`, `Snooze`, `Discard` and `current_job()` work; the id is
+    Celery's. What JSON cannot hold of a result is kept as its repr.
 
     A task is acknowledged when it has ended (`acks_late`) and goes back when its process dies
     (`task_reject_on_worker_lost`), since by Celery's defaults a dead worker's job is lost. On Redis
@@ -69,7 +70,7 @@ def register(
 
 def _body(job_type: str, handlers: Handlers, max_attempts: int, backoff: BackoffLike) -> Any:
     def run(task: Any, payload: Any) -> Any:
-        from celery.exceptions import TaskPredicate
+        from celery.exceptions import Ignore, TaskPredicate
 
         attempts = task.request.retries + 1
         job = Job(task.request.id or "", job_type, payload, PROCESSING, 0, 0, attempts)
@@ -80,9 +81,17 @@ def _body(job_type: str, handlers: Handlers, max_attempts: int, backoff: Backoff
         except BaseException as error:
             # SystemExit, too, is a failure of the job only; of it Celery would end the worker.
             fault = error if isinstance(error, Exception) else RuntimeError(error_text(error))
-            if attempts >= max_attempts:
+            wish = wish_in(error)
+            if isinstance(wish, Snooze):  # which Celery's own retry would count
+                again = task.signature_from_request(countdown=wish.seconds, retries=attempts - 1)
+                again.apply_async()
+                raise Ignore from error
+            if attempts >= max_attempts or isinstance(wish, Discard):
                 raise fault from error
-            raise task.retry(exc=fault, countdown=seconds(backoff, attempts)) from error
+            delay = getattr(wish, "seconds", None)
+            if delay is None:
+                delay = seconds(backoff, attempts)
+            raise task.retry(exc=fault, countdown=delay) from error
 
     run.__name__ = run.__qualname__ = job_type
     run.__doc__ = getattr(handlers[job_type], "__doc__", None)

@@ -30,7 +30,7 @@ pytestmark = [
 SHOP = '''
 import asyncio, os, sys
 from celery import Celery
-from dbbasic_queue import current_job
+from dbbasic_queue import Discard, Retry, Snooze, current_job
 from dbbasic_queue.celery import register
 
 def note(payload):
@@ -42,6 +42,12 @@ def note(payload):
         raise ValueError("not yet")
     return {"attempt": job.attempt}
 
+def wish(payload):
+    """Snoozes, is tried again, and discards itself."""
+    before = len([line for line in open("notes") if current_job().id in line])
+    note({})
+    raise (Snooze(1), Retry(0), Discard("bad address"))[min(before, 2)]
+
 async def later(payload):
     await asyncio.sleep(0)
     return payload["n"] + 1
@@ -49,6 +55,7 @@ async def later(payload):
 HANDLERS = {
     "note": note,
     "later": later,
+    "wish": wish,
     "odd": lambda payload: {1, 2},
     "leave": lambda payload: sys.exit("no more"),
 }
@@ -128,6 +135,14 @@ def test_it_fails_when_its_attempts_are_used_up(shop: Path, broker: str) -> None
     with pytest.raises(RuntimeError, match="SystemExit: no more"):
         ask(broker, "leave", {}).get(timeout=120)
     assert ask(broker, "note", {}).get(timeout=120) == {"attempt": 1}
+
+
+def test_it_may_say_what_becomes_of_it(shop: Path, broker: str) -> None:
+    """A snooze is not counted, a retry is, and a discard is the end."""
+    task = ask(broker, "wish", {})
+    with pytest.raises(Exception, match="bad address"):
+        task.get(timeout=120)
+    assert [line.split()[2] for line in noted(shop, task.id, 3)] == ["1", "1", "2"]
 
 
 def test_pending_jobs_are_handed_over(shop: Path, broker: str, tmp_path: Path) -> None:

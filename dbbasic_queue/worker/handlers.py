@@ -28,6 +28,7 @@ from ..support.text import printable, shown
 from .options import Options
 from .signals import PutBack, StopSignals, TimeLimit
 from .surroundings import Surroundings, flush
+from .wishes import Discard, Snooze, wish_in
 
 if TYPE_CHECKING:
     from .coroutines import Loop
@@ -264,10 +265,22 @@ class Runner:
 
     def _failed(self, attempt: Attempt, error: BaseException, duration: float) -> Outcome:
         job, now = attempt.job, int(self._now())
-        if job.attempts >= self._options.max_attempts:
+        wish = wish_in(error)
+        if isinstance(wish, Snooze):
+            return Outcome(
+                *(attempt, PENDING, now + wish.seconds, job.error or ""),
+                refund=True,
+                seconds=duration,
+                exception=wish,
+            )
+        error = wish or error
+        if isinstance(wish, Discard) or job.attempts >= self._options.max_attempts:
             status, run_at = FAILED, now
         else:
-            status, run_at = PENDING, now + seconds(self._options.backoff, job.attempts)
+            delay = getattr(wish, "seconds", None)
+            if delay is None:
+                delay = seconds(self._options.backoff, job.attempts)
+            status, run_at = PENDING, now + delay
         return Outcome(
             attempt, status, run_at, error=error_text(error), seconds=duration, exception=error
         )

@@ -236,6 +236,10 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
     if outcome.status == COMPLETED:
         fields["event"] = "completed"
         log.info("completed %s %s in %.3f s", name, job.id, outcome.seconds, extra=fields)
+    elif outcome.refund and outcome.exception is not None:
+        fields.update(event="snoozed", run_at=outcome.run_at)
+        why = f": {printable(str(outcome.exception))}" if str(outcome.exception) else ""
+        log.info("snoozed %s %s until %s%s", name, job.id, _time(outcome), why, extra=fields)
     elif outcome.refund:
         fields["event"] = "put back"
         log.warning("put back %s %s: broken off by a signal", name, job.id, extra=fields)
@@ -259,11 +263,15 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
             job.id,
             job.attempts,
             max_attempts,
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome.run_at)),
+            _time(outcome),
             outcome.error,
             exc_info=_shown_exception(outcome),
             extra=fields,
         )
+
+
+def _time(outcome: Outcome) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome.run_at))
 
 
 def _shown_exception(outcome: Outcome) -> Any:
