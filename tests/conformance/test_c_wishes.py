@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from actors import Clock
+from actors import Clock, queue_by
 
 from dbbasic_queue import Discard, Queue, Retry, Snooze
 
@@ -19,7 +19,7 @@ Raise = Callable[[BaseException], Callable[[Any], Any]]
 @pytest.fixture
 def queue(address: str, clock: Clock) -> Queue:
     """A queue whose clock the test sets."""
-    return Queue(address, "normal", clock=clock)
+    return queue_by(clock, address)
 
 
 def plainly(error: BaseException) -> Callable[[Any], Any]:

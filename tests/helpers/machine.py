@@ -43,7 +43,7 @@ PACKAGES = (
 )
 VENV = Path("/opt/dbq/venv")
 BOOT_SECONDS = 300  # of a machine beside which a processor is wanted elsewhere
-LOOK_SECONDS = 20  # at how far it is: its systemd may not answer yet
+LOOK_SECONDS = 20  # at how far it is: its systemd perhaps does not answer yet
 COMMAND_SECONDS = 120
 
 
