@@ -135,13 +135,16 @@ def test_an_id_that_stands_in_the_list_twice_runs_once(
     assert client.llen(f"rq:queue:dbq.{name}.mail") == 0
 
 
+@pytest.mark.parametrize("theirs", [1, 100])
 def test_a_job_of_another_tool_is_left_to_it(
-    engine: Engine, server: RedisServer, address: str, clock: Clock
+    engine: Engine, server: RedisServer, address: str, clock: Clock, theirs: int
 ) -> None:
     """Also where it was put into our queue: ours are run, and it stays where it is."""
     name = address.partition("name=")[2]
     client = redis.Redis(port=server.port)
-    client.rpush(f"rq:queue:dbq.{name}.mail", "a-job-of-theirs")
+    foreign = [f"a-job-of-theirs-{number}" for number in range(theirs)]
+    client.rpush(f"rq:queue:dbq.{name}.mail", *foreign)
+    client.zadd(f"rq:scheduled:dbq.{name}.mail", dict.fromkeys(foreign, 1))
     engine.add([order("a1")], int(clock.now))
     seat = sit(engine)
     attempt = seat.turn()
@@ -149,7 +152,7 @@ def test_a_job_of_another_tool_is_left_to_it(
     assert attempt.job.id == "a1"
     assert seat.turn(Outcome(attempt, "completed", int(clock.now))) is None
     assert [job.id for job in engine.jobs()] == ["a1"]
-    assert client.lrange(f"rq:queue:dbq.{name}.mail", 0, -1) == [b"a-job-of-theirs"]
+    assert client.lrange(f"rq:queue:dbq.{name}.mail", 0, -1) == [job.encode() for job in foreign]
 
 
 def test_a_record_that_cannot_be_read_is_told_and_holds_nothing_up(

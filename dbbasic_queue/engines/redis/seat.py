@@ -40,7 +40,7 @@ from .transitions import Grip, Transitions, died, own_part
 
 log = logging.getLogger("dbbasic_queue")
 
-WINDOW: Final = 16  # jobs of a type that are looked at in one trip
+WINDOW: Final = 16  # jobs of a type that are looked at in one trip; more if all are of other tools
 LOOK_AGAIN: Final = 1.0  # seconds after which a waiting worker looks for itself
 RESCUE_EVERY: Final = 1.0  # seconds between two looks for dead workers
 STEP: Final = 1.0  # seconds that a worker with an outcome waits for the server at a time
@@ -78,6 +78,7 @@ class RedisSeat:
         self._free_place = free_place
         self._lanes: list[Lane] = []
         self._first = 0  # which type has its turn
+        self._window = WINDOW
         self._spread = 1  # how many of the first jobs this worker chooses from
         self._most: int | None = None  # attempts, as the last rescue was told
         self._next_due: float | None = None
@@ -188,15 +189,15 @@ class RedisSeat:
                 return None
 
     def _look(self, types: Collection[str] | None) -> tuple[list[Found], bool]:
-        """The jobs to try, in order; and whether these were the queues of all types."""
+        """The jobs to try, in order; and whether no other may be due."""
         lanes, began = self._lanes, ticks()
 
         def questions(pipe: Any) -> None:
             pipe.time()
             pipe.smembers(self._records.types)
             for lane in lanes:
-                pipe.lrange(lane.queue, 0, WINDOW - 1)
-                pipe.zrange(lane.scheduled, 0, WINDOW - 1, withscores=True)
+                pipe.lrange(lane.queue, 0, self._window - 1)
+                pipe.zrange(lane.scheduled, 0, self._window - 1, withscores=True)
 
         moment, names, *heads = self._link.ask(questions)
         now = self._link.set_clock(moment, began)
@@ -206,19 +207,29 @@ class RedisSeat:
         self._lanes = [self._records.lane(name) for name in fresh]
         self._next_due = None
         found: list[list[Found]] = []
+        hidden = False
         for lane, queue, scheduled in zip(lanes, heads[::2], heads[1::2], strict=True):
             if types is not None and lane.type not in types:
                 continue
             due = [entry for entry, score in scheduled if score <= now]
+            hidden |= self._hides(queue) or self._hides(due)
             later = [score for _, score in scheduled if score > now]
             if later:
                 self._next_due = min(later[0], self._next_due or later[0])
             some = self._in_order(lane, queue, due, scheduled)
             if some:
                 found.append(some)
+        if hidden:
+            self._window *= 4
         self._first += 1
         turn = self._first % len(found) if found else 0
-        return [each for some in found[turn:] + found[:turn] for each in some], known == fresh
+        return [
+            each for some in found[turn:] + found[:turn] for each in some
+        ], known == fresh and not hidden
+
+    def _hides(self, entries: list[bytes]) -> bool:
+        """Whether jobs of ours may stand behind these, which are all of other tools."""
+        return len(entries) == self._window and not any(map(self._records.is_ours, entries))
 
     def _in_order(
         self, lane: Lane, queue: list[bytes], due: list[bytes], scheduled: list[Any]
