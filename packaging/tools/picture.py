@@ -111,6 +111,8 @@ def drawn(lines: list[str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
         f' height="{height}" role="img" aria-label="A terminal: dbq at work">\n'
         f'<rect width="{width}" height="{height}" rx="8" fill="#161b22"/>{dots}\n'
+        # Browsers differ in which of the two they go by for a text's spaces.
+        "<style>text { white-space: pre }</style>\n"
         f'<g style="{STYLE}" xml:space="preserve">\n{rows}\n</g>\n</svg>\n'
     )
 
