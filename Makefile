@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples pages test server coverage mutants test-all e2e torture conformance matrix bench bench-here lint deb rpm dist build clean
+.PHONY: help demo samples pages test server coverage mutants test-all e2e torture conformance matrix bench bench-here lint docs deb rpm dist build clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -131,6 +131,15 @@ lint: $(BIN)/.ready ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Links to pages, headings and files of the checkout are looked at, and a warning is an error.
+docs: $(BIN)/.docs-ready ## a site of docs/ and the pages beside it, into dist/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file packaging/docs/mkdocs.yml
+	@echo dist/site/index.html
+
+$(BIN)/.docs-ready: $(BIN)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 # Each from a clean checkout, into dist/, the same bytes each time; root installs what it lacks.
 deb: $(BIN)/.ready ## the Debian package, checked by lintian if that is there
 	$(BIN)/python packaging/tools/packages.py deb
@@ -146,7 +155,7 @@ dist: $(BIN)/.ready ## wheel and sdist, checked by twine
 
 build: dist
 
-VERSIONS ?= 3.11 3.12 3.13
+VERSIONS ?= 3.11 3.12 3.13 3.14
 test-all: dist .cache/v1/.ready ## the tests on each Python found, against the wheel (VERSIONS="3.12 3.13")
 	$(BIN)/python packaging/tools/test_all.py --versions "$(VERSIONS)" dist/dbbasic_queue-*-py3-none-any.whl
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import packages
 
-VERSIONS = ("3.11", "3.12", "3.13")
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 # Where interpreters are besides $PATH: pyenv's, uv's and those that were built by hand.
 PLACES = (
     "~/.pyenv/versions/{}*/bin",

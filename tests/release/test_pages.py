@@ -140,6 +140,12 @@ def test_crontab_of_the_readme_is_valid() -> None:
         assert cli._parser().parse_args(words[start:stop]).linger == "50s"
 
 
+def test_every_page_is_on_the_site() -> None:
+    """`make docs` has each page of docs/ in its menu."""
+    menu = re.findall(r"^  - (\S+\.md)$", (ROOT / "packaging/docs/mkdocs.yml").read_text(), re.M)
+    assert {path.name for path in ROOT.glob("docs/*.md")} <= set(menu)
+
+
 def test_every_command_is_in_the_readme() -> None:
     """The README's table names each command of `dbq`, and no other."""
     readme = (ROOT / "README.md").read_text()
