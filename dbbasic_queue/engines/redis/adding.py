@@ -92,7 +92,7 @@ class Adding:
     def _known(self, job_ids: list[str]) -> dict[str, Record]:
         with self._records.client.pipeline(transaction=False) as look:
             for job_id in job_ids:
-                look.hgetall(self._records.key(job_id))
+                self._records.read(look, job_id)
             raws = look.execute()
         found = map(self._records.parse, job_ids, raws)
         return {record.id: record for record in found if record is not None}

@@ -33,9 +33,7 @@ class Looking:
 
     def records(self, job_ids: list[str]) -> list[Record]:
         """The records of those jobs that are there."""
-        raws = self._link.ask(
-            lambda pipe: [pipe.hgetall(self._records.key(job_id)) for job_id in job_ids]
-        )
+        raws = self._link.ask(lambda pipe: [self._records.read(pipe, job_id) for job_id in job_ids])
         found = map(self._records.parse, job_ids, raws)
         return [record for record in found if record is not None]
 

@@ -65,7 +65,9 @@ class Transitions:
         key = self._records.key(job_id)
         return self._link.transact(
             [key],
-            lambda pipe: change(pipe, self._records.parse(job_id, pipe.hgetall(key))),
+            lambda pipe: change(
+                pipe, self._records.parse(job_id, self._records.read(pipe, job_id))
+            ),
             patience,
         )
 
@@ -253,8 +255,8 @@ class Transitions:
 
         def change(pipe: Any) -> list[str]:
             with self._records.client.pipeline(transaction=False) as look:
-                for key in keys:
-                    look.hgetall(key)
+                for job_id in job_ids:
+                    self._records.read(look, job_id)
                 raws = look.execute()
             found = [each for each in map(self._records.parse, job_ids, raws) if each is not None]
             done = [record.id for record in found if record.by == call]  # the answer was lost
