@@ -178,6 +178,20 @@ def test_jobs_are_listed_by_state_and_type(engine: Engine) -> None:
     assert list(engine.jobs(["failed"])) == []
 
 
+def test_a_long_list_has_each_job_once_while_they_move(engine: Engine) -> None:
+    """Those that are cancelled, taken or put back meanwhile too; and it begins with the first."""
+    ids = [f"a{number:04}" for number in range(1300)]
+    add(engine, *(order(job_id, due=NOW + number % 2) for number, job_id in enumerate(ids)))
+    listed = engine.jobs()
+    first = next(listed).id
+    assert first == "a0000"
+    assert engine.cancel("a0002")
+    assert engine.cancel("a1298")
+    finish(engine, "completed", 3)
+    rest = [job.id for job in listed]
+    assert sorted([first, *rest]) == ids
+
+
 def test_the_numbers_agree(engine: Engine, clock: Clock) -> None:
     """`counts`, `stats`, `snapshot` and `running` say the same of one queue."""
     assert engine.counts() == NONE

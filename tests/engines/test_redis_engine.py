@@ -430,6 +430,21 @@ def test_looking_changes_nothing(
     assert (found.overdue, found.stuck, found.oldest_ready) == (2, 1, now)
 
 
+def test_the_first_of_many_jobs_are_listed_without_the_others(
+    engine: Engine, server: RedisServer, clock: Clock
+) -> None:
+    """What `dbq list --limit` reads does not grow with the queue."""
+    client = redis.Redis(port=server.port)
+
+    def read(count: int) -> int:
+        before = client.info("stats")["total_net_output_bytes"]
+        assert len(list(itertools.islice(engine.jobs(), count))) == count
+        return int(client.info("stats")["total_net_output_bytes"]) - before
+
+    engine.add([order(f"a{number}") for number in range(5000)], int(clock.now))
+    assert read(10) < read(5000) / 5
+
+
 def test_workers_say_who_they_are(engine: Engine) -> None:
     """Their host and process, and the types that they have handlers for."""
     seat = sit(engine)

@@ -58,14 +58,24 @@ class Looking:
     def jobs(self, statuses: Collection[str] | None, job_type: str | None) -> Iterator[Job]:
         """The jobs in some states and of one type, by state.
 
-        Which there are is read at one moment, so that none is missed that changes its state; the
-        state that counts is that of the moment when it is looked at.
+        The first are told after a look at the beginning of each list. Which others there are is
+        read at one moment, so that none is missed that changes its state; the state that counts is
+        that of the moment when it is looked at.
         """
         wanted = STATUSES if statuses is None else tuple(statuses)
-        ids = self.ids(wanted, job_type)
+        heads = self._entries(wanted, job_type, PAGE)
+        cut = [len(head) == PAGE for head in heads]
+        first = self._own(heads[: cut.index(True) + 1] if any(cut) else heads)
+        yield from self._told(first, wanted)
+        if any(cut):
+            told = set(first)
+            rest = [job_id for job_id in self.ids(wanted, job_type) if job_id not in told]
+            yield from self._told(rest, wanted)
+
+    def _told(self, ids: list[str], wanted: Collection[str]) -> Iterator[Job]:
         for start in range(0, len(ids), PAGE):
             for job in self.fetch(ids[start : start + PAGE]):
-                if statuses is None or job.status in wanted:
+                if job.status in wanted:
                     yield job
 
     def ids(
@@ -75,6 +85,17 @@ class Looking:
 
         All of them if that is 0.
         """
+        return self._own(self._entries(statuses, job_type, most))
+
+    def _own(self, entries: Iterable[list[bytes]]) -> list[str]:
+        """The ids of our jobs in these, each once."""
+        own, ours = self._records.own_id, self._records.is_ours
+        return list(dict.fromkeys(own(entry) for some in entries for entry in some if ours(entry)))
+
+    def _entries(
+        self, statuses: Collection[str], job_type: str | None, most: int
+    ) -> list[list[bytes]]:
+        """What stands in each list of these states, as of one moment; of each the first `most`."""
         lanes = [lane for lane in self.lanes() if job_type in (None, lane.type)]
         if not lanes:
             return []
@@ -89,10 +110,7 @@ class Looking:
                             else:
                                 pipe.zrange(key, 0, most - 1)
 
-        answers = self._link.ask(questions, at_once=True)
-        own, ours = self._records.own_id, self._records.is_ours
-        found = (entry for answer in answers for entry in answer)
-        return list(dict.fromkeys(own(entry) for entry in found if ours(entry)))
+        return self._link.ask(questions, at_once=True)
 
     def counts(self, lanes: Iterable[Lane] | None = None) -> dict[str, int]:
         """How many jobs there are in each state, as of one moment."""
