@@ -185,7 +185,7 @@ class Runner:
         self._now = now
         self._loop: Loop | None = None
         self._process = _process
-        self._surroundings = Surroundings()
+        self.surroundings = Surroundings()
         if options.timeout and threading.current_thread() is not threading.main_thread():
             raise ValueError(
                 "timeout works in the main thread only, as SIGALRM does: run the worker there, or"
@@ -220,7 +220,7 @@ class Runner:
             return self._failed(attempt, error, time.monotonic() - began)
         finally:
             if _process is self._process:
-                self._surroundings.restore()
+                self.surroundings.restore()
         if _process is not self._process:  # a child that the handler has forked
             flush()
             os._exit(0)

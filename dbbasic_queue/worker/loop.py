@@ -161,6 +161,8 @@ class Worker:
                 if self._logs_all:
                     _log_start(attempt.job)
                 outcome = runner.run(attempt)
+                if runner.surroundings.spoiled:
+                    self._limit = self._taken
             elif not self._wait(seat):
                 break
 

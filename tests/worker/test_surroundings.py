@@ -8,6 +8,7 @@ import decimal
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -283,6 +284,25 @@ def test_what_a_handler_does_to_its_streams_ends_with_it(queue: Queue, habit: st
     assert queue.get_job(job_id)["status"] == "completed"
     assert worker.out == "out\n"
     assert "err\n" in worker.err
+
+
+def test_another_file_in_the_place_of_a_plain_one_is_noticed(queue: Queue, tmp_path: Path) -> None:
+    """As with `>> worker.log` in a crontab: a file of the handler gets nothing that is printed."""
+    code = WORKER + (
+        "KEPT = []\n"
+        "def habit(payload):\n"
+        "    os.close(1); KEPT.append(os.open('mine', os.O_WRONLY | os.O_APPEND | os.O_CREAT))\n"
+        "    os.set_inheritable(1, True)\n"
+        "def prints(payload): print('out', flush=True)\n"
+        "queue.process_jobs({'habit': habit, 'prints': prints})\n"
+    )
+    queue.enqueue("habit", {})
+    queue.enqueue("prints", {})
+    with (tmp_path / "worker.log").open("a") as log:
+        command = [sys.executable, "-c", code, str(queue.path)]
+        subprocess.run(command, cwd=tmp_path, stdout=log, stdin=log, check=True)
+    assert (tmp_path / "worker.log").read_text() == "out\n"
+    assert (tmp_path / "mine").read_text() == ""
 
 
 def test_the_next_job_runs_in_the_folder_and_with_the_umask_of_the_first(
