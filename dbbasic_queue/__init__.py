@@ -15,6 +15,7 @@
 
 from .backoff import Backoff
 from .errors import (
+    CommandFailed,
     ConfigError,
     IllegalTransition,
     InvalidJob,
@@ -40,6 +41,7 @@ from .queue import (
     retry_job,
 )
 from .version import VERSION
+from .worker.commands import Command
 from .worker.handlers import current_job
 from .worker.loop import Summary
 from .worker.wishes import Discard, Retry, Snooze
@@ -48,6 +50,8 @@ __version__ = VERSION
 
 __all__ = [
     "Backoff",
+    "Command",
+    "CommandFailed",
     "ConfigError",
     "Discard",
     "IllegalTransition",

@@ -49,6 +49,10 @@ class JobTimeout(QueueError):
     """A handler ran for longer than its timeout. Raised inside the handler."""
 
 
+class CommandFailed(QueueError):
+    """A program that a job runs could not be started, or ended as it should not."""
+
+
 class ConfigError(QueueError):
     """The configuration has faults; the message lists all of them, one a line."""
 

@@ -34,6 +34,7 @@ from ..support.child import ChildDied, ChildTimeout, call
 from ..support.files import family
 from ..support.opening import MOST_LINKS, Folder, is_mounted_alone, user_name
 from .finding import Problem, fault, warning
+from .programs import program_problems
 
 MOST_FORMER: Final = 100  # folders beside the one that a link leads to
 OF_THE_SYSTEM: Final = 3  # parts of a path that a single application does not own: /var/log
@@ -76,6 +77,7 @@ def _questions(config: Config, name: str) -> Iterator[tuple[str, Callable[[], It
         yield "[queue].file", lambda: _queue_files(table, name)
         yield "[queue].file", lambda: _left_behind(table)
     yield "[worker].directory", lambda: _directory(config, name)
+    yield "[commands]", lambda: program_problems(config, name)
     yield "[worker].python", lambda: _interpreter(Path(worker.python), name)
     if file := worker.environment_file:
         yield "[worker].environment_file", lambda: _environment_file(file, name)

@@ -101,6 +101,11 @@ def check_config(
         problems = tuple(fault("", line) for line in str(error).split("\n"))
         return CheckReport(str(path), findings=problems)
     types, found = _ask_as_user(config, timeout)
+    if types is not None:
+        twice = sorted(types & config.commands.keys())
+        said = "is the type of a handler, too: take it out of one of them"
+        found += [fault(f"[commands].{name}", said) for name in twice]
+        types |= config.commands.keys()
     server, more = _ask_server(config, types)
     found += more
     found += _unknown_types(config, types)

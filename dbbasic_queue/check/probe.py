@@ -34,6 +34,12 @@ except BaseException as error:
 found["hidden"] = sorted(
     name for name in os.listdir() if name.partition(".")[0] in sys.stdlib_module_names
     and (name.endswith(".py") or os.path.exists(os.path.join(name, "__init__.py"))))
+def end():
+    json.dump(found, answer)
+    answer.flush()
+    os._exit(0)
+if not sys.argv[1]:  # commands only
+    end()
 module, _, attribute = sys.argv[1].partition(":")
 home = os.path.dirname(os.__file__)
 own = [n for n, path in enumerate(sys.path) if path in (home, home + "/lib-dynload")]
@@ -53,9 +59,7 @@ except BaseException as error:
               if "importlib" not in frame.filename and frame.filename != "<string>"]
     place = " (%s, line %s)" % (frames[-1].filename, frames[-1].lineno) if frames else ""
     found["error"] = "cannot be imported: %s: %s%s" % (type(error).__name__, error, place)
-json.dump(found, answer)
-answer.flush()
-os._exit(0)
+end()
 """
 
 
@@ -64,6 +68,7 @@ def probe(
 ) -> tuple[frozenset[str] | None, list[Problem]]:
     """Import the handlers in a process of the user `account`, for at most `timeout` seconds.
 
+    Where the config has commands only, the interpreter is asked all the same: it runs the worker.
     Returns the job types that have a handler, or None if the handlers cannot be imported, and what
     is wrong. The caller has asked `access.py` before whether the user can reach the interpreter
     and the folder.
@@ -73,7 +78,7 @@ def probe(
     identity: dict[str, Any] = {}
     if not account.is_me:
         identity = {"user": account.uid, "group": account.gid, "extra_groups": [*account.groups]}
-    words = [config.worker.handlers, *([str(library)] if library else [])]
+    words = [config.worker.handlers or "", *([str(library)] if library else [])]
     try:
         process = subprocess.Popen(
             [config.worker.python, "-P", "-B", "-c", PROGRAM, *words],
@@ -118,6 +123,8 @@ def _judge(config: Config, answer: dict[str, Any]) -> tuple[frozenset[str] | Non
     if "error" in answer:
         with_what = f"with Python {answer['python']} in {config.directory}"
         return None, [*found, fault(WHERE, f"{name} {answer['error']}; {with_what}")]
+    if name is None:
+        return frozenset(), found
     if not answer["types"]:
         found.append(warning(WHERE, f"{name} is empty: every job would fail"))
     for key in answer["no_types"]:

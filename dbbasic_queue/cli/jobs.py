@@ -55,11 +55,17 @@ def _warn_of_unknown_type(config: Config, job_type: str) -> None:
     """Say that no handler knows this type, where the source of the handlers is plain."""
     from .types import types_in_source
 
-    known = types_in_source(config.directory, config.worker.handlers)
-    if known is not None and job_type not in known:
+    handlers, known = config.worker.handlers, frozenset[str]()
+    if handlers is not None:
+        found = types_in_source(config.directory, handlers)
+        if found is None:
+            return
+        known = found
+    known |= config.commands.keys()
+    if job_type not in known:
         names = ", ".join(sorted(known)) or "no type"
         complain(
-            f"warning: {config.worker.handlers} has no handler for {job_type}; there are handlers"
+            f"warning: {handlers or '[commands]'} has no handler for {job_type}; there are handlers"
             f" for: {names}{did_you_mean(job_type, known)}",
             DONE,
         )

@@ -17,7 +17,7 @@ from ..errors import QueueError
 from ..log import JsonFormatter, TextFormatter
 from ..queue import DEFAULT_FILE, Queue
 from ..support.durations import format_duration
-from ..worker.handlers import Handlers, load
+from ..worker.handlers import Handlers
 from ..worker.loop import Summary, work
 from ..worker.options import Options
 from ..worker.signals import StopSignals
@@ -38,6 +38,7 @@ from .common import (
     reason,
     table_of,
 )
+from .handlers import handlers_of
 from .jobs import DURABILITY
 from .log_file import LogFile, StderrLog, set_up, to_terminal
 
@@ -72,7 +73,9 @@ def _run_jobs(args: argparse.Namespace) -> int:
     if config is not None:
         _set_umask(config)
     _set_up_log(args, config)
-    handlers = _handlers(args, config)
+    handlers = handlers_of(args.handlers, config)
+    if handlers is None:
+        raise UsageError("work: name the handlers, such as myapp.jobs:HANDLERS, or a --config")
     options = _options(args, config)
     queue = queue_of(args, config, must_exist=False)
     if config is not None and any(job.catch_up for job in config.recurring):
@@ -213,19 +216,6 @@ def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:
     set_up(handlers, logging.WARNING if args.quiet else logging.INFO)
 
 
-def _handlers(args: argparse.Namespace, config: Config | None) -> Callable[[], Handlers]:
-    """What loads the handlers that the arguments or the config name."""
-    name = args.handlers or (config.worker.handlers if config else None)
-    if name is None:
-        raise UsageError("work: name the handlers, such as myapp.jobs:HANDLERS, or a --config")
-    folder = os.getcwd()
-    if config is not None and not args.handlers:
-        folder = str(config.directory)
-        for variable, value in config.environment_variables.items():
-            os.environ.setdefault(variable, value)
-    return lambda: load(name, folder)
-
-
 WORK: Final = Command(
     "work",
     "run the jobs that are due, and exit",
@@ -240,7 +230,7 @@ WORK: Final = Command(
             metavar="MODULE:ATTR",
             nargs="?",
             help="a dict of job type -> function, importable from the working directory"
-            " (default: the config's [worker].handlers)",
+            " (default: the config's [worker].handlers); the config's [commands] are run besides",
         ),
         arg("--types", metavar="A,B", help="take only jobs of these types"),
         arg(

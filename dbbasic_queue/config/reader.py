@@ -48,7 +48,8 @@ class Key(NamedTuple):
 class Part(NamedTuple):
     """All that is said about a section: the dataclass of its keys, and what it is for.
 
-    `one_of`: the keys of which exactly one must be given.
+    `one_of`: the keys of which exactly one must be given. `named`: what each of its tables, of
+    which there may be many, can be called; samples show `example`.
     """
 
     keys: type[Any]
@@ -57,6 +58,8 @@ class Part(NamedTuple):
     live: bool
     needed: bool
     one_of: tuple[str, ...] = ()
+    named: Check[str] | None = None
+    example: str = ""
 
 
 def key(
@@ -115,6 +118,12 @@ def parts(keys: type[Any], about: str) -> Any:
     return field(default=(), metadata={"part": Part(keys, about, True, False, False)})
 
 
+def named_parts(keys: type[Any], name: Check[str], about: str, *, example: str) -> Any:
+    """Return the field of a section that holds tables by a name, such as `[commands.backup]`."""
+    said = Part(keys, about, False, False, False, named=name, example=example)
+    return field(default_factory=dict, metadata={"part": said})
+
+
 class Section:
     """A table of the file that is being read: notes in `faults` what is wrong, by its path."""
 
@@ -155,10 +164,8 @@ class Section:
                 self.fault(str(error), name)
         return None if said.needed else MISSING
 
-    def section(self, name: str, *, needed: bool) -> Section | None:
-        """The table `name`; where it is missing None, or an empty one if it is needed."""
-        if name not in self.content and not needed:
-            return None
+    def section(self, name: str) -> Section:
+        """The table `name`; an empty one where it is missing."""
         return Section(self.content.get(name, {}), (*self.path, name), self._folder, self.faults)
 
     def array(self, name: str) -> list[Section]:
@@ -172,6 +179,18 @@ class Section:
             Section(item, (*path, number), self._folder, self.faults)
             for number, item in enumerate(content)
         ]
+
+    def tables(self, name: str, check: Check[str]) -> dict[str, Section]:
+        """The tables of the table `name`, by their names, which `check` takes."""
+        found = {}
+        for each, content in self.section(name).content.items():
+            path = (*self.path, name, each)
+            try:
+                check(each)
+            except ValueError as error:
+                self.faults.setdefault(path, str(error))
+            found[each] = Section(content, path, self._folder, self.faults)
+        return found
 
     def refuse_others(self, known: Iterable[str]) -> None:
         """Note the keys that are not known."""

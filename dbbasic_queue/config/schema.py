@@ -15,7 +15,7 @@ def schema() -> dict[str, Any]:
     Not the other way round: that a schedule fires, or that two keys fit together, it cannot say.
 
     >>> schema()["required"]
-    ['queue', 'worker']
+    ['queue']
     """
     _, name, *sections = fields(Config)
     parts: dict[str, Part] = {each.name: each.metadata["part"] for each in sections}
@@ -28,7 +28,11 @@ def schema() -> dict[str, Any]:
             "name": _key(name.metadata["key"]),
             **{title: _part(part) for title, part in parts.items()},
         },
-        "required": [title for title, part in parts.items() if part.needed],
+        "required": [title for title, part in parts.items() if part.needed and part.one_of],
+        "anyOf": [
+            {"required": ["commands"]},
+            {"required": ["worker"], "properties": {"worker": {"required": ["handlers"]}}},
+        ],
         "additionalProperties": False,
     }
 
@@ -44,6 +48,9 @@ def _part(part: Part) -> dict[str, Any]:
     }
     if part.one_of:
         table["oneOf"] = [{"required": [name]} for name in part.one_of]
+    if part.named:
+        about = table.pop("description")
+        return {"description": about, "type": "object", "additionalProperties": table}
     if part.many:
         return {"description": table.pop("description"), "type": "array", "items": table}
     return table

@@ -22,8 +22,20 @@ from ..support.durations import format_duration
 from ..support.files import family, given_path, read_regular
 from ..support.text import escape_control, shown
 from . import values
+from .commands import CommandConfig, check_commands
 from .document import forbidden_characters, read_document
-from .reader import KeyPath, Section, key, line_of, lines, needed, part, parts, where
+from .reader import (
+    KeyPath,
+    Section,
+    key,
+    line_of,
+    lines,
+    named_parts,
+    needed,
+    part,
+    parts,
+    where,
+)
 
 LARGEST = 4 << 20  # bytes of a config
 
@@ -83,10 +95,12 @@ class WorkerConfig:
     one processor.
     """
 
-    handlers: str = needed(
+    handlers: str | None = key(
         values.handlers,
         about="module:attribute of a dict: job type -> function of the payload",
         example="myapp.jobs:HANDLERS",
+        otherwise="jobs run the programs of [commands] only",
+        live=True,
     )
     schedule: Schedule = key(
         values.schedule, "* * * * *", about="when a worker looks for jobs", live=True
@@ -339,6 +353,12 @@ class Config:
         QueueConfig, "where jobs are kept", needed=True, one_of=("file", "url", "url_file")
     )
     worker: WorkerConfig = part(WorkerConfig, "what runs them", needed=True)
+    commands: Mapping[str, CommandConfig] = named_parts(
+        CommandConfig,
+        values.job_type,
+        "a job type that runs a program; one such section for each",
+        example="backup",
+    )
     recurring: tuple[RecurringConfig, ...] = parts(
         RecurringConfig, "a job that the clock enqueues; one such section for each"
     )
@@ -475,8 +495,11 @@ def _read(top: Section, path: Path) -> Config:
         said = each.metadata["part"]
         if said.many:
             found[each.name] = tuple(table.read(said.keys) for table in top.array(each.name))
-        elif table := top.section(each.name, needed=said.needed):
-            found[each.name] = table.read(said.keys)
+        elif said.named:
+            tables = top.tables(each.name, said.named).items()
+            found[each.name] = {name: table.read(said.keys) for name, table in tables}
+        elif said.needed or each.name in top.content:
+            found[each.name] = top.section(each.name).read(said.keys)
     top.refuse_others(each.name for each in (name, *sections))
     return Config(**found)
 
@@ -491,6 +514,9 @@ def _check_together(top: Section, config: Config) -> None:
         if job.jitter and job.schedule and job.jitter >= (gap := job.schedule.shortest_gap()):
             said = f"must be shorter than the {format_duration(gap)} from one run to the next"
             top.fault(said, "recurring", number, "jitter")
+    if not config.worker.handlers and not config.commands:
+        top.fault("is missing, and there are no [commands] either", "worker", "handlers")
+    check_commands(top, config.commands)
     if config.prune and not {"completed", "cancelled", "failed"} & top.content["prune"].keys():
         said = "prunes nothing; say for how long completed, cancelled or failed are kept"
         top.fault(said, "prune")

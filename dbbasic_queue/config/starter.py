@@ -103,6 +103,8 @@ def sample(
     for each in sections:
         part: Part = each.metadata["part"]
         title = f"[[{each.name}]]" if part.many else f"[{each.name}]"
+        if part.named:
+            title = f"[{each.name}.{part.example}]"
         hidden = "" if part.live and not part.many else "# "
         lines += ["", *_with_comment(hidden + title, (words or {}).get(each.name, part.about))]
         for inner in fields(part.keys):

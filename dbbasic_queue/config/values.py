@@ -257,6 +257,31 @@ def job_type(value: object) -> str:
     return check_type(string(value))
 
 
+# --- lists ----------------------------------------------------------------------------------------
+
+
+@_check(type="array", items={"type": "string"})
+def words(value: object) -> tuple[str, ...]:
+    """Take a list of strings; one may be empty."""
+    if not isinstance(value, list):
+        raise ValueError(f'must be an array of words such as ["a", "b"], not {kind(value)}')
+    for each in value:
+        if not isinstance(each, str):
+            raise ValueError(f"must hold strings only, not {shown(each)}; put it in quotes")
+    return tuple(value)
+
+
+@_check(type="array", items={"type": "integer", "minimum": 0, "maximum": 255}, minItems=1)
+def statuses(value: object) -> tuple[int, ...]:
+    """Take a list of exit statuses, 0 to 255."""
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"must be an array of exit statuses such as [0, 24], not {shown(value)}")
+    for each in value:
+        if isinstance(each, bool) or not isinstance(each, int) or not 0 <= each <= 255:
+            raise ValueError(f"must hold whole numbers from 0 to 255, not {shown(each)}")
+    return tuple(value)
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 

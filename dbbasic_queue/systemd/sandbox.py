@@ -18,7 +18,7 @@ class Refusal(NamedTuple):
 
     Args:
         key: for the test that tries it.
-        said: reads well after "handlers cannot ".
+        said: reads well after "handlers and commands cannot ".
         profiles: under which, for units of the system.
         in_user_units: whether a user's own service manager can keep them from it, too.
     """
@@ -58,7 +58,7 @@ REFUSALS = (
 
 
 def refusals(profile: str, folders: str, *, for_user: bool) -> list[str]:
-    """What handlers cannot do under a profile, a sentence each.
+    """What handlers, and the programs of commands, cannot do under a profile, a sentence each.
 
     Args:
         profile: `[worker].hardening`.
@@ -66,7 +66,8 @@ def refusals(profile: str, folders: str, *, for_user: bool) -> list[str]:
         for_user: whether the units are those of a user's own service manager.
     """
     return [
-        f"[worker].hardening = {profile}: handlers cannot {each.said.format(folders=folders)}"
+        f"[worker].hardening = {profile}: handlers and commands cannot "
+        f"{each.said.format(folders=folders)}"
         for each in REFUSALS
         if profile in each.profiles and (each.in_user_units or not for_user)
     ]

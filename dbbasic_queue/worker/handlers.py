@@ -240,6 +240,8 @@ class Runner:
         if "decimal" in modules:
             _own_decimals()
         timeout = self._options.timeout_of(job.type) if self._options.timeout else None
+        if timeout is not None and getattr(handler, "keeps_time", False):
+            timeout = None  # a command with a timeout of its own
         self._signals.interruptible = True
         try:
             if timeout is None:

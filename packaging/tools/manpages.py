@@ -193,7 +193,8 @@ def _keys() -> Iterable[str]:
     yield from _key("name", name.metadata["key"])
     for each in sections:
         part: Part = each.metadata["part"]
-        yield f".SS [[{each.name}]]" if part.many else f".SS [{each.name}]"
+        name = f"{each.name}.NAME" if part.named else each.name
+        yield f".SS [[{name}]]" if part.many else f".SS [{name}]"
         yield sentence(part.about)
         for key in fields(part.keys):
             yield from _key(key.name, key.metadata["key"])

@@ -117,7 +117,7 @@ def test_faults_of_the_file_come_alone(app: App) -> None:
     assert (report.name, report.schedules, report.types) == (None, (), ())
     assert told(report) == [
         f"fault: {app.config}:1: [queue].file: is missing",
-        f"fault: {app.config}:1: [worker].handlers: is missing",
+        f"fault: {app.config}:1: [worker].handlers: is missing, and there are no [commands] either",
         f"fault: {app.config}:1: name: must be a string, not a whole number; put it in quotes",
     ]
 

@@ -27,7 +27,10 @@ def test_the_schema_is_one() -> None:
     """It keeps the rules of JSON Schema itself, and each key in it is described."""
     jsonschema.Draft202012Validator.check_schema(schema())
     for name, section in schema()["properties"].items():
-        keys = section.get("items", section).get("properties", {})
+        table = section.get("items", section)
+        if table.get("additionalProperties"):
+            table = table["additionalProperties"]  # of which there are many, by their names
+        keys = table.get("properties", {})
         assert name == "name" or keys
         assert all(key["description"] for key in (section, *keys.values()))
 
@@ -93,7 +96,7 @@ POOL = [
         "a@b.c",
     ),
     *(r"CORP\\svc", "machine$", "Zoë", "a-b", "-f", True, False, 0, 1, 5, -20, 19, 1000, 10**7),
-    *(["a"], [], ["/x", "y"], {"A": "x"}, {"a b": "x"}, {}),
+    *(["a"], [], ["path"], [0, 24], ["/x", "y"], {"A": "x"}, {"a b": "x"}, {}),
 ]
 KEYS = [
     (section.name, key.name)
@@ -116,7 +119,11 @@ def test_what_the_loader_takes_the_schema_takes(section: str, key: str) -> None:
         }
         if key in ("url", "url_file"):  # in place of the file
             document["queue"] = {}
-        document.setdefault(section, {})[key] = value
+        if section == "commands":
+            document[section] = {"backup": {"run": ["a", "{path}"]}}
+            document[section]["backup"][key] = value
+        else:
+            document.setdefault(section, {})[key] = value
         document["recurring"] = [document["recurring"]]
         try:
             parse(toml(document), "/srv/shop/dbq.toml")

@@ -62,7 +62,9 @@ def test_what_is_commented_out_is_right_too() -> None:
 def test_every_key_is_explained() -> None:
     """No key that suits a queue in a file is missing from the config, live or in a comment."""
     text = first_config(Path("/srv/shop"))
-    sections = dict(re.findall(r"^(?:# )?\[+([a-z]+)\]+ .*\n((?:.+\n)*)", text, re.MULTILINE))
+    sections = dict(
+        re.findall(r"^(?:# )?\[+([a-z]+)[.a-z]*\]+ .*\n((?:.+\n)*)", text, re.MULTILINE)
+    )
     for section in dataclasses.fields(Config)[2:]:
         keys = re.findall(r"^(?:# )?([a-z_]+) = ", sections.pop(section.name), re.MULTILINE)
         known = dataclasses.fields(section.metadata["part"].keys)

@@ -532,7 +532,9 @@ def test_a_profile_refuses_what_the_installer_says(app: App, profile: str) -> No
     )
     said = app.install()
     for each in REFUSALS:
-        told = f"hardening = {profile}: handlers cannot {each.said.split('{')[0]}" in said
+        told = (
+            f"hardening = {profile}: handlers and commands cannot {each.said.split('{')[0]}" in said
+        )
         assert told == (profile in each.profiles), each.key
     app.enqueue("tries", name=f"tries-{profile}")
     found = json.loads(app.result(f"tries-{profile}"))

@@ -99,11 +99,13 @@ def test_examples_are_those_of_the_help(name: str) -> None:
 def test_every_key_of_the_config_is_in_its_page() -> None:
     """dbq.toml(5) has each section and each key that the config knows, and no other."""
     page = PAGES["dbq.toml.5"].partition("\n.SH FILES\n")[0]
-    sections = re.split(r"^\.SS (\[+\w+\]+)$", page, flags=re.MULTILINE)
+    sections = re.split(r"^\.SS (\[+[\w.]+\]+)$", page, flags=re.MULTILINE)
     found = dict(zip(sections[1::2], sections[2::2], strict=True))
     for field in dataclasses.fields(configs.Config)[2:]:
         kind = field.metadata["part"].keys
         title = f"[[{field.name}]]" if field.name == "recurring" else f"[{field.name}]"
+        if field.metadata["part"].named:
+            title = f"[{field.name}.NAME]"
         keys = re.findall(r"^\.TP\n\.B ([a-z_]+)$", found.pop(title), re.MULTILINE)
         assert sorted(keys) == sorted(each.name for each in dataclasses.fields(kind))
     assert found == {}

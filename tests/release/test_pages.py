@@ -30,6 +30,7 @@ WITH_A_QUEUE = {"docs/operations.md", "docs/monitoring.md"}  # their commands lo
 PACKAGE = "tests/e2e/test_packages.py"
 BUILDS = "tests/e2e/test_package_builds.py"
 HERE = "tests/release/test_packaging.py"
+COMMANDS = "tests/cli/test_commands.py"
 # What a page tells to type that takes root or a machine of its own: the test that does it, and
 # what that test says for it.
 HELD = {
@@ -41,6 +42,7 @@ HELD = {
     r"adduser nagios _dbbasic-queue-read": (PACKAGE, "--append --groups _dbbasic-queue-read nag"),
     r"echo /usr/lib/dbbasic-queue > .*\.pth": (PACKAGE, 'dbbasic-queue.pth").write_text'),
     r".*\bshop\b(?!/venv| && ).*|sudo -u nagios .*|setfacl .*": (PACKAGE, "def _of_the_page"),
+    r"dbq enqueue backup '.*'": (COMMANDS, '"enqueue", "backup"'),
     r"python3 -m venv /srv/shop/venv": (PACKAGE, "python3 -m venv --without-pip /srv/shop/venv"),
     r"/srv/shop/venv/bin/pip install dbbasic-queue": (HERE, "def test_the_wheel_works"),
     r"cd /srv/shop && venv/bin/dbq init && venv/bin/dbq check": (

@@ -415,8 +415,8 @@ def test_traces_are_of_this_name_only(target: SystemdTarget) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"hardening": "isolated"}, "handlers cannot reach any network"),
-        ({"hardening": "network"}, "handlers cannot write outside of"),
+        ({"hardening": "isolated"}, "handlers and commands cannot reach any network"),
+        ({"hardening": "network"}, "handlers and commands cannot write outside of"),
         ({"timeout": None}, "[worker].timeout is not set"),
         ({"linger": 50}, "[worker].linger is not needed"),
         ({"user": "root"}, "[worker].user is root"),
