@@ -42,7 +42,7 @@ from .queue import (
 )
 from .version import VERSION
 from .worker.commands import Command
-from .worker.handlers import current_job
+from .worker.current import current_job
 from .worker.loop import Summary
 from .worker.wishes import Discard, Retry, Snooze
 

@@ -35,6 +35,7 @@ from .job import (
 )
 from .support.address import is_url
 from .support.text import shown
+from .worker.current import queue_in_hand
 from .worker.handlers import Handlers
 from .worker.loop import Summary, work
 from .worker.options import Options, Timeout
@@ -264,7 +265,7 @@ class Queue:
             max_attempts, types, limit, max_seconds, linger, timeout, backoff, unknown
         )
         signals = StopSignals()
-        summary = work(self.engine, handlers, options, signals)
+        summary = work(self.engine, handlers, options, signals, queue=self)
         signals.pass_on()
         return summary
 
@@ -414,6 +415,9 @@ _default: tuple[str, Queue] | None = None
 def default_queue() -> Queue:
     """The queue that the functions of this module use.
 
+    In a handler that is the queue whose job it runs, unless a path is named: an assigned
+    `QUEUE_FILE`, `$DBQ_FILE` or `$DBQ_URL`.
+
     Raises `ConfigError` when both `$DBQ_FILE` and `$DBQ_URL` are set.
     """
     global _default
@@ -423,6 +427,8 @@ def default_queue() -> Queue:
         if file and url:
             raise ConfigError("both $DBQ_FILE and $DBQ_URL are set: unset one of them")
         name = file or url or DEFAULT_FILE
+        if name == DEFAULT_FILE and isinstance(queue := queue_in_hand(), Queue):
+            return queue
     address = name if isinstance(name, str) and is_url(name) else os.path.abspath(name)
     if _default is None or _default[0] != address:
         _default = address, Queue(address)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from ..engines.progress import progress_of
 from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, STATUSES
 from ..queue import Queue
 from ..support.durations import format_duration
@@ -51,9 +52,7 @@ COLUMNS: Final = (
     Column("STATUS", lambda job: str(job["status"])),
     Column("ATTEMPTS", lambda job: str(job["attempts"]), right=True),
     Column("DUE, BEGAN, ENDED", lambda job: local_time(job["run_at"])),
-    Column(
-        "ERROR OR PAYLOAD", lambda job: escape_control(job["error"] or dump_json(job["payload"]))
-    ),
+    Column("ERROR OR PAYLOAD", lambda job: _gist(job)),
 )
 STATUS: Final = 2  # which of them has a colour
 COLOURS: Final = {FAILED: "31", COMPLETED: "32", PROCESSING: "36", CANCELLED: "2"}
@@ -61,6 +60,13 @@ COLOURS: Final = {FAILED: "31", COMPLETED: "32", PROCESSING: "36", CANCELLED: "2
 # What the time in the column `run_at` is, by the job's status.
 MEANING: Final = {PENDING: "due", PROCESSING: "began"}
 ENDED: Final = "ended"
+
+
+def _gist(job: Job) -> str:
+    """How far a job is, its error, or else its payload."""
+    progress = progress_of(job["status"], job["result"])
+    text = str(progress) if progress else job["error"] or dump_json(job["payload"])
+    return escape_control(text)
 
 
 # -- list ------------------------------------------------------------------------------------------
@@ -230,8 +236,12 @@ def _facts(job: Job, progress: str) -> Iterator[tuple[str, str]]:
     yield "created", _time(job["created_at"])
     yield MEANING.get(job["status"], ENDED), _time(job["run_at"])
     yield "payload", dump_json(job["payload"])
+    told = progress_of(job["status"], job["result"])
+    if told is not None:
+        yield "progress", escape_control(str(told))
     yield "error", escape_control(job["error"] or "")
-    yield "result", "" if job["result"] is None else dump_json(job["result"])
+    if told is None:
+        yield "result", "" if job["result"] is None else dump_json(job["result"])
 
 
 def _time(seconds: float) -> str:

@@ -152,7 +152,7 @@ def _run(
     engine = queue.engine
     if count is None or count == 1:
         signals = StopSignals(_tell if to_terminal() else None)
-        return work(engine, handlers(), options, signals, count), 0
+        return work(engine, handlers(), options, signals, count, queue), 0
     from ..worker.loop import rescue
     from ..worker.processes import (
         WorkerProcesses,  # not needed by a single worker, which should start fast
@@ -160,7 +160,7 @@ def _run(
 
     def child(number: int, signals: StopSignals) -> Summary:
         # Loaded here, so that the processes share no connection that the application opens.
-        return work(engine, handlers(), options.share(number, count), signals, count)
+        return work(engine, handlers(), options.share(number, count), signals, count, queue)
 
     crew = WorkerProcesses(count, child, _tell)
     summary, failed = crew.run()

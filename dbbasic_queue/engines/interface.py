@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from ..backoff import BackoffLike
 from ..job import PENDING, Job
+from .progress import Progress as Progress  # the worker knows this module only
 
 AHEAD: Final = 60  # seconds a recorded time may be ahead of the clock before it is reported
 
@@ -206,6 +207,13 @@ class Seat(Protocol):
 
         The attempt counts, so that a job that kills its worker cannot do so for ever. Cheap while
         there is nothing to rescue: the loop calls it whenever it has nothing else to do.
+        """
+
+    def note(self, attempt: Attempt, progress: Progress) -> bool:
+        """Write how far the attempt in hand is, into its job's result, until it has one.
+
+        Need not be on disk when this returns. Whether it was written: not where there is no room
+        for it, or when the job is not in hand any more. Raises `StorageError`.
         """
 
     def wait(self, most: float) -> bool:

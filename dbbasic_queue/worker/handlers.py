@@ -15,16 +15,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from sys import modules
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ..backoff import seconds
-from ..engines.interface import Attempt, Outcome
-from ..errors import ConfigError, InvalidJob
+from ..engines.interface import Attempt, Outcome, Progress, Seat
+from ..errors import ConfigError, InvalidJob, StorageError
 from ..job import COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, error_text, result_text
 from ..support.text import printable, shown
+from .current import Pace, at_work, current
 from .options import Options
 from .signals import PutBack, StopSignals, TimeLimit
 from .surroundings import Surroundings, flush
@@ -42,31 +43,7 @@ NAMED: Final = 20  # job types in the error of a job that has no handler
 
 _new_tuple = tuple.__new__  # without the call of Outcome.__new__, which is written in Python
 
-_current: ContextVar[Job] = ContextVar("dbbasic_queue_job")
 _process = object()  # another one in each child: asked faster than the kernel for the process's id
-_at_work: list[StopSignals] = []  # of the workers of this process: each knows its job in hand
-
-
-def current_job() -> Job:
-    """The job whose handler is running, in that handler: its id, type, attempt number.
-
-    Also in the threads that the handler starts, unless several workers of this process are at
-    work, each in a thread: hand it over to yours then.
-
-    Raises `LookupError` outside a handler.
-
-    >>> def handler(payload):
-    ...     job = current_job()
-    ...     return f"attempt {job.attempt} of {job.id}"
-    """
-    job = _current.get(None)
-    if job is None:
-        in_hand = [signals.job for signals in _at_work if signals.interruptible]
-        if len(in_hand) == 1 and threading.current_thread() is not threading.main_thread():
-            (job,) = in_hand
-    if job is None:
-        raise LookupError("current_job() is for handlers: no job is running here")
-    return job
 
 
 def run_alone(job: Job, handlers: Handlers) -> Any:
@@ -78,7 +55,7 @@ def run_alone(job: Job, handlers: Handlers) -> Any:
 
 
 def _alone(job: Job, handlers: Handlers) -> Any:
-    _current.set(job)
+    current.set((None, Attempt(job, None)))
     result = handlers[job.type](job.payload)
     if hasattr(type(result), "__await__"):
         from .coroutines import Loop
@@ -176,6 +153,7 @@ class Runner:
         options: Options,
         signals: StopSignals,
         now: Callable[[], float],
+        queue: Any = None,
     ) -> None:
         if not isinstance(handlers, Mapping):
             raise TypeError(f"handlers: must be a dict of type -> callable, not {handlers!r:.60}")
@@ -183,6 +161,10 @@ class Runner:
         self._options = options.check()
         self._signals = signals
         self._now = now
+        self.queue = queue  # for `current_job().queue`
+        self.attempt: Attempt  # in hand, or the last one
+        self._seat: Seat | None = None
+        self._pace = Pace()
         self._loop: Loop | None = None
         self._process = _process
         self.surroundings = Surroundings()
@@ -192,13 +174,39 @@ class Runner:
                 " in a process of its own"
             )
 
-    def open(self) -> None:
-        """Let the threads of handlers ask for the job."""
-        _at_work.append(self._signals)
+    @property
+    def is_running(self) -> bool:
+        """Whether a handler is running."""
+        return self._signals.interruptible
+
+    def max_attempts_of(self, job_type: str) -> int:
+        """Attempts in total before a job of this type counts as `failed`."""
+        return self._options.max_attempts
+
+    def note(self, attempt: Attempt, progress: Progress) -> None:
+        """Write how far a job is, unless that was done less than a second ago."""
+        seat = self._seat
+        if seat is None or not self._pace.allows(attempt):
+            return
+        try:
+            seat.note(attempt, progress)
+        except StorageError as error:
+            log.warning(
+                "the progress of %s is not written: %s",
+                attempt.job.id,
+                error,
+                extra={"event": "progress", "job_id": attempt.job.id},
+            )
+
+    def open(self, seat: Seat) -> None:
+        """Let handlers, and the threads of handlers, ask for the job."""
+        self._seat = seat
+        at_work.append(self)
 
     def close(self) -> None:
         """Close the event loop, if a coroutine has needed one."""
-        _at_work.remove(self._signals)
+        at_work.remove(self)
+        self._seat = None
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.close()
@@ -231,7 +239,8 @@ class Runner:
 
     def _call(self, attempt: Attempt) -> Any:
         job, _, spoiled = attempt
-        _current.set(job)
+        self.attempt = attempt
+        current.set((self, attempt))
         handler = self._handlers.get(job.type)
         if handler is None:
             raise LookupError(_no_handler(job.type, self._handlers))

@@ -82,14 +82,17 @@ def work(
     options: Options,
     signals: StopSignals | None = None,
     places: int | None = None,
+    queue: Any = None,
 ) -> Summary:
     """Work as `options` say; a signal ends the run, and what it did is returned all the same.
+
+    `queue` is what handlers are given as `current_job().queue`.
 
     With `places`, at most so many workers that say so are at work at once; one too many does
     nothing.
     """
     with signals or StopSignals() as caught:
-        worker = Worker(engine, handlers, options, caught)
+        worker = Worker(engine, handlers, options, caught, queue)
         seat = engine.seat(places)
         if seat is None:
             log.info("%d at work already: nothing to do for this one", places)
@@ -113,11 +116,16 @@ class Worker:
     """One run: from the first look at the queue to the last job that was due."""
 
     def __init__(
-        self, engine: Engine, handlers: Handlers, options: Options, signals: StopSignals
+        self,
+        engine: Engine,
+        handlers: Handlers,
+        options: Options,
+        signals: StopSignals,
+        queue: Any = None,
     ) -> None:
         self._options = options
         self._signals = signals
-        self._runner = Runner(handlers, options, signals, engine.now)
+        self._runner = Runner(handlers, options, signals, engine.now, queue)
         self._types = _types_to_take(handlers, options)
         self._handled = list(handlers)
         self._summary = Summary()
@@ -130,7 +138,7 @@ class Worker:
     def run(self, seat: Seat) -> Summary:
         """Work until nothing is due, or a limit, the lingering time or a signal ends it."""
         self._signals.answer = self._answer
-        self._runner.open()
+        self._runner.open(seat)
         seat.stopping = self._signals.stopping
         try:
             seat.introduce(self._handled)

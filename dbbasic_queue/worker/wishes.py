@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 from ..backoff import LONGEST
+from ..errors import QueueError
 from ..job import error_text
 from ..support.durations import parse_duration
 from ..support.text import shown
@@ -21,7 +22,7 @@ LEAST: Final = 1  # seconds of a snooze: one that is due at once would never let
 DEEPEST: Final = 100  # groups in groups that are looked into
 
 
-class Wish(Exception):
+class Wish(QueueError):
     """Base of what a handler raises about its own job; not raised itself."""
 
     def __init__(self, why: str = "") -> None:

@@ -21,6 +21,7 @@ from dbbasic_queue.schedule import marks
 from dbbasic_queue.table import ending, opened, renewing
 from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
+from dbbasic_queue.worker import current
 from dbbasic_queue.worker.signals import PutBack
 
 NOW = 1_700_000_000
@@ -266,6 +267,19 @@ def _old_rows(stage: Stage) -> None:
 def relocate(stage: Stage) -> None:
     """Rows of 1.0.0, which have no reserve, and long results have to move."""
     stage.work(lambda payload: "r" * stage.random.randint(0, 400))
+
+
+@scenario(_old_rows)
+def tell_progress(stage: Stage) -> None:
+    """Jobs tell how far they are, some twice, and end; rows of 1.0.0 have no room for that."""
+    current.EVERY = 0.0  # type: ignore[misc]
+
+    def handler(payload: Any) -> str:
+        for number in range(stage.random.randint(1, 2)):
+            current_job().progress(number / 3, "page" * stage.random.randint(0, 30))
+        return "ok"
+
+    stage.work(handler)
 
 
 @scenario(lambda stage: stage.queue.enqueue_many([("work", {"t": "x" * 2000})] * 2))

@@ -11,6 +11,7 @@ write that anew with their own serializer, and lose what they cannot read.)
     error     of the last attempt
     holder    the execution that has begun it, until that one has ended
     ended     the execution that ended last, or the call that has ended it for a dead worker
+    progress  of the job, while it runs
     by        the call that changed it last by hand, so that its repetition knows its own work
 
 `holder` is the fence: an execution that is not named there has lost the job. A pending job that
@@ -110,6 +111,7 @@ class Record(NamedTuple):
     ended: str | None
     by: str | None
     worker: str  # that began it last
+    progress: str | None = None  # JSON text, of one that is processing
 
 
 class Records:
@@ -220,6 +222,7 @@ class Records:
             own.get("ended"),
             own.get("by"),
             (worker or b"").decode(),
+            own.get("progress"),
         )
 
     # -- writing -------------------------------------------------------------------------------
@@ -261,7 +264,9 @@ class Records:
 
 
 def to_job(record: Record, result: str = "") -> Job:
-    """The job of a record, with the JSON text of its result."""
+    """The job of a record, with the JSON text of its result, or of its progress."""
+    if record.status == PROCESSING and record.progress:
+        result = record.progress
     return Job(
         record.id,
         record.type,

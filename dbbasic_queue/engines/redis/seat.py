@@ -31,6 +31,7 @@ from ...errors import StorageError
 from ...job import FAILED, PENDING
 from ...support.text import printable
 from ..interface import Attempt, Outcome, Rescued
+from ..progress import Progress
 from . import identity
 from .lease import Lease
 from .link import Away, Link, ticks
@@ -247,6 +248,13 @@ class RedisSeat:
     def _due_at(self, job_id: str) -> float:
         raw = self._link.run(lambda client: client.hget(self._records.key(job_id), "dbq"))
         return float(own_part(raw).get("run_at", 0))
+
+    def note(self, attempt: Attempt, progress: Progress) -> bool:
+        """Write how far the attempt in hand is, as `Seat.note` says."""
+        grip = self._in_hand
+        if grip is None or grip is not attempt.token:
+            return False
+        return self._transitions.note(grip, progress.written(), STEP)
 
     # -- what dead workers left ----------------------------------------------------------------
 

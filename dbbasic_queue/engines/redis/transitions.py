@@ -161,9 +161,22 @@ class Transitions:
                 return False, record
             pipe.multi()
             self._release(pipe, grip)
-            record = record._replace(attempts=record.attempts - refund, holder=None, ended=mark)
+            attempts = record.attempts - refund
+            record = record._replace(attempts=attempts, holder=None, ended=mark, progress=None)
             self._write_end(pipe, record, grip.lane, status, run_at, error, result)
             return True, record._replace(status=status, run_at=run_at, error=error or None)
+
+        return self.change(grip.job_id, change, patience)
+
+    def note(self, grip: Grip, progress: str, patience: float) -> bool:
+        """Write how far a job is, if its execution still holds it; whether it did."""
+
+        def change(pipe: Any, record: Record | None) -> bool:
+            if record is None or record.holder != grip.execution or record.status != PROCESSING:
+                return False
+            pipe.multi()
+            self._records.save(pipe, record.id, {}, **_own(record._replace(progress=progress)))
+            return True
 
         return self.change(grip.job_id, change, patience)
 
@@ -303,6 +316,7 @@ def _own(record: Record) -> dict[str, Any]:
         "holder": record.holder,
         "ended": record.ended,
         "by": record.by,
+        "progress": record.progress,
     }
 
 

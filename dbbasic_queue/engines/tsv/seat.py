@@ -41,8 +41,10 @@ from ...table.line import (
 from ...table.scan import NAMES_PENDING
 from ...table.table import Table
 from ..interface import Attempt, Outcome, Rescued
+from ..progress import Progress
 from . import twins
 from .claims import Claims
+from .noting import Notes
 from .waiting import WaitingList
 
 log = logging.getLogger("dbbasic_queue")
@@ -80,6 +82,7 @@ class TsvSeat:
         self._waiting = WaitingList(table)
         self._in_hand: Attempt | None = None
         self._ending: int | None = None  # the claim on the job whose end is being written
+        self._notes = Notes(table)
         # What is still to be written of it and where, and where the next row begins.
         self._end, self._end_at, self._behind = b"", 0, 0
         self._marked = time.monotonic()
@@ -173,7 +176,7 @@ class TsvSeat:
             if tail is not None:
                 self._end, self._end_at, self._behind = tail + b"\n", at, offset + len(line)
                 return
-        row = parse_line(line, offset) if held else self._row_if_ours(job)
+        row = parse_line(line, offset) if held else self._notes.row(token) or self._row_if_ours(job)
         if row is not None:
             self._change_row(row, outcome)
         self._release_ended()
@@ -204,6 +207,11 @@ class TsvSeat:
             row = table.change(row, status, run_at, attempts)
         if status == PENDING:
             self._waiting.add(run_at, row.offset)
+
+    def note(self, attempt: Attempt, progress: Progress) -> bool:
+        """Write how far the attempt in hand is, as `Seat.note` says."""
+        with self._table.writing():
+            return self._in_hand is attempt and self._notes.write(attempt, progress)
 
     def _row_if_ours(self, job: Job) -> Row | None:
         """The row of a job in hand, wherever it stands now; None when another process changed
@@ -332,6 +340,7 @@ class TsvSeat:
             return []
         self._rescue_from = now + self._pause()
         rescued = []
+        rules = int(self._clock()), max_attempts, backoff
         with self._table.writing():
             waiting.catch_up()
             if waiting.twins:
@@ -344,25 +353,10 @@ class TsvSeat:
                 if self._claims.is_held(row.id):
                     waiting.processing.append(offset)
                 else:
-                    rescued.append(self._rescue(row, max_attempts, backoff))
+                    rescued.append(_rescue(self._table, waiting, row, *rules))
         if rescued:
             self._table.sync()
         return rescued
-
-    def _rescue(self, row: Row, max_attempts: int, backoff: BackoffLike) -> Rescued:
-        now = int(self._clock())
-        error = b"WorkerDied: the worker died while it ran this job (attempt %d)" % row.attempts
-        if row.attempts >= max_attempts:
-            status, run_at = FAILED, now
-        else:
-            status, run_at = PENDING, now + seconds(backoff, row.attempts)
-        row = self._table.change(row, status, run_at, row.attempts, error)
-        if status == PENDING:
-            self._waiting.add(run_at, row.offset)
-        job = to_job(row)
-        which = f"attempt {job.attempts} of {max_attempts}; it is {status} now"
-        _warn("rescued", f"rescued %s %s: its worker died, {which}", job)
-        return Rescued(job, status, run_at)
 
     # -- waiting -------------------------------------------------------------------------------
 
@@ -407,6 +401,29 @@ class TsvSeat:
         if self._place is not None:
             self._claims.release_slot(self._place)
             self._place = None
+
+
+def _rescue(
+    table: Table,
+    waiting: WaitingList,
+    row: Row,
+    now: int,
+    max_attempts: int,
+    backoff: BackoffLike,
+) -> Rescued:
+    """Take back a job whose worker died. Call it under the lock."""
+    error = b"WorkerDied: the worker died while it ran this job (attempt %d)" % row.attempts
+    if row.attempts >= max_attempts:
+        status, run_at = FAILED, now
+    else:
+        status, run_at = PENDING, now + seconds(backoff, row.attempts)
+    row = table.change(row, status, run_at, row.attempts, error)
+    if status == PENDING:
+        waiting.add(run_at, row.offset)
+    job = to_job(row)
+    which = f"attempt {job.attempts} of {max_attempts}; it is {status} now"
+    _warn("rescued", f"rescued %s %s: its worker died, {which}", job)
+    return Rescued(job, status, run_at)
 
 
 def _warn(event: str, message: str, job: Job) -> None:
