@@ -250,7 +250,7 @@ def _is_there(process: subprocess.Popen[bytes]) -> bool:
 
 def _job_variables() -> dict[str, str]:
     """What tells the program which job it runs for; nothing outside of a worker."""
-    from .handlers import current_job
+    from .current import current_job
 
     try:
         job = current_job()
