@@ -410,7 +410,12 @@ class _Judge:
         jobs, now = self._expected.recurring, self._report.at
         try:
             missed = missed_slots(
-                jobs, now - ENTRY_GRACE, self._started, first_after=SETTLING, slots=self._slots
+                jobs,
+                now,
+                self._started,
+                late=ENTRY_GRACE,
+                first_after=SETTLING,
+                slots=self._slots,
             )
         except StorageError:  # this user has no permission to read the marks
             return None

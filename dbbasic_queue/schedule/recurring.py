@@ -223,6 +223,7 @@ def missed_slots(
     now: int,
     since: int,
     *,
+    late: int = 0,
     first_after: int = 0,
     slots: Mapping[str, int] | None = None,
 ) -> list[tuple[str, int]]:
@@ -230,8 +231,9 @@ def missed_slots(
 
     Args:
         jobs: all of the config.
-        now: Unix seconds; later slots are left aside.
+        now: Unix seconds.
         since: Unix seconds; earlier slots are left aside.
+        late: seconds that a slot has time to be dealt with; one that has more is left aside.
         first_after: seconds more that a job is left aside which has not been enqueued once.
         slots: what `SlotServer.slots` said, if the queue is on a server.
 
@@ -240,7 +242,7 @@ def missed_slots(
     marked = _read_marks(jobs, slots)
     missed = []
     for job in jobs.jobs:
-        last, mark = slot(job.schedule, now), _mark(jobs, job, now, marked)
+        last, mark = slot(job.schedule, now - late), _mark(jobs, job, now, marked)
         begin = since + first_after if mark is None else max(since, mark.slot + 1)
         if last >= begin:
             missed.append((job.name, last))

@@ -280,6 +280,7 @@ HOUR = 3600 * (NOW // 3600 + 1)
     ("marked", "late", "told"),
     [
         (HOUR, 301, False),
+        (HOUR, 10, False),  # newer than the slot that is asked about
         (HOUR - 3600, 299, False),
         (HOUR - 3600, 300, True),
         (HOUR - 7200, 60, True),
