@@ -6,11 +6,9 @@ it, unless a program has assigned another `QUEUE_FILE` to this module, as progra
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from types import MethodType
@@ -18,15 +16,11 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from .backoff import Backoff, BackoffLike
 from .engines import open_engine
+from .engines.choosing import Choosing
 from .engines.interface import Order, Stats
 from .errors import ConfigError, InvalidJob, Unsupported
 from .job import (
-    CANCELLED,
-    COMPLETED,
-    FINISHED,
     PAYLOAD_LIMIT,
-    PENDING,
-    STATUSES,
     Job,
     check_id,
     check_payload,
@@ -52,7 +46,7 @@ _R = TypeVar("_R")
 _new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, written in Python
 
 
-class Queue:
+class Queue(Choosing):
     """A job queue in one TSV file, or on a server that several machines share.
 
     Args:
@@ -269,60 +263,6 @@ class Queue:
         signals.pass_on()
         return summary
 
-    # -- what a person does with a job -------------------------------------------------------
-
-    def cancel_job(self, job_id: str) -> bool:
-        """Cancel a pending job. True if it was pending, False if it is not or is unknown."""
-        return self._log_change(self.engine.cancel(job_id), CANCELLED, job_id)
-
-    def retry_job(self, job_id: str) -> bool:
-        """Put a failed or cancelled job back, due now, with no attempts counted.
-
-        True if it was failed or cancelled, False if it is not or is unknown.
-        """
-        return self._log_change(self.engine.retry(job_id), PENDING, job_id)
-
-    def _log_change(self, done: bool, status: str, job_id: str) -> bool:
-        if done:
-            log.info("%s %s", status, job_id, extra={"event": status, "job_id": job_id})
-        return done
-
-    def retry_failed(self, job_type: str | None = None) -> list[str]:
-        """Put all failed jobs back, or those of one type; returns their ids."""
-        return self.engine.retry_failed(job_type)
-
-    def prune_jobs(
-        self,
-        older_than: float | timedelta,
-        statuses: Collection[str] = (COMPLETED, CANCELLED),
-        *,
-        dry_run: bool = False,
-    ) -> int:
-        """Remove finished jobs that last changed that long ago; returns how many.
-
-        Args:
-            older_than: seconds, or a `timedelta`.
-            statuses: of completed, cancelled and failed.
-            dry_run: only count them.
-
-        Raises `ValueError` for a negative age or another status, `StorageError` when the table
-        cannot be written anew (which takes as much free space as the table is long).
-        """
-        wanted = [statuses] if isinstance(statuses, str) else statuses
-        return self.prune_by_age(dict.fromkeys(wanted, older_than), dry_run=dry_run)
-
-    def prune_by_age(self, ages: Mapping[str, float | timedelta], *, dry_run: bool = False) -> int:
-        """`prune_jobs` with an age for each state: `{"completed": 86400, "failed": 2592000}`."""
-        if not ages or not ages.keys() <= set(FINISHED):
-            raise ValueError(
-                f"statuses {sorted(ages)}: only {', '.join(FINISHED)} jobs can be pruned"
-            )
-        seconds = {status: _age(age) for status, age in ages.items()}
-        pruned = self.engine.prune(seconds, dry_run)
-        if pruned and not dry_run:
-            log.info("pruned %d jobs", pruned, extra={"event": "pruned", "count": pruned})
-        return pruned
-
     # -- looking -----------------------------------------------------------------------------
 
     def find_job(self, job_id: str) -> Job | None:
@@ -337,29 +277,6 @@ class Queue:
         """
         job = self.engine.find(job_id)
         return job.as_dict() if job is not None else None
-
-    def list_jobs(
-        self,
-        status: str | Collection[str] | None = None,
-        job_type: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """The jobs, as `get_job` gives them, in the order of the file.
-
-        Args:
-            status: one state or several; None for all.
-            job_type: None for all.
-            limit: how many at most.
-
-        Raises `ValueError` for an unknown status or a negative limit.
-        """
-        wanted = [status] if isinstance(status, str) else status
-        for name in wanted or ():
-            if name not in STATUSES:
-                raise ValueError(f"status {name!r}: must be one of {', '.join(STATUSES)}")
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit {limit!r}: must be 0 or more")
-        return itertools.islice(map(Job.as_dict, self.engine.jobs(wanted, job_type)), limit)
 
     def count_jobs(self) -> dict[str, int]:
         """How many jobs there are in each of the five states.
@@ -398,13 +315,6 @@ def _unpack(job: Any) -> tuple[Any, Any, Any, Any]:
             )
         return job["job_type"], job["payload"], job.get("run_at"), job.get("job_id")
     raise InvalidJob(f"{shown(job)} is neither (type, payload[, run_at]) nor a mapping")
-
-
-def _age(older_than: float | timedelta) -> float:
-    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-    if isinstance(age, bool) or not isinstance(age, int | float) or not age >= 0:
-        raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds, or a timedelta")
-    return age
 
 
 # -- the default queue -----------------------------------------------------------------------------

@@ -31,7 +31,8 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -160,6 +161,27 @@ def duration(text: str) -> int:
         return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"{error}") from None
+
+
+def point_in_time(text: str, option: str = "--run-at") -> float:
+    """Return the Unix seconds of Unix seconds, or of a time in ISO 8601 (local if it has no zone).
+
+    A local time that the clock skips is that much later, one that it shows twice is the first.
+    Raises `UsageError`.
+
+    >>> point_in_time("2030-03-17T17:46:40Z")
+    1900000000.0
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{option} {text}: neither Unix seconds nor a time such as 2027-01-01T09:00"
+        ) from None
 
 
 # -- what is printed -------------------------------------------------------------------------------
@@ -431,26 +453,39 @@ SHORTEST: Final = 4  # characters of an id that stand for it where a job is chan
 
 
 def find_id(queue: Queue, text: str, *, to_change: bool = False) -> tuple[str | None, str]:
-    """Return the id of the one job whose id is `text`, or begins with it.
+    """Return what `find_ids` yields for one text."""
+    return next(find_ids(queue, [text], to_change=to_change))
+
+
+def find_ids(
+    queue: Queue, texts: Iterable[str], *, to_change: bool = False
+) -> Iterator[tuple[str | None, str]]:
+    """Yield for each text the id of the one job whose id it is, or begins with it.
 
     Args:
-        queue: where the job is.
-        text: the id, or its beginning.
+        queue: where the jobs are.
+        texts: ids, or their beginnings.
         to_change: take no text for a beginning that may well be the whole id of a job that is
             gone: order-1 is not order-10, and report is not report-2.
 
-    Returns None and why, when there is no such job or more than one.
+    Yields None and why, when there is no such job or more than one.
     """
-    if queue.get_job(text) is not None:
-        return text, ""
-    like = [job["id"] for job in queue.list_jobs() if job["id"].startswith(text)] if text else []
-    if len(like) == 1 and (not to_change or _is_a_beginning(text, like[0])):
-        return like[0], ""
-    if len(like) > 1:
-        names = ", ".join(like[:3]) + (", ..." if len(like) > 3 else "")
-        return None, f"{len(like)} ids begin with {text}: {names}; give more of it"
-    meant = f"; did you mean {like[0]}?" if like else ""
-    return None, f"there is no job {text} in {queue.engine.url}{meant}"
+    ids: list[str] | None = None
+    for text in texts:
+        if queue.find_job(text) is not None:
+            yield text, ""
+            continue
+        if ids is None:
+            ids = [job.id for job in queue.engine.jobs()]
+        like = [job_id for job_id in ids if job_id.startswith(text)] if text else []
+        if len(like) == 1 and (not to_change or _is_a_beginning(text, like[0])):
+            yield like[0], ""
+        elif len(like) > 1:
+            names = ", ".join(like[:3]) + (", ..." if len(like) > 3 else "")
+            yield None, f"{len(like)} ids begin with {text}: {names}; give more of it"
+        else:
+            meant = f"; did you mean {like[0]}?" if like else ""
+            yield None, f"there is no job {text} in {queue.engine.url}{meant}"
 
 
 def _is_a_beginning(text: str, job_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""The commands of `dbq` that add and change jobs: enqueue, cancel, retry, prune."""
+"""The commands of `dbq` that add and remove jobs: enqueue, prune."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..job import CANCELLED, COMPLETED, FINISHED
 from ..queue import Queue
+from .choosing import CHANGING, agreed, choice_of, filters, named
 from .common import (
     DONE,
     REFUSED,
@@ -23,13 +22,14 @@ from .common import (
     counted,
     did_you_mean,
     duration,
-    find_id,
     place_of,
+    point_in_time,
     queue_of,
 )
 
 if TYPE_CHECKING:
     from ..config.sections import Config
+    from ..engines.choice import Choice
 
 # -- enqueue ---------------------------------------------------------------------------------------
 
@@ -90,70 +90,6 @@ def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def point_in_time(text: str) -> float:
-    """Return the Unix seconds of Unix seconds, or of a time in ISO 8601 (local if it has no zone).
-
-    A local time that the clock skips is that much later, one that it shows twice is the first.
-    Raises `UsageError`.
-
-    >>> point_in_time("2030-03-17T17:46:40Z")
-    1900000000.0
-    """
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"--run-at {text}: neither Unix seconds nor a time such as 2027-01-01T09:00"
-        ) from None
-
-
-# -- cancel, retry ---------------------------------------------------------------------------------
-
-
-def _cancel(args: argparse.Namespace) -> int:
-    queue = queue_of(args)
-    return _for_each(queue, args.ids, queue.cancel_job, "cancelled", "pending")
-
-
-def _retry(args: argparse.Namespace) -> int:
-    if bool(args.ids) == args.failed:
-        raise UsageError("retry: name jobs by their ids, or say --failed")
-    if args.type and not args.failed:
-        raise UsageError("retry: --type goes with --failed")
-    queue = queue_of(args)
-    if not args.failed:
-        return _for_each(queue, args.ids, queue.retry_job, "pending", "failed or cancelled")
-    ids = queue.retry_failed(args.type)
-    for job_id in ids:
-        print(f"pending {job_id}")
-    if not ids:
-        kind = f" of the type {args.type}" if args.type else ""
-        complain(f"no job{kind} has failed", DONE)
-    return DONE
-
-
-def _for_each(
-    queue: Queue, ids: list[str], verb: Callable[[str], bool], done: str, allowed: str
-) -> int:
-    """Do it to each job; says which it was not possible for, and why."""
-    code = DONE
-    for text in ids:
-        job_id, why = find_id(queue, text, to_change=True)
-        if job_id is None:
-            code = complain(why, REFUSED)
-        elif verb(job_id):
-            print(f"{done} {job_id}")
-        else:
-            job = queue.get_job(job_id)
-            now = job["status"] if job else "gone"
-            code = complain(f"job {job_id} is {now}, not {allowed}", REFUSED)
-    return code
-
-
 # -- prune -----------------------------------------------------------------------------------------
 
 
@@ -162,13 +98,39 @@ def _prune(args: argparse.Namespace) -> int:
     if args.scheduled and not _is_to_prune(queue, args):
         print("removed before: another machine was told to at the same time")
         return DONE
-    removed = queue.prune_by_age(_ages(args), dry_run=args.dry_run)
+    ids, code = named(args, queue, to_change=True)
+    choice = choice_of(args, queue)._replace(statuses=None, ids=tuple(ids) if args.ids else None)
+    ages, removed = _ages(args), None
+    if any(each is not None for each in choice) or args.json:
+        removed = _prune_chosen(queue, ages, choice, args)
+    else:
+        removed = queue.prune_by_age(ages, dry_run=args.dry_run)
+    if removed is None:
+        return complain("nothing was removed", REFUSED)
     if not args.dry_run and "edit" in queue.engine.can:
         from ..engines.tsv.editor import remove_old_texts
 
         remove_old_texts(queue.path)
-    print(f"{'would remove' if args.dry_run else 'removed'} {counted(removed, 'job')}")
-    return DONE
+    if not args.json:
+        print(f"{'would remove' if args.dry_run else 'removed'} {counted(removed, 'job')}")
+    return code
+
+
+def _prune_chosen(
+    queue: Queue, ages: dict[str, int], choice: Choice, args: argparse.Namespace
+) -> int | None:
+    """Remove the jobs that the options choose; returns how many, None if a person did not agree."""
+    from ..engines.choosing import prunable
+    from .by_hand import print_jobs
+
+    jobs = list(prunable(queue.engine, ages, choice))
+    if args.dry_run or args.json:
+        print_jobs(jobs, as_json=args.json)
+    if args.dry_run or not jobs:
+        return len(jobs)
+    if not args.yes and not agreed("prune", len(jobs)):
+        return None
+    return queue.engine.prune(ages, ids=[job.id for job in jobs])
 
 
 def _is_to_prune(queue: Queue, args: argparse.Namespace) -> bool:
@@ -183,6 +145,8 @@ def _ages(args: argparse.Namespace) -> dict[str, int]:
     if args.older_than is not None:
         age = duration(args.older_than)
         return dict.fromkeys(args.status or (COMPLETED, CANCELLED), age)
+    if args.ids or args.until is not None:
+        return dict.fromkeys(args.status or FINISHED, 0)
     config = config_of(args)
     if config is None or config.prune is None:
         raise UsageError("prune: say --older-than, or have a [prune] section in the config")
@@ -230,43 +194,21 @@ ENQUEUE: Final = Command(
         DURABILITY,
     ),
 )
-SHORT: Final = "; of one that dbq made, the first four characters or more will do"
-CANCEL: Final = Command(
-    "cancel",
-    "cancel pending jobs",
-    _cancel,
-    "dbq cancel 5f2c9b1e8a7d4c30",
-    (arg("ids", metavar="ID", nargs="+", help=f"the jobs' ids{SHORT}"),),
-)
-RETRY: Final = Command(
-    "retry",
-    "put failed or cancelled jobs back, due now, with no attempts counted",
-    _retry,
-    "dbq retry 5f2c9b1e8a7d4c30\ndbq retry --failed\ndbq retry --failed --type send_mail",
-    (
-        arg("ids", metavar="ID", nargs="*", help=f"the jobs' ids{SHORT}"),
-        arg("--failed", action="store_true", help="all failed jobs"),
-        arg("--type", metavar="TYPE", help="with --failed: only jobs of this type"),
-    ),
-)
 PRUNE: Final = Command(
     "prune",
     "remove finished jobs",
     _prune,
-    "dbq prune --older-than 7d\ndbq prune --older-than 30d --status failed --dry-run",
+    "dbq prune --older-than 7d\ndbq prune --older-than 30d --status failed --dry-run\n"
+    "dbq prune --older-than 0s --type 'import.*' --where file=a.csv",
     (
         arg(
             "--older-than",
             metavar="TIME",
-            help="how long ago they ended: 7d, 12h (default: the config's [prune])",
+            help="how long ago they ended: 7d, 12h (default: the config's [prune]; with ids or"
+            " --until, however long)",
         ),
-        arg(
-            "--status",
-            choices=FINISHED,
-            action="append",
-            help="only jobs in this state; may be repeated (default: completed and cancelled)",
-        ),
-        arg("--dry-run", action="store_true", help="only say how many"),
+        *filters(FINISHED, " (default: completed and cancelled)"),
+        *CHANGING,
         arg(
             "--scheduled",
             action="store_true",

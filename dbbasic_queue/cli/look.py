@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from ..engines.progress import progress_of
-from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, STATUSES
+from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING
+from ..job import Job as JobTuple
 from ..queue import Queue
 from ..support.durations import format_duration
 from ..support.text import dump_json, escape_control
+from .choosing import choice_of, filters, named, none_like
 from .common import (
     DONE,
     REFUSED,
     Command,
     arg,
     complain,
-    count,
-    counted,
     find_id,
     json_option,
     queue_of,
@@ -73,46 +73,42 @@ def _gist(job: Job) -> str:
 
 
 def _list(args: argparse.Namespace) -> int:
+    from ..engines.choice import chosen
+
     queue = queue_of(args)
-    wanted = set(args.status or ())
-    only = args.status[0] if len(wanted) == 1 else None
-    jobs: Iterator[Job] = (
-        job for job in queue.list_jobs(only, args.type) if not wanted or job["status"] in wanted
-    )
-    jobs = itertools.islice(jobs, args.limit)
+    choice = choice_of(args, queue)
+    ids, code = named(args, queue, to_change=False)
+    if args.ids:
+        choice = choice._replace(ids=tuple(ids))
+    jobs = map(JobTuple.as_dict, chosen(queue.engine, choice))
     if args.json:
         for job in jobs:
             print(dump_json(job))
-        return DONE
+    elif not print_table(jobs) and args.limit != 0 and not args.ids:
+        complain(none_like(args, queue), DONE)
+    return code
+
+
+def print_table(jobs: Iterable[Job]) -> bool:
+    """Print jobs, each a line below the titles; whether there are any."""
+    jobs = iter(jobs)
     first = list(itertools.islice(jobs, SAMPLE))
-    if not first and args.limit != 0:
-        print(_nothing(queue, args), file=sys.stderr)
-        return DONE
     terminal = sys.stdout.isatty()
-    for line in table(
+    lines = table(
         itertools.chain(first, jobs),
         first,
         most=_width_of_terminal() if terminal else None,
         coloured=terminal and not os.environ.get("NO_COLOR"),
-    ):
+    )
+    for line in lines if first else ():
         print(line)
-    return DONE
+    return bool(first)
 
 
 def _width_of_terminal() -> int:
     import shutil  # here, as it imports much that a worker does not need
 
     return shutil.get_terminal_size().columns
-
-
-def _nothing(queue: Queue, args: argparse.Namespace) -> str:
-    """What is said instead of a table without a row."""
-    total = sum(queue.count_jobs().values())
-    if not total:
-        return f"dbq: there are no jobs in {queue.engine.url}"
-    sort = " or ".join(args.status) + " " if args.status else ""
-    kind = f" of the type {escape_control(args.type)}" if args.type else ""
-    return f"dbq: no {sort}jobs{kind}, of {counted(total, 'job')} in {queue.engine.url}"
 
 
 def table(
@@ -273,16 +269,10 @@ LIST: Final = Command(
     "dbq list\n"
     "dbq list --status failed --type send_mail\n"
     "dbq list --status pending --status processing\n"
+    "dbq list --type 'mail.*' --where to=zoe@example.com --since 2h\n"
     "dbq list --json | jq .payload",
     (
-        arg(
-            "--status",
-            choices=STATUSES,
-            action="append",
-            help="only jobs in this state; may be repeated",
-        ),
-        arg("--type", metavar="TYPE", help="only jobs of this type"),
-        arg("--limit", metavar="N", type=count, help="the first N"),
+        *filters(),
         json_option("a JSON object a line"),
     ),
 )

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
 from ..version import VERSION
-from . import jobs, look, migrate, setup, upkeep, work
+from . import by_hand, jobs, look, migrate, setup, upkeep, work
 from .common import (
     DONE,
     EXIT_CODES,
@@ -39,8 +39,9 @@ COMMANDS: Final[tuple[Command, ...]] = (
     jobs.ENQUEUE,
     look.LIST,
     look.SHOW,
-    jobs.CANCEL,
-    jobs.RETRY,
+    by_hand.CANCEL,
+    by_hand.RETRY,
+    by_hand.DEFER,
     jobs.PRUNE,
     look.STATS,
     work.WORK,

@@ -19,11 +19,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ..backoff import BackoffLike
 from ..job import PENDING, Job
 from .progress import Progress as Progress  # the worker knows this module only
+
+if TYPE_CHECKING:
+    from .choice import Choice
+    from .verbs import Verb
 
 AHEAD: Final = 60  # seconds a recorded time may be ahead of the clock before it is reported
 
@@ -266,11 +270,20 @@ class Engine(Protocol):
     def running(self) -> list[Running]:
         """The jobs that are processing, and whether their workers live."""
 
+    def act(self, verb: Verb, choice: Choice, *, dry_run: bool = False) -> list[Job]:
+        """Do something by hand to the jobs that are meant; returns them as they are then.
+
+        Those that it cannot be done to are left alone (verbs.py). One step of the engine, or a few
+        where they are many. With `dry_run`, nothing is done, and they are returned as they are.
+        Raises `StorageError`.
+        """
+
     def cancel(self, job_id: str, note: str = "Cancelled by user") -> bool:
         """Cancel a pending job, with `note` as its error. True if it was pending."""
 
     def retry(self, job_id: str) -> bool:
-        """Put a failed or cancelled job back, due now, with no attempts counted. True if it was.
+        """Put a job back, due now: see verbs.RETRY. True if it was failed, cancelled or waiting
+        for its next attempt.
 
         False, too, for one that has moved to another queue, as its note says (moving.py).
         """
@@ -278,10 +291,16 @@ class Engine(Protocol):
     def retry_failed(self, job_type: str | None = None) -> list[str]:
         """Put all failed jobs back, or those of one type; returns their ids."""
 
-    def prune(self, ages: Mapping[str, float], dry_run: bool = False) -> int:
+    def prune(
+        self,
+        ages: Mapping[str, float],
+        dry_run: bool = False,
+        ids: Collection[str] | None = None,
+    ) -> int:
         """Remove the jobs in these states that ended so many seconds ago; returns how many.
 
-        One whose note says that it is perhaps not yet in another queue (moving.py) stays.
+        One whose note says that it is perhaps not yet in another queue (moving.py) stays. With
+        `ids`, only those are removed.
         """
 
     def durability(self) -> Shortfall | None:

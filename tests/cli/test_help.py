@@ -42,9 +42,8 @@ from dbbasic_queue import Queue
         (["work", "jobs:HANDLERS", "--concurrency", "0"], "1 or more"),
         (["work", "jobs:HANDLERS", "--max-seconds", "-1"], "max_seconds"),
         (["work", "jobs:HANDLERS", "--timeout", "0"], "timeout"),
-        (["retry"], "--failed"),
+        (["retry"], "name jobs by their ids, or choose them"),
         (["retry", "x", "--failed"], "--failed"),
-        (["retry", "x", "--type", "ok"], "--failed"),
     ],
 )
 def test_mistakes_are_told_in_one_line(app: Path, args: list[str], says: str) -> None:

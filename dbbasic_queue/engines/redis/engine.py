@@ -12,7 +12,8 @@ from rq.serializers import JSONSerializer
 from rq.worker import SimpleWorker
 
 from ...errors import ConfigError, InvalidJob, StorageError
-from ...job import CANCELLED, FAILED, PENDING, Job, check_id
+from ...job import PENDING, Job, check_id
+from ..by_hand import ByHand
 from ..interface import Limits, Order, Running, Server, Shortfall, Snapshot, Stats
 from . import durability, identity
 from .adding import Adding
@@ -26,16 +27,17 @@ from .seat import RedisSeat
 from .transitions import Transitions
 
 if TYPE_CHECKING:
+    from ..choice import Choice
+    from ..verbs import Verb
     from .moving import Moving
 
 log = logging.getLogger("dbbasic_queue")
 
-BATCH: Final = 200  # jobs that one transaction changes
 LEASE: Final = 60.0
 LARGE: Final = 1 << 16  # characters of a payload that a server should not keep
 
 
-class RedisEngine:
+class RedisEngine(ByHand):
     """The jobs of one queue on a Redis or Valkey server, in RQ's records.
 
     Args:
@@ -162,21 +164,11 @@ class RedisEngine:
 
     # -- what a person does with a job ---------------------------------------------------------
 
-    def cancel(self, job_id: str, note: str = "Cancelled by user") -> bool:
-        """Cancel a pending job, with `note` as its error. True if it was pending."""
-        return _is_id(job_id) and self._transitions.cancel(job_id, note)
+    def act(self, verb: Verb, choice: Choice, *, dry_run: bool = False) -> list[Job]:
+        """Do something to the jobs that are meant, a few hundred a transaction: see acting.py."""
+        from .acting import act
 
-    def retry(self, job_id: str) -> bool:
-        """Put a failed or cancelled job back, due now, with no attempts counted. True if it was."""
-        return _is_id(job_id) and bool(self._transitions.retry([job_id], (FAILED, CANCELLED)))
-
-    def retry_failed(self, job_type: str | None = None) -> list[str]:
-        """Put all failed jobs back, or those of one type; returns their ids."""
-        ids = self._looking.ids([FAILED], job_type)
-        done = []
-        for start in range(0, len(ids), BATCH):
-            done += self._transitions.retry(ids[start : start + BATCH], (FAILED,))
-        return done
+        return act(self._link, self._records, self._looking, verb, choice, dry_run=dry_run)
 
     # -- to another queue ----------------------------------------------------------------------
 
@@ -205,11 +197,16 @@ class RedisEngine:
 
         return Moving(self._link, self._records, self._looking, self._transitions)
 
-    def prune(self, ages: Mapping[str, float], dry_run: bool = False) -> int:
+    def prune(
+        self,
+        ages: Mapping[str, float],
+        dry_run: bool = False,
+        ids: Collection[str] | None = None,
+    ) -> int:
         """Remove the jobs in these states that ended so many seconds ago: see pruning.py."""
         from .pruning import prune
 
-        return prune(self._link, self._records, self._looking, ages, dry_run)
+        return prune(self._link, self._records, self._looking, ages, dry_run, ids)
 
     # -- looking -------------------------------------------------------------------------------
 

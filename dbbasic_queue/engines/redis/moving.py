@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from typing import Any
 
 from ...job import CANCELLED, Job
 from ...support.text import escape_control
 from ..moving import departed, is_moved
+from .acting import BATCH, Acting
 from .link import Link
 from .looking import Looking
 from .records import Record, Records, to_job
-from .transitions import Transitions, new_call, own_part
-
-BATCH: Final = 500  # jobs that one transaction changes
+from .transitions import Transitions, own_part
 
 
 class Moving:
@@ -26,6 +25,7 @@ class Moving:
         self._records = records
         self._looking = looking
         self._transitions = transitions
+        self._acting = Acting(link, records, looking)
 
     def withdraw(
         self, limit: int, note: Callable[[Job], str], statuses: Collection[str]
@@ -43,9 +43,10 @@ class Moving:
     ) -> list[Job]:
         jobs: list[Job] = []
 
-        def write(pipe: Any, record: Record) -> None:
+        def write(pipe: Any, record: Record) -> Job:
             text = escape_control(note(to_job(record)))
             self._transitions.write_cancelled(pipe, record, text, int(self._link.now()))
+            return to_job(record)
 
         def is_wanted(record: Record) -> bool:
             return record.status in statuses and not is_moved(to_job(record))
@@ -56,7 +57,7 @@ class Moving:
             some = ids[start : start + min(BATCH, limit - len(jobs))]
             if CANCELLED in statuses:
                 some = self._without_notes(some)
-            jobs += self._change(some, is_wanted, write)
+            jobs += self._acting.change(some, is_wanted, write)
         return jobs
 
     def _without_notes(self, ids: list[str]) -> list[str]:
@@ -75,49 +76,23 @@ class Moving:
         """Give jobs that were withdrawn other notes, by id."""
         ids = list(notes)
 
-        def write(pipe: Any, record: Record) -> None:
+        def write(pipe: Any, record: Record) -> Job:
             self._transitions.write_error(pipe, record, escape_control(notes[record.id]))
+            return to_job(record)
 
-        for start in range(0, len(ids), BATCH):
-            self._change(ids[start : start + BATCH], lambda r: is_moved(to_job(r)), write)
+        self._acting.change(ids, lambda record: is_moved(to_job(record)), write)
 
     def forget(self) -> int:
         """Remove the jobs whose note is sure; returns how many."""
-        ids, forgotten = self._looking.ids([CANCELLED]), 0
 
         def is_gone(record: Record) -> bool:
             found = departed(to_job(record))
             return found is not None and found.sure
 
-        def write(pipe: Any, record: Record) -> None:
+        def write(pipe: Any, record: Record) -> Job:
             lane = self._records.lane(record.type)
             pipe.zrem(lane.canceled, self._records.rq_id(record.id))
             pipe.delete(*self._records.leftovers(record.id))
+            return to_job(record)
 
-        for start in range(0, len(ids), BATCH):
-            forgotten += len(self._change(ids[start : start + BATCH], is_gone, write))
-        return forgotten
-
-    def _change(
-        self,
-        ids: list[str],
-        wanted: Callable[[Record], bool],
-        write: Callable[[Any, Record], None],
-    ) -> list[Job]:
-        """Change those of some jobs that are `wanted`, in one transaction; as they were."""
-        call = new_call()
-        before: dict[str, Job] = {}
-
-        def change(pipe: Any) -> list[Job]:
-            records = self._looking.records(ids)
-            done = [record.id for record in records if record.by == call]  # the answer was lost
-            chosen = [record for record in records if record.by != call and wanted(record)]
-            before.update((record.id, to_job(record)) for record in chosen)
-            if chosen:
-                pipe.multi()
-                for record in chosen:
-                    write(pipe, record._replace(by=call))
-            return [before[job_id] for job_id in [*done, *(record.id for record in chosen)]]
-
-        keys = [self._records.key(job_id) for job_id in ids]
-        return self._link.transact(keys, change) if keys else []
+        return len(self._acting.change(self._looking.ids([CANCELLED]), is_gone, write))

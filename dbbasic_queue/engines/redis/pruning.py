@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from ...job import CANCELLED
@@ -22,24 +22,32 @@ class _Span(NamedTuple):
     status: str
     least: float | str
     most: float | str
+    only: frozenset[str] | None  # ids; None: all of them
 
 
 def prune(
-    link: Link, records: Records, looking: Looking, ages: Mapping[str, float], dry_run: bool
+    link: Link,
+    records: Records,
+    looking: Looking,
+    ages: Mapping[str, float],
+    dry_run: bool,
+    ids: Collection[str] | None = None,
 ) -> int:
     """Remove the jobs in these states that ended so many seconds ago; returns how many.
 
     A job that ended that long ahead of now, under a wrong clock, would stay for years: it goes as
-    well. One whose note says that it is perhaps not yet in another queue stays.
+    well. One whose note says that it is perhaps not yet in another queue stays. With `ids`, only
+    those are removed.
     """
+    only = None if ids is None else frozenset(ids)
     now = link.look_at_clock()
     return sum(
         _prune(link, records, looking, span, dry_run)
         for lane in looking.lanes()
         for status, age in ages.items()
         for span in (
-            _Span(lane.ended(status), status, "-inf", now - age + KEEP),
-            _Span(lane.ended(status), status, now + max(age, AHEAD) + KEEP, "+inf"),
+            _Span(lane.ended(status), status, "-inf", now - age + KEEP, only),
+            _Span(lane.ended(status), status, now + max(age, AHEAD) + KEEP, "+inf", only),
         )
     )
 
@@ -52,7 +60,7 @@ def _prune(link: Link, records: Records, looking: Looking, span: _Span, dry_run:
             return pruned
         if dry_run:
             there = looking.records([records.own_id(entry) for entry in entries])
-            pruned += sum(not _stays(record, span.status) for record in there)
+            pruned += sum(not _stays(record, span) for record in there)
             stays += len(entries)
         else:
             gone, kept = _remove(link, records, looking, span, entries)
@@ -60,7 +68,7 @@ def _prune(link: Link, records: Records, looking: Looking, span: _Span, dry_run:
 
 
 def _entries(link: Link, span: _Span, start: int) -> list[bytes]:
-    key, _, least, most = span
+    key, _, least, most, _ = span
     found: list[bytes] = link.run(
         lambda client: client.zrangebyscore(key, least, most, start=start, num=BATCH)
     )
@@ -75,7 +83,7 @@ def _remove(
 
     def change(pipe: Any) -> tuple[int, int]:
         there = {record.id: record for record in looking.records(ids)}
-        kept = {job_id for job_id, record in there.items() if _stays(record, span.status)}
+        kept = {job_id for job_id, record in there.items() if _stays(record, span)}
         gone = [job_id for job_id in there if job_id not in kept]
         # Entries of jobs that have changed their state since stand elsewhere by now.
         old = [e for e, job_id in zip(entries, ids, strict=True) if job_id not in kept]
@@ -89,8 +97,8 @@ def _remove(
     return link.transact([records.key(job_id) for job_id in ids], change)
 
 
-def _stays(record: Record, status: str) -> bool:
+def _stays(record: Record, span: _Span) -> bool:
     """Say whether a job is not to be removed: changed meanwhile, or on its way elsewhere."""
-    if record.status != status:
+    if record.status != span.status or (span.only is not None and record.id not in span.only):
         return True
-    return status == CANCELLED and (record.error or "").startswith(UNSURE)
+    return span.status == CANCELLED and (record.error or "").startswith(UNSURE)

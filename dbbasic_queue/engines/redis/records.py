@@ -251,11 +251,14 @@ class Records:
             fields = made.to_dict(include_meta=False)
             template = {name: value for name, value in fields.items() if value != ""}
             self._templates[job_type] = template
-        call: list[Any] = [FUNCTION, None, [job_type, payload], {}]
-        data, moment = json.dumps(call).encode(), rq_time(created_at)
-        if len(data) > WORTH_PACKING:
-            data = zlib.compress(data, 1)
+        moment, data = rq_time(created_at), self.call(job_type, payload)
         return template | {"data": data, "created_at": moment, "enqueued_at": moment}
+
+    def call(self, job_type: str, payload: str) -> bytes:
+        """The field of a job's hash that has its type and its payload, which is JSON text."""
+        call: list[Any] = [FUNCTION, None, [job_type, payload], {}]
+        data = json.dumps(call).encode()
+        return zlib.compress(data, 1) if len(data) > WORTH_PACKING else data
 
     def save(self, pipe: Any, job_id: str, fields: dict[str, Any], **own: Any) -> None:
         """Put into a pipeline: fields of a job's hash, and all that is in ours."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from inspect import signature
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -18,7 +18,6 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, require
-from ..moving import is_moved
 from .link import Link
 from .records import (
     KEEP,
@@ -30,7 +29,6 @@ from .records import (
     Record,
     Records,
     rq_time,
-    to_job,
 )
 
 _NAMES_WORKER: Final = "worker_name" in signature(Execution.create).parameters  # RQ 3
@@ -132,7 +130,7 @@ class Transitions:
         mine.add(execution.id)
         # By the server's clock, where RQ has written by this host's.
         pipe.zadd(lane.started, {execution.composite_key: self._link.now() + lease})
-        self._records.save(pipe, begun.id, {}, **_own(begun._replace(holder=execution.id)))
+        self._records.save(pipe, begun.id, {}, **own_fields(begun._replace(holder=execution.id)))
         return Grip(begun.id, lane, execution.id, begun.worker)
 
     def end(
@@ -175,7 +173,9 @@ class Transitions:
             if record is None or record.holder != grip.execution or record.status != PROCESSING:
                 return False
             pipe.multi()
-            self._records.save(pipe, record.id, {}, **_own(record._replace(progress=progress)))
+            self._records.save(
+                pipe, record.id, {}, **own_fields(record._replace(progress=progress))
+            )
             return True
 
         return self.change(grip.job_id, change, patience)
@@ -206,7 +206,7 @@ class Transitions:
             pipe.zadd(lane.ended(status), {rq_id: run_at + KEEP})
             self.write_result(pipe, record.id, record.worker, status, error, result)
         record = record._replace(run_at=run_at, error=error or None)
-        self._records.save(pipe, record.id, fields, **_own(record))
+        self._records.save(pipe, record.id, fields, **own_fields(record))
 
     def write_result(
         self, pipe: Any, job_id: str, worker: str, status: str, error: str, result: str
@@ -230,21 +230,6 @@ class Transitions:
 
     # -- by hand -------------------------------------------------------------------------------
 
-    def cancel(self, job_id: str, note: str) -> bool:
-        """Cancel a pending job; whether it was pending."""
-        call = new_call()
-
-        def change(pipe: Any, record: Record | None) -> bool:
-            if record is not None and record.by == call:
-                return True  # done; the answer was lost
-            if record is None or record.status != PENDING:
-                return False
-            pipe.multi()
-            self.write_cancelled(pipe, record._replace(by=call), note, int(self._link.now()))
-            return True
-
-        return self.change(job_id, change)
-
     def write_cancelled(self, pipe: Any, record: Record, note: str, now: int) -> None:
         """Put into a pipeline that a job is cancelled: a pending one, or one that is moved."""
         lane = self._records.lane(record.type)
@@ -259,43 +244,7 @@ class Transitions:
 
     def write_error(self, pipe: Any, record: Record, error: str) -> None:
         """Put into a pipeline another error of a job, which is otherwise left as it is."""
-        self._records.save(pipe, record.id, {}, **_own(record._replace(error=error)))
-
-    def retry(self, job_ids: Sequence[str], allowed: tuple[str, ...]) -> list[str]:
-        """Put jobs in one of these states back, due now; returns the ids of those that were."""
-        keys = [self._records.key(job_id) for job_id in job_ids]
-        call = new_call()
-
-        def change(pipe: Any) -> list[str]:
-            with self._records.client.pipeline(transaction=False) as look:
-                for job_id in job_ids:
-                    self._records.read(look, job_id)
-                raws = look.execute()
-            found = [each for each in map(self._records.parse, job_ids, raws) if each is not None]
-            done = [record.id for record in found if record.by == call]  # the answer was lost
-            ready = [
-                record
-                for record in found
-                if record.status in allowed and record.by != call and not is_moved(to_job(record))
-            ]
-            if ready:
-                pipe.multi()
-                now = int(self._link.now())
-                for record in ready:
-                    self._write_retry(pipe, record._replace(by=call), now)
-                pipe.publish(self._records.wake, "")
-            return done + [record.id for record in ready]
-
-        return self._link.transact(keys, change) if keys else []
-
-    def _write_retry(self, pipe: Any, record: Record, now: int) -> None:
-        lane, rq_id = self._records.lane(record.type), self._records.rq_id(record.id)
-        require(record.id.encode(), record.status, PENDING)
-        pipe.zrem(lane.ended(record.status), rq_id)
-        pipe.delete(self._records.results(record.id))
-        pipe.rpush(lane.queue, rq_id)
-        record = record._replace(run_at=now, attempts=0, error=None, holder=None)
-        self._records.save(pipe, record.id, {"status": QUEUED}, **_own(record))
+        self._records.save(pipe, record.id, {}, **own_fields(record._replace(error=error)))
 
 
 def new_call() -> str:
@@ -308,7 +257,8 @@ def died(attempts: int) -> str:
     return f"WorkerDied: the worker died while it ran this job (attempt {attempts})"
 
 
-def _own(record: Record) -> dict[str, Any]:
+def own_fields(record: Record) -> dict[str, Any]:
+    """What our field of a job's hash holds."""
     return {
         "run_at": record.run_at,
         "attempts": record.attempts,

@@ -14,27 +14,33 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import InvalidJob, Unsupported
-from ...job import CANCELLED, FAILED, PENDING, PROCESSING, STATUSES, Job, check_id, require
+from ...job import CANCELLED, PENDING, PROCESSING, STATUSES, Job, check_id
 from ...table.line import Row, build_line, to_job
 from ...table.lock import FULL, may_hold_a_lock
 from ...table.patience import WAIT
 from ...table.scan import rows_found, status_pattern
 from ...table.table import Table
 from .. import interface
+from ..by_hand import ByHand
 from ..interface import Limits, Order, Running, Snapshot, Stats
-from ..moving import UNSURE, is_moved
+from ..moving import UNSURE
 from ..sameness import require_same
 from .claims import Claims, byte_of
 from .seat import TsvSeat
+
+if TYPE_CHECKING:
+    from ..choice import Choice
+    from ..verbs import Verb
 
 log = logging.getLogger("dbbasic_queue")
 
 _alive: weakref.WeakSet[TsvEngine] = weakref.WeakSet()
 
 
-class TsvEngine:
+class TsvEngine(ByHand):
     """The jobs of one table, and what producers and people may do with them.
 
     Args:
@@ -151,64 +157,36 @@ class TsvEngine:
 
     # -- what a person does with a job ---------------------------------------------------------
 
-    def cancel(self, job_id: str, note: str = "Cancelled by user") -> bool:
-        """Cancel a pending job, with `note` as its error. True if it was pending."""
-        return self._change(job_id, (PENDING,), CANCELLED, note.encode())
+    def act(self, verb: Verb, choice: Choice, *, dry_run: bool = False) -> list[Job]:
+        """Do something to the jobs that are meant, with one lock and one sync: see acting.py."""
+        from .acting import act
 
-    def retry(self, job_id: str) -> bool:
-        """Put a failed or cancelled job back, due now, with no attempts counted. True if it was."""
-        return self._change(job_id, (FAILED, CANCELLED), PENDING)
-
-    def retry_failed(self, job_type: str | None = None) -> list[str]:
-        """Put all failed jobs back, or those of one type; returns their ids."""
-        wanted = None if job_type is None else job_type.encode(errors="replace")
         now = int(self.now())
-        with self.table.writing():
-            rows = [row for row in self.table.rows([FAILED]) if wanted in (None, row.type)]
-            for row in rows:
-                require(row.id, row.status, PENDING)
-                self.table.change(row, PENDING, now, 0)
-        if rows:
-            self.table.sync()
+        jobs = act(self.table, verb, choice, now, dry_run=dry_run)
+        if not dry_run and any(job.status == PENDING and job.run_at <= now for job in jobs):
             self.wake_up(now)
-        return [row.id.decode() for row in rows]
+        return jobs
 
-    def _change(
-        self, job_id: str, allowed: tuple[str, ...], status: str, error: bytes = b""
-    ) -> bool:
-        key = _key(job_id)
-        if key is None:
-            return False
-        hint = self.table.search(key)
-        if hint.generation == 0:
-            return False  # there is no table
-        now = int(self.now())
-        with self.table.writing():
-            row = self.table.find(key, hint)
-            if row is None or row.status not in allowed:
-                return False
-            if row.status == CANCELLED and is_moved(to_job(row)):
-                return False
-            require(row.id, row.status, status)
-            attempts = 0 if status == PENDING else row.attempts
-            self.table.change(row, status, now, attempts, error)
-        self.table.sync()
-        if status == PENDING:
-            self.wake_up(now)
-        return True
-
-    def prune(self, ages: Mapping[str, float], dry_run: bool = False) -> int:
+    def prune(
+        self,
+        ages: Mapping[str, float],
+        dry_run: bool = False,
+        ids: Collection[str] | None = None,
+    ) -> int:
         """Remove the jobs in these states that ended so many seconds ago; returns how many.
 
         A job that ended that long ahead of now, under a wrong clock, would stay for years: it goes
-        as well.
+        as well. With `ids`, only those are removed.
 
         Raises `StorageError` when the table cannot be written anew (which takes as much free space
         as the table is long).
         """
         now = self.now()
+        only = None if ids is None else {job_id.encode(errors="replace") for job_id in ids}
 
         def is_old(row: Row) -> bool:
+            if only is not None and row.id not in only:
+                return False
             age = ages.get(row.status, math.inf)
             if row.status == CANCELLED and row.error.startswith(UNSURE.encode()):
                 return False  # it is perhaps not where it goes yet

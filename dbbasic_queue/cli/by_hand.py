@@ -1,0 +1,193 @@
+"""The commands of `dbq` that change jobs that are there: cancel, retry, defer."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ..job import FAILED, PENDING, Job, check_time
+from ..queue import Queue
+from ..support.text import dump_json
+from .choosing import (
+    CHANGING,
+    MANY,
+    agreed,
+    choice_of,
+    filters,
+    is_chosen,
+    named,
+    none_like,
+)
+from .common import (
+    DONE,
+    REFUSED,
+    Command,
+    UsageError,
+    arg,
+    complain,
+    counted,
+    duration,
+    point_in_time,
+    queue_of,
+)
+
+if TYPE_CHECKING:
+    from ..engines.choice import Choice
+    from ..engines.verbs import Verb
+
+# What chooses jobs is imported when it is used: a worker, which should start fast, needs none.
+
+
+class Deed(NamedTuple):
+    """What a command does to jobs, in the words that it says."""
+
+    name: str  # the command
+    verb: Verb
+    done: str  # what stands before the id of each
+    many: str  # what has been done to many
+    allowed: str  # what a job must be
+    usual: tuple[str, ...]  # the states that are meant where no id is given
+
+
+def _cancel(args: argparse.Namespace) -> int:
+    from ..engines.verbs import cancel
+
+    verb = cancel("Cancelled by user")
+    deed = Deed("cancel", verb, "cancelled", "cancelled", "pending", (PENDING,))
+    return _do(deed, _queue("cancel", args), args)
+
+
+def _retry(args: argparse.Namespace) -> int:
+    from ..engines.verbs import RETRY as VERB
+
+    if args.failed:
+        if args.ids:
+            raise UsageError("retry: name jobs by their ids, or say --failed")
+        args.status = [*(args.status or ()), FAILED]
+    allowed = "failed, cancelled or waiting for its next attempt"
+    deed = Deed("retry", VERB, "pending", "put back", allowed, (FAILED,))
+    return _do(deed, _queue("retry", args), args)
+
+
+def _defer(args: argparse.Namespace) -> int:
+    from ..engines.verbs import defer
+
+    if args.run_at is None and args.delay is None:
+        raise UsageError("defer: say until when, by --in or --run-at")
+    queue = _queue("defer", args)
+    now = queue.now()
+    due = now + duration(args.delay) if args.run_at is None else point_in_time(args.run_at)
+    verb = defer(check_time(due, now))
+    return _do(Deed("defer", verb, "deferred", "deferred", "pending", (PENDING,)), queue, args)
+
+
+def _queue(name: str, args: argparse.Namespace) -> Queue:
+    if not is_chosen(args):
+        raise UsageError(
+            f"{name}: name jobs by their ids, or choose them, such as by --type: see --help"
+        )
+    return queue_of(args)
+
+
+def _do(deed: Deed, queue: Queue, args: argparse.Namespace) -> int:
+    """Do it to the jobs that are chosen; says which of those named it was not possible for."""
+    choice = choice_of(args, queue)
+    if wrong := set(choice.statuses or ()) - set(deed.verb.takes):
+        raise UsageError(f"{deed.name}: a job must be {deed.allowed}, not {min(wrong)}")
+    ids, code = named(args, queue, to_change=True)
+    if args.ids:
+        choice = choice._replace(ids=tuple(ids))
+    elif choice.statuses is None:
+        choice = choice._replace(statuses=deed.usual)
+    jobs = _done(deed, queue, choice, args)
+    if jobs is None:
+        return complain(f"nothing was {deed.many}", REFUSED)
+    for job in _left(ids, jobs) if choice.limit is None else ():
+        code = complain(_why_not(deed, queue, choice, job), REFUSED)
+    if not args.ids and not jobs:
+        complain(none_like(args, queue), DONE)
+    elif not args.ids:
+        complain(f"{counted(len(jobs), 'job')} {'to be ' * args.dry_run}{deed.many}", DONE)
+    return code
+
+
+def _done(deed: Deed, queue: Queue, choice: Choice, args: argparse.Namespace) -> list[Job] | None:
+    """Do it, and print the jobs; None if a person did not agree."""
+    if args.dry_run or not args.yes:
+        found = queue.engine.act(deed.verb, choice, dry_run=True)
+        if args.dry_run:
+            print_jobs(found, as_json=args.json)
+            return found
+        if len(found) > MANY and not agreed(deed.name, len(found)):
+            return None
+    jobs = queue.engine.act(deed.verb, choice)
+    for job in jobs:
+        print(dump_json(job.as_dict()) if args.json else f"{deed.done} {job.id}")
+    return jobs
+
+
+def print_jobs(jobs: list[Job], *, as_json: bool) -> None:
+    """Print jobs as `dbq list` does."""
+    from .look import print_table
+
+    if as_json:
+        for job in jobs:
+            print(dump_json(job.as_dict()))
+    elif jobs:
+        print_table(job.as_dict() for job in jobs)
+
+
+def _left(ids: list[str], jobs: list[Job]) -> list[str]:
+    done = {job.id for job in jobs}
+    return [job_id for job_id in dict.fromkeys(ids) if job_id not in done]
+
+
+def _why_not(deed: Deed, queue: Queue, choice: Choice, job_id: str) -> str:
+    """Why it was not done to a job that is named."""
+    job = queue.find_job(job_id)
+    if job is None:
+        return f"job {job_id} is gone, not {deed.allowed}"
+    if not choice.takes(job):
+        return f"job {job_id} is not one that the other options choose"
+    return f"job {job_id} is {job.status}, not {deed.allowed}"
+
+
+CANCEL: Final = Command(
+    "cancel",
+    "cancel pending jobs",
+    _cancel,
+    "dbq cancel 5f2c9b1e8a7d4c30\ndbq cancel --type 'mail.*' --where to=zoe@example.com --dry-run",
+    (*filters(default=" (only pending jobs can be cancelled)"), *CHANGING),
+)
+RETRY: Final = Command(
+    "retry",
+    "put jobs back, due now: failed or cancelled ones, with no attempts counted, and those that"
+    " wait for their next attempt",
+    _retry,
+    "dbq retry 5f2c9b1e8a7d4c30\ndbq retry --failed\ndbq retry --type send_mail --since 2h\n"
+    "dbq retry --error 'TimeoutError: *' --dry-run\ndbq retry --status pending --type send_mail",
+    (
+        *filters(default=" (without it and without ids: failed)"),
+        arg("--failed", action="store_true", help="all failed jobs; the same as --status failed"),
+        *CHANGING,
+    ),
+)
+DEFER: Final = Command(
+    "defer",
+    "let pending jobs wait until another time",
+    _defer,
+    "dbq defer 5f2c9b1e8a7d4c30 --in 2h\ndbq defer --type report --run-at 2027-01-01T09:00\n"
+    "dbq defer 5f2c --in 0s",
+    (
+        *filters(default=" (only pending jobs can wait)"),
+        (
+            arg(
+                "--run-at",
+                metavar="T",
+                help="until then: Unix seconds or ISO 8601 (local time if it has no zone)",
+            ),
+            arg("--in", dest="delay", metavar="TIME", help="so long, from now: 50s, 10min, 2h"),
+        ),
+        *CHANGING,
+    ),
+)

@@ -1,0 +1,265 @@
+"""What a program or a person does with the jobs that they choose: a part of `Queue`.
+
+Each of these takes the same filters (choice.py), and changes many jobs in one step of the engine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..job import CANCELLED, COMPLETED, FAILED, FINISHED, PENDING, Job, check_time
+from .interface import Engine
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from .choice import Choice, Filters
+    from .verbs import Verb
+
+log = logging.getLogger("dbbasic_queue")
+
+States = str | Collection[str] | None
+
+
+class Choosing:
+    """The methods of `Queue` for jobs that are chosen by what they are."""
+
+    engine: Engine
+
+    # -- one job -------------------------------------------------------------------------------
+
+    def cancel_job(self, job_id: str) -> bool:
+        """Cancel a pending job. True if it was pending, False if it is not or is unknown."""
+        return self._log_change(self.engine.cancel(job_id), CANCELLED, job_id)
+
+    def retry_job(self, job_id: str) -> bool:
+        """Put a failed or cancelled job back, due now, with no attempts counted.
+
+        One that waits for its next attempt is due now, too; its attempts are kept. True if it was
+        one of these, False if it is not or is unknown.
+        """
+        return self._log_change(self.engine.retry(job_id), PENDING, job_id)
+
+    def defer_job(self, job_id: str, run_at: float | datetime) -> bool:
+        """Let a pending job wait until another time, as `enqueue` takes it.
+
+        True if it was pending, False if it is not or is unknown. Raises `InvalidJob` for a time
+        that is not one.
+        """
+        return bool(self.defer_jobs(run_at, ids=[job_id]))
+
+    def _log_change(self, done: bool, status: str, job_id: str) -> bool:
+        if done:
+            log.info("%s %s", status, job_id, extra={"event": status, "job_id": job_id})
+        return done
+
+    # -- many jobs -----------------------------------------------------------------------------
+
+    def list_jobs(
+        self,
+        status: States = None,
+        job_type: States = None,
+        limit: int | None = None,
+        **filters: Unpack[Filters],
+    ) -> Iterator[dict[str, Any]]:
+        """The jobs, as `get_job` gives them, in the order of the file.
+
+        Args:
+            status: one state or several; None for all.
+            job_type: one type or several, which may be globs such as `mail.*`; None for all.
+            limit: how many at most.
+            **filters: `ids` (of the jobs, whole), `error` (a glob for `Type: message`), `since`
+                and `until` (of the last change: Unix seconds or an aware datetime) and `where` (a
+                dict of values that keys of the payload have).
+
+        Raises `ValueError` for an unknown status, a negative limit or a time that is not one.
+
+        >>> import tempfile
+        >>> from dbbasic_queue import Queue
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> _ = queue.enqueue_many([("mail", {"to": "Zoë"}), ("mail", {"to": "Ben"})])
+        >>> [job["payload"] for job in queue.list_jobs(job_type="m*", where={"to": "Ben"})]
+        [{'to': 'Ben'}]
+        """
+        from .choice import choose, chosen
+
+        choice = choose(status, job_type, limit, **filters)
+        return map(Job.as_dict, chosen(self.engine, choice))
+
+    def retry_jobs(
+        self,
+        status: States = FAILED,
+        job_type: States = None,
+        limit: int | None = None,
+        *,
+        dry_run: bool = False,
+        **filters: Unpack[Filters],
+    ) -> list[str]:
+        """Put many jobs back, due now, in one step; returns their ids.
+
+        Args:
+            status: of failed, cancelled, and pending: those that wait for their next attempt, whose
+                attempts are kept.
+            job_type: as `list_jobs` takes it; so are `limit` and the other filters.
+            limit: how many at most.
+            dry_run: only return their ids.
+            **filters: see `list_jobs`.
+
+        Raises what `list_jobs` does, and `StorageError`.
+
+        >>> import tempfile
+        >>> from dbbasic_queue import Queue
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> queue.retry_jobs(error="TimeoutError*", since=1800000000)
+        []
+        """
+        from .choice import choose
+        from .verbs import RETRY
+
+        return self._act(RETRY, choose(status, job_type, limit, **filters), "pending", dry_run)
+
+    def cancel_jobs(
+        self,
+        status: States = PENDING,
+        job_type: States = None,
+        limit: int | None = None,
+        *,
+        dry_run: bool = False,
+        **filters: Unpack[Filters],
+    ) -> list[str]:
+        """Cancel many pending jobs in one step; returns their ids.
+
+        Takes the same arguments as `retry_jobs`, and raises the same.
+        """
+        from .choice import choose
+        from .verbs import cancel
+
+        choice = choose(status, job_type, limit, **filters)
+        return self._act(cancel("Cancelled by user"), choice, "cancelled", dry_run)
+
+    def defer_jobs(
+        self,
+        run_at: float | datetime,
+        job_type: States = None,
+        limit: int | None = None,
+        *,
+        dry_run: bool = False,
+        **filters: Unpack[Filters],
+    ) -> list[str]:
+        """Let many pending jobs wait until another time, in one step; returns their ids.
+
+        Args:
+            run_at: as `enqueue` takes it.
+            job_type: as `list_jobs` takes it; so are `limit` and the other filters.
+            limit: how many at most.
+            dry_run: only return their ids.
+            **filters: see `list_jobs`.
+
+        Raises what `list_jobs` does, `InvalidJob` for a time that is not one, and `StorageError`.
+        """
+        from .choice import choose
+        from .verbs import defer
+
+        due = check_time(run_at, self.engine.now())
+        choice = choose(PENDING, job_type, limit, **filters)
+        return self._act(defer(due), choice, "deferred", dry_run)
+
+    def _act(self, verb: Verb, choice: Choice, done: str, dry_run: bool) -> list[str]:
+        ids = [job.id for job in self.engine.act(verb, choice, dry_run=dry_run)]
+        if ids and not dry_run:
+            log.info("%s %d jobs", done, len(ids), extra={"event": done, "count": len(ids)})
+        return ids
+
+    def retry_failed(self, job_type: str | None = None) -> list[str]:
+        """Put all failed jobs back, or those of one type; returns their ids."""
+        return self.engine.retry_failed(job_type)
+
+    # -- removing ------------------------------------------------------------------------------
+
+    def prune_jobs(
+        self,
+        older_than: float | timedelta,
+        statuses: Collection[str] = (COMPLETED, CANCELLED),
+        *,
+        dry_run: bool = False,
+        job_type: States = None,
+        limit: int | None = None,
+        **filters: Unpack[Filters],
+    ) -> int:
+        """Remove finished jobs that last changed that long ago; returns how many.
+
+        Args:
+            older_than: seconds, or a `timedelta`.
+            statuses: of completed, cancelled and failed.
+            dry_run: only count them.
+            job_type: as `list_jobs` takes it; so are `limit` and the other filters.
+            limit: how many at most.
+            **filters: see `list_jobs`.
+
+        Raises `ValueError` for a negative age or another status, `StorageError` when the table
+        cannot be written anew (which takes as much free space as the table is long).
+        """
+        wanted = [statuses] if isinstance(statuses, str) else statuses
+        ages = dict.fromkeys(wanted, older_than)
+        return self.prune_by_age(ages, dry_run=dry_run, job_type=job_type, limit=limit, **filters)
+
+    def prune_by_age(
+        self,
+        ages: Mapping[str, float | timedelta],
+        *,
+        dry_run: bool = False,
+        job_type: States = None,
+        limit: int | None = None,
+        **filters: Unpack[Filters],
+    ) -> int:
+        """`prune_jobs` with an age for each state: `{"completed": 86400, "failed": 2592000}`."""
+        seconds = _seconds(ages)
+        ids = None
+        if filters or limit is not None or job_type is not None:
+            from .choice import choose
+
+            found = prunable(self.engine, ages, choose(None, job_type, limit, **filters))
+            ids = [job.id for job in found]
+        pruned = self.engine.prune(seconds, dry_run, ids)
+        if pruned and not dry_run:
+            log.info("pruned %d jobs", pruned, extra={"event": "pruned", "count": pruned})
+        return pruned
+
+
+def prunable(
+    engine: Engine, ages: Mapping[str, float | timedelta], choice: Choice
+) -> Iterator[Job]:
+    """Yield the jobs of a choice that ended so long ago, by state."""
+    from .choice import chosen
+    from .interface import AHEAD
+    from .moving import UNSURE
+
+    seconds, now = _seconds(ages), engine.now()
+    jobs = chosen(engine, choice.within(tuple(ages))._replace(limit=None))
+    number = 0
+    for job in jobs:
+        age = seconds[job.status]
+        if job.status == CANCELLED and (job.error or "").startswith(UNSURE):
+            continue  # it is perhaps not where it goes yet
+        if choice.limit is not None and number >= choice.limit:
+            return
+        if job.run_at <= now - age or job.run_at >= now + max(age, AHEAD):
+            number += 1
+            yield job
+
+
+def _seconds(ages: Mapping[str, float | timedelta]) -> dict[str, float]:
+    """The ages in seconds; raises `ValueError` for what cannot be one."""
+    if not ages or not ages.keys() <= set(FINISHED):
+        raise ValueError(f"statuses {sorted(ages)}: only {', '.join(FINISHED)} jobs can be pruned")
+    return {status: _age(age) for status, age in ages.items()}
+
+
+def _age(older_than: float | timedelta) -> float:
+    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if isinstance(age, bool) or not isinstance(age, int | float) or not age >= 0:
+        raise ValueError(f"older_than {older_than!r}: must be 0 or more seconds, or a timedelta")
+    return age
