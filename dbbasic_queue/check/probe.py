@@ -147,11 +147,22 @@ def _environment(config: Config, account: Account) -> tuple[dict[str, str], list
     if file is None:
         return given, []
     try:
-        return {**given, **read_environment_file(file)}, []
+        variables = read_environment_file(file)
     except OSError:
         return given, []  # told by `access.py`
     except ValueError as error:
         return given, [fault("[worker].environment_file", f"{file}: {error}")]
+    own = {"DBQ_FILE": str(config.queue.file), "DBQ_URL": config.queue.url}
+    found = [
+        warning(
+            "[worker].environment_file",
+            f"{file} sets {name}, by which the worker does not go: [queue] says where the jobs"
+            " are, and url_file there holds an address with a password",
+        )
+        for name in own
+        if name in variables and variables[name] != own[name]
+    ]
+    return {**given, **variables}, found
 
 
 def _await(process: subprocess.Popen[bytes], timeout: float) -> tuple[bytes, bytes, bool]:

@@ -397,6 +397,17 @@ def test_an_environment_file_that_waits(app: App) -> None:
     assert "fault: [worker].environment_file: " in "\n".join(told(app.check(timeout=5)))
 
 
+@pytest.mark.parametrize("name", ["DBQ_URL", "DBQ_FILE"])
+def test_an_environment_file_that_names_another_queue(app: App, name: str) -> None:
+    """A worker goes by [queue]; what is told has no password in it."""
+    (app.folder / "env").write_text(f"{name}=redis://:secret@10.0.0.5/0\n")
+    (app.folder / "env").chmod(0o600)
+    app.write(worker='environment_file = "env"')
+    (said,) = [line for line in told(app.check()) if "environment_file" in line]
+    assert f"sets {name}, by which the worker does not go: [queue] says where" in said
+    assert "secret" not in said
+
+
 def test_environment_file_that_is_wrong(app: App) -> None:
     """A fault within the environment file is told with its line."""
     (app.folder / "env").write_bytes(b"A=1\n\xff\n")
