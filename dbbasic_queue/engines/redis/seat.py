@@ -1,4 +1,4 @@
-"""A worker's place at a server: one attempt ended, the next begun; what dead workers left.
+"""A worker's place at a server: one attempt ended, the next begun.
 
 Theory of operation
 -------------------
@@ -26,24 +26,22 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
-from ...backoff import BackoffLike, seconds
+from ...backoff import BackoffLike
 from ...errors import StorageError
-from ...job import FAILED, PENDING
 from ...support.text import printable
 from ..interface import Attempt, Outcome, Rescued
 from ..progress import Progress
-from . import identity
 from .lease import Lease
 from .link import Away, Link, ticks
 from .looking import Looking
 from .records import Lane, Record, Records, is_json, to_job
-from .transitions import Grip, Transitions, died, own_part
+from .rescue import Rescuer
+from .transitions import Grip, Transitions, own_part
 
 log = logging.getLogger("dbbasic_queue")
 
 WINDOW: Final = 16  # jobs of a type that are looked at in one trip; more if all are of other tools
 LOOK_AGAIN: Final = 1.0  # seconds after which a waiting worker looks for itself
-RESCUE_EVERY: Final = 1.0  # seconds between two looks for dead workers
 STEP: Final = 1.0  # seconds that a worker with an outcome waits for the server at a time
 
 # What is wrong when a connection is: to redis-py, and to the system.
@@ -76,6 +74,7 @@ class RedisSeat:
         self._looking = looking
         self._transitions = transitions
         self._lease = lease
+        self._rescuer = Rescuer(link, records, looking, transitions)
         self._free_place = free_place
         self._lanes: list[Lane] = []
         self._first = 0  # which type has its turn
@@ -84,7 +83,6 @@ class RedisSeat:
         self._most: int | None = None  # attempts, as the last rescue was told
         self._next_due: float | None = None
         self._looked = 0.0
-        self._rescue_from = 0.0
         self._in_hand: Grip | None = None
         self._ears: Any = None
         self._listen()
@@ -259,72 +257,9 @@ class RedisSeat:
     # -- what dead workers left ----------------------------------------------------------------
 
     def rescue(self, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
-        """Take back the jobs whose worker died: see `Seat.rescue`.
-
-        At once where this host can tell that the worker is dead, elsewhere when its lease is over.
-        """
+        """Take back the jobs whose worker died: see `Seat.rescue`, and rescue.py."""
         self._most = max_attempts
-        now = time.monotonic()
-        if now < self._rescue_from:
-            return []
-        self._rescue_from = now + RESCUE_EVERY
-        lanes = self._looking.lanes()
-        if not lanes:
-            return []
-        entries = self._link.ask(
-            lambda pipe: [pipe.zrange(lane.started, 0, -1, withscores=True) for lane in lanes]
-        )
-        if not any(entries):
-            return []
-        moment = self._link.look_at_clock()
-        rescued = []
-        for lane, some in zip(lanes, entries, strict=True):
-            ids = [self._records.own_id(member) for member, _ in some]
-            found = {record.id: record for record in self._looking.records(ids)} if ids else {}
-            for member, ends in some:
-                record = found.get(self._records.own_id(member))
-                execution = member.decode().partition(":")[2]
-                if record is None or record.holder != execution:
-                    self._drop(lane, member)
-                elif ends <= moment or identity.is_dead(record.worker):
-                    each = self._rescue(record, lane, max_attempts, backoff)
-                    rescued += [each] if each else []
-        return rescued
-
-    def _rescue(
-        self, record: Record, lane: Lane, max_attempts: int, backoff: BackoffLike
-    ) -> Rescued | None:
-        now = int(self._link.now())
-        if record.attempts >= max_attempts:
-            status, run_at = FAILED, now
-        else:
-            status, run_at = PENDING, now + seconds(backoff, record.attempts)
-        error = died(record.attempts)
-        grip = Grip(record.id, lane, record.holder or "", record.worker)
-        done, _ = self._transitions.end(grip, status, run_at, error, rescued=True)
-        if not done:
-            return None
-        log.warning(
-            "rescued %s %s: its worker died, attempt %d of %d; it is %s now",
-            printable(record.type),
-            record.id,
-            record.attempts,
-            max_attempts,
-            status,
-            extra={"event": "rescued", "job_id": record.id, "job_type": record.type},
-        )
-        job = to_job(record._replace(status=status, run_at=run_at, error=error))
-        return Rescued(job, status, run_at)
-
-    def _drop(self, lane: Lane, member: bytes) -> None:
-        """Take out an entry of an execution that holds no job, if that is so still."""
-
-        def change(pipe: Any, record: Record | None) -> None:
-            if record is None or record.holder != member.decode().partition(":")[2]:
-                pipe.multi()
-                pipe.zrem(lane.started, member)
-
-        self._transitions.change(self._records.own_id(member), change)
+        return self._rescuer.rescue(max_attempts, backoff)
 
     # -- waiting -------------------------------------------------------------------------------
 
