@@ -97,7 +97,7 @@ def print_table(jobs: Iterable[Job]) -> bool:
     lines = table(
         itertools.chain(first, jobs),
         first,
-        most=_width_of_terminal() if terminal else None,
+        most=width_of_terminal() if terminal else None,
         coloured=terminal and not os.environ.get("NO_COLOR"),
     )
     for line in lines if first else ():
@@ -105,7 +105,8 @@ def print_table(jobs: Iterable[Job]) -> bool:
     return bool(first)
 
 
-def _width_of_terminal() -> int:
+def width_of_terminal() -> int:
+    """Return how many columns the terminal has."""
     import shutil  # here, as it imports much that a worker does not need
 
     return shutil.get_terminal_size().columns

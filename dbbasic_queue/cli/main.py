@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
 from ..version import VERSION
-from . import by_hand, jobs, look, migrate, setup, upkeep, work
+from . import by_hand, errors, jobs, look, migrate, setup, upkeep, work
 from .common import (
     DONE,
     EXIT_CODES,
@@ -39,6 +39,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     jobs.ENQUEUE,
     look.LIST,
     look.SHOW,
+    errors.ERRORS,
     by_hand.CANCEL,
     by_hand.RETRY,
     by_hand.DEFER,

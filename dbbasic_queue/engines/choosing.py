@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from .choice import Choice, Filters
+    from .failures import Failures
     from .verbs import Verb
 
 log = logging.getLogger("dbbasic_queue")
@@ -88,6 +89,38 @@ class Choosing:
 
         choice = choose(status, job_type, limit, **filters)
         return map(Job.as_dict, chosen(self.engine, choice))
+
+    def list_errors(
+        self,
+        job_type: States = None,
+        limit: int | None = None,
+        **filters: Unpack[Filters],
+    ) -> list[Failures]:
+        """How jobs have failed, by type and error, most often first.
+
+        Pending jobs that failed before and are tried again are among them. Numbers, ids and quoted
+        words in an error make no difference; the `glob` of each is for `retry_jobs(error=...)`.
+
+        Args:
+            job_type: as `list_jobs` takes it; so are the other filters.
+            limit: how many at most, of what is returned.
+            **filters: see `list_jobs`.
+
+        Raises what `list_jobs` does.
+
+        >>> import tempfile
+        >>> from dbbasic_queue import Queue
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> _ = queue.enqueue("divide", {"by": 0})
+        >>> _ = queue.process_jobs({"divide": lambda payload: 1 / payload["by"]}, max_attempts=1)
+        >>> [(each.number, each.error) for each in queue.list_errors()]
+        [(1, 'ZeroDivisionError: division by zero')]
+        """
+        from .choice import choose, chosen
+        from .failures import group
+
+        choice = choose((FAILED, PENDING), job_type, None, **filters)
+        return group(chosen(self.engine, choice))[:limit]
 
     def retry_jobs(
         self,
