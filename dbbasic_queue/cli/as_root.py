@@ -110,14 +110,18 @@ def drop(account: Account) -> None:
     os.setresuid(account.uid, account.uid, account.uid)
 
 
-def work_as_worker(config: Config, account: Account, arguments: Sequence[str]) -> NoReturn:
+def work_as_worker(
+    config: Config, account: Account, arguments: Sequence[str], verb: str = "work"
+) -> NoReturn:
     """Become the worker's user and `[worker].python`, which runs `dbq work` with these arguments.
+
+    Or another `verb` that starts a worker.
 
     Raises `ConfigError` for an environment_file that root cannot rely on, `OSError` when there is
     no such program.
     """
     from ..config.environment_file import read_environment_file
-    from ..install.entries import WORK, command
+    from ..install.entries import command
     from .own_terminal import enter
 
     variables = {
@@ -133,7 +137,7 @@ def work_as_worker(config: Config, account: Account, arguments: Sequence[str]) -
     if file is not None:
         require_own(file, "[worker].environment_file", account)
         variables.update(read_environment_file(file))
-    words = command(config.worker.python, WORK, "--config", str(config.path), *arguments)
+    words = command(config.worker.python, verb, "--config", str(config.path), *arguments)
     enter()
     drop(account)
     os.execve(words[0], words, variables)

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
 from ..version import VERSION
-from . import by_hand, errors, jobs, look, migrate, setup, upkeep, work
+from . import by_hand, errors, jobs, look, migrate, run, setup, upkeep, work
 from .common import (
     DONE,
     EXIT_CODES,
@@ -46,6 +46,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     jobs.PRUNE,
     look.STATS,
     work.WORK,
+    run.RUN,
     upkeep.EDIT,
     upkeep.FSCK,
     migrate.MIGRATE,
@@ -70,8 +71,8 @@ def main(argv: list[str] | None = None) -> int:
         return WRONG
     set_up_output(json=args.json)
     try:
-        run: Callable[[argparse.Namespace], int] = args.run
-        code = run(args)
+        act: Callable[[argparse.Namespace], int] = args.run
+        code = act(args)
         sys.stdout.flush()
         return code
     except JobExists as error:

@@ -69,7 +69,7 @@ def _run_jobs(args: argparse.Namespace) -> int:
     """Do what the command is for."""
     config = config_of(args)
     if os.geteuid() == 0:
-        _settle_as_root(args, config)
+        settle_as_root(args, config)
     if config is not None:
         _set_umask(config)
     _set_up_log(args, config)
@@ -87,7 +87,8 @@ def _run_jobs(args: argparse.Namespace) -> int:
     if watched and options.linger:
         linger = "" if args.forever else f" {format_duration(int(options.linger))}"
         complain(f"run what is due, then wait{linger} for more; Ctrl-C ends it", DONE)
-    summary, failed = _run(queue, handlers, options, _concurrency(args, config))
+    at_once = args.places or _concurrency(args, config)
+    summary, failed = _run(queue, handlers, options, at_once, args.places is not None)
     _log_summary(summary)
     if watched and not (summary.attempts or summary.rescued or summary.stopped or failed):
         complain("there was nothing to do", DONE)
@@ -96,20 +97,21 @@ def _run_jobs(args: argparse.Namespace) -> int:
     return code
 
 
-def _settle_as_root(args: argparse.Namespace, config: Config | None) -> None:
+def settle_as_root(args: argparse.Namespace, config: Config | None, verb: str = "work") -> None:
     """Become the worker's user and never return; or make sure that handlers may run as root."""
     from .as_root import require_roots_alone, work_as_worker, worker_of
 
     account = worker_of(config) if config is not None else None
     if config is not None and account is not None:
         complain(f"working as {account.name} ([worker].user), not as root", DONE)
-        work_as_worker(config, account, args.words)
+        work_as_worker(config, account, args.words, verb)
     place = place_of(args)
     if place.address is None and config is not None:
         table = config.queue.file
     else:
         table = table_of(place.address or DEFAULT_FILE)
-    folder = config.directory if config and not args.handlers else Path.cwd()
+    own = getattr(args, "handlers", None)
+    folder = config.directory if config and not own else Path.cwd()
     require_roots_alone(config, table, folder)
     if to_terminal():
         complain("working as root, whose alone the queue and the handlers are", DONE)
@@ -146,11 +148,18 @@ def _concurrency(args: argparse.Namespace, config: Config | None) -> int | None:
 
 
 def _run(
-    queue: Queue, handlers: Callable[[], Handlers], options: Options, count: int | None
+    queue: Queue,
+    handlers: Callable[[], Handlers],
+    options: Options,
+    count: int | None,
+    alone: bool = False,
 ) -> tuple[Summary, int]:
-    """Work in one process or several; returns what was done, and how many processes failed."""
+    """Work in one process or several; returns what was done, and how many processes failed.
+
+    With `alone`, this process is one of the `count`.
+    """
     engine = queue.engine
-    if count is None or count == 1:
+    if count is None or count == 1 or alone:
         signals = StopSignals(_tell if to_terminal() else None)
         return work(engine, handlers(), options, signals, count, queue), 0
     from ..worker.loop import rescue
@@ -207,6 +216,8 @@ def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:
     path: str | Path | None = args.log_file
     if path is None and config is not None and config.log is not None:
         path = config.log.file
+    if path == "-":
+        path = None
     formatter = JsonFormatter() if args.log_format == "json" else TextFormatter()
     handlers: list[logging.Handler] = []
     if path is not None:
@@ -240,6 +251,12 @@ WORK: Final = Command(
             help="how many processes work, together with other runs that say so"
             " (default: this one)",
         ),
+        arg(
+            "--places",
+            metavar="N",
+            type=positive,
+            help="work in this process alone, and only while fewer than N others do that say so",
+        ),
         (
             arg("--linger", metavar="TIME", help="how long to keep waiting for new jobs"),
             arg(
@@ -254,7 +271,7 @@ WORK: Final = Command(
         arg("--max-attempts", metavar="N", type=positive, help="attempts in total (3)"),
         DURABILITY,
         arg("--skip-unknown", action="store_true", help="leave jobs without a handler to others"),
-        arg("--log-file", metavar="PATH", help="log there, not on standard error"),
+        arg("--log-file", metavar="PATH", help="log there; -: on standard error"),
         arg(
             "--log-format",
             choices=("text", "json"),

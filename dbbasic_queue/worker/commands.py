@@ -21,7 +21,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..engines import interface
 from ..errors import CommandFailed, JobTimeout
 from ..support.arguments import Arguments
+from ..support.bound import die_with_parent
 from .wishes import Discard
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ GRACE: Final = 5.0  # seconds from SIGTERM to SIGKILL
 LOOK: Final = 0.1  # seconds between two looks whether a silent program has ended
 _BYTES: Final = 4 * TAIL + 4  # which hold so many characters of UTF-8 in any case
 _PIPE: Final = 1 << 20  # bytes that may stand in a pipe when the program has ended
-_SET_PDEATHSIG: Final = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 class Command:
@@ -159,7 +159,7 @@ class _Program:
                 cwd=self._directory,
                 env={**os.environ, **_job_variables()},
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),
+                preexec_fn=die_with_parent(signal.SIGKILL),
             )
         except OSError as error:
             what = os.fsdecode(self._words[0])
@@ -261,29 +261,6 @@ def _job_variables() -> dict[str, str]:
         "DBQ_JOB_TYPE": job.type,
         "DBQ_ATTEMPT": str(job.attempt),
     }
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What a child calls to be killed when its parent dies; None where there is no such call.
-
-    All of it is prepared in the parent: a child that was forked beside other threads should import
-    nothing.
-    """
-    try:
-        import ctypes
-
-        prctl = ctypes.CDLL(None).prctl
-    except (ImportError, OSError, AttributeError, MemoryError):  # not Linux; or no memory to run in
-        return None
-    parent, killed = os.getpid(), int(signal.SIGKILL)
-    getppid, leave = os.getppid, os._exit
-
-    def die_with_parent() -> None:
-        prctl(_SET_PDEATHSIG, killed)
-        if getppid() != parent:  # which died before
-            leave(1)
-
-    return die_with_parent
 
 
 _UNBREAKABLE: Final = frozenset(

@@ -29,6 +29,7 @@ log = logging.getLogger("dbbasic_queue")
 
 LONGEST_TEXT: Final = 10_000  # characters of an exception's text in the log
 _OWN: Final = str(Path(__file__).parent) + os.sep  # where the worker's own code is
+LOOK_FOR_PLACE: Final = 0.5  # seconds between two looks whether a place is free
 WAIT: Final = 0.05  # seconds between two looks at the signals while there is nothing to do
 
 
@@ -89,14 +90,20 @@ def work(
     `queue` is what handlers are given as `current_job().queue`.
 
     With `places`, at most so many workers that say so are at work at once; one too many does
-    nothing.
+    nothing, or waits for a place if it is to linger for ever.
     """
     with signals or StopSignals() as caught:
         worker = Worker(engine, handlers, options, caught, queue)
         seat = engine.seat(places)
+        if seat is None and options.linger == math.inf:
+            log.info("%d at work already: this one waits for a place", places)
+            while seat is None and not caught.stopping():
+                time.sleep(LOOK_FOR_PLACE)
+                seat = engine.seat(places)
         if seat is None:
-            log.info("%d at work already: nothing to do for this one", places)
-            return Summary()
+            if not caught.stopping():
+                log.info("%d at work already: nothing to do for this one", places)
+            return Summary(stopped=caught.received)
         return worker.run(seat)
 
 
