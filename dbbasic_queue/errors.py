@@ -1,7 +1,8 @@
 """Every error this library raises on purpose, under one base class.
 
-A caller who wants one net catches `QueueError`. Each leaf is also of the built-in class that
-fits it (`ValueError`, `OSError`), so that code that knows nothing of this module still reads well.
+A caller who wants one net catches `QueueError`; only `JobCancelled` is meant to pass through it.
+Each leaf is also of the built-in class that fits it (`ValueError`, `OSError`), so that code that
+knows nothing of this module still reads well.
 """
 
 from __future__ import annotations
@@ -51,6 +52,15 @@ class JobTimeout(QueueError):
 
 class CommandFailed(QueueError):
     """A program that a job runs could not be started, or ended as it should not."""
+
+
+class JobCancelled(BaseException):
+    """A job was cancelled while it ran. Raised inside the handler, to break it off.
+
+    Not an `Exception`, which handlers catch to try again; so the one that is not a `QueueError`. A
+    handler that cleans up has `finally`, or catches this and raises it again. The job of one that
+    catches it and returns is completed.
+    """
 
 
 class ConfigError(QueueError):

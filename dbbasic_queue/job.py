@@ -5,6 +5,7 @@ pending ──claim──▶ processing ──▶ completed
    │ retry later,      │ │
    └── rescue, refund ─┘ │
 cancelled ◀── pending    └ (attempts used up)
+cancelled ◀── processing    (asked for while it ran)
 failed, cancelled ──retry──▶ pending
 
 A type, a payload, an id or a time that a job cannot have is refused in words, before anything is
@@ -33,7 +34,7 @@ FINISHED: Final = (COMPLETED, FAILED, CANCELLED)
 
 TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     PENDING: frozenset({PROCESSING, CANCELLED}),
-    PROCESSING: frozenset({COMPLETED, FAILED, PENDING}),
+    PROCESSING: frozenset({COMPLETED, FAILED, PENDING, CANCELLED}),
     COMPLETED: frozenset(),
     FAILED: frozenset({PENDING}),
     CANCELLED: frozenset({PENDING}),

@@ -45,6 +45,7 @@ LEGAL = {
     ("processing", "pending"),
     ("failed", "pending"),
     ("cancelled", "pending"),
+    ("processing", "cancelled"),
 }
 NOW = 1_700_000_000
 HUGE = 10**5000  # more digits than Python writes out

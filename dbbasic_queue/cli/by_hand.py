@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..job import FAILED, PENDING, Job, check_time
+from ..job import FAILED, PENDING, PROCESSING, Job, check_time
 from ..queue import Queue
 from ..support.text import dump_json
 from .choosing import (
@@ -50,11 +50,13 @@ class Deed(NamedTuple):
 
 
 def _cancel(args: argparse.Namespace) -> int:
+    from ..engines.calling_off import own_mark
     from ..engines.verbs import cancel
 
-    verb = cancel("Cancelled by user")
-    deed = Deed("cancel", verb, "cancelled", "cancelled", "pending", (PENDING,))
-    return _do(deed, _queue("cancel", args), args)
+    queue = _queue("cancel", args)
+    verb = cancel("Cancelled by user", own_mark(queue.now()) if args.running else "")
+    allowed = " or ".join(verb.takes)
+    return _do(Deed("cancel", verb, "cancelled", "cancelled", allowed, verb.takes), queue, args)
 
 
 def _retry(args: argparse.Namespace) -> int:
@@ -102,6 +104,10 @@ def _do(deed: Deed, queue: Queue, args: argparse.Namespace) -> int:
     jobs = _done(deed, queue, choice, args)
     if jobs is None:
         return complain(f"nothing was {deed.many}", REFUSED)
+    if any(job.status == PROCESSING for job in jobs) and not args.dry_run:
+        from .cancelling import told
+
+        code = max(code, told(queue, jobs, as_json=args.json))
     for job in _left(ids, jobs) if choice.limit is None else ():
         code = complain(_why_not(deed, queue, choice, job), REFUSED)
     if not args.ids and not jobs:
@@ -122,7 +128,8 @@ def _done(deed: Deed, queue: Queue, choice: Choice, args: argparse.Namespace) ->
             return None
     jobs = queue.engine.act(deed.verb, choice)
     for job in jobs:
-        print(dump_json(job.as_dict()) if args.json else f"{deed.done} {job.id}")
+        if job.status != PROCESSING:  # of which more is to be told
+            print(dump_json(job.as_dict()) if args.json else f"{deed.done} {job.id}")
     return jobs
 
 
@@ -149,15 +156,27 @@ def _why_not(deed: Deed, queue: Queue, choice: Choice, job_id: str) -> str:
         return f"job {job_id} is gone, not {deed.allowed}"
     if not choice.takes(job):
         return f"job {job_id} is not one that the other options choose"
-    return f"job {job_id} is {job.status}, not {deed.allowed}"
+    hint = ""
+    if (deed.name, job.status) == ("cancel", PROCESSING):
+        hint = f"; to break it off: dbq cancel --running {job_id}"
+    return f"job {job_id} is {job.status}, not {deed.allowed}{hint}"
 
 
 CANCEL: Final = Command(
     "cancel",
-    "cancel pending jobs",
+    "cancel pending jobs, or running ones",
     _cancel,
-    "dbq cancel 5f2c9b1e8a7d4c30\ndbq cancel --type 'mail.*' --where to=zoe@example.com --dry-run",
-    (*filters(default=" (only pending jobs can be cancelled)"), *CHANGING),
+    "dbq cancel 5f2c9b1e8a7d4c30\ndbq cancel --type 'mail.*' --where to=zoe@example.com --dry-run\n"
+    "dbq cancel --running 5f2c9b1e8a7d4c30",
+    (
+        *filters(default=" (pending; with --running, also processing)"),
+        arg(
+            "--running",
+            action="store_true",
+            help="also break off jobs that run: their workers look once a second",
+        ),
+        *CHANGING,
+    ),
 )
 RETRY: Final = Command(
     "retry",

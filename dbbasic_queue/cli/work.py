@@ -90,7 +90,8 @@ def _run_jobs(args: argparse.Namespace) -> int:
     at_once = args.places or _concurrency(args, config)
     summary, failed = _run(queue, handlers, options, at_once, args.places is not None)
     _log_summary(summary)
-    if watched and not (summary.attempts or summary.rescued or summary.stopped or failed):
+    done = summary.attempts or summary.rescued or summary.stopped or summary.cancelled
+    if watched and not (done or failed):
         complain("there was nothing to do", DONE)
     code = WRONG if failed else DONE
     end_in_time(code)
@@ -179,13 +180,14 @@ def _run(
 
 
 def _log_summary(summary: Summary) -> None:
-    if summary.attempts or summary.rescued:
+    if summary.attempts or summary.rescued or summary.cancelled:
         log.info(
-            "done: %d completed, %d to be retried, %d failed, %d rescued",
+            "done: %d completed, %d to be retried, %d failed, %d rescued%s",
             summary.completed,
             summary.retried,
             summary.failed,
             summary.rescued,
+            f", {summary.cancelled} cancelled" if summary.cancelled else "",
             extra={"event": "done"},
         )
 

@@ -18,12 +18,12 @@ class ByHand:
         """Do something to the jobs that are meant: see `Engine.act`."""
         raise NotImplementedError
 
-    def cancel(self, job_id: str, note: str = "Cancelled by user") -> bool:
-        """Cancel a pending job, with `note` as its error. True if it was pending."""
+    def cancel(self, job_id: str, note: str = "Cancelled by user", mark: str = "") -> bool:
+        """Cancel a pending job, or with a `mark` one that runs: see `Engine.cancel`."""
         from .choice import Choice
         from .verbs import cancel
 
-        return bool(self.act(cancel(note), Choice(ids=(job_id,))))
+        return bool(self.act(cancel(note, mark), Choice(ids=(job_id,))))
 
     def retry(self, job_id: str) -> bool:
         """Put a job back, due now: see `Engine.retry`."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..job import CANCELLED, COMPLETED, FAILED, FINISHED, PENDING, Job, check_time
+from ..job import CANCELLED, COMPLETED, FAILED, FINISHED, PENDING, PROCESSING, Job, check_time
 from .interface import Engine
 
 if TYPE_CHECKING:
@@ -32,8 +32,23 @@ class Choosing:
 
     # -- one job -------------------------------------------------------------------------------
 
-    def cancel_job(self, job_id: str) -> bool:
-        """Cancel a pending job. True if it was pending, False if it is not or is unknown."""
+    def cancel_job(self, job_id: str, *, running: bool = False) -> bool:
+        """Cancel a pending job. True if it was pending, False if it is not or is unknown.
+
+        Args:
+            job_id: the job.
+            running: also ask for the end of a job that is being run; true for that, too. Its worker
+                looks once a second, raises `JobCancelled` in the handler, and ends the job as
+                cancelled. A job that is completed before that stays completed.
+
+        >>> import tempfile
+        >>> from dbbasic_queue import Queue
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> queue.cancel_job(queue.enqueue("mail", {}), running=True)
+        True
+        """
+        if running:
+            return bool(self.cancel_jobs(ids=[job_id], running=True))
         return self._log_change(self.engine.cancel(job_id), CANCELLED, job_id)
 
     def retry_job(self, job_id: str) -> bool:
@@ -161,17 +176,23 @@ class Choosing:
         limit: int | None = None,
         *,
         dry_run: bool = False,
+        running: bool = False,
         **filters: Unpack[Filters],
     ) -> list[str]:
         """Cancel many pending jobs in one step; returns their ids.
 
-        Takes the same arguments as `retry_jobs`, and raises the same.
+        With `running`, those that run, too: see `cancel_job`. Takes the same arguments otherwise as
+        `retry_jobs`, and raises the same.
         """
+        from .calling_off import own_mark
         from .choice import choose
         from .verbs import cancel
 
+        mark = own_mark(self.engine.now()) if running else ""
+        if running and status == PENDING:
+            status = (PENDING, PROCESSING)
         choice = choose(status, job_type, limit, **filters)
-        return self._act(cancel("Cancelled by user"), choice, "cancelled", dry_run)
+        return self._act(cancel("Cancelled by user", mark), choice, "cancelled", dry_run)
 
     def defer_jobs(
         self,

@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
     """How an attempt ended, and so what is to be written."""
 
     attempt: Attempt
-    status: str  # completed, failed, or pending: once more
+    status: str  # completed, failed, cancelled while it ran, or pending: once more
     run_at: int  # Unix seconds: when it ended, or when it is due again
     error: str = ""
     result: str = ""  # JSON text
@@ -220,6 +220,12 @@ class Seat(Protocol):
         for it, or when the job is not in hand any more. Raises `StorageError`.
         """
 
+    def asked(self) -> str:
+        """The note with which the job in hand is to be cancelled at once; empty if it is not.
+
+        Asked from another thread than the worker's, once a second. Raises `StorageError`.
+        """
+
     def wait(self, most: float) -> bool:
         """Wait for at most `most` seconds until there may be work; whether there may be."""
 
@@ -278,8 +284,12 @@ class Engine(Protocol):
         Raises `StorageError`.
         """
 
-    def cancel(self, job_id: str, note: str = "Cancelled by user") -> bool:
-        """Cancel a pending job, with `note` as its error. True if it was pending."""
+    def cancel(self, job_id: str, note: str = "Cancelled by user", mark: str = "") -> bool:
+        """Cancel a pending job, with `note` as its error. True if it was pending.
+
+        With a `mark` (calling_off.py) true as well for a job that is processing: it gets the mark,
+        and so its worker is asked to break it off.
+        """
 
     def retry(self, job_id: str) -> bool:
         """Put a job back, due now: see verbs.RETRY. True if it was failed, cancelled or waiting

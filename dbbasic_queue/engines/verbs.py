@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ..job import CANCELLED, FAILED, PENDING, Job, require
+from ..job import CANCELLED, FAILED, PENDING, PROCESSING, Job, require
+from .calling_off import note_of
 from .moving import is_moved
 
 
@@ -38,16 +39,22 @@ def _retried(job: Job, now: int) -> Job | None:
 RETRY: Final = Verb((FAILED, CANCELLED, PENDING), _retried)
 
 
-def cancel(note: str) -> Verb:
+def cancel(note: str, mark: str = "") -> Verb:
     """A pending job will not be run; `note` is its error.
+
+    With a `mark` (calling_off.py), one that is running gets it, and stays what it is until its
+    worker has seen it.
 
     >>> done_to(cancel("no more"), Job("a1", "mail", {}, "pending", 5, 5, 0), 9).error
     'no more'
     """
-    return Verb(
-        (PENDING,),
-        lambda job, now: job._replace(status=CANCELLED, run_at=now, error=note or None),
-    )
+
+    def apply(job: Job, now: int) -> Job:
+        if job.status == PENDING:
+            return job._replace(status=CANCELLED, run_at=now, error=note or None)
+        return job if note_of(job.error) else job._replace(error=mark)
+
+    return Verb((PENDING, PROCESSING) if mark else (PENDING,), apply)
 
 
 def defer(due: int) -> Verb:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ..backoff import seconds
 from ..engines.interface import Attempt, Outcome, Progress, Seat
-from ..errors import ConfigError, InvalidJob, StorageError
-from ..job import COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, error_text, result_text
+from ..errors import ConfigError, InvalidJob, JobCancelled, StorageError
+from ..job import CANCELLED, COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, error_text, result_text
 from ..support.text import printable, shown
 from .current import Pace, at_work, current
 from .options import Options
@@ -276,6 +276,9 @@ class Runner:
 
     def _failed(self, attempt: Attempt, error: BaseException, duration: float) -> Outcome:
         job, now = attempt.job, int(self._now())
+        note = _called_off(error)
+        if note:
+            return Outcome(attempt, CANCELLED, now, error=note, seconds=duration)
         wish = wish_in(error)
         if isinstance(wish, Snooze):
             return Outcome(
@@ -295,6 +298,16 @@ class Runner:
         return Outcome(
             attempt, status, run_at, error=error_text(error), seconds=duration, exception=error
         )
+
+
+def _called_off(error: BaseException) -> str:
+    """The note of the `JobCancelled` in what a handler raised, as from a `TaskGroup`, if any."""
+    while isinstance(error, BaseExceptionGroup):
+        part = error.subgroup(JobCancelled)
+        if part is None:
+            return ""
+        error = part.exceptions[0]
+    return str(error) if isinstance(error, JobCancelled) else ""
 
 
 def _own_decimals() -> None:

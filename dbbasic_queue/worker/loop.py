@@ -19,11 +19,12 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from ..engines.interface import Engine, Outcome, Seat
-from ..job import COMPLETED, FAILED, Job
+from ..job import CANCELLED, COMPLETED, FAILED, Job
 from ..support.text import printable
 from .handlers import Handlers, Runner
 from .options import Options
 from .signals import StopSignals
+from .watch import Watch
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -37,7 +38,8 @@ class Summary(SimpleNamespace):
     """What a run of the worker did, in numbers of jobs.
 
     `rescued` counts the jobs of dead workers that were taken back; one that had used up its
-    attempts counts as failed, too. `stopped` is the number of the signal that ended the run, 0
+    attempts counts as failed, too. `cancelled` counts those that were broken off, as you had them
+    cancelled while they ran. `stopped` is the number of the signal that ended the run, 0
     when the work was done.
     """
 
@@ -46,6 +48,7 @@ class Summary(SimpleNamespace):
     failed: int
     rescued: int
     stopped: int
+    cancelled: int
 
     def __init__(
         self,
@@ -54,9 +57,15 @@ class Summary(SimpleNamespace):
         failed: int = 0,
         rescued: int = 0,
         stopped: int = 0,
+        cancelled: int = 0,
     ) -> None:
         super().__init__(
-            completed=completed, failed=failed, rescued=rescued, retried=retried, stopped=stopped
+            completed=completed,
+            failed=failed,
+            rescued=rescued,
+            retried=retried,
+            stopped=stopped,
+            cancelled=cancelled,
         )
 
     def as_dict(self) -> dict[str, int]:
@@ -74,6 +83,7 @@ class Summary(SimpleNamespace):
         self.retried += other.retried
         self.failed += other.failed
         self.rescued += other.rescued
+        self.cancelled += other.cancelled
         self.stopped = self.stopped or other.stopped
 
 
@@ -141,12 +151,14 @@ class Worker:
         self._taken = 0
         self._logs_all = False  # or only what went wrong
         self._began = time.monotonic()
+        self._watch: Watch | None = None
 
     def run(self, seat: Seat) -> Summary:
         """Work until nothing is due, or a limit, the lingering time or a signal ends it."""
         self._signals.answer = self._answer
         self._runner.open(seat)
         seat.stopping = self._signals.stopping
+        self._watch = Watch(seat, self._signals)
         try:
             seat.introduce(self._handled)
             self._rescue(seat)
@@ -156,6 +168,7 @@ class Worker:
                 log.info("signal %d: took no more jobs", number, extra={"event": "stopped"})
         finally:
             self._signals.answer = None
+            self._watch.stop()
             self._runner.close()
             seat.leave()
         self._summary.stopped = self._signals.received
@@ -172,6 +185,8 @@ class Worker:
                 outcome = None
             if attempt is not None:
                 self._taken += 1
+                if self._taken == 1 and self._watch is not None:
+                    self._watch.start()
                 self._logs_all = log.isEnabledFor(logging.INFO)
                 if self._logs_all:
                     _log_start(attempt.job)
@@ -222,6 +237,8 @@ class Worker:
             self._summary.completed += 1
         elif outcome.status == FAILED:
             self._summary.failed += 1
+        elif outcome.status == CANCELLED:
+            self._summary.cancelled += 1
         elif not outcome.refund:
             self._summary.retried += 1
         if outcome.status != COMPLETED or self._logs_all:
@@ -257,6 +274,16 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
         fields.update(event="snoozed", run_at=outcome.run_at)
         why = f": {printable(str(outcome.exception))}" if str(outcome.exception) else ""
         log.info("snoozed %s %s until %s%s", name, job.id, _time(outcome), why, extra=fields)
+    elif outcome.status == CANCELLED:
+        fields["event"] = "cancelled"
+        log.warning(
+            "cancelled %s %s after %.3f s: %s",
+            name,
+            job.id,
+            outcome.seconds,
+            outcome.error,
+            extra=fields,
+        )
     elif outcome.refund:
         fields["event"] = "put back"
         log.warning("put back %s %s: broken off by a signal", name, job.id, extra=fields)

@@ -1,8 +1,9 @@
 """Interrupts: the signals that end a worker's run, and the alarm that ends a job.
 
 The first SIGTERM or SIGINT lets the job in hand finish and takes no more; the second breaks off
-the job in hand (`PutBack`). Neither, nor the alarm (`JobTimeout`), breaks into code that holds the
-table's lock or into one another: then it is tried again a moment later.
+the job in hand (`PutBack`). Neither, nor the alarm (`JobTimeout`, and `JobCancelled` for a job that
+a person has cancelled), breaks into code that holds the table's lock or into one another: then it
+is tried again a moment later.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from ..engines import interface
-from ..errors import JobTimeout
+from ..errors import JobCancelled, JobTimeout
 from ..job import Job
 from ..support.threads import without_signals
 from .surroundings import flush
@@ -62,6 +63,7 @@ class StopSignals:
         self.outer: StopSignals | None = None  # of the worker whose handler runs this one
         self._before: dict[int, Any] = {}
         self._sending = False  # the second signal again, as it came at a bad moment
+        self._called_off: tuple[Job, str] | None = None  # this job, with this note
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -85,9 +87,43 @@ class StopSignals:
 
     def catch_alarm(self) -> None:
         """Survive an alarm that a handler has set and forgotten."""
-        if signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:  # which would end the worker
-            self._before[signal.SIGALRM] = signal.SIG_DFL
-            signal.signal(signal.SIGALRM, _let_pass)
+        before = signal.getsignal(signal.SIGALRM)  # the default would end the worker
+        if before not in (signal.SIG_IGN, None):
+            self._before[signal.SIGALRM] = before
+            signal.signal(signal.SIGALRM, self.on_alarm)
+
+    def on_alarm(self, number: int, frame: FrameType | None) -> None:
+        """Break off the job that is called off; any other alarm is the program's own."""
+        before = self._before[signal.SIGALRM]
+        if not self.is_called_off(frame) and callable(before):
+            before(number, frame)
+
+    def is_called_off(self, frame: FrameType | None) -> bool:
+        """Whether an alarm came from `call_off`; if it can be now, raise `JobCancelled`."""
+        called_off = self._called_off
+        if called_off is None:
+            return False
+        job, note = called_off
+        if job is self.job and self.interruptible and _may_break(frame):
+            self._called_off = None
+            raise JobCancelled(note)
+        return True
+
+    def call_off(self, job: Job, note: str) -> bool:
+        """Break off this job, if it is in hand still, with `JobCancelled`; whether that was.
+
+        Called by another thread. Not while a handler has set the alarm for itself.
+        """
+        main = threading.main_thread().ident or 0
+        called_off = self._called_off = job, note
+        # More than once: see `_send`.
+        while self._called_off is called_off and self.job is job and self.interruptible:
+            if getattr(signal.getsignal(signal.SIGALRM), "__func__", None) not in _ALARMS:
+                break
+            signal.pthread_kill(main, signal.SIGALRM)
+            time.sleep(TRY_AGAIN)
+        done, self._called_off = self._called_off is not called_off, None
+        return done
 
     def on_signal(self, number: int, frame: FrameType | None = None) -> None:
         """Stop taking jobs; the second time, break off the one in hand."""
@@ -158,10 +194,6 @@ class StopSignals:
         before(self.received, None)
 
 
-def _let_pass(number: int, frame: FrameType | None) -> None:
-    pass
-
-
 _active: StopSignals | None = None
 
 
@@ -217,7 +249,7 @@ class TimeLimit:
         self._own_timer = signal.setitimer(signal.ITIMER_REAL, self._seconds, GRACE)
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
-        if not self._armed:
+        if not self._armed or (_active is not None and _active.is_called_off(frame)):
             return
         if not _may_break(frame):
             signal.setitimer(signal.ITIMER_REAL, TRY_AGAIN, GRACE)
@@ -242,9 +274,11 @@ class TimeLimit:
         if left:
             left = max(left - (time.monotonic() - self._began), TRY_AGAIN)
             signal.setitimer(signal.ITIMER_REAL, left, interval)
-        if self._rang and not isinstance(error, JobTimeout | PutBack):
+        if self._rang and not isinstance(error, JobTimeout | PutBack | JobCancelled):
             raise self._error() from error  # the handler has caught it
 
+
+_ALARMS: Final = (StopSignals.on_alarm, TimeLimit._ring)
 
 # Nor may one signal's exception break into what is done about another.
 _UNBREAKABLE: Final = frozenset(
@@ -255,6 +289,8 @@ _UNBREAKABLE: Final = frozenset(
         TimeLimit._ring,
         StopSignals.on_signal,
         StopSignals.break_off,
+        StopSignals.on_alarm,
+        StopSignals.is_called_off,
         _Fork.before,
         _Fork.in_parent,
         _Fork.in_child,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from cli_app import dbq, queue_of
+from actors import script
+from cli_app import dbq, queue_of, wait_for
+
+from dbbasic_queue.engines.interface import Outcome
 
 # -- enqueue -------------------------------------------------------------------------------------
 
@@ -116,6 +120,76 @@ def test_cancel_and_retry_say_what_they_did(app: Path) -> None:
     assert (done.returncode, "is cancelled, not pending" in done.stderr) == (1, True)
     assert dbq("retry", "a1", cwd=app).stdout == "pending a1\n"
     assert queue.get_job("a1")["status"] == "pending"
+
+
+SLOW = """
+import sys, time
+from dbbasic_queue import Queue
+
+def slow(payload):
+    print("started", flush=True)
+    time.sleep(600)
+
+Queue(sys.argv[1]).process_jobs({"slow": slow})
+"""
+
+
+def cancel_running(*ids: str, patience: float, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """`dbq cancel --running`, which waits so many seconds to see what becomes of the jobs."""
+    code = (
+        "import sys; from dbbasic_queue.cli import cancelling, main;"
+        f"cancelling.PATIENCE = {patience};"
+        "sys.exit(main.main(['cancel', '--running', *sys.argv[1:]]))"
+    )
+    command = [sys.executable, "-c", code, *ids]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def test_cancel_of_a_running_job_has_to_be_meant(app: Path) -> None:
+    """Without --running it is refused, and the answer says how; with it, what became of it."""
+    queue = queue_of(app)
+    queue.enqueue("slow", {}, job_id="a1")
+    queue.enqueue("slow", {}, job_id="a2")
+    queue.enqueue("ok", {}, job_id="a3")
+    queue.cancel_job("a3")
+    with script(SLOW, queue.path) as worker:
+        worker.hear("started")
+        done = dbq("cancel", "a1", cwd=app)
+        assert (done.returncode, done.stdout) == (1, "")
+        how = "a1 is processing, not pending; to break it off: dbq cancel --running a1"
+        assert how in done.stderr
+        done = cancel_running("a1", "a3", "nope", patience=600, cwd=app)
+        assert (done.returncode, done.stdout) == (1, "cancelled a1\n")
+        assert "job a3 is cancelled, not pending or processing" in done.stderr
+        assert "there is no job nope" in done.stderr
+        worker.hear("started")
+        assert cancel_running("a2", patience=600, cwd=app).stdout == "cancelled a2\n"
+        assert worker.end() == 0
+    assert "Cancelled by " in queue.get_job("a1")["error"]
+
+
+def test_cancel_tells_of_a_job_that_ended_first_and_of_one_that_runs_on(app: Path) -> None:
+    """The first is exit 1; of the second it says that its worker was asked."""
+    queue = queue_of(app)
+    for job_id in ("a1", "a2"):
+        queue.enqueue("ok", {}, job_id=job_id)
+    seat = queue.engine.seat()
+    attempt = seat.turn()  # looked at by no worker
+    answers = []
+    thread = threading.Thread(
+        target=lambda: answers.append(cancel_running("a1", patience=600, cwd=app))
+    )
+    thread.start()
+    wait_for(lambda: (queue.get_job("a1")["error"] or "").startswith("CancelAsked: "))
+    attempt = seat.turn(Outcome(attempt, "completed", queue.now()))
+    thread.join()
+    assert answers[0].returncode == 1
+    assert "job a1 is completed: it ended before it was broken off" in answers[0].stderr
+    done = cancel_running("a2", patience=0, cwd=app)
+    assert (done.returncode, done.stdout) == (0, "asked a2\n")
+    assert "job a2 still runs" in done.stderr
+    seat.turn(Outcome(attempt, "failed", queue.now(), "ValueError: no"), take=False)
+    assert queue.get_job("a2")["status"] == "cancelled"
 
 
 def test_an_id_that_dbq_made_may_be_shortened(app: Path) -> None:

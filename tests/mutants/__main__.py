@@ -23,7 +23,8 @@ from .mutant import Mutant, load
 ROOT = Path(__file__).resolve().parents[2]
 WINGS = (
     *("table", "engines", "redis", "worker", "schedule"),
-    *("install", "cron", "systemd", "health", "migrate", "choosing", "commands", "others"),
+    *("install", "cron", "systemd", "health", "migrate", "choosing", "commands"),
+    *("control", "others"),
 )
 AT_LEAST = 150  # in the whole list
 SECONDS = 120  # for the one test of a mutant

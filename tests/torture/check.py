@@ -7,7 +7,8 @@
 * No process is blocked, nothing is malformed that was not so before; a batch is there whole or not.
 * What was set aside is in `queue.torn`; the marks, and what was installed, are as they were said to
   be, or as they became later.
-* Work goes on: whatever is unfinished runs exactly once more and ends; nothing finished runs.
+* Work goes on: whatever is unfinished runs exactly once more and ends; nothing finished runs, nor
+  what was to be cancelled while it ran.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dbbasic_queue import Queue, current_job
+from dbbasic_queue.engines.calling_off import note_of
 from dbbasic_queue.table import ending
 
 from . import child
@@ -108,11 +110,19 @@ def _work_goes_on(queue: Queue, before: View) -> Iterator[str]:
     types = {seen.type for seen in before.jobs.values()} | {"work"}
     queue.process_jobs(dict.fromkeys(types, handler), 1000, backoff=lambda attempts: 0)
     after = read(queue.path)
-    unfinished = {name for name, seen in before.jobs.items() if seen.status not in FINISHED}
+    asked = {
+        name
+        for name, seen in before.jobs.items()
+        if seen.status == "processing" and note_of(seen.error)
+    }
+    unfinished = {name for name, seen in before.jobs.items() if seen.status not in FINISHED} - asked
     if runs != Counter(dict.fromkeys(unfinished | {new}, 1)):
         yield f"unfinished were {sorted(unfinished)}, run were {dict(runs)}"
     for name, seen in before.jobs.items():
         expected = _drained(seen) if name in unfinished else seen
+        if name in asked:
+            note = note_of(seen.error)
+            expected = seen._replace(status="cancelled", run_at=LATER, error=note, result="")
         if after.jobs.get(name) != expected:
             yield f"{name} was {seen}, and after the work is {after.jobs.get(name)}"
     if after.jobs.keys() != before.jobs.keys() | {new}:

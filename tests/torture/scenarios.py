@@ -8,6 +8,7 @@ step 17 of the next. `act` says aloud what the engine has promised: from then on
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 from collections.abc import Callable, Iterable
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dbbasic_queue import Queue, current_job
+from dbbasic_queue.engines.interface import Outcome
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
 from dbbasic_queue.install.site import PlainFiles, Site, Wanted
+from dbbasic_queue.job import CANCELLED, COMPLETED, PENDING
 from dbbasic_queue.schedule import marks
 from dbbasic_queue.table import ending, opened, renewing
 from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
-from dbbasic_queue.worker import current
+from dbbasic_queue.worker import current, watch
 from dbbasic_queue.worker.signals import PutBack
 
 NOW = 1_700_000_000
@@ -44,6 +47,7 @@ class Stage:
         os.urandom = self.random.randbytes  # ids and temporary names as the seed has them
         # A folder is trusted when it has been quiet for 20 ms, which is not the same in each run.
         opened.SECOND = 1  # type: ignore[misc]  # so none is
+        watch.LOOK_EVERY = 1e6  # type: ignore[misc]  # else it depends on how long a job takes
         self.durability = durability
         self.say = say
         self.groups: list[list[str]] = []  # ids that are there all or none
@@ -255,6 +259,26 @@ def put_back(stage: Stage) -> None:
         return "ok"
 
     stage.work(handler)
+
+
+@scenario(lambda stage: stage.fill(6))
+def cancel_running(stage: Stage) -> None:
+    """A person asks for the end of jobs that run; then they are broken off, fail or complete."""
+    seat = stage.queue.engine.seat()
+    outcome = None
+    try:
+        for end in itertools.cycle([CANCELLED, PENDING, COMPLETED]):
+            attempt = seat.turn(outcome)
+            if outcome is not None:
+                stage.say({outcome.attempt.job.id: "finished"})
+            if attempt is None:
+                break
+            stage.say({attempt.job.id: "processing"})
+            if stage.queue.cancel_job(attempt.job.id, running=True):
+                stage.say({attempt.job.id: "processing"})
+            outcome = Outcome(attempt, end, NOW, "" if end == COMPLETED else "ValueError: no")
+    finally:
+        seat.leave()
 
 
 def _old_rows(stage: Stage) -> None:

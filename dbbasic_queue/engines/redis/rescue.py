@@ -75,9 +75,10 @@ class Rescuer:
             status, run_at = PENDING, now + seconds(backoff, record.attempts)
         error = died(record.attempts)
         grip = Grip(record.id, lane, record.holder or "", record.worker)
-        done, _ = self._transitions.end(grip, status, run_at, error, rescued=True)
-        if not done:
+        done, now_is = self._transitions.end(grip, status, run_at, error, rescued=True)
+        if not done or now_is is None:
             return None
+        status, run_at, error = now_is.status, now_is.run_at, now_is.error or ""
         log.warning(
             "rescued %s %s: its worker died, attempt %d of %d; it is %s now",
             printable(record.type),

@@ -29,6 +29,7 @@ import redis
 from ...backoff import BackoffLike
 from ...errors import StorageError
 from ...support.text import printable
+from ..calling_off import note_of
 from ..interface import Attempt, Outcome, Rescued
 from ..progress import Progress
 from .lease import Lease
@@ -262,6 +263,16 @@ class RedisSeat:
         return self._rescuer.rescue(max_attempts, backoff)
 
     # -- waiting -------------------------------------------------------------------------------
+
+    def asked(self) -> str:
+        """The note with which the job in hand is to be cancelled; empty if it is not: see
+        `Seat.asked`."""
+        grip = self._in_hand
+        if grip is None:
+            return ""
+        key = self._records.key(grip.job_id)
+        own = own_part(self._link.run(lambda client: client.hget(key, "dbq"), patience=STEP))
+        return note_of(own.get("error")) if own.get("holder") == grip.execution else ""
 
     def wait(self, most: float) -> bool:
         """Wait for at most `most` seconds until there may be work; whether there may be."""

@@ -18,6 +18,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, require
+from ..calling_off import note_of
 from .link import Link
 from .records import (
     KEEP,
@@ -98,6 +99,9 @@ class Transitions:
             error = record.error
             if record.holder is not None:
                 error = died(record.attempts)
+                if note := note_of(record.error):
+                    self._write_end(pipe, record, lane, CANCELLED, now, note)
+                    return None
                 if most is not None and record.attempts >= most:
                     self._write_end(pipe, record, lane, FAILED, now, error)
                     return None
@@ -157,12 +161,15 @@ class Transitions:
             holds = record is not None and record.holder == grip.execution
             if record is None or not holds or record.status != PROCESSING:
                 return False, record
+            end, at, why = status, run_at, error
+            if status != COMPLETED and (note := note_of(record.error)):
+                end, at, why = CANCELLED, int(self._link.now()), note
             pipe.multi()
             self._release(pipe, grip)
             attempts = record.attempts - refund
             record = record._replace(attempts=attempts, holder=None, ended=mark, progress=None)
-            self._write_end(pipe, record, grip.lane, status, run_at, error, result)
-            return True, record._replace(status=status, run_at=run_at, error=error or None)
+            self._write_end(pipe, record, grip.lane, end, at, why, result)
+            return True, record._replace(status=end, run_at=at, error=why or None)
 
         return self.change(grip.job_id, change, patience)
 

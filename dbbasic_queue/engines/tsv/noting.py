@@ -7,6 +7,7 @@ from typing import Any
 from ...job import PROCESSING
 from ...table.line import Row, in_place, parse_line
 from ...table.table import Table
+from ..calling_off import note_of
 from ..interface import Attempt
 from ..progress import Progress
 
@@ -55,12 +56,13 @@ def _with_progress(row: Row, progress: Progress) -> Row | None:
     """A row with its job's progress, as far as there is room in its tail; None if there is none.
 
     The error is that of the attempt before, and will not stay: what is too long of it makes way.
+    Not so the mark of a job that is to be cancelled.
     """
     _, line, tail_at, _, _, _, status, created_at, run_at, attempts, error, _ = row
     fixed = b"%b\t%d\t%d\t%d\t\t" % (status.encode(), created_at, run_at, attempts)
     room = len(line) - tail_at - 1 - len(fixed)
     error = error.partition(b"\\n")[0]
     result = progress.written(room - len(error))
-    if not result:
+    if not result and not note_of(error.decode(errors="replace")):
         error, result = b"", progress.written(room)
     return in_place(row, status, run_at, attempts, error, result.encode()) if result else None

@@ -27,7 +27,7 @@ from typing import Final
 
 from ...backoff import BackoffLike, seconds
 from ...errors import StorageError
-from ...job import COMPLETED, FAILED, PENDING, PROCESSING, Job, require
+from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, Job, require
 from ...support.text import printable
 from ...table.line import (
     ATTEMPTS_LIMIT,
@@ -40,9 +40,11 @@ from ...table.line import (
 )
 from ...table.scan import NAMES_PENDING
 from ...table.table import Table
+from ..calling_off import note_of
 from ..interface import Attempt, Outcome, Rescued
 from ..progress import Progress
 from . import twins
+from .asked import Asked
 from .claims import Claims
 from .noting import Notes
 from .waiting import WaitingList
@@ -80,6 +82,7 @@ class TsvSeat:
         self._clock = clock
         self._place = place
         self._waiting = WaitingList(table)
+        self._asked = Asked(table.data_file)
         self._in_hand: Attempt | None = None
         self._ending: int | None = None  # the claim on the job whose end is being written
         self._notes = Notes(table)
@@ -196,6 +199,9 @@ class TsvSeat:
         """Write how an attempt ended into its row. On a full disk, where only a change in place
         may still be possible, without error and result."""
         _, status, run_at, error, result, refund, _, _ = outcome
+        note = note_of(row.error.decode(errors="replace")) if row.error else ""
+        if note and status != COMPLETED:
+            status, run_at, error = CANCELLED, int(self._clock()), note
         require(row.id, row.status, status)
         attempts, table = row.attempts - refund, self._table
         try:
@@ -360,6 +366,12 @@ class TsvSeat:
 
     # -- waiting -------------------------------------------------------------------------------
 
+    def asked(self) -> str:
+        """The note with which the job in hand is to be cancelled; empty if it is not: see
+        `Seat.asked`."""
+        attempt = self._in_hand
+        return self._asked.look(attempt) if attempt is not None else ""
+
     def wait(self, most: float) -> bool:
         """Wait for at most `most` seconds until there may be work; whether there may be."""
         ends = time.monotonic() + most
@@ -413,7 +425,10 @@ def _rescue(
 ) -> Rescued:
     """Take back a job whose worker died. Call it under the lock."""
     error = b"WorkerDied: the worker died while it ran this job (attempt %d)" % row.attempts
-    if row.attempts >= max_attempts:
+    note = note_of(row.error.decode(errors="replace"))
+    if note:
+        status, run_at, error = CANCELLED, now, note.encode()
+    elif row.attempts >= max_attempts:
         status, run_at = FAILED, now
     else:
         status, run_at = PENDING, now + seconds(backoff, row.attempts)

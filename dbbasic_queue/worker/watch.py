@@ -1,0 +1,71 @@
+"""Looks once a second whether the job in hand is to be broken off: `dbq cancel --running`.
+
+One thread for a run, which sleeps: it costs a job that is over within a second nothing.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import threading
+import time
+from typing import Final
+
+from ..engines.interface import Seat
+from ..errors import StorageError
+from ..support.threads import without_signals
+from . import signals as interrupts
+from .signals import StopSignals
+
+log = logging.getLogger("dbbasic_queue")
+
+LOOK_EVERY: Final = 1.0  # seconds
+
+
+class Watch:
+    """Watches the jobs of one run, from `start` to `stop`."""
+
+    def __init__(self, seat: Seat, signals: StopSignals) -> None:
+        self._seat = seat
+        self._signals = signals
+        self._over = _thread.allocate_lock()  # held until the run is over
+        self._gone = _thread.allocate_lock()  # held by the thread
+
+    def start(self) -> None:
+        """Begin to look; not in a thread, whose jobs no signal can break off."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._over.acquire()
+        self._gone.acquire()
+        with without_signals():
+            _thread.start_new_thread(self._run, ())
+
+    def stop(self) -> None:
+        """Look no more; the thread is gone when this returns."""
+        if self._over.locked():
+            self._over.release()
+            self._gone.acquire()
+
+    def _run(self) -> None:
+        signals = self._signals
+        job, told = None, 0.0
+        try:
+            while not self._over.acquire(timeout=LOOK_EVERY):
+                if signals.job is not job:  # begun since the last look
+                    job, told = signals.job, 0.0
+                elif job is not None and signals.interruptible:
+                    # Again after a while: the handler has perhaps caught it, and goes on.
+                    if told and time.monotonic() - told < interrupts.GRACE:
+                        continue
+                    note = self._asked()
+                    if note and signals.job is job and signals.call_off(job, note):
+                        told = time.monotonic()
+        finally:
+            self._gone.release()
+
+    def _asked(self) -> str:
+        try:
+            return self._seat.asked()
+        except StorageError as error:
+            log.warning("cannot see whether the job in hand is cancelled: %s", error)
+            return ""
