@@ -58,7 +58,11 @@ def measure(rounds: int, jobs: int, picked: int, later: int) -> dict[str, Any]:
                         if name == "ours" and number == 0 and later:
                             part.play_behind(times, jobs, later)
                         found["software"] = _software(server.port)
+            with RedisServer(Path(folder) / "pairs", appendfsync=sync) as server:
+                url = f"redis://127.0.0.1:{server.port}/0"
+                pairs = Part("ours", url, sync, Path(folder)).pairs(10 * rounds)
         found[sync] = {key: figure(values) for key, values in times.items()}
+        found[sync]["pairs"] = {act: figure(values) for act, values in pairs.items()}
         picks = {name: sorted(times[f"{name} pick"]) for name in NAMES}
         found[sync]["picks"] = {
             name: [quantile(values, 0.5), quantile(values, 0.99)] for name, values in picks.items()
@@ -94,6 +98,18 @@ class Part:
         _stop(worker)
         span = began[-1][0] - began[0][0]
         times[f"{self._name} behind"].append(span / (len(began) - 1))
+
+    def pairs(self, rounds: int) -> dict[str, list[float]]:
+        """What this library costs by what RQ does, in turns: see pairs.py."""
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "tests" / "bench" / "pairs.py"), self._url, str(rounds)],
+            env=self._environment(-1),
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=600,
+        )
+        ratios: dict[str, list[float]] = json.loads(done.stdout)
+        return ratios
 
     def _command(self, act: str, count: int) -> list[str]:
         actor = str(ROOT / "tests" / "bench" / "server_actor.py")
@@ -171,12 +187,19 @@ def text(found: dict[str, Any]) -> str:
         for sync in SYNCS
         if "ours behind" in found[sync]
     ]
+    turns = [
+        f"{figures['put']['median']:.2f} and {figures['work']['median']:.2f} (`{sync}`)"
+        for sync in SYNCS
+        for figures in [found[sync]["pairs"]]
+    ]
     said = f"Median (least–most) of {found['rounds']} rounds of {found['jobs']} jobs, each on a"
     said += f" {found['software']} of its own on the same machine; one producer, one worker. Load"
     said += f" before: {found['load']:.1f} on {os.cpu_count()} cores."
     if behind:
         said += f" With {LATER:,} jobs for tomorrow in the way, a job is taken and finished in"
         said += f" {' and '.join(behind)}."
+    said += " In turns with RQ on one server, which a busy machine does not falsify, an enqueue and"
+    said += f" a job taken and finished take so much of its time: {', '.join(turns)}."
     return "\n".join([*lines, "", said])
 
 
