@@ -375,6 +375,22 @@ def test_a_replica_is_refused(tmp_path: Path, server: RedisServer) -> None:
 # -- closing ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("asked", ["normal", "none"])
+def test_a_cluster_is_refused(tmp_path: Path, server: RedisServer, asked: str) -> None:
+    """Its transactions cannot span the keys of a queue, so no durability makes it fit."""
+    with RedisServer(tmp_path / "redis", cluster_enabled="yes") as cluster:
+        queue = Queue(cluster.url(), asked)
+        for act in (lambda: queue.enqueue("mail", {}), lambda: queue.process_jobs({})):
+            with pytest.raises(ConfigError, match="is a Redis Cluster"):
+                act()
+
+
+def test_valkey_is_another_word_for_redis(address: str) -> None:
+    """In an address: the queue is the same."""
+    job_id = Queue(address.replace("redis:", "valkey:"), "normal").enqueue("mail", {})
+    assert Queue(address, "normal").get_job(job_id)
+
+
 def test_a_closed_queue_takes_no_jobs(engine: Engine, clock: Clock) -> None:
     """The error names the new address; what was there stays, and it can be opened again."""
     now = int(clock.now)
