@@ -114,13 +114,13 @@ def test_a_failed_attempt_is_put_back_and_a_refund_counts_nothing(engine: Engine
 
 
 def test_an_end_that_is_none_is_refused(engine: Engine) -> None:
-    """A job that runs cannot become cancelled, and stays what it is."""
+    """A job that runs cannot end processing, and stays what it is."""
     add(engine, "a1")
     seat = sit(engine)
     attempt = seat.turn()
     assert attempt is not None
     with pytest.raises(IllegalTransition):
-        seat.turn(Outcome(attempt, "cancelled", 5), take=False)
+        seat.turn(Outcome(attempt, "processing", 5), take=False)
     assert found(engine, "a1").status == "processing"
 
 
