@@ -28,6 +28,7 @@ from .job import (
     check_type,
 )
 from .support.address import is_url
+from .support.ids import new_id, new_ids
 from .support.text import shown
 from .worker.current import queue_in_hand
 from .worker.handlers import Handlers
@@ -163,7 +164,7 @@ class Queue(Choosing):
         text = check_payload(payload, self.max_payload)
         due = now if run_at is None else check_time(run_at, moment)
         keyed = job_id is not None
-        job_id = check_id(job_id) if keyed else os.urandom(8).hex()
+        job_id = check_id(job_id) if keyed else new_id(moment)
         order = _new_tuple(Order, (job_id, job_type, text, due, keyed))
         if engine.add((order,), now) and log.isEnabledFor(logging.INFO):
             log.info(
@@ -190,10 +191,10 @@ class Queue(Choosing):
         """
         now = self.engine.now()
         jobs = list(jobs)
-        new = os.urandom(8 * len(jobs)).hex()
+        new = new_ids(len(jobs), now)
         orders = [
-            self._order(number, job, new[number * 16 : number * 16 + 16], now)
-            for number, job in enumerate(jobs)
+            self._order(number, job, own_id, now)
+            for number, (job, own_id) in enumerate(zip(jobs, new, strict=True))
         ]
         added = self.engine.add(orders, int(now))
         log.info("enqueued %d jobs", added, extra={"event": "enqueued", "count": added})

@@ -166,8 +166,8 @@ CANCEL: Final = Command(
     "cancel",
     "cancel pending jobs, or running ones",
     _cancel,
-    "dbq cancel 5f2c9b1e8a7d4c30\ndbq cancel --type 'mail.*' --where to=zoe@example.com --dry-run\n"
-    "dbq cancel --running 5f2c9b1e8a7d4c30",
+    "dbq cancel mh3k9x2a7d4c30qz\ndbq cancel --type 'mail.*' --where to=zoe@example.com --dry-run\n"
+    "dbq cancel --running mh3k9x2a7d4c30qz",
     (
         *filters(default=" (pending; with --running, also processing)"),
         arg(
@@ -183,7 +183,7 @@ RETRY: Final = Command(
     "put jobs back, due now: failed or cancelled ones, with no attempts counted, and those that"
     " wait for their next attempt",
     _retry,
-    "dbq retry 5f2c9b1e8a7d4c30\ndbq retry --failed\ndbq retry --type send_mail --since 2h\n"
+    "dbq retry mh3k9x2a7d4c30qz\ndbq retry --failed\ndbq retry --type send_mail --since 2h\n"
     "dbq retry --error 'TimeoutError: *' --dry-run\ndbq retry --status pending --type send_mail",
     (
         *filters(default=" (without it and without ids: failed)"),
@@ -195,8 +195,8 @@ DEFER: Final = Command(
     "defer",
     "let pending jobs wait until another time",
     _defer,
-    "dbq defer 5f2c9b1e8a7d4c30 --in 2h\ndbq defer --type report --run-at 2027-01-01T09:00\n"
-    "dbq defer 5f2c --in 0s",
+    "dbq defer mh3k9x2a7d4c30qz --in 2h\ndbq defer --type report --run-at 2027-01-01T09:00\n"
+    "dbq defer 30qz --in 0s",
     (
         *filters(default=" (only pending jobs can wait)"),
         (

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MANY: Final = 100  # jobs, above which a person is asked
 
-SHORT: Final = "; of one that dbq made, the first four characters or more will do"
+SHORT: Final = "; of one that dbq made, its first or last four characters or more will do"
 
 
 def filters(statuses: Iterable[str] = STATUSES, default: str = "") -> tuple[Argument, ...]:

@@ -40,6 +40,7 @@ from ..errors import ConfigError
 from ..queue import DEFAULT_FILE, Queue
 from ..support.address import has_password, scheme_of
 from ..support.durations import parse_duration
+from ..support.ids import is_made
 from ..support.text import escape_control
 
 if TYPE_CHECKING:
@@ -450,6 +451,7 @@ def _no_queue(path: Path, place: Where) -> str:
 
 
 SHORTEST: Final = 4  # characters of an id that stand for it where a job is changed
+CANDIDATES: Final = 12  # ids that are named where several begin or end so
 
 
 def find_id(queue: Queue, text: str, *, to_change: bool = False) -> tuple[str | None, str]:
@@ -460,13 +462,15 @@ def find_id(queue: Queue, text: str, *, to_change: bool = False) -> tuple[str | 
 def find_ids(
     queue: Queue, texts: Iterable[str], *, to_change: bool = False
 ) -> Iterator[tuple[str | None, str]]:
-    """Yield for each text the id of the one job whose id it is, or begins with it.
+    """Yield for each text the id of the one job whose id it is, or begins or ends with it.
+
+    Ends with it: four characters at least, of an id that dbq made.
 
     Args:
         queue: where the jobs are.
-        texts: ids, or their beginnings.
-        to_change: take no text for a beginning that may well be the whole id of a job that is
-            gone: order-1 is not order-10, and report is not report-2.
+        texts: ids, or their beginnings, or their ends.
+        to_change: take no text for a part that may well be the whole id of a job that is gone:
+            order-1 is not order-10, and report is not report-2.
 
     Yields None and why, when there is no such job or more than one.
     """
@@ -477,15 +481,28 @@ def find_ids(
             continue
         if ids is None:
             ids = [job.id for job in queue.engine.jobs()]
-        like = [job_id for job_id in ids if job_id.startswith(text)] if text else []
-        if len(like) == 1 and (not to_change or _is_a_beginning(text, like[0])):
+        begun = [job_id for job_id in ids if job_id.startswith(text)] if text else []
+        ended = [job_id for job_id in ids if _is_an_end(text, job_id)]
+        like = begun + ended
+        if len(like) == 1 and (not to_change or ended or _is_a_beginning(text, like[0])):
             yield like[0], ""
         elif len(like) > 1:
-            names = ", ".join(like[:3]) + (", ..." if len(like) > 3 else "")
-            yield None, f"{len(like)} ids begin with {text}: {names}; give more of it"
+            parts = " or ".join(["begin"] * bool(begun) + ["end"] * bool(ended))
+            names = ", ".join(like[:CANDIDATES]) + (", ..." if len(like) > CANDIDATES else "")
+            yield None, f"{len(like)} ids {parts} with {text}: {names}; give more of it"
         else:
             meant = f"; did you mean {like[0]}?" if like else ""
             yield None, f"there is no job {text} in {queue.engine.url}{meant}"
+
+
+def _is_an_end(text: str, job_id: str) -> bool:
+    """Whether an id that dbq made ends with this, and does not begin so."""
+    return (
+        job_id.endswith(text)
+        and len(text) >= SHORTEST
+        and not job_id.startswith(text)
+        and is_made(job_id)
+    )
 
 
 def _is_a_beginning(text: str, job_id: str) -> bool:
@@ -496,7 +513,7 @@ def _is_a_beginning(text: str, job_id: str) -> bool:
     """
     if len(text) < SHORTEST:
         return False
-    if re.fullmatch("[0-9a-f]{16}|.+_[0-9]{8}T[0-9]{4}Z", job_id):  # as dbq makes them
+    if is_made(job_id) or re.fullmatch(".+_[0-9]{8}T[0-9]{4}Z", job_id):  # as dbq makes them
         return True
     last, following = text[-1], job_id[len(text)]
     return last in "-_" or (last.isalpha() and following.isalpha())

@@ -281,8 +281,11 @@ SHOW: Final = Command(
     "show",
     "show all of a job",
     _show,
-    "dbq show 5f2c9b1e8a7d4c30\ndbq show 5f2c --json",
-    (arg("id", metavar="ID", help="the job's id, or how it begins"), json_option("a JSON object")),
+    "dbq show mh3k9x2a7d4c30qz\ndbq show 30qz --json",
+    (
+        arg("id", metavar="ID", help="the job's id, or how it begins or ends"),
+        json_option("a JSON object"),
+    ),
 )
 STATS: Final = Command(
     "stats",

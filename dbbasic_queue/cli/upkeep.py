@@ -129,7 +129,7 @@ EDIT: Final = Command(
     "edit",
     "edit jobs in an editor ($VISUAL, $EDITOR), while producers and workers go on",
     _edit,
-    "dbq edit\ndbq edit 5f2c\nEDITOR=nano dbq edit\nEDITOR='code --wait' dbq edit\n"
+    "dbq edit\ndbq edit 30qz\nEDITOR=nano dbq edit\nEDITOR='code --wait' dbq edit\n"
     "EDITOR='sed -i s/old@example.com/new@example.com/' dbq edit",
     (arg("ids", metavar="ID", nargs="*", help="only these jobs, by their ids or how they begin"),),
 )

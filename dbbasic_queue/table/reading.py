@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from . import scan
+from . import bisection, scan
 from .ending import MendedFile
 from .line import Row, row_status
 from .opened import TICK, OpenTable, identity
@@ -64,6 +64,9 @@ class ReadTable(MendedFile):
             file, hint = self._file, Hint(self.generation, self.size, -1)
         if file is None:
             return hint
+        row = bisection.find(file.fd, job_id, hint.size)
+        if row is not None:
+            return hint._replace(offset=row.offset)
         return hint._replace(offset=scan.search_back(file.fd, job_id, 0, hint.size))
 
     def find(self, job_id: bytes, hint: Hint | None = None) -> Row | None:
@@ -80,7 +83,8 @@ class ReadTable(MendedFile):
                 row = self.read_row(hint.offset)
             if hint.offset < 0 or (row is not None and row.id == job_id):
                 return row
-        return scan.last_row(self._fd, job_id, 0, self.size)
+        found = bisection.find(self._fd, job_id, self.size)
+        return found or scan.last_row(self._fd, job_id, 0, self.size)
 
     # -- all of it ---------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
@@ -38,6 +38,7 @@ from ..support.files import (
     sync_folder,
 )
 from ..support.opening import Folder
+from .bisection import spoil
 from .line import (
     ATTEMPTS_LIMIT,
     SECTOR,
@@ -225,6 +226,7 @@ class Table(RenewableTable):
             rows.append(new)
             at += len(line)
         if rows:
+            self._spoil(change.row for change in changes)
             self.append_batch(b"".join(lines))
             self._fdatasync()
             for change in changes:
@@ -243,6 +245,7 @@ class Table(RenewableTable):
 
     def _move(self, row: Row, line: bytes) -> Row:
         self.lock.busy = True  # until the lock is given back
+        self._spoil((row,))
         offset = self.append(line)
         try:
             # In "normal", too: here order alone decides whether the job survives a power cut.
@@ -255,6 +258,14 @@ class Table(RenewableTable):
         new = parse_line(line, offset)
         assert new is not None
         return new
+
+    def _spoil(self, rows: Iterable[Row]) -> None:
+        """Mark lines that are to be moved and do not look like it, before the new ones come."""
+        marks = [mark for mark in map(spoil, rows) if mark is not None]
+        for mark in marks:
+            self.write_in_place(*mark)
+        if marks:
+            self._fdatasync()
 
     def kill(self, row: Row) -> None:
         """Turn a row's line into a dead one: blanks, of the same length."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -203,6 +204,23 @@ def test_an_id_that_dbq_made_may_be_shortened(app: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "2 ids begin with 4f59: 4f59aaaaaaaaaaaa, 4f59bbbbbbbbbbbb; give more" in done.stderr
     assert dbq("cancel", "4f5", cwd=app).returncode == 1
+
+
+def test_an_id_that_dbq_made_may_be_named_by_its_end(app: Path) -> None:
+    """Those of a batch begin alike: four characters at the end will do, or all that could be
+    meant are listed and none is changed."""
+    queue = queue_of(app)
+    ids = ["mh3k9x2a0aaa77qz", "mh3k9x2a0bbb77qz", "mh3k9x2a0ccc0000", "order-77qz"]
+    for job_id in ids:
+        queue.enqueue("ok", {}, job_id=job_id)
+    assert dbq("cancel", "a77qz", cwd=app).stdout == f"cancelled {ids[0]}\n"
+    assert json.loads(dbq("show", "0000", "--json", cwd=app).stdout)["id"] == ids[2]
+    for text, meant in (("77qz", ids[:2]), ("mh3k9x2a", ids[:3])):
+        done = dbq("cancel", text, cwd=app)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f" with {text}: {', '.join(meant)}; give more of it" in done.stderr
+    for text in ("7qz", "r-77qz"):
+        assert dbq("cancel", text, cwd=app).returncode == 1
 
 
 @pytest.mark.parametrize("text", ["nightly-rep", "nightly-", "shop_clean", "shop_clean_20240101"])

@@ -697,7 +697,8 @@ def test_many_lines(path: Path) -> None:
     numbers = Counter(job["payload"]["n"] for job in queue.list_jobs())
     assert numbers == Counter(int(f"1{n}") for n in range(20_000) if n % 1000 != 999)
     assert (
-        subprocess.run(["grep", "-c", "^[0-9a-f]", path], capture_output=True).stdout == b"19980\n"
+        subprocess.run(["grep", "-cE", "^[0-9a-z]{16}", path], capture_output=True).stdout
+        == b"19980\n"
     )
 
 

@@ -460,7 +460,8 @@ def test_flaw_nothing_is_synced(
     ours.insert(record("a1"))
     assert synced == ["fdatasync"]
     ours.update({"id": "a1"}, {"status": "failed"})
-    assert synced == ["fdatasync"] * 3  # the new line before the old one goes, then all of it
+    # The mark of the old line, the new line before the old one goes, then all of it.
+    assert synced == ["fdatasync"] * 4
     synced.clear()
     ours.delete(id="a1")
     assert synced == ["fsync", "fsync"]  # the new file, then the folder
