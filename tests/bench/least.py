@@ -48,7 +48,7 @@ def work(
         row = parse_line(line, offset)
         assert row is not None
         tail = row.tail
-        last, claim = claim, int(row.id, 16) >> 3
+        last, claim = claim, int(row.id, 36) >> 22
         fcntl.fcntl(claims, _SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, claim, 1, 0))
         state = b"processing\t%d\t%d\t%d\t\t" % (row.created_at, now, row.attempts + 1)
         os.pwrite(file, state.ljust(len(line) - tail - 1), offset + tail)

@@ -118,6 +118,19 @@ def test_every_id_has_a_byte(job_id: str) -> None:
     assert 1 << 61 <= byte < 1 << 62
 
 
+@pytest.mark.parametrize(
+    ("job_id", "byte"),
+    [
+        ("5f2c9b1e8a7d4c30", 1 << 61 | 0x1F2C9B1E8A7D4C30),
+        ("bill-17", 0x25C62283F64A9045),
+        ("myx1htc0k3v9q7aa", 0x3642405F99C051EE),
+    ],
+)
+def test_a_job_has_the_byte_that_a_worker_of_2_0_0_chooses(job_id: str, byte: int) -> None:
+    """While some workers are of another version, each sees which jobs the others run."""
+    assert byte_of(job_id.encode()) == byte
+
+
 def test_two_jobs_on_one_byte(made: Path) -> None:
     """Ids that are the same number are not run at once, and neither claim outlives its release."""
     mine = open_claims(made)

@@ -52,12 +52,11 @@ _JOBS: Final = 1 << 61  # the bytes from here on are jobs, those below are worke
 
 def byte_of(job_id: bytes) -> int:
     """The byte that stands for a job. If two jobs share one, they only never run at the same
-    time."""
-    try:
-        number = int(job_id, 16)  # as our own ids are
-    except ValueError:
-        number = int.from_bytes(blake2b(job_id, digest_size=8).digest(), "big")
-    return _JOBS | number & (_JOBS - 1)
+    time. Workers of 2.0.0 may be at work, so it is the byte that they choose."""
+    if job_id < b"g":
+        with suppress(ValueError):
+            return _JOBS | int(job_id, 16) & (_JOBS - 1)  # of 2.0.0
+    return _JOBS | int.from_bytes(blake2b(job_id, digest_size=8).digest(), "big") & (_JOBS - 1)
 
 
 def _locks_of(process: int, fd: str, path: str) -> Iterator[tuple[int, int]]:
