@@ -7,7 +7,7 @@ Exit codes, of every command that this package installs:
     1     not found, or refused      differs, or nothing is there     WARNING
     2     wrong usage, or the queue  a fault in the config, an        CRITICAL
           cannot be used             edited file, no permission
-    3     -                          -                                UNKNOWN
+    3     (wait) the time is up      -                                UNKNOWN
     130   interrupted (Ctrl-C)       -                                -
 
 Which queue, and which config: the first of these that there is.
@@ -56,6 +56,7 @@ exit codes:
   0  done
   1  not found, or refused
   2  wrong usage, or the queue cannot be read or written"""
+EXIT_CODES_OF_WAIT: Final = f"{EXIT_CODES}\n  3  dbq wait: the time is up"
 
 DEFAULT_CONFIG: Final = "dbq.toml"
 SYSTEM_CONFIG: Final = "/etc/dbbasic-queue/dbq.toml"
@@ -102,6 +103,7 @@ class Command(NamedTuple):
     examples: str
     arguments: tuple[Argument | tuple[Argument, ...], ...] = ()
     of_queue: bool = True  # it is about one queue, which --file or --config names
+    exit_codes: str = EXIT_CODES
 
     def add_to(self, commands: Any) -> None:
         """Let the parser of `dbq` know this command."""
@@ -110,7 +112,7 @@ class Command(NamedTuple):
             self.name,
             help=self.about,
             description=self.about[0].upper() + self.about[1:] + ".",
-            epilog=f"examples:\n{shown}\n\n{EXIT_CODES}",
+            epilog=f"examples:\n{shown}\n\n{self.exit_codes}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         for each in (*self.arguments, *(WHICH if self.of_queue else ())):

@@ -11,10 +11,10 @@ from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
 from ..version import VERSION
-from . import by_hand, errors, jobs, look, migrate, run, setup, upkeep, work
+from . import awaiting, by_hand, errors, jobs, look, migrate, run, setup, upkeep, work
 from .common import (
     DONE,
-    EXIT_CODES,
+    EXIT_CODES_OF_WAIT,
     INTERRUPTED,
     REFUSED,
     WRONG,
@@ -40,6 +40,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     look.LIST,
     look.SHOW,
     errors.ERRORS,
+    awaiting.WAIT,
     by_hand.CANCEL,
     by_hand.RETRY,
     by_hand.DEFER,
@@ -115,7 +116,7 @@ def _parser(wanted: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="dbq",
         description="A job queue in one plain-text file: add jobs, look at them, run them.",
-        epilog=f"{EXAMPLES}\n\n{EXIT_CODES}",
+        epilog=f"{EXAMPLES}\n\n{EXIT_CODES_OF_WAIT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"dbq {VERSION}")

@@ -67,6 +67,29 @@ class Choosing:
         """
         return bool(self.defer_jobs(run_at, ids=[job_id]))
 
+    def wait(self, job_id: str, timeout: float | None = None) -> dict[str, Any] | None:
+        """Wait until a job has ended, and return it as `get_job` does; None if it is unknown.
+
+        Args:
+            job_id: of the job.
+            timeout: seconds; after them the job is returned as it is, not yet ended. None: for
+                ever.
+
+        Raises `ValueError` for a negative timeout, and `StorageError`.
+
+        >>> import tempfile
+        >>> from dbbasic_queue import Queue
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> queue.wait(queue.enqueue("greet", {}), timeout=0.1)["status"]
+        'pending'
+        """
+        from .awaiting import wait
+
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout {timeout!r}: must be 0 or more seconds")
+        job = wait(self.engine, job_id, timeout)
+        return job.as_dict() if job is not None else None
+
     def _log_change(self, done: bool, status: str, job_id: str) -> bool:
         if done:
             log.info("%s %s", status, job_id, extra={"event": status, "job_id": job_id})

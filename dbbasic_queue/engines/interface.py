@@ -256,6 +256,9 @@ class Engine(Protocol):
     def find(self, job_id: str) -> Job | None:
         """A job by its id; None when there is none."""
 
+    def state(self) -> object:
+        """Something that equals what it was before only if no job has changed since."""
+
     def jobs(
         self, statuses: Collection[str] | None = None, job_type: str | None = None
     ) -> Iterator[Job]:

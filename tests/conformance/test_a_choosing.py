@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 from actors import Clock
@@ -183,3 +184,25 @@ def test_the_methods_of_a_queue_take_the_filters(queue: Queue) -> None:
         queue.retry_jobs(since="x")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         queue.retry_jobs(sinse=5)  # type: ignore[call-arg]
+
+
+def test_a_job_is_waited_for(queue: Queue, address: str) -> None:
+    """Until it has ended, or until the time is up; at once for one that has, or is not there."""
+    job_id = queue.enqueue("ok", {})
+    job = queue.wait(job_id, timeout=0)
+    assert job is not None
+    assert job["status"] == "pending"
+
+    def work() -> None:
+        Queue(address, "normal").process_jobs({"ok": lambda payload: "done"})
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    job = queue.wait(job_id, timeout=60)
+    worker.join()
+    assert job is not None
+    assert (job["status"], job["result"]) == ("completed", "done")
+    assert queue.wait(job_id) == queue.get_job(job_id)
+    assert queue.wait("gone") is None
+    with pytest.raises(ValueError, match="timeout -1"):
+        queue.wait(job_id, -1)

@@ -74,13 +74,13 @@ def test_exit_codes_are_those_of_the_help(name: str) -> None:
     """Each code that --help tells is in EXIT STATUS, with its words."""
     status = page_of(name).partition(".SH EXIT STATUS\n")[2].partition("\n.SH ")[0]
     told = plain(status).replace("\n", " ")
-    (codes,) = {
+    found = {
         each
         for text in helps(name)
         if (each := re.split(r"^exit (?:codes|status)[^\n]*:\n", text, flags=re.MULTILINE)[-1])
         and each != text
     }
-    rows = re.findall(r"^  (\d)  (.*(?:\n     .*)*)", codes, re.MULTILINE)
+    rows = re.findall(r"^  (\d)  (.*(?:\n     .*)*)", "\n".join(sorted(found)), re.MULTILINE)
     assert rows
     for code, words in rows:
         assert f"{code} {' '.join(words.split())}" in told

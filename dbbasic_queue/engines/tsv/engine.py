@@ -216,6 +216,10 @@ class TsvEngine(ByHand):
             row = self.table.find(key, hint)
         return to_job(row) if row is not None else None
 
+    def state(self) -> object:
+        """Something that equals what it was before only if the table has not changed since."""
+        return self.table.state()
+
     def jobs(
         self, statuses: Collection[str] | None = None, job_type: str | None = None
     ) -> Iterator[Job]:
