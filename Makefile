@@ -31,13 +31,19 @@ pages: $(BIN)/.ready ## the README's picture, and what docs/ has of the library'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .cache/v1 dbbasic-queue==1.0.0 dbbasic-tsv==1.0.2
 	@touch $@
 
+# The family's released packages, which find this checkout's dbbasic_queue beside them.
+FAMILY := dbbasic-cli==1.0.0 dbbasic-email==1.0.0
+.cache/family/.ready: | $(BIN)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .cache/family $(FAMILY) "setuptools<81"
+	@touch $@
+
 samples: $(BIN)/.ready ## the packaged config and the JSON Schema, after a change of the config's keys
 	$(BIN)/python packaging/tools/samples.py
 
 # One more than there are processors: many tests wait for something now and then.
 PROCESSES ?= $(shell expr 1 + `nproc`)
 
-test: $(BIN)/.ready .cache/v1/.ready server ## the tests (about two minutes; ARGS="-n 0 tests/cron" for some)
+test: $(BIN)/.ready .cache/v1/.ready .cache/family/.ready server ## the tests (about two minutes; ARGS="-n 0 tests/cron" for some)
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(ARGS)
 
 # What is to be shown on a server is left out where there is none and it cannot be installed.
@@ -47,11 +53,11 @@ server: ## a Redis server for the tests, where there is none (root, on Debian)
 	    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends redis-server; } || \
 	  echo "no Redis server here, and none installed: the tests of the engine on a server are left out"
 
-coverage: $(BIN)/.ready .cache/v1/.ready ## the tests' branch coverage, without child processes; no gate
+coverage: $(BIN)/.ready .cache/v1/.ready .cache/family/.ready ## the tests' branch coverage, without child processes; no gate
 	$(BIN)/coverage run -m pytest --ignore=tests/stress --ignore=tests/release
 	$(BIN)/coverage report --skip-covered
 
-mutants: $(BIN)/.ready .cache/v1/.ready ## small faults in a copy, each of which a test must notice
+mutants: $(BIN)/.ready .cache/v1/.ready .cache/family/.ready ## small faults in a copy, each of which a test must notice
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 # What boots the machines; debian-archive-keyring lets debootstrap check what it fetches.
@@ -156,7 +162,7 @@ dist: $(BIN)/.ready ## wheel and sdist, checked by twine
 build: dist
 
 VERSIONS ?= 3.11 3.12 3.13 3.14
-test-all: dist .cache/v1/.ready ## the tests on each Python found, against the wheel (VERSIONS="3.12 3.13")
+test-all: dist .cache/v1/.ready .cache/family/.ready ## the tests on each Python found, against the wheel (VERSIONS="3.12 3.13")
 	$(BIN)/python packaging/tools/test_all.py --versions "$(VERSIONS)" dist/dbbasic_queue-*-py3-none-any.whl
 
 clean: ## remove everything the targets made

@@ -31,6 +31,7 @@ from .job import Job
 from .log import JsonFormatter, TextFormatter
 from .queue import (
     Queue,
+    _read_tsv,  # noqa: F401 - dbbasic-email 1.0.0 imports it from here
     cancel_job,
     count_jobs,
     enqueue,

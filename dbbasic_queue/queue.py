@@ -29,7 +29,7 @@ from .job import (
 )
 from .support.address import is_url
 from .support.ids import new_id, new_ids
-from .support.text import shown
+from .support.text import dump_json, shown
 from .worker.current import queue_in_hand
 from .worker.handlers import Handlers
 from .worker.loop import Summary, work
@@ -368,3 +368,15 @@ retry_job = _on_default_queue(Queue.retry_job)
 list_jobs = _on_default_queue(Queue.list_jobs)
 count_jobs = _on_default_queue(Queue.count_jobs)
 prune_jobs = _on_default_queue(Queue.prune_jobs)
+
+
+def _read_tsv() -> list[list[str]]:
+    """The jobs of the default queue as lists of nine texts: dbbasic-email calls it, as 1.0.0's."""
+    return [
+        [
+            *(job["id"], job["type"], dump_json(job["payload"]), job["status"]),
+            *(str(job["created_at"]), str(job["run_at"]), str(job["attempts"])),
+            *(job["error"] or "", "" if job["result"] is None else dump_json(job["result"])),
+        ]
+        for job in list_jobs()
+    ]

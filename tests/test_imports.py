@@ -194,7 +194,9 @@ def test_a_wing_has_a_face(wing: str) -> None:
     """A wing's `__init__` is one sentence, so that to import one room does not light the wing."""
     body = tree_of(wing).body
     assert isinstance(body[0], ast.Expr)
-    if wing != "engines":
+    if wing == "cli":  # the released dbbasic-cli takes COMMANDS from it
+        assert [type(part) for part in body[1:]] == [ast.ImportFrom, ast.FunctionDef]
+    elif wing != "engines":
         assert len(body) == 1
 
 

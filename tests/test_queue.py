@@ -106,6 +106,19 @@ def test_a_program_may_assign_queue_file(
     assert get_job(job_id)["status"] == "completed"
 
 
+def test_the_rows_as_1_0_0_gave_them(here: Path) -> None:
+    """dbbasic-email 1.0.0 asks for them; all nine columns are texts."""
+    enqueue("send_email", {"to": "zoe"}, 5, job_id="a1")
+    enqueue("bad", {}, 5, job_id="a2")
+    process_jobs({"send_email": lambda payload: {"ok": payload["to"]}, "bad": dict.popitem})
+    done, failed = dbbasic_queue._read_tsv()
+    assert done[:4] == ["a1", "send_email", '{"to": "zoe"}', "completed"]
+    assert [*map(type, done)] == [str] * 9
+    assert (done[6], done[7], done[8]) == ("1", "", '{"ok": "zoe"}')
+    assert failed[7].startswith("KeyError")
+    assert failed[8] == ""
+
+
 def test_every_function_works_on_the_default_queue(here: Path) -> None:
     """The functions are the methods of the same names."""
     ids = enqueue_many([("x", {"n": 1}), ("y", {"n": 2}, time.time() + 100)])

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 from ..config.environment_file import read_environment_file
@@ -26,6 +27,7 @@ answer = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 found = {"python": sys.version.split()[0]}
 sys.path[:0] = sys.argv[2:]
+found["of"] = {}
 try:
     import dbbasic_queue
     found["library"] = getattr(dbbasic_queue, "__version__", "without a version")
@@ -34,32 +36,30 @@ except BaseException as error:
 found["hidden"] = sorted(
     name for name in os.listdir() if name.partition(".")[0] in sys.stdlib_module_names
     and (name.endswith(".py") or os.path.exists(os.path.join(name, "__init__.py"))))
-def end():
-    json.dump(found, answer)
-    answer.flush()
-    os._exit(0)
-if not sys.argv[1]:  # commands only
-    end()
-module, _, attribute = sys.argv[1].partition(":")
 home = os.path.dirname(os.__file__)
 own = [n for n, path in enumerate(sys.path) if path in (home, home + "/lib-dynload")]
 sys.path.insert(max(own, default=-1) + 1, os.getcwd())
-try:
-    value = importlib.import_module(module)
-    for part in attribute.split("."):
-        value = getattr(value, part)
-    if hasattr(value, "get") and hasattr(value, "keys"):
-        found["types"] = [str(key) for key in value.keys()]
-        found["no_types"] = [repr(key) for key in value.keys() if not isinstance(key, str)]
-        found["no_handlers"] = [str(key) for key in value.keys() if not callable(value.get(key))]
-    else:
-        found["error"] = "is a %s, not a dict of type -> callable" % type(value).__name__
-except BaseException as error:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
-              if "importlib" not in frame.filename and frame.filename != "<string>"]
-    place = " (%s, line %s)" % (frames[-1].filename, frames[-1].lineno) if frames else ""
-    found["error"] = "cannot be imported: %s: %s%s" % (type(error).__name__, error, place)
-end()
+for name in filter(None, sys.argv[1].split(",")):  # none: there are commands only
+    module, _, attribute = name.partition(":")
+    found["of"][name] = of = {}
+    try:
+        value = importlib.import_module(module)
+        for part in attribute.split("."):
+            value = getattr(value, part)
+        if hasattr(value, "get") and hasattr(value, "keys"):
+            of["types"] = [str(key) for key in value.keys()]
+            of["no_types"] = [repr(key) for key in value.keys() if not isinstance(key, str)]
+            of["no_handlers"] = [str(key) for key in value.keys() if not callable(value.get(key))]
+        else:
+            of["error"] = "is a %s, not a dict of type -> callable" % type(value).__name__
+    except BaseException as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+                  if "importlib" not in frame.filename and frame.filename != "<string>"]
+        place = " (%s, line %s)" % (frames[-1].filename, frames[-1].lineno) if frames else ""
+        of["error"] = "cannot be imported: %s: %s%s" % (type(error).__name__, error, place)
+json.dump(found, answer)
+answer.flush()
+os._exit(0)
 """
 
 
@@ -78,7 +78,7 @@ def probe(
     identity: dict[str, Any] = {}
     if not account.is_me:
         identity = {"user": account.uid, "group": account.gid, "extra_groups": [*account.groups]}
-    words = [config.worker.handlers or "", *([str(library)] if library else [])]
+    words = [",".join(config.worker.handlers), *([str(library)] if library else [])]
     try:
         process = subprocess.Popen(
             [config.worker.python, "-P", "-B", "-c", PROGRAM, *words],
@@ -95,9 +95,8 @@ def probe(
         return None, [*problems, fault("[worker].python", said)]
     output, errors, in_time = _await(process, timeout)
     if not in_time:
-        said = (
-            f"importing {config.worker.handlers} took longer than {format_duration(int(timeout))}"
-        )
+        names = " and ".join(config.worker.handlers)
+        said = f"importing {names} took longer than {format_duration(int(timeout))}"
         return None, [*problems, fault(WHERE, said)]
     try:
         answer = json.loads(output)
@@ -109,7 +108,7 @@ def probe(
 
 
 def _judge(config: Config, answer: dict[str, Any]) -> tuple[frozenset[str] | None, list[Problem]]:
-    name, python = config.worker.handlers, config.worker.python
+    python = config.worker.python
     found = []
     if "library_error" in answer:
         said = f"{python} cannot import dbbasic_queue: {answer['library_error']}; "
@@ -120,18 +119,30 @@ def _judge(config: Config, answer: dict[str, Any]) -> tuple[frozenset[str] | Non
     for file in answer["hidden"]:
         said = f"{config.directory / file} bears the name of a module of Python, which is imported"
         found.append(warning(WHERE, f"{said} in its place: rename it"))
-    if "error" in answer:
-        with_what = f"with Python {answer['python']} in {config.directory}"
-        return None, [*found, fault(WHERE, f"{name} {answer['error']}; {with_what}")]
-    if name is None:
-        return frozenset(), found
-    if not answer["types"]:
-        found.append(warning(WHERE, f"{name} is empty: every job would fail"))
-    for key in answer["no_types"]:
-        found.append(fault(WHERE, f"{name} has the key {key}, which is not a string"))
-    for key in answer["no_handlers"]:
-        found.append(fault(WHERE, f"{name}[{key!r}] cannot be called"))
-    return frozenset(answer["types"]), found
+    whose: dict[str, str] = {}
+    for name, of in answer["of"].items():
+        if "error" in of:
+            with_what = f"with Python {answer['python']} in {config.directory}"
+            found.append(fault(WHERE, f"{name} {of['error']}; {with_what}"))
+            continue
+        found.extend(_judge_one(name, of))
+        for key in of["types"]:
+            if key in whose:
+                both = f"both {whose[key]} and {name}"
+                found.append(fault(WHERE, f"{both} have a handler for {key!r}: take one out"))
+            whose[key] = name
+    failed = any("error" in of for of in answer["of"].values())
+    return None if failed else frozenset(whose), found
+
+
+def _judge_one(name: str, of: dict[str, Any]) -> Iterator[Problem]:
+    """What is wrong with the dict of this name."""
+    if not of["types"]:
+        yield warning(WHERE, f"{name} is empty: every job would fail")
+    for key in of["no_types"]:
+        yield fault(WHERE, f"{name} has the key {key}, which is not a string")
+    for key in of["no_handlers"]:
+        yield fault(WHERE, f"{name}[{key!r}] cannot be called")
 
 
 def _environment(config: Config, account: Account) -> tuple[dict[str, str], list[Problem]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..worker.commands import Command
-from ..worker.handlers import Handlers, load
+from ..worker.handlers import Handlers, load_all
 
 if TYPE_CHECKING:
     from ..config.sections import Config
@@ -29,34 +29,34 @@ def commands_of(config: Config) -> dict[str, Command]:
     }
 
 
-def handlers_of(name: str | None, config: Config | None) -> Callable[[], Handlers] | None:
-    """Return what loads the handlers; None where neither name nor config says any.
+def handlers_of(names: Sequence[str], config: Config | None) -> Callable[[], Handlers] | None:
+    """Return what loads the handlers; None where neither names nor config say any.
 
     Sets the variables of the config in this process's environment.
 
     Args:
-        name: `MODULE:ATTRIBUTE` in the working directory, in place of the config's.
+        names: each is `MODULE:ATTRIBUTE` in the working directory, in place of the config's.
         config: whose commands are run besides.
     """
     folder = os.getcwd()
     commands = commands_of(config) if config is not None else {}
-    if config is not None and not name:
-        name, folder = config.worker.handlers, str(config.directory)
+    if config is not None and not names:
+        names, folder = config.worker.handlers, str(config.directory)
         for variable, value in config.environment_variables.items():
             os.environ.setdefault(variable, value)
-    if name is None:
+    if not names:
         return (lambda: commands) if commands else None
-    known = name
-    return lambda: _together(load(known, folder), commands, known)
+    known = names
+    return lambda: _together(load_all(known, folder), commands, " and ".join(known))
 
 
-def _together(handlers: Handlers, commands: dict[str, Command], name: str) -> Handlers:
+def _together(handlers: Handlers, commands: dict[str, Command], names: str) -> Handlers:
     """Return handlers and commands as one; raises `ConfigError` for a type that is both."""
     if not commands:
         return handlers
     for job_type in commands:
         if handlers.get(job_type) is not None:
             raise ConfigError(
-                f"{job_type} is both in {name} and in [commands]: take it out of one of them"
+                f"{job_type} is both in {names} and in [commands]: take it out of one of them"
             )
     return ChainMap(dict(commands), handlers)  # type: ignore[arg-type]  # which is only read

@@ -55,18 +55,19 @@ def _warn_of_unknown_type(config: Config, job_type: str) -> None:
     """Say that no handler knows this type, where the source of the handlers is plain."""
     from .types import types_in_source
 
-    handlers, known = config.worker.handlers, frozenset[str]()
-    if handlers is not None:
-        found = types_in_source(config.directory, handlers)
-        if found is None:
+    sources = config.worker.handlers or ("[commands]",)
+    known: set[str] = set()
+    for source in config.worker.handlers:
+        types = types_in_source(config.directory, source)
+        if types is None:
             return
-        known = found
+        known |= types
     known |= config.commands.keys()
     if job_type not in known:
         names = ", ".join(sorted(known)) or "no type"
         complain(
-            f"warning: {handlers or '[commands]'} has no handler for {job_type}; there are handlers"
-            f" for: {names}{did_you_mean(job_type, known)}",
+            f"warning: {' and '.join(sources)} {'has' if len(sources) == 1 else 'have'} no handler"
+            f" for {job_type}; there are handlers for: {names}{did_you_mean(job_type, known)}",
             DONE,
         )
 

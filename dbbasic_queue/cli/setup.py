@@ -43,9 +43,12 @@ if TYPE_CHECKING:
 
 
 SECONDS: Final = 10  # that the making of files may take
+FAMILY_MAIL: Final = "dbbasic_email:QUEUE_HANDLERS"  # which dbbasic-email offers
 
 
 def _init(args: argparse.Namespace) -> int:
+    from importlib.util import find_spec
+
     from ..config.starter import first_config, write_first_config
     from ..support.child import ChildDied, ChildTimeout
 
@@ -59,6 +62,7 @@ def _init(args: argparse.Namespace) -> int:
         path.absolute().parent,
         name=args.name,
         handlers=args.handlers,
+        also=[FAMILY_MAIL] if find_spec("dbbasic_email") else [],
         user=args.user,
         url=args.url,
     )
@@ -212,7 +216,9 @@ INIT: Final = Command(
         arg(
             "--handlers",
             metavar="MODULE:ATTR",
-            help="where the handlers are (default: NAME.jobs:HANDLERS)",
+            action="append",
+            help="where the handlers are; may be given several times (default: NAME.jobs:HANDLERS,"
+            " and dbbasic-email's where that is installed)",
         ),
         arg("--user", metavar="USER", help="the user that the worker runs as"),
     ),

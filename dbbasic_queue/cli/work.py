@@ -241,9 +241,10 @@ WORK: Final = Command(
         arg(
             "handlers",
             metavar="MODULE:ATTR",
-            nargs="?",
-            help="a dict of job type -> function, importable from the working directory"
-            " (default: the config's [worker].handlers); the config's [commands] are run besides",
+            nargs="*",
+            help="a dict of job type -> function, importable from the working directory; or"
+            " several (default: the config's [worker].handlers); the config's [commands] are run"
+            " besides",
         ),
         arg("--types", metavar="A,B", help="take only jobs of these types"),
         arg(

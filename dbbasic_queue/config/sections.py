@@ -95,9 +95,10 @@ class WorkerConfig:
     one processor.
     """
 
-    handlers: str | None = key(
+    handlers: tuple[str, ...] = key(
         values.handlers,
-        about="module:attribute of a dict: job type -> function of the payload",
+        (),
+        about="module:attribute of a dict: job type -> function of the payload; or several, in []",
         example="myapp.jobs:HANDLERS",
         otherwise="jobs run the programs of [commands] only",
         live=True,

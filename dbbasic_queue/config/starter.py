@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ def first_config(
     folder: Path,
     *,
     name: str | None = None,
-    handlers: str | None = None,
+    handlers: Sequence[str] | None = None,
+    also: Sequence[str] = (),
     user: str | None = None,
     python: str = sys.executable,
     url: str | None = None,
@@ -49,7 +50,8 @@ def first_config(
     Args:
         folder: where the file will be.
         name: of the queue; made of the folder's if None.
-        handlers: `module:attribute`; made of the name if None.
+        handlers: each is `module:attribute`; made of the name, beside `also`, if None.
+        also: handlers that other packages bring.
         user: that jobs run as; left to be filled in if None.
         python: the interpreter that has the application's packages.
         url: of the server that keeps the jobs; a file does if None.
@@ -65,9 +67,10 @@ def first_config(
         raise ConfigError(f"{folder} does not make a name; give one with --name")
     if Path(python).is_relative_to(folder):  # a virtual environment: both can move
         python = str(Path(python).relative_to(folder))
+    names = handlers or [*also, f"{known.replace('-', '_')}.jobs:HANDLERS"]
     live: dict[str, Any] = {
         "name": known,
-        "worker.handlers": handlers or f"{known.replace('-', '_')}.jobs:HANDLERS",
+        "worker.handlers": names[0] if len(names) == 1 else names,
         "worker.python": python,
     }
     if user:

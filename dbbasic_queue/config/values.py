@@ -217,9 +217,23 @@ def addresses(value: object) -> str:
     return value
 
 
-@_check(type="string", pattern=r"^[^\s:]+:[^\s:]+$")
-def handlers(value: object) -> str:
-    """Take `module:attribute`."""
+_HANDLERS = {"type": "string", "pattern": r"^[^\s:]+:[^\s:]+$"}
+
+
+@_check(anyOf=[_HANDLERS, {"type": "array", "items": _HANDLERS, "minItems": 1}])
+def handlers(value: object) -> tuple[str, ...]:
+    """Take `module:attribute`, or an array of them."""
+    if not isinstance(value, list):
+        return (_handlers(value),)
+    if not value:
+        raise ValueError("is empty; write it like ['myapp.jobs:HANDLERS']")
+    names = tuple(map(_handlers, value))
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"names {shown(twice[0])} twice")
+    return names
+
+
+def _handlers(value: object) -> str:
     text = string(value)
     module, colon, attribute = text.partition(":")
     parts = [*module.split("."), *attribute.split(".")]

@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from sys import modules
 from types import AsyncGeneratorType, GeneratorType
@@ -110,6 +111,31 @@ def load(name: str, folder: str) -> Handlers:
         raise ConfigError("\n".join(f"{name}: {fault}" for fault in faults))
     handlers: Handlers = found
     return handlers
+
+
+def load_all(names: Sequence[str], folder: str) -> Handlers:
+    """Import the handlers that these names say; several are one mapping then.
+
+    Raises `ConfigError` as `load` does, and for a type of job that two of them have.
+
+    >>> load_all(["shop.jobs:HANDLERS", "dbbasic_email:QUEUE_HANDLERS"], "/srv/none")
+    Traceback (most recent call last):
+    ...
+    dbbasic_queue.errors.ConfigError: cannot load shop.jobs:HANDLERS: ModuleNotFoundError: ...
+    """
+    if len(names) == 1:
+        return load(names[0], folder)
+    parts: list[Handlers] = []
+    whose: dict[str, str] = {}
+    for name in names:
+        found = load(name, folder)
+        for job_type in found.keys():  # noqa: SIM118 - see `_faults`
+            if job_type in whose:
+                both = f"both {whose[job_type]} and {name}"
+                raise ConfigError(f"{both} have a handler for {shown(job_type)}: take one out")
+            whose[job_type] = name
+        parts.append(found)
+    return ChainMap(*parts)  # type: ignore[arg-type]  # which are never written to
 
 
 def _faults(handlers: Any) -> list[str]:

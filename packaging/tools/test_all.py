@@ -91,8 +91,9 @@ def test(version: str, python: str, wheel: Path, arguments: Sequence[str]) -> bo
     packages.copy_source(source)
     shutil.rmtree(source / "dbbasic_queue")
     (source / "dbbasic_queue").symlink_to(installed)
-    if (packages.SOURCE / ".cache/v1").is_dir():  # the released 1.0.0, see the Makefile
-        shutil.copytree(packages.SOURCE / ".cache/v1", source / ".cache/v1")
+    for released in (".cache/v1", ".cache/family"):  # other people's packages, see the Makefile
+        if (packages.SOURCE / released).is_dir():
+            shutil.copytree(packages.SOURCE / released, source / released)
     environment = {k: v for k, v in os.environ.items() if not re.match("PYTHON|VIRTUAL_ENV", k)}
     wanted = arguments or ["tests", "--pyargs", "dbbasic_queue"]
     done = subprocess.run(

@@ -160,6 +160,20 @@ def test_handlers_that_fail(app: App, jobs: str, said: str) -> None:
         assert re.search(r"jobs\.py, line \d\)", found.what)
 
 
+def test_handlers_of_several_modules(app: App) -> None:
+    """All types are told; a type that two have is a fault, and so is each that cannot be loaded."""
+    (app.folder / "mail.py").write_text("HANDLERS = {'post': print}")
+    (app.folder / "twice.py").write_text("HANDLERS = {'mail': print}")
+    app.write(worker='handlers = ["jobs:HANDLERS", "mail:HANDLERS"]')
+    report = app.check()
+    assert (told(report), report.types) == ([], ("mail", "post", "tidy"))
+    app.write(worker='handlers = ["jobs:HANDLERS", "twice:HANDLERS", "none:HANDLERS"]')
+    both = "both jobs:HANDLERS and twice:HANDLERS have a handler for 'mail': take one out"
+    (missing, double) = sorted(str(finding) for finding in app.check().findings)
+    assert "none:HANDLERS cannot be imported: ModuleNotFoundError" in missing + double
+    assert both in missing + double
+
+
 def test_no_handlers(app: App) -> None:
     """An empty dict is a warning: every job would fail."""
     app.write("HANDLERS = {}")

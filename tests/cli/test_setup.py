@@ -88,6 +88,39 @@ def test_a_type_without_a_handler_is_warned_of(configured: Path) -> None:
     assert dbq("enqueue", "solw", "{}", cwd=configured).stderr == ""
 
 
+def test_handlers_of_several_modules_work_and_are_known(configured: Path) -> None:
+    """Those of the config, as of the command line, do the jobs; a type that none has is told of."""
+    (configured / "mail.py").write_text("HANDLERS = {'post': lambda payload: 'posted'}\n")
+    both = 'handlers = ["jobs:HANDLERS", "mail:HANDLERS"]'
+    config = configured / "dbq.toml"
+    config.write_text(CONFIG.replace('handlers = "jobs:HANDLERS"', both))
+    assert dbq("enqueue", "post", "{}", cwd=configured).stderr == ""
+    assert "jobs:HANDLERS and mail:HANDLERS have no handler for pots; there" in (
+        dbq("enqueue", "pots", "{}", "--run-at", "2033-01-01", cwd=configured).stderr
+    )
+    assert dbq("enqueue", "ok", "{}", cwd=configured).returncode == 0
+    assert dbq("work", cwd=configured).returncode == 0
+    dbq("enqueue", "post", "{}", cwd=configured)
+    assert dbq("work", "jobs:HANDLERS", "mail:HANDLERS", cwd=configured).returncode == 0
+    done = [(job["type"], job["status"]) for job in queue_of(configured).list_jobs()]
+    completed = "completed"
+    assert done == [
+        ("post", completed),
+        ("pots", "pending"),
+        ("ok", completed),
+        ("post", completed),
+    ]
+
+
+def test_init_proposes_the_handlers_of_the_family_s_mail(app: Path) -> None:
+    """Where dbbasic-email is installed, beside the application's own."""
+    family = Path(__file__).parents[2] / ".cache" / "family"
+    assert dbq("init", "--name", "shop", cwd=app, env={"PYTHONPATH": str(family)}).returncode == 0
+    assert '\nhandlers = ["dbbasic_email:QUEUE_HANDLERS", "shop.jobs:HANDLERS"]' in (
+        (app / "dbq.toml").read_text()
+    )
+
+
 @pytest.mark.parametrize(
     ("source", "types"),
     [

@@ -106,7 +106,7 @@ def test_every_key() -> None:
         "normal",
     )
     worker = config.worker
-    assert worker.handlers == "myapp.jobs:HANDLERS"
+    assert worker.handlers == ("myapp.jobs:HANDLERS",)
     assert worker.schedule.cron() == "*/5 * * * *"
     assert worker.python == "/srv/myapp/venv/bin/python"
     assert worker.directory == Path("/srv/myapp/app")
@@ -292,6 +292,9 @@ rotate = 1.5
         ("health", 'textfile = "a.txt"', "must be a file name that ends in .prom"),
         # handlers, users, environment
         ("worker", 'handlers = "a.b:"', "[worker].handlers: 'a.b:' is not module:attribute"),
+        ("worker", "handlers = []", "[worker].handlers: is empty; write it like ['myapp.jobs"),
+        ("worker", 'handlers = ["a:B", 5]', "must be a string, not a whole number"),
+        ("worker", 'handlers = ["a:B", "c:D", "a:B"]', "[worker].handlers: names 'a:B' twice"),
         ("worker", 'handlers = "a..b:C"', "is not module:attribute"),
         ("worker", 'handlers = "a:b:c"', "is not module:attribute"),
         ("worker", 'handlers = "a:B C"', "is not module:attribute"),
@@ -568,7 +571,8 @@ def test_other_hostile_strings_are_kept_or_refused(kept: str) -> None:
         part: Any = getattr(config, section) if section else config
         arrived = getattr(part[0] if section == "recurring" else part, key)
         absolute = value if value.startswith("/") else f"/srv/app/{value}"
-        wanted = {"environment": {"A": value}, "payload": {"a": [value]}}.get(key, value)
+        held = {"environment": {"A": value}, "payload": {"a": [value]}, "handlers": (value,)}
+        wanted = held.get(key, value)
         assert arrived == (Path(absolute) if isinstance(arrived, Path) else wanted)
     assert {"environment", "payload"} <= taken
 

@@ -23,7 +23,7 @@ def test_text_loads_without_faults(tmp_path: Path) -> None:
     write_first_config(folder / "dbq.toml", first_config(folder))
     config = load(folder / "dbq.toml")
     assert config.name == "my-shop"
-    assert config.worker.handlers == "my_shop.jobs:HANDLERS"
+    assert config.worker.handlers == ("my_shop.jobs:HANDLERS",)
     assert config.worker.python == sys.executable
     assert config.worker.user is None
     assert config.queue.file == folder / "data/queue.tsv"
@@ -34,12 +34,12 @@ def test_options() -> None:
     text = first_config(
         Path("/srv/app"),
         name="shop",
-        handlers="a.b:C",
+        handlers=["a.b:C"],
         user="zoe",
         python="/srv/app/venv/bin/python",
     )
     config = parse(text, "/srv/app/dbq.toml")
-    assert (config.name, config.worker.handlers, config.worker.user) == ("shop", "a.b:C", "zoe")
+    assert (config.name, config.worker.handlers, config.worker.user) == ("shop", ("a.b:C",), "zoe")
     assert config.worker.python == "/srv/app/venv/bin/python"
     assert 'python = "venv/bin/python"' in text
 
@@ -97,7 +97,7 @@ def test_folder_that_is_missing(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"name": "My Shop"}, "name: 'My Shop' is not a name"),
-        ({"handlers": "jobs.py"}, "[worker].handlers: 'jobs.py' is not module:attribute"),
+        ({"handlers": ["jobs.py"]}, "[worker].handlers: 'jobs.py' is not module:attribute"),
         ({"user": "a b"}, "[worker].user: 'a b' is not a user name"),
         ({"user": 'a"\nx = "1'}, "[worker].user: holds the character U+000A"),
         ({"python": "python3"}, "[worker].python: 'python3' is a command"),

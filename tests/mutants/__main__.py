@@ -107,9 +107,10 @@ def copied(target: Path) -> Path:
     for name in FILES:
         if (ROOT / name).exists():
             shutil.copy2(ROOT / name, target / name)
-    if (ROOT / ".cache/v1").is_dir():  # the released 1.0.0, see the Makefile
-        (target / ".cache").mkdir()
-        (target / ".cache/v1").symlink_to(ROOT / ".cache/v1")
+    for released in (".cache/v1", ".cache/family"):  # other people's packages, see the Makefile
+        if (ROOT / released).is_dir():
+            (target / ".cache").mkdir(exist_ok=True)
+            (target / released).symlink_to(ROOT / released)
     compileall.compile_dir(target / "dbbasic_queue", quiet=1)
     return target
 

@@ -14,7 +14,7 @@ from working import run_one
 
 from dbbasic_queue import Queue, Summary
 from dbbasic_queue.errors import ConfigError
-from dbbasic_queue.worker.handlers import load
+from dbbasic_queue.worker.handlers import load, load_all
 
 MIB = 1 << 20
 
@@ -331,6 +331,23 @@ def test_handlers_that_cannot_be_used_are_a_fault_at_load(
             load(name, str(tmp_path))
     finally:
         sys.modules.pop("app", None)
+
+
+def test_handlers_of_several_modules_are_one_mapping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each type has the handler of its module; a type that two have is refused, with both names."""
+    (tmp_path / "app_one.py").write_text("def a(p): return 1\nHANDLERS = {'a': a}")
+    (tmp_path / "app_two.py").write_text("def b(p): return 2\nHANDLERS = {'b': b, 'a': b}")
+    (tmp_path / "app_three.py").write_text("def b(p): return 3\nHANDLERS = {'b': b}")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    found = load_all(["app_one:HANDLERS", "app_three:HANDLERS"], str(tmp_path))
+    assert {job_type: found[job_type]({}) for job_type in found} == {"a": 1, "b": 3}
+    assert found.get("c") is None
+    with pytest.raises(ConfigError) as refused:
+        load_all(["app_one:HANDLERS", "app_two:HANDLERS"], str(tmp_path))
+    both = "both app_one:HANDLERS and app_two:HANDLERS have a handler for 'a': take one out"
+    assert str(refused.value) == both
 
 
 def test_a_missing_handler_is_named_among_those_there_are(queue: Queue) -> None:

@@ -1,0 +1,95 @@
+"""The family's released packages with this library: dbbasic-cli 1.0.0 and dbbasic-email 1.0.0."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbbasic_queue import Queue
+from dbbasic_queue.cli import family
+
+FAMILY = Path(__file__).parents[2] / ".cache" / "family"
+JOBS = """
+def greet(payload):
+    return "Hello " + payload["name"]
+
+HANDLERS = {"greet": greet}
+"""
+
+
+def dbbasic(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the family's `dbbasic` in a folder."""
+    if not (FAMILY / "dbbasic_cli").is_dir():
+        raise AssertionError(f"{FAMILY} holds no dbbasic-cli: run `make .cache/family/.ready` once")
+    return subprocess.run(
+        [sys.executable, "-c", "from dbbasic_cli.cli import main; main()", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(FAMILY), "PYTHONWARNINGS": "ignore"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_family_lists_our_commands(tmp_path: Path) -> None:
+    """`dbbasic help` names each of them, with a line of what it does."""
+    done = dbbasic(tmp_path, "help")
+    assert done.returncode == 0, done.stderr
+    for name, command in family.COMMANDS.items():
+        assert f"  {name:20} - {command.__doc__}\n" in done.stdout
+
+
+def test_a_job_goes_its_way_by_the_family_s_commands(tmp_path: Path) -> None:
+    """`queue:worker` works off what is due and ends; the others show, and exit as ours do."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    added = dbbasic(tmp_path, "queue:enqueue", "greet", '{"name": "Zoë"}', "--id", "greet-1")
+    assert (added.returncode, added.stdout) == (0, "greet-1\n")
+    again = dbbasic(tmp_path, "queue:enqueue", "greet", '{"name": "Ada"}', "--id", "greet-1")
+    assert again.returncode == 1
+    worked = dbbasic(tmp_path, "queue:worker", "jobs:HANDLERS")
+    assert worked.returncode == 0, worked.stderr
+    assert "Hello" in dbbasic(tmp_path, "queue:show", "greet-1").stdout
+    assert "completed" in dbbasic(tmp_path, "queue:list").stdout
+    assert "completed" in dbbasic(tmp_path, "queue:stats").stdout
+    assert dbbasic(tmp_path, "queue:cancel", "greet-1").returncode == 1
+    assert dbbasic(tmp_path, "queue:fsck").returncode == 0
+    unknown = dbbasic(tmp_path, "queue:list", "--stats")
+    assert unknown.returncode == 2
+    assert "Traceback" not in unknown.stderr
+
+
+@pytest.mark.parametrize("name", sorted(family.COMMANDS))
+def test_each_command_has_help(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """`dbbasic queue:X --help` is the help of `dbq X`, and ends well."""
+    with pytest.raises(SystemExit) as ended:
+        family.COMMANDS[name](["--help"])
+    assert not ended.value.code
+    word = family.WORDS[name.removeprefix("queue:")]
+    assert f"usage: dbq {word}" in capsys.readouterr().out
+
+
+def test_the_commands_are_made_when_asked_for(tmp_path: Path) -> None:
+    """A worker that starts each minute does not make them."""
+    program = (
+        "import sys, dbbasic_queue.cli.main;"
+        " assert 'dbbasic_queue.cli.family' not in sys.modules;"
+        " import dbbasic_queue.cli as c; assert 'queue:worker' in c.COMMANDS"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+
+
+def test_the_mail_of_the_family_goes_through_this_queue(tmp_path: Path) -> None:
+    """`email:send` puts a job here, and `email:queue` prints how many there are in which state."""
+    sent = dbbasic(tmp_path, "email:send", "zoe@example.com", "Hello", "Text\twith a tab\n")
+    assert "queued" in sent.stdout
+    (job,) = Queue(tmp_path / "data" / "queue.tsv").list_jobs()
+    assert (job["type"], job["payload"]["to"]) == ("send_email", "zoe@example.com")
+    told = dbbasic(tmp_path, "email:queue").stdout
+    assert "Total:     1\nPending:   1\nCompleted: 0\nFailed:    0\n" in told
