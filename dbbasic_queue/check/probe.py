@@ -78,7 +78,7 @@ def probe(
     identity: dict[str, Any] = {}
     if not account.is_me:
         identity = {"user": account.uid, "group": account.gid, "extra_groups": [*account.groups]}
-    words = [",".join(config.worker.handlers), *([str(library)] if library else [])]
+    words = [",".join(config.worker.handlers or ()), *([str(library)] if library else [])]
     try:
         process = subprocess.Popen(
             [config.worker.python, "-P", "-B", "-c", PROGRAM, *words],
@@ -95,7 +95,7 @@ def probe(
         return None, [*problems, fault("[worker].python", said)]
     output, errors, in_time = _await(process, timeout)
     if not in_time:
-        names = " and ".join(config.worker.handlers)
+        names = " and ".join(config.worker.handlers or ())
         said = f"importing {names} took longer than {format_duration(int(timeout))}"
         return None, [*problems, fault(WHERE, said)]
     try:

@@ -41,7 +41,7 @@ def handlers_of(names: Sequence[str], config: Config | None) -> Callable[[], Han
     folder = os.getcwd()
     commands = commands_of(config) if config is not None else {}
     if config is not None and not names:
-        names, folder = config.worker.handlers, str(config.directory)
+        names, folder = config.worker.handlers or (), str(config.directory)
         for variable, value in config.environment_variables.items():
             os.environ.setdefault(variable, value)
     if not names:

@@ -57,7 +57,7 @@ def _warn_of_unknown_type(config: Config, job_type: str) -> None:
 
     sources = config.worker.handlers or ("[commands]",)
     known: set[str] = set()
-    for source in config.worker.handlers:
+    for source in config.worker.handlers or ():
         types = types_in_source(config.directory, source)
         if types is None:
             return

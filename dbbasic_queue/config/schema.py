@@ -58,7 +58,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 def _key(said: Key) -> dict[str, Any]:
     found = {"description": said.about, **said.check.schema}
-    if said.default not in (None, ()):
+    if said.default is not None:
         found["default"] = said.default
     if said.example is not None:
         found["examples"] = [said.example]

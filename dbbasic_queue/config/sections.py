@@ -95,9 +95,8 @@ class WorkerConfig:
     one processor.
     """
 
-    handlers: tuple[str, ...] = key(
+    handlers: tuple[str, ...] | None = key(
         values.handlers,
-        (),
         about="module:attribute of a dict: job type -> function of the payload; or several, in []",
         example="myapp.jobs:HANDLERS",
         otherwise="jobs run the programs of [commands] only",
