@@ -90,7 +90,7 @@ BENCH_PYTHON  = $(if $(filter file,$(origin PYTHON)),$(SYSTEM_PYTHON),$(PYTHON))
 # that hangs for five minutes ends the run, and so does one of half an hour.
 SERVERS         ?= redis-server valkey-server
 SERVER_PACKAGES := redis-server strace util-linux iproute2
-LIMIT           := timeout --kill-after=1m 30m
+LIMIT           := timeout --foreground --signal=INT --kill-after=1m 30m
 conformance: $(BIN)/.ready ## what each engine promises, with kills and power cuts, on real servers (15 minutes)
 	@for tool in redis-server strace unshare ip; do command -v $$tool >/dev/null && continue; \
 	  echo "conformance: $$tool is missing; installing $(SERVER_PACKAGES)"; \

@@ -70,13 +70,14 @@ MADE: dict[str, tuple[Callable[[Engine], None], list[str]]] = {
 
 
 @pytest.fixture
-def dump(server: RedisServer, tmp_path: Path) -> Callable[[], Any]:
-    """All that is kept, in the file and beside it or on the server."""
-    client = redis.Redis(port=server.port)
+def dump(address: str, server: RedisServer, tmp_path: Path) -> Callable[[], Any]:
+    """All that is kept of the queue, in the file and beside it or on the server."""
+    client, name = redis.Redis(port=server.port), address.partition("name=")[2] or "no queue"
 
     def dump() -> Any:
         files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        return files, {key: client.dump(key) for key in client.scan_iter(count=1000)}
+        keys = [key for key in client.scan_iter(count=1000) if name in key.decode()]
+        return files, {key: client.dump(key) for key in sorted(keys)}
 
     return dump
 
