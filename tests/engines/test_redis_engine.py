@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 from actors import AT_ONCE, Clock, queue_by
-from redis_server import RedisServer
+from redis_server import RedisServer, free_port
 
 from dbbasic_queue import ConfigError, JobExists, Queue, StorageError
 from dbbasic_queue.engines import open_engine
@@ -378,7 +378,8 @@ def test_a_replica_is_refused(tmp_path: Path, server: RedisServer) -> None:
 @pytest.mark.parametrize("asked", ["normal", "none"])
 def test_a_cluster_is_refused(tmp_path: Path, server: RedisServer, asked: str) -> None:
     """Its transactions cannot span the keys of a queue, so no durability makes it fit."""
-    with RedisServer(tmp_path / "redis", cluster_enabled="yes") as cluster:
+    settings = {"cluster_enabled": "yes", "cluster_port": str(free_port())}
+    with RedisServer(tmp_path / "redis", **settings) as cluster:
         queue = Queue(cluster.url(), asked)
         for act in (lambda: queue.enqueue("mail", {}), lambda: queue.process_jobs({})):
             with pytest.raises(ConfigError, match="is a Redis Cluster"):
