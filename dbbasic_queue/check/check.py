@@ -33,6 +33,7 @@ from ..support.address import has_password
 from ..support.durations import format_duration
 from .access import access_problems
 from .finding import Level, Problem, fault, warning
+from .neighbours import neighbour_problems
 from .probe import probe
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def check_config(
     found += more
     found += _unknown_types(config, types)
     found += _needless_alarms(config)
+    found += neighbour_problems(config)
     sites = likely_sites(config.worker.user)
     found += [fault("name", said) for said in double_scheduled(config.name, sites)]
     after = now or datetime.now(machine_zone())
