@@ -352,7 +352,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     user = worker_of(own) if own and os.geteuid() == 0 else None
     if own and user is None and os.geteuid() == 0 and (told.textfile or told.ping_url):
         require_own(own.path, "the config", None)
-    textfile = own and own.health and own.health.textfile
+    configured = own.health.textfile if own and own.health else None
+    textfile = Path(options.textfile) if options.textfile else configured
     return Settings(
         file=file,
         given=place.address,
@@ -367,7 +368,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         expected=_expectation(own, user) if own else None,
         advice=Advice(named_by),
         place=place,
-        textfile=Path(options.textfile) if options.textfile else told.textfile,
+        textfile=textfile if options.textfile else told.textfile,
         ping_url=told.ping_url,
         contact=last_contact(textfile) if url and textfile else None,
         user=user,

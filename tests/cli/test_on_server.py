@@ -309,6 +309,19 @@ def test_a_server_that_is_away(
     assert SECRET not in capsys.readouterr().out
 
 
+def test_a_server_that_is_away_for_long_by_a_textfile_of_the_command_line(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A monitoring system that has no config remembers the last contact there."""
+    textfile = tmp_path / "dbq.prom"
+    assert health(["--url", url, "--textfile", str(textfile)]) in (0, 1)
+    away = ["--url", "redis://127.0.0.1:1/0", "--textfile", str(textfile)]
+    assert health(away) == 3
+    textfile.write_text(re.sub(r"(last_contact\S+) \d+", r"\1 1000", textfile.read_text()))
+    assert health(away) == 2
+    assert "CRITICAL: the server of the queue cannot be asked" in capsys.readouterr().out
+
+
 def test_a_machine_without_workers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where some should run all the time, it is a warning, once they have had time to start."""
     monkeypatch.setattr(judge, "RESTART", 0)
