@@ -219,11 +219,11 @@ def _needless_alarms(config: Config) -> Iterator[Problem]:
 
 def _schedules(config: Config) -> Iterator[tuple[str, Schedule]]:
     yield "[worker].schedule", config.worker.schedule
-    for job in config.recurring:
+    for job in (each for each in config.recurring if each.enabled):
         yield f"[recurring].schedule of {job.name}", job.schedule
-    if config.prune:
+    if config.prune and config.prune.enabled:
         yield "[prune].schedule", config.prune.schedule
-    if config.health:
+    if config.health and config.health.enabled:
         yield "[health].schedule", config.health.schedule
 
 

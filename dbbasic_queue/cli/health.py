@@ -118,7 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.help or options.version:
             _print(_parser().format_help() if options.help else f"dbq-health {VERSION}\n", options)
             return UNKNOWN
-        report = _run(options, began + options.timeout)
+        found = _run(options, began + options.timeout)
+        if isinstance(found, str):
+            if not options.quiet:
+                _print(found, options)
+            return OK
+        report = found
     except UsageError as error:
         report = _no_report(f"{error}; see --help")
     except (ChildTimeout, ChildDied, QueueError) as error:
@@ -267,10 +272,16 @@ def _range(text: str) -> Range:
 # -- one run ---------------------------------------------------------------------------------------
 
 
-def _run(options: argparse.Namespace, until: float) -> HealthReport:
-    """Find out what to check, report that it begins, check, report how it went."""
+def _run(options: argparse.Namespace, until: float) -> HealthReport | str:
+    """Find out what to check, report that it begins, check, report how it went.
+
+    Where the config says that the schedule is to report nothing, that is returned in words.
+    """
     for_ping = min(SECONDS, options.timeout / 4)
     settings = _in_time(lambda: _settings(options), until)
+    health = settings.own.health if settings.own else None
+    if options.report and health is not None and not health.enabled:
+        return "off, by enabled = false in [health]; without --report it looks all the same\n"
     url = settings.ping_url
     if url:
         ping(url, START, seconds=for_ping)

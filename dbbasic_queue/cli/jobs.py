@@ -96,6 +96,8 @@ def _has_surrogates(text: str) -> bool:
 
 def _prune(args: argparse.Namespace) -> int:
     queue = queue_of(args)
+    if args.older_than is None and args.until is None and not args.ids and _is_off(args):
+        return DONE
     if args.scheduled and not _is_to_prune(queue, args):
         print("removed before: another machine was told to at the same time")
         return DONE
@@ -132,6 +134,15 @@ def _prune_chosen(
     if not args.yes and not agreed("prune", len(jobs)):
         return None
     return queue.engine.prune(ages, ids=[job.id for job in jobs])
+
+
+def _is_off(args: argparse.Namespace) -> bool:
+    """Whether the config says that nothing is to be removed by its ages; if so, say that."""
+    config = config_of(args)
+    if config is None or config.prune is None or config.prune.enabled:
+        return False
+    print(f"off, by enabled = false in [prune] of {config.path}; --older-than removes all the same")
+    return True
 
 
 def _is_to_prune(queue: Queue, args: argparse.Namespace) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
 from ..version import VERSION
-from . import awaiting, by_hand, errors, jobs, look, migrate, run, setup, upkeep, work
+from . import awaiting, by_hand, errors, jobs, look, migrate, run, schedules, setup, upkeep, work
 from .common import (
     DONE,
     EXIT_CODES_OF_WAIT,
@@ -54,6 +54,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     setup.INIT,
     setup.CHECK,
     setup.ENQUEUE_RECURRING,
+    schedules.SCHEDULES,
 )
 
 

@@ -28,13 +28,13 @@ def programs_of(config: Config, options: tuple[str, ...]) -> Iterator[Program]:
     words = entries.argv(config, entries.WORK, "--forever", "--places", str(count), *options)
     for number in range(1, count + 1):
         yield Program("worker" if count == 1 else f"worker {number}", words)
-    for job in config.recurring:
+    for job in (each for each in config.recurring if each.enabled):
         enqueue = entries.argv(config, entries.ENQUEUE_RECURRING, job.name)
         yield Program(job.name, enqueue, job.schedule, heard=False)
-    if config.prune:
+    if config.prune and config.prune.enabled:
         prune = entries.scheduled_prune(config)
         yield Program("prune", prune, config.prune.schedule, heard=False)
-    if config.health:
+    if config.health and config.health.enabled:
         yield Program("health", entries.argv(config, entries.HEALTH), config.health.schedule)
 
 

@@ -156,6 +156,9 @@ def _enqueue_recurring(args: argparse.Namespace) -> int:
         job = config.recurring_jobs.find(args.name)
         print(queue.enqueue(job.type, job.payload))
         return DONE
+    if not config.recurring_jobs.find(args.name).enabled:
+        print(f"{args.name}: is off, by enabled = false in {config.path}; --now adds one at once")
+        return DONE
     slots = server_slots(queue)
     result = enqueue_slot(config.recurring_jobs, args.name, queue.enqueue, queue.now(), slots)
     if result.verdict is Verdict.ENQUEUED:

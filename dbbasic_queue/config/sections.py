@@ -243,6 +243,14 @@ class RecurringConfig(RecurringJob):
         otherwise="false",
         live=True,
     )
+    enabled: bool = key(
+        values.boolean,
+        True,
+        about="false: its times pass and nothing is enqueued",
+        example=False,
+        otherwise="true",
+        more="It takes effect at once; the entries stay as they are installed.",
+    )
 
 
 @dataclass(frozen=True)
@@ -272,6 +280,14 @@ class PruneConfig:
         example="30d",
         otherwise="for ever",
         live=True,
+    )
+    enabled: bool = key(
+        values.boolean,
+        True,
+        about="false: nothing is removed by the schedule",
+        example=False,
+        otherwise="true",
+        more="It takes effect at once; the entries stay as they are installed.",
     )
 
 
@@ -307,6 +323,14 @@ class HealthConfig:
         about="call this at the start and end of each scheduled look, as healthchecks.io expects",
         example="https://hc.example/abc",
         otherwise="nothing is called",
+    )
+    enabled: bool = key(
+        values.boolean,
+        True,
+        about="false: the schedule reports nothing",
+        example=False,
+        otherwise="true",
+        more="It takes effect at once; the entries stay as they are installed.",
     )
 
 

@@ -72,6 +72,7 @@ class RecurringJob:
     payload: dict[str, Any] = field(default_factory=dict)
     jitter: int = 0
     catch_up: bool = False
+    enabled: bool = True
 
 
 class RecurringJobs(NamedTuple):
@@ -206,7 +207,8 @@ def catch_up(
     errors as for `enqueue_slot`. Returns what was enqueued.
     """
     marked = _read_marks(jobs, server.slots() if server is not None else None)
-    missed = [job for job in jobs.jobs if job.catch_up and _is_missed(jobs, job, now, marked)]
+    wanted = [job for job in jobs.jobs if job.catch_up and job.enabled]
+    missed = [job for job in wanted if _is_missed(jobs, job, now, marked)]
     if not missed:
         return []
     if server is not None:
@@ -242,11 +244,25 @@ def missed_slots(
     marked = _read_marks(jobs, slots)
     missed = []
     for job in jobs.jobs:
+        if not job.enabled:
+            continue
         last, mark = slot(job.schedule, now - late), _mark(jobs, job, now, marked)
         begin = since + first_after if mark is None else max(since, mark.slot + 1)
         if last >= begin:
             missed.append((job.name, last))
     return missed
+
+
+def last_slots(
+    jobs: RecurringJobs, now: int, slots: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Return the last slot (Unix seconds) of each job that was dealt with, by its name.
+
+    Arguments and errors as for `missed_slots`.
+    """
+    marked = _read_marks(jobs, slots)
+    found = ((job.name, _mark(jobs, job, now, marked)) for job in jobs.jobs)
+    return {name: mark.slot for name, mark in found if mark is not None}
 
 
 def _marks_of(jobs: RecurringJobs) -> Path:

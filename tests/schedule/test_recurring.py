@@ -147,6 +147,19 @@ def test_second_entry_and_restart_do_not_double(tmp_path: Path) -> None:
     assert queue.calls == 1
 
 
+def test_what_is_off_is_neither_caught_up_nor_missed(tmp_path: Path) -> None:
+    """When it is on again, only the last time is caught up."""
+    queue, on = Queue(), config(tmp_path, CATCH_UP)
+    off = config(tmp_path, CATCH_UP + "enabled = false\n")
+    assert run(on, queue, NIGHT) is Verdict.ENQUEUED
+    later = NIGHT + 3 * DAY + HOUR
+    assert catch_up(off, queue, later) == []
+    assert recurring.missed_slots(off.recurring_jobs, later, NIGHT) == []
+    assert recurring.missed_slots(on.recurring_jobs, later, NIGHT) == [("report", NIGHT + 3 * DAY)]
+    assert recurring.last_slots(off.recurring_jobs, later) == {"report": NIGHT}
+    assert len(catch_up(on, queue, later)) == 1
+
+
 def test_every_slot_once(tmp_path: Path) -> None:
     """A week of entries every minute enqueues seven nightly jobs."""
     queue, configured = Queue(), config(tmp_path, CATCH_UP)

@@ -1,0 +1,94 @@
+"""The command `dbq schedules`, and what `enabled = false` turns off."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cli_app import dbq, queue_of
+
+CONFIG = """
+name = "app"
+[queue]
+file = "data/queue.tsv"
+[worker]
+handlers = "jobs:HANDLERS"
+[[recurring]]
+name = "often"
+type = "ok"
+schedule = "* * * * *"
+ENABLED
+[prune]
+completed = "0s"
+ENABLED
+[health]
+ENABLED
+"""
+
+
+def health(*args: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dbbasic_queue", "health", *args],
+        cwd=cwd,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+def write(app: Path, enabled: bool) -> None:
+    (app / "dbq.toml").write_text(CONFIG.replace("ENABLED", f"enabled = {str(enabled).lower()}"))
+
+
+@pytest.fixture
+def home(app: Path) -> dict[str, str]:
+    return {"HOME": str(app), "XDG_CONFIG_HOME": str(app / "none"), "TZ": "UTC"}
+
+
+def test_what_the_clock_starts_is_told(app: Path, home: dict[str, str]) -> None:
+    """In words, with the last run and how it went; what is not installed has no next run."""
+    write(app, enabled=True)
+    job_id = dbq("enqueue-recurring", "often", cwd=app, env=home).stdout.strip()
+    dbq("work", "jobs:HANDLERS", "--quiet", cwd=app, env=home)
+    done = dbq("schedules", "--json", cwd=app, env=home)
+    worker, often, prune, looks = map(json.loads, done.stdout.splitlines())
+    assert (worker["name"], often["name"], prune["name"], looks["name"]) == (
+        *("worker", "often"),
+        *("prune", "health"),
+    )
+    assert (often["words"], often["how"], often["enabled"]) == ("every minute", "completed", True)
+    slot = datetime.fromisoformat(often["last"]).astimezone(UTC)
+    assert f"{slot:%Y%m%dT%H%MZ}" == job_id.rpartition("_")[2]
+    assert time.time() - datetime.fromisoformat(worker["last"]).timestamp() < 600
+    assert (prune["last"], often["next"], often["installed"]) == (None, None, False)
+    text = dbq("schedules", cwd=app, env=home)
+    assert all(len(line) <= 80 for line in text.stdout.splitlines())
+    assert "often   every minute\n        last 20" in text.stdout
+    assert "is installed here: dbq-install-cron or dbq-install-systemd" in text.stderr
+
+
+def test_what_is_off_does_nothing(app: Path, home: dict[str, str]) -> None:
+    """The entries end at once and say so; by hand it can be done all the same."""
+    queue = queue_of(app)
+    queue.enqueue("ok", {}, job_id="done-1")
+    dbq("work", "jobs:HANDLERS", "--quiet", cwd=app, env=home)
+    write(app, enabled=False)
+    for command in ("enqueue-recurring often", "prune"):
+        done = dbq(*command.split(), cwd=app, env=home)
+        assert (done.returncode, "off, by enabled = false in" in done.stdout) == (0, True), command
+    for options, said in (("--report", "off, by enabled = false in [health]"), ("--quiet", "")):
+        done = health("--report", options, cwd=app, env=home)
+        assert (done.returncode, done.stdout[: len(said) or None]) == (0, said)
+    assert [job["id"] for job in queue.list_jobs()] == ["done-1"]
+    assert "often   every minute (off)\n" in dbq("schedules", cwd=app, env=home).stdout
+    assert "[worker].schedule" in (text := dbq("check", cwd=app, env=home).stdout)
+    assert "[prune].schedule" not in text
+    assert dbq("prune", "--older-than", "0s", cwd=app, env=home).stdout == "removed 1 job\n"
+    dbq("enqueue-recurring", "often", "--now", cwd=app, env=home)
+    assert queue.count_jobs()["pending"] == 1
