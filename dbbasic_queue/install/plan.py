@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING
 from ..errors import InstallError
 from ..support.files import refusing
 from ..support.opening import Folder
+from ..support.patience import take_lock
 from .manifest import (
     PACKAGED,
     Manifest,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from ..config.sections import Config
 
 _TRIES = 1000
+LOCK_WAIT = 60.0  # seconds that another installer may take
 
 # --- Public verbs -------------------------------------------------------------------------------
 
@@ -243,7 +245,9 @@ def _locked(site: Site) -> Iterator[None]:
     while True:
         handle = _open_folder(folder)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            with refusing(folder, "cannot lock", InstallError):
+                # Not for ever: any user can open the folder, and keep its lock.
+                take_lock(handle, fcntl.LOCK_EX, folder, LOCK_WAIT, "the list of what is installed")
             if _is_at(handle, folder):
                 if site.live and os.geteuid() == 0:
                     # As root: no folder on the way may be one that others can put another in.

@@ -14,7 +14,8 @@ ahead. Lines of other configs on the same queue are kept as they are.
 A change locks the file (flock(2)), reads it, and renames a whole new one over it, synced before and
 after; so a reader sees the old marks or the new ones. A process that waited for the lock of the
 replaced file notices that it no longer bears the name, and starts again. The lock is held while the
-job is enqueued: of two processes at once the second waits, and then sees the mark of the first.
+job is enqueued: of two processes at once the second waits, and then sees the mark of the first. It
+waits ten seconds, as any process that can read the file can keep its lock.
 
 The file is the worker's, as all that no producer needs to write. It is opened as
 `support/opening.py` does it, so nothing that another user puts in its place is followed.
@@ -34,6 +35,7 @@ from typing import NamedTuple
 from ..errors import TableError
 from ..support.files import NewFile, refusing, replace
 from ..support.opening import ROOT, Folder, user_name
+from ..support.patience import WAIT, take_lock
 
 HEADING = "# The last slot of each recurring job; kept by: dbq enqueue-recurring\n"
 LARGEST = 1 << 20  # bytes of the file; a hundred are enough for a job
@@ -151,7 +153,7 @@ def _lock(folder: Folder, path: Path) -> int:
             except FileExistsError:  # made by another process just now, or a link to nowhere
                 fd = folder.open(path.name, os.O_RDONLY)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            take_lock(fd, fcntl.LOCK_EX, path, WAIT, "the record of recurring jobs")
             named = os.stat(path.name, dir_fd=folder.fd, follow_symlinks=False)
             if os.path.samestat(os.fstat(fd), named):
                 return fd

@@ -115,7 +115,7 @@ class Folder:
             os.close(fd)
             raise
 
-    def make(self, name: str, flags: int, mode: int | None = None) -> int:
+    def make(self, name: str, flags: int, mode: int | None = None, *, writers: bool = False) -> int:
         """Return a descriptor of a new file, which belongs to the folder's owner.
 
         Args:
@@ -123,16 +123,19 @@ class Folder:
             flags: of open(2); `O_CREAT` and `O_EXCL` come by themselves.
             mode: its permission bits. None: 0660 in a shared folder, elsewhere what the umask
                 leaves of 0666.
+            writers: only for those that can write it, as who can read it can lock it.
 
         Raises `OSError`: `FileExistsError` also when a link or a folder bears that name.
         """
-        first = 0o666 if mode is None else 0o600
+        first = 0o600 if mode is not None else 0o622 if writers else 0o666
         fd = os.open(name, flags | os.O_CREAT | os.O_EXCL | SAFE, first, dir_fd=self.fd)
         try:
             if os.geteuid() == ROOT and self.owner != ROOT:
                 os.fchown(fd, self.owner, self.group)
             if mode is None and self.is_shared:
                 mode = 0o660
+            if mode is None and writers:
+                mode = for_writers(os.fstat(fd).st_mode | 0o044)
             if mode is not None:
                 os.fchmod(fd, mode)
             return above_streams(fd)
@@ -226,6 +229,15 @@ class Folder:
 
     def __del__(self) -> None:
         self.close()
+
+
+def for_writers(mode: int) -> int:
+    """Take the permission to read from those that cannot write.
+
+    >>> oct(for_writers(0o644)), oct(for_writers(0o664))
+    ('0o600', '0o660')
+    """
+    return mode & 0o600 | sum(6 << n for n in (0, 3) if mode & 2 << n)
 
 
 def quoted(path: Path) -> str:

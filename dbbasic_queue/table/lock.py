@@ -50,9 +50,9 @@ from ..support.files import (
     sync_folder,
 )
 from ..support.opening import MARK, Folder, ForeignFile, SecondName, is_ours
+from ..support.patience import WAIT, share_lock, take_lock
 from .line import HEADER
 from .opened import DirectoryWatch, OpenTable, disown_closed, hold, identity, identity_of
-from .patience import WAIT, share_lock, take_lock
 from .rights import ensure_folder, new_table, open_in, prepare, require_maker
 
 FULL: Final = "full"

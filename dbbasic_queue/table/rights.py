@@ -11,7 +11,8 @@ set aside, and the wake file are the group's, 0660. A producer appends, changes 
 touches; it needs no right in the folder. All other files are the worker's, 0640.
 
 Users and groups that an access control list lets into the folder may read the table, and nothing
-else: who can open the lock or the claims, if only for reading, can hold up all others.
+else: who can open the lock or the claims, if only for reading, can hold up all others. So wherever
+the folder is, those that cannot write these two cannot read them either.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ..support.opening import (
     ROOT,
     Folder,
     SecondName,
+    for_writers,
     is_mounted_alone,
     mount_of,
     quoted,
@@ -39,6 +41,7 @@ from ..support.opening import (
 OF_THE_GROUP: Final = ("tsv", "lock", "torn", "wake")
 GROUP_MODE: Final = 0o660
 OWNER_MODE: Final = 0o640
+LOCKED: Final = ("lock", "claims")  # files whose locks others wait for
 
 
 def may_make(table: Path) -> bool:
@@ -127,14 +130,26 @@ def open_beside(path: Path, table: Path) -> int:
 def open_in(folder: Folder, name: str, table: Path) -> int:
     """Do what `open_beside` does, in a folder that is open."""
     flags = os.O_RDWR | os.O_APPEND
-    with suppress(FileNotFoundError):
-        return folder.open(name, flags, one_name=True, not_mine=folder.is_shared)
-    if not folder.is_mine:
-        raise PermissionError(errno.EACCES, advice(folder, table))
-    try:
-        return folder.make(name, flags, _mode_beside(folder, name.rpartition(".")[2], table))
-    except FileExistsError:  # made by another process just now
-        return folder.open(name, flags, one_name=True, not_mine=folder.is_shared)
+    ending = name.rpartition(".")[2]
+    while True:
+        with suppress(FileNotFoundError):
+            fd = folder.open(name, flags, one_name=True, not_mine=folder.is_shared)
+            if ending in LOCKED and not folder.is_shared:
+                _close_to_readers(fd)
+            return fd
+        if not folder.is_mine:
+            raise PermissionError(errno.EACCES, advice(folder, table))
+        with suppress(FileExistsError):  # made by another process just now
+            mode = _mode_beside(folder, ending, table)
+            return folder.make(name, flags, mode, writers=ending in LOCKED)
+
+
+def _close_to_readers(fd: int) -> None:
+    """Take the file, of an earlier version perhaps, from those that could only read it."""
+    mode = os.fstat(fd).st_mode & 0o666
+    if mode != for_writers(mode):
+        with suppress(PermissionError):  # it is another user's
+            os.fchmod(fd, for_writers(mode))
 
 
 def _mode_beside(folder: Folder, ending: str, table: Path) -> int | None:
@@ -144,7 +159,8 @@ def _mode_beside(folder: Folder, ending: str, table: Path) -> int | None:
         status = os.stat(table.name, dir_fd=folder.fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    return status.st_mode & 0o666
+    mode = status.st_mode & 0o666
+    return for_writers(mode) if ending in LOCKED else mode
 
 
 def prepare(table: Path) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+from functools import cache
 from sys import modules
 from typing import Any, Final
 
@@ -96,16 +97,11 @@ class Limits:
     """The resource limits as they were. They are changed by the module `resource`."""
 
     def __init__(self) -> None:
-        loaded = "resource" in modules
-        import resource
-
-        self._resource = resource
+        self._resource = resource = _resource()
         # In this order, as RLIMIT_OFILE is an old name of RLIMIT_NOFILE.
         names = [name for name in reversed(dir(resource)) if name.startswith("RLIMIT_")]
         kinds = {getattr(resource, name): name for name in names}
         self._before = {kind: (name, resource.getrlimit(kind)) for kind, name in kinds.items()}
-        if not loaded:
-            del modules["resource"]  # so that it is seen when a handler loads it
 
     def restore(self) -> bool:
         """Make them so again; whether that could be done."""
@@ -125,6 +121,19 @@ class Limits:
                 extra={"event": "limits"},
             )
         return not lost
+
+
+@cache
+def _resource() -> Any:
+    """The module `resource`; None where it cannot be loaded, by handlers as little as here."""
+    loaded = "resource" in modules
+    try:
+        import resource
+    except ImportError:
+        return None
+    if not loaded:
+        del modules["resource"]  # so that it is seen when a handler loads it
+    return resource
 
 
 class Settings:

@@ -13,8 +13,10 @@ from parties import PRODUCER, READER, ROOT, WORKER, as_user
 
 from dbbasic_queue import Queue, QueueError
 from dbbasic_queue.support.account import Account
+from dbbasic_queue.support.files import BESIDE
 
-FILES = ("tsv", "lock", "claims", "torn", "wake", "recurring")
+# Each that a version of ours writes; the rest of the list is of 1.0.0.
+FILES = ("tsv", *(ending for ending in BESIDE if ending not in ("idx", "meta", "tmp")))
 PARTIES = (ROOT, WORKER, PRODUCER, READER)
 HANDLERS = {"ok": print}
 

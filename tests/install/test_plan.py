@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import multiprocessing
 import os
@@ -570,6 +571,23 @@ def _apply_often(root: Path, text: str) -> None:
     for _ in range(8):
         apply(target, make(one=text, two=text))
         remove(target, "myapp")
+
+
+def test_who_keeps_the_lock_of_an_installer_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any user can open the folder of what is installed, and keep its lock: not for ever, then."""
+    monkeypatch.setattr(plans, "LOCK_WAIT", 0.1)
+    site = Site(root=tmp_path)
+    site.installed.mkdir(parents=True)
+    handle = os.open(site.installed, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        named = rf"what is installed is locked: process {os.getpid()}\b.* for 0.1 s"
+        with pytest.raises(InstallError, match=named), plans._locked(site):
+            pass
+    finally:
+        os.close(handle)
 
 
 def test_installers_at_the_same_time_take_turns(tmp_path: Path) -> None:

@@ -7,14 +7,16 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from house import HANDLERS, House, command
-from parties import PRODUCER, READER, WORKER, as_user
+from parties import PRODUCER, READER, WORKER, as_user, open_place, own
 
 from dbbasic_queue import Queue, StorageError
 from dbbasic_queue.cli import health
+from dbbasic_queue.cli import main as dbq
+from dbbasic_queue.schedule import marks
 from dbbasic_queue.support.account import Account
 
 OFD_SETLK = 37
@@ -91,3 +93,73 @@ def test_claims_held_by_a_stranger_only_spoil_the_queue(house: House) -> None:
         assert house.work() == 0
         assert house.enqueue()
     assert house.work() == 2
+
+
+def test_a_reader_may_lock_all_that_it_can_open(house: House) -> None:
+    """Folder and table, and whatever else it can read: nothing waits for such a lock."""
+
+    def lock_all() -> None:
+        for path in (house.folder, *house.folder.iterdir()):
+            with suppress(PermissionError):
+                fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_EX)
+
+    with holding(READER, lock_all):
+        as_user(PRODUCER, lambda: Queue(house.table, lock_timeout=0).enqueue("ok", {}))
+        assert house.work() == 2
+        assert as_user(WORKER, lambda: mark(house)) == "marked"
+        assert command(WORKER, health.main, "--file", house.table).code == 0
+        assert command(WORKER, dbq.main, "fsck", "--file", house.table).code == 0
+        assert (
+            command(WORKER, dbq.main, "prune", "--older-than", "7d", "--file", house.table).code
+            == 0
+        )
+
+
+def test_a_folder_of_one_user_has_no_lock_for_readers_either() -> None:
+    """Whatever the umask leaves: who cannot write lock and claims cannot read them."""
+    with open_place() as top:
+        folder = top / "data"
+        folder.mkdir()
+        own(folder, WORKER, 0o755)
+        house = House(folder, folder / "queue.tsv", top / "victim")
+
+        def first() -> None:
+            os.umask(0o022)
+            house.queue().enqueue("ok", {})
+
+        as_user(WORKER, first)
+        assert house.work() == 1
+        assert len(as_user(READER, lambda: list(house.queue().list_jobs()))) == 1
+        for take in (flock, all_bytes):
+            with pytest.raises(PermissionError):
+                as_user(READER, lambda take=take: take(house))
+        for ending in ("lock", "claims"):  # as 2.0.0 has made them
+            own(house.beside(ending), WORKER, 0o644)
+        house.enqueue(WORKER)
+        assert house.work() == 1
+        for take in (flock, all_bytes):
+            with pytest.raises(PermissionError):
+                as_user(READER, lambda take=take: take(house))
+
+
+def test_who_keeps_the_lock_of_the_marks_is_named(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A producer can read the record of recurring jobs, so it can stop these, and no more."""
+    monkeypatch.setattr(marks, "WAIT", 0.1)
+    assert as_user(WORKER, lambda: mark(house)) == "marked"
+    recurring = house.beside("recurring")
+    with (
+        holding(
+            PRODUCER, lambda: fcntl.flock(os.open(recurring, os.O_RDONLY), fcntl.LOCK_SH)
+        ) as pid,
+        pytest.raises(StorageError, match=rf"recurring jobs is locked: process {pid}\b.* 0.1 s"),
+    ):
+        as_user(WORKER, lambda: mark(house))
+    assert as_user(WORKER, lambda: mark(house)) == "marked"
+
+
+def mark(house: House) -> str:
+    """Change the record of recurring jobs."""
+    with marks.locked(house.beside("recurring")):
+        return "marked"

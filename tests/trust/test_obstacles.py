@@ -7,6 +7,7 @@ import os
 import pytest
 from house import FILES, PARTIES, House, command, outcome
 from obstacles import OBSTACLES
+from parties import own
 
 from dbbasic_queue.cli import health
 from dbbasic_queue.cli import main as dbq
@@ -21,6 +22,7 @@ def test_an_obstacle_is_told_or_ignored(
 ) -> None:
     """No command hangs, no traceback is seen, and the file elsewhere stays as it is."""
     path = house.beside(ending)
+    own(house.victim, party, 0o600)  # who is to write into a file of its own
     path.unlink(missing_ok=True)
     OBSTACLES[obstacle](path, house.victim)
     before = os.stat(house.victim)

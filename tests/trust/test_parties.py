@@ -169,7 +169,7 @@ def test_an_empty_folder_is_its_owners(user: Account) -> None:
 
 
 def test_one_user_needs_no_set_up() -> None:
-    """The first job makes folder, table and lock, as the umask says, and nothing else."""
+    """The first job makes folder and table, as the umask says, and a lock for writers only."""
     with open_place() as top:
         own(top, WORKER, 0o755)
         table = top / "data" / "queue.tsv"
@@ -182,7 +182,7 @@ def test_one_user_needs_no_set_up() -> None:
 
         assert as_user(WORKER, live) == 1
         found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in table.parent.iterdir()}
-        assert found == {"queue.tsv": 0o644, "queue.lock": 0o644, "queue.claims": 0o644}
+        assert found == {"queue.tsv": 0o644, "queue.lock": 0o600, "queue.claims": 0o600}
 
 
 def test_dbq_init_makes_the_files_of_a_shared_queue() -> None:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from ...errors import InvalidJob, Unsupported
 from ...job import CANCELLED, PENDING, PROCESSING, STATUSES, Job, check_id
+from ...support.patience import WAIT
 from ...table.line import Row, build_line, to_job
 from ...table.lock import FULL, may_hold_a_lock
-from ...table.patience import WAIT
 from ...table.scan import rows_found, status_pattern
 from ...table.table import Table
 from .. import interface

@@ -34,9 +34,9 @@ from typing import Final
 
 from ...errors import StorageError, TableError
 from ...job import FAILED, PENDING, PROCESSING, STATUSES, Job
+from ...support.patience import kept
 from ...table.line import MOVED, Row, explain, is_moved, to_job
 from ...table.lock import NORMAL
-from ...table.patience import kept
 from ...table.scan import (
     DEAD,
     EMPTY,

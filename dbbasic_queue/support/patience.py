@@ -23,7 +23,9 @@ LONGEST: Final = 0.002  # which becomes longer up to that
 LOCKS: Final = "/proc/locks"
 
 
-def take_lock(fd: int, operation: int, path: Path, seconds: float) -> None:
+def take_lock(
+    fd: int, operation: int, path: Path, seconds: float = WAIT, what: str = "the queue"
+) -> None:
     """Take an flock(2) that was held a moment ago.
 
     Args:
@@ -31,6 +33,7 @@ def take_lock(fd: int, operation: int, path: Path, seconds: float) -> None:
         operation: `LOCK_EX` or `LOCK_SH`.
         path: of the lock file, for the message.
         seconds: to wait at most.
+        what: is locked, for the message.
 
     Raises `StorageError` that names the holder after that time, `OSError`.
     """
@@ -42,7 +45,7 @@ def take_lock(fd: int, operation: int, path: Path, seconds: float) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= until:
-                raise StorageError(errno.EAGAIN, held(fd, path, seconds)) from None
+                raise StorageError(errno.EAGAIN, held(fd, path, seconds, what)) from None
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST)
 
@@ -68,21 +71,21 @@ def share_lock(fd: int, patience: float) -> tuple[bool, float]:
         time.sleep(0.001)
 
 
-def held(fd: int, path: Path, seconds: float) -> str:
+def held(fd: int, path: Path, seconds: float, what: str = "the queue") -> str:
     """Say who has held the lock of an open file for so long.
 
     >>> held(0, Path("/q/queue.lock"), 10)
     'the queue is locked: another process has held /q/queue.lock for 10 s'
     """
     with suppress(OSError):
-        return said(min(_holders(os.fstat(fd)), default=0), path, seconds)
-    return said(0, path, seconds)
+        return said(min(_holders(os.fstat(fd)), default=0), path, seconds, what)
+    return said(0, path, seconds, what)
 
 
-def said(holder: int, path: Path, seconds: float) -> str:
+def said(holder: int, path: Path, seconds: float, what: str = "the queue") -> str:
     """Say that a process, 0 for one that is not known, has held a lock file for so long."""
     who = f"process {holder}{_program(holder)}" if holder > 0 else "another process"
-    return f"the queue is locked: {who} has held {path} for {seconds:g} s"
+    return f"{what} is locked: {who} has held {path} for {seconds:g} s"
 
 
 def kept(path: Path, seconds: float) -> str:
