@@ -14,6 +14,7 @@ from machine import VENV, Machine
 
 HANDLERS = """
 import os, time
+from dbbasic_queue import current_job
 
 def note(payload):
     return os.getppid()
@@ -22,7 +23,11 @@ def slow(payload):
     time.sleep(payload["seconds"])
     return os.getpid()
 
-HANDLERS = {"note": note, "slow": slow}
+def die_once(payload):
+    # At work until the worker is killed, the first time.
+    time.sleep(600 if current_job().attempts == 1 else 0)
+
+HANDLERS = {"note": note, "slow": slow, "die_once": die_once}
 """
 CONFIG = """
 name = "app"
@@ -111,7 +116,7 @@ def test_workers_start_and_take_jobs(machine: Machine) -> None:
 
 def test_a_worker_that_is_killed_is_started_again(machine: Machine) -> None:
     """Its job comes back at once, as the machine knows that it is dead; it counts an attempt."""
-    job = dbq(machine, "enqueue", "slow", '{"seconds": 8}')
+    job = dbq(machine, "enqueue", "die_once")
     shown = done(machine, job, "processing")
     process = shown.partition("by process ")[2].split()[0]
     machine.run(f"kill -9 {process}")
