@@ -86,7 +86,11 @@ class StopSignals:
         self.catch_alarm()
 
     def catch_alarm(self) -> None:
-        """Survive an alarm that a handler has set and forgotten."""
+        """Survive an alarm, or a profiler's timer, that a handler has set and forgotten."""
+        for number in (signal.SIGPROF, signal.SIGVTALRM):
+            if signal.getsignal(number) is signal.SIG_DFL:  # which would end the worker
+                self._before[number] = signal.SIG_DFL
+                signal.signal(number, _let_pass)
         before = signal.getsignal(signal.SIGALRM)  # the default would end the worker
         if before not in (signal.SIG_IGN, None):
             self._before[signal.SIGALRM] = before
@@ -192,6 +196,10 @@ class StopSignals:
         if before in (signal.SIG_DFL, signal.default_int_handler):
             raise SystemExit(0)
         before(self.received, None)
+
+
+def _let_pass(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 _active: StopSignals | None = None

@@ -164,12 +164,15 @@ class Surroundings:
         self._settings = Settings() if self._main else None
         self._manager = log.manager
         self._disabled = log.disabled, self._manager.disable
+        self._outlets = list(log.handlers), list(log.filters)
 
     def restore(self) -> None:
         """Make them so again. Costs next to nothing when they are."""
         disabled, level = self._disabled
         if log.disabled is not disabled or self._manager.disable != level:
             log.disabled, self._manager.disable = self._disabled
+        if log.handlers != self._outlets[0] or log.filters != self._outlets[1]:
+            log.handlers[:], log.filters[:] = self._outlets
         if self._descriptors is not None and self._place is not None:
             self._descriptors.restore()
             self._place.restore()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import decimal
+import io
 import logging
 import os
 import signal
@@ -126,6 +127,45 @@ def test_a_forgotten_alarm_does_not_end_the_worker(queue: Queue) -> None:
 
 
 # -- the log ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ITIMER_PROF", "ITIMER_VIRTUAL"])
+def test_a_forgotten_timer_of_a_profiler_does_not_end_the_worker(queue: Queue, name: str) -> None:
+    """It counts the time of the processor, so that it goes off in a job that works."""
+
+    def forgets(payload: Any) -> None:
+        signal.setitimer(getattr(signal, name), 0.02)
+
+    def works(payload: Any) -> None:
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+
+    queue.enqueue_many([("forgets", {}), ("works", {})])
+    assert queue.process_jobs({"forgets": forgets, "works": works}).completed == 2
+
+
+@pytest.mark.parametrize("habit", ["handlers", "filter"])
+def test_the_log_keeps_its_outlets(queue: Queue, habit: str) -> None:
+    """As programs take the handlers off all loggers that there are, to have their own instead."""
+    log, told = logging.getLogger("dbbasic_queue"), io.StringIO()
+    outlet = logging.StreamHandler(told)
+
+    def handler(payload: Any) -> None:
+        if habit == "handlers":
+            log.handlers = []
+        else:
+            log.addFilter(lambda record: False)
+        raise ValueError("boom")
+
+    before = list(log.handlers)
+    log.addHandler(outlet)
+    try:
+        run_one(queue, handler)
+        assert (log.handlers, log.filters) == ([*before, outlet], [])
+    finally:
+        log.removeHandler(outlet)
+    assert "ValueError: boom" in told.getvalue()
 
 
 @pytest.mark.parametrize("habit", ["disabled", "all"])
