@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cli_app import dbq, wait_for
 from parties import needs_root, open_place
-from redis_server import RedisServer, program
+from redis_server import RedisServer, contents, program
 
 from dbbasic_queue import Queue, Unsupported, enqueue, get_job
 from dbbasic_queue.cli.health import main as health
@@ -280,12 +280,9 @@ def test_looking_changes_nothing(server: RedisServer, url: str) -> None:
     queue.process_jobs({"ok": lambda p: 1}, max_attempts=1)
     client = redis.Redis(port=server.port, password=SECRET)
 
-    def dump() -> dict[bytes, bytes | None]:
-        return {key: client.dump(key) for key in sorted(client.scan_iter(count=1000))}
-
-    before = dump()
+    before = contents(client)
     assert health(["--url", url]) == 1
-    assert dump() == before
+    assert contents(client) == before
 
 
 def test_a_server_that_is_away(

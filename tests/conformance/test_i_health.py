@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 from actors import Clock, die, in_child
-from redis_server import RedisServer
+from redis_server import RedisServer, contents
 
 from dbbasic_queue import Queue
 from dbbasic_queue.cli.slots import server_slots
@@ -76,8 +76,7 @@ def dump(address: str, server: RedisServer, tmp_path: Path) -> Callable[[], Any]
 
     def dump() -> Any:
         files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        keys = [key for key in client.scan_iter(count=1000) if name in key.decode()]
-        return files, {key: client.dump(key) for key in sorted(keys)}
+        return files, contents(client, name)
 
     return dump
 

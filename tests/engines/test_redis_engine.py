@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import redis
 from actors import AT_ONCE, Clock, queue_by
-from redis_server import RedisServer, free_port
+from redis_server import RedisServer, contents, free_port
 
 from dbbasic_queue import ConfigError, JobExists, Queue, StorageError
 from dbbasic_queue.engines import open_engine
@@ -424,25 +424,14 @@ def test_looking_changes_nothing(
     name = address.partition("name=")[2]
     client = redis.Redis(port=server.port)
 
-    def dump() -> dict[bytes, Any]:
-        reads: dict[bytes, Any] = {
-            b"hash": client.hgetall,
-            b"set": client.smembers,
-            b"list": lambda key: client.lrange(key, 0, -1),
-            b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
-            b"string": client.get,
-            b"stream": client.xrange,
-        }
-        return {key: reads[client.type(key)](key) for key in client.keys(f"*{name}*")}
-
-    before = dump()
+    before = contents(client, name)
     assert len(before) > 5
     stats, running = engine.stats(), engine.running()
     found = engine.snapshot(Limits(int(clock.now), now - 9, now + 50, now, names=5))
     assert engine.server() is not None
     assert engine.durability() is None
     list(engine.jobs())
-    assert dump() == before
+    assert contents(client, name) == before
     assert (stats.ready, [each.alive for each in running]) == (2, [False])
     assert (found.overdue, found.stuck, found.oldest_ready) == (2, 1, now)
 

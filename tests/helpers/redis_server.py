@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 PROGRAMS = ("redis-server", "valkey-server")
 SAFE = {
@@ -33,6 +34,23 @@ def free_port() -> int:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]
         return port
+
+
+def contents(client: Any, name: str = "") -> dict[bytes, Any]:
+    """What a server keeps under the keys with `name` in them.
+
+    Not by DUMP: that writes a hash in the order of a table, which the server turns over by itself.
+    """
+    reads: dict[bytes, Any] = {
+        b"hash": client.hgetall,
+        b"set": client.smembers,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"string": client.get,
+        b"stream": client.xrange,
+    }
+    keys = [key for key in client.scan_iter(count=1000) if name in key.decode()]
+    return {key: reads[client.type(key)](key) for key in keys}
 
 
 class RedisServer:
