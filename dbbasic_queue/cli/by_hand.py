@@ -12,6 +12,7 @@ from .choosing import (
     CHANGING,
     MANY,
     agreed,
+    change_of,
     choice_of,
     filters,
     is_chosen,
@@ -61,14 +62,17 @@ def _cancel(args: argparse.Namespace) -> int:
 
 def _retry(args: argparse.Namespace) -> int:
     from ..engines.verbs import RETRY as VERB
+    from ..engines.verbs import retry_with
 
     if args.failed:
         if args.ids:
             raise UsageError("retry: name jobs by their ids, or say --failed")
         args.status = [*(args.status or ()), FAILED]
     allowed = "failed, cancelled or waiting for its next attempt"
-    deed = Deed("retry", VERB, "pending", "put back", allowed, (FAILED,))
-    return _do(deed, _queue("retry", args), args)
+    queue = _queue("retry", args)
+    changes = dict(map(change_of, args.changes or ()))
+    verb = retry_with(changes, queue.max_payload) if changes else VERB
+    return _do(Deed("retry", verb, "pending", "put back", allowed, (FAILED,)), queue, args)
 
 
 def _defer(args: argparse.Namespace) -> int:
@@ -184,10 +188,18 @@ RETRY: Final = Command(
     " wait for their next attempt",
     _retry,
     "dbq retry mh3k9x2a7d4c30qz\ndbq retry --failed\ndbq retry --type send_mail --since 2h\n"
-    "dbq retry --error 'TimeoutError: *' --dry-run\ndbq retry --status pending --type send_mail",
+    "dbq retry --error 'TimeoutError: *' --dry-run\ndbq retry --status pending --type send_mail\n"
+    "dbq retry 5f2c --with to=zoe@example.com",
     (
         *filters(default=" (without it and without ids: failed)"),
         arg("--failed", action="store_true", help="all failed jobs; the same as --status failed"),
+        arg(
+            "--with",
+            dest="changes",
+            metavar="KEY=VALUE",
+            action="append",
+            help="with this in the payload: VALUE is JSON, or else a string; may be repeated",
+        ),
         *CHANGING,
     ),
 )

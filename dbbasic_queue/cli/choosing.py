@@ -163,6 +163,18 @@ def _where(text: str) -> tuple[str, tuple[Any, ...]]:
     return key, (value, *_as_json(value))
 
 
+def change_of(text: str) -> tuple[str, Any]:
+    """Return a key of a payload and its value, which is JSON or else a string.
+
+    >>> change_of("n=5"), change_of("to=zoe")
+    (('n', 5), ('to', 'zoe'))
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--with {text}: write it as KEY=VALUE")
+    return key, next(_as_json(value), value)
+
+
 def _as_json(text: str) -> Iterator[Any]:
     try:
         yield json.loads(text)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..job import CANCELLED, COMPLETED, FINISHED
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 
 
 def _enqueue(args: argparse.Namespace) -> int:
+    if args.source is not None:
+        from .intake import enqueue_from
+
+        return enqueue_from(args)
+    if args.type is None:
+        raise UsageError("enqueue: name the TYPE of the job, or a file of jobs by --from")
     payload = _payload(args.payload)
     theirs = place_of(args).address is None  # the queue is the config's
     config = config_of(args) if theirs else None
@@ -73,10 +80,12 @@ def _warn_of_unknown_type(config: Config, job_type: str) -> None:
 
 
 def _payload(text: str) -> Any:
-    """The payload of an argument, or of standard input, which is UTF-8 in any locale."""
+    """The payload of an argument, a file or standard input, which are UTF-8 in any locale."""
     try:
         if text == "-":
             text = sys.stdin.buffer.read().decode("utf-8-sig")
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text("utf-8-sig")
         else:
             text = os.fsencode(text).decode() if _has_surrogates(text) else text
         return json.loads(text)
@@ -178,16 +187,19 @@ ENQUEUE: Final = Command(
     _enqueue,
     'dbq enqueue send_mail \'{"to": "zoe@example.com"}\'\n'
     "dbq enqueue report - < payload.json\n"
+    "dbq enqueue report @payload.json\n"
+    "dbq list --status failed --json --file old.tsv | dbq enqueue --from - --file new.tsv\n"
     "dbq enqueue remind '{}' --run-at 2027-01-01T09:00\n"
     "dbq enqueue welcome '{}' --id welcome-17",
     (
-        arg("type", metavar="TYPE", help="which handler runs it"),
+        arg("type", metavar="TYPE", nargs="?", help="which handler runs it"),
         arg(
             "payload",
             metavar="JSON",
             nargs="?",
             default="{}",
-            help="a JSON object, {} if not given; - reads it from standard input",
+            help="a JSON object, {} if not given; - reads it from standard input, @PATH from a"
+            " file",
         ),
         (
             arg(
@@ -201,6 +213,13 @@ ENQUEUE: Final = Command(
                 metavar="TIME",
                 help="not before that much later: 50s, 10min, 2h",
             ),
+        ),
+        arg(
+            "--from",
+            dest="source",
+            metavar="PATH",
+            help="add all jobs of a file, or of standard input (-), or none: a JSON object a line,"
+            " as `dbq list --json` prints them",
         ),
         arg("--id", metavar="ID", help="the job's id; adds nothing if a job has it already"),
         DURABILITY,

@@ -29,6 +29,7 @@ class Choosing:
     """The methods of `Queue` for jobs that are chosen by what they are."""
 
     engine: Engine
+    max_payload: int
 
     # -- one job -------------------------------------------------------------------------------
 
@@ -51,13 +52,29 @@ class Choosing:
             return bool(self.cancel_jobs(ids=[job_id], running=True))
         return self._log_change(self.engine.cancel(job_id), CANCELLED, job_id)
 
-    def retry_job(self, job_id: str) -> bool:
+    def retry_job(self, job_id: str, changes: Mapping[str, Any] | None = None) -> bool:
         """Put a failed or cancelled job back, due now, with no attempts counted.
 
         One that waits for its next attempt is due now, too; its attempts are kept. True if it was
         one of these, False if it is not or is unknown.
+
+        Args:
+            job_id: of the job.
+            changes: keys of its payload, with the values that they have from now on.
+
+        Raises `InvalidJob` for what its payload cannot be, `StorageError`.
         """
-        return self._log_change(self.engine.retry(job_id), PENDING, job_id)
+        done = self.engine.retry(job_id) if not changes else False
+        if changes:
+            from .choice import Choice
+
+            done = bool(self.engine.act(self._retry(changes), Choice(ids=(job_id,))))
+        return self._log_change(done, PENDING, job_id)
+
+    def _retry(self, changes: Mapping[str, Any] | None) -> Verb:
+        from .verbs import RETRY, retry_with
+
+        return retry_with(changes, self.max_payload) if changes else RETRY
 
     def defer_job(self, job_id: str, run_at: float | datetime) -> bool:
         """Let a pending job wait until another time, as `enqueue` takes it.
@@ -167,6 +184,7 @@ class Choosing:
         limit: int | None = None,
         *,
         dry_run: bool = False,
+        changes: Mapping[str, Any] | None = None,
         **filters: Unpack[Filters],
     ) -> list[str]:
         """Put many jobs back, due now, in one step; returns their ids.
@@ -177,9 +195,10 @@ class Choosing:
             job_type: as `list_jobs` takes it; so are `limit` and the other filters.
             limit: how many at most.
             dry_run: only return their ids.
+            changes: keys of their payloads, with the values that they have from now on.
             **filters: see `list_jobs`.
 
-        Raises what `list_jobs` does, and `StorageError`.
+        Raises what `list_jobs` does, `InvalidJob` for what a payload cannot be, `StorageError`.
 
         >>> import tempfile
         >>> from dbbasic_queue import Queue
@@ -188,9 +207,9 @@ class Choosing:
         []
         """
         from .choice import choose
-        from .verbs import RETRY
 
-        return self._act(RETRY, choose(status, job_type, limit, **filters), "pending", dry_run)
+        choice = choose(status, job_type, limit, **filters)
+        return self._act(self._retry(changes), choice, "pending", dry_run)
 
     def cancel_jobs(
         self,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
-from ..job import CANCELLED, FAILED, PENDING, PROCESSING, Job, require
+from ..errors import InvalidJob
+from ..job import CANCELLED, FAILED, PENDING, PROCESSING, Job, check_payload, require
 from .calling_off import note_of
 from .moving import is_moved
 
@@ -37,6 +38,30 @@ def _retried(job: Job, now: int) -> Job | None:
 # A failed or cancelled job is due now, with no attempts counted; so is one that waits for its next
 # attempt, but its attempts are kept.
 RETRY: Final = Verb((FAILED, CANCELLED, PENDING), _retried)
+
+
+def retry_with(changes: Mapping[str, Any], limit: int) -> Verb:
+    """As `RETRY`, with other values for some keys of the payload, which may have `limit` bytes.
+
+    Its `apply` raises `InvalidJob` for a payload that is not an object, or does not fit then.
+
+    >>> job = Job("a1", "mail", {"to": "zoe", "n": 1}, "failed", 5, 5, 3, "E: no")
+    >>> done_to(retry_with({"to": "ben"}, 1000), job, 9).payload
+    {'to': 'ben', 'n': 1}
+    """
+
+    def apply(job: Job, now: int) -> Job | None:
+        new = _retried(job, now)
+        if new is None:
+            return None
+        payload = {**job.payload, **changes} if isinstance(job.payload, dict) else job.payload
+        try:
+            check_payload(payload, limit)
+        except InvalidJob as error:
+            raise InvalidJob(f"job {job.id}: {error}") from None
+        return new._replace(payload=payload)
+
+    return Verb(RETRY.takes, apply)
 
 
 def cancel(note: str, mark: str = "") -> Verb:

@@ -8,7 +8,7 @@ import threading
 import pytest
 from actors import Clock
 
-from dbbasic_queue import Queue
+from dbbasic_queue import InvalidJob, Queue
 from dbbasic_queue.engines.choice import Choice, choose, chosen
 from dbbasic_queue.engines.interface import Engine, Order, Outcome
 from dbbasic_queue.engines.verbs import RETRY, Verb, cancel, defer
@@ -206,3 +206,23 @@ def test_a_job_is_waited_for(queue: Queue, address: str) -> None:
     assert queue.wait("gone") is None
     with pytest.raises(ValueError, match="timeout -1"):
         queue.wait(job_id, -1)
+
+
+def test_a_job_is_put_back_with_another_payload(queue: Queue) -> None:
+    """Some keys of it are others, in one step; what does not fit changes nothing."""
+    for job_id in ("a1", "b2", "c3"):
+        queue.enqueue("mail", {"to": "zoe", "n": 1}, job_id=job_id)
+    queue.process_jobs({"mail": lambda payload: 1 // 0}, max_attempts=1)
+    seat = queue.engine.seat()
+    assert seat is not None
+    assert queue.retry_job("b2", {"to": "ben", "more": [1]}) is True
+    assert queue.retry_job("b2", {"to": "eve"}) is False
+    with pytest.raises(InvalidJob, match="job a1: payload"):
+        queue.retry_jobs(changes={"to": float("nan")})
+    assert queue.count_jobs()["failed"] == 2
+    seat.leave()
+    got: list[object] = []
+    assert queue.process_jobs({"mail": got.append}).completed == 1
+    assert got == [{"to": "ben", "n": 1, "more": [1]}]
+    assert queue.retry_jobs(limit=1, changes={"n": 2}) == ["a1"]
+    assert [job["payload"] for job in queue.list_jobs("pending")] == [{"to": "zoe", "n": 2}]
