@@ -298,7 +298,16 @@ def test_a_queue_shows_users_their_verbs_only() -> None:
     assert {name for name in dir(Queue) if not name.startswith("_")} == {
         *("enqueue", "enqueue_many", "process_jobs", "get_job", "find_job", "list_jobs"),
         *("count_jobs", "cancel_job", "retry_job", "retry_failed", "prune_jobs", "prune_by_age"),
-        *("cancel_jobs", "retry_jobs", "defer_job", "defer_jobs", "list_errors", "wait"),
+        *(
+            "cancel_jobs",
+            "retry_jobs",
+            "defer_job",
+            "defer_jobs",
+            "list_errors",
+            "wait",
+            "backup",
+            "restore",
+        ),
         *("stats", "now", "path"),
     }
 

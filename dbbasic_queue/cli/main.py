@@ -11,7 +11,20 @@ from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
 from ..version import VERSION
-from . import awaiting, by_hand, errors, jobs, look, migrate, run, schedules, setup, upkeep, work
+from . import (
+    awaiting,
+    backup,
+    by_hand,
+    errors,
+    jobs,
+    look,
+    migrate,
+    run,
+    schedules,
+    setup,
+    upkeep,
+    work,
+)
 from .common import (
     DONE,
     EXIT_CODES_OF_WAIT,
@@ -50,6 +63,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     run.RUN,
     upkeep.EDIT,
     upkeep.FSCK,
+    backup.BACKUP,
+    backup.RESTORE,
     migrate.MIGRATE,
     setup.INIT,
     setup.CHECK,

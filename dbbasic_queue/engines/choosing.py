@@ -6,10 +6,13 @@ Each of these takes the same filters (choice.py), and changes many jobs in one s
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+from ..errors import Unsupported
 from ..job import CANCELLED, COMPLETED, FAILED, FINISHED, PENDING, PROCESSING, Job, check_time
 from .interface import Engine
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
     from .choice import Choice, Filters
     from .failures import Failures
+    from .tsv.backup import Restored
+    from .tsv.engine import TsvEngine
     from .verbs import Verb
 
 log = logging.getLogger("dbbasic_queue")
@@ -272,6 +277,46 @@ class Choosing:
     def retry_failed(self, job_type: str | None = None) -> list[str]:
         """Put all failed jobs back, or those of one type; returns their ids."""
         return self.engine.retry_failed(job_type)
+
+    # -- all of it -----------------------------------------------------------------------------
+
+    def backup(self, file: str | os.PathLike[str]) -> int:
+        """Write a copy of the queue, with what belongs to it, into a tar; returns its bytes.
+
+        Producers wait for as long as the table is copied. It is compressed if the name ends in
+        `.gz`. Raises `StorageError`, and `Unsupported` for a queue that is not in a file.
+        """
+        from .tsv.backup import backup
+
+        return backup(self._in_a_file("backup"), Path(file))
+
+    def restore(self, file: str | os.PathLike[str]) -> Restored:
+        """Make the queue what it was when `backup` wrote this file; no worker is at work meanwhile.
+
+        The queue as it was before is kept beside it. Raises `TableError` for a file that is not a
+        backup, `StorageError` when a worker is at work or this user does not own the queue, and
+        `Unsupported` for a queue that is not in a file.
+
+        >>> import tempfile
+        >>> from dbbasic_queue import Queue
+        >>> folder = tempfile.mkdtemp()
+        >>> queue = Queue(folder + "/queue.tsv")
+        >>> _ = queue.enqueue("greet", {}), queue.backup(folder + "/backup.tar")
+        >>> _ = queue.cancel_jobs()
+        >>> queue.restore(folder + "/backup.tar").jobs["pending"]
+        1
+        """
+        from .tsv.backup import restore
+
+        return restore(self._in_a_file("restore"), Path(file))
+
+    def _in_a_file(self, verb: str) -> TsvEngine:
+        if "file" not in self.engine.can:
+            raise Unsupported(
+                f"{verb}: {self.engine.url} is not a file: its server has backups of its own (RDB,"
+                " AOF); dbq migrate moves the jobs into a file"
+            )
+        return cast("TsvEngine", self.engine)
 
     # -- removing ------------------------------------------------------------------------------
 

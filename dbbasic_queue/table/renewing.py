@@ -17,6 +17,7 @@ import logging
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -47,6 +48,7 @@ TRIES: Final = 3  # before the lock is held for all of it
 ROUNDS: Final = 10  # that look for what has changed meanwhile
 FEW: Final = 4  # changed pieces that are left for when the lock is held
 BATCH: Final = 100  # lines set aside under one lock
+SHOWN: Final = 80  # bytes of what is not a table, in a message
 
 
 class RenewableTable(ReadTable):
@@ -189,6 +191,28 @@ class RenewableTable(ReadTable):
         with refusing(self.data_file, "cannot rewrite the queue"), self._staged(file) as new:
             write_all(new.fd, table)
             self._put(new)
+
+    def replace_by(self, source: int, aside: Path | None) -> None:
+        """Put a copy of another table, which a descriptor has, in the place of this one.
+
+        Call it under the exclusive lock. A copy of this one is kept as `aside`, if that is given.
+        Not by a second name of it: a table that has one is not opened any more.
+        """
+        header = os.pread(source, SHOWN, 0)
+        if not header.startswith(HEADERS):
+            raise TableError(f"not a queue table: it begins with {header!r}, not the header")
+        file = self._file
+        assert file is not None
+        with refusing(self.data_file, "cannot restore the queue"):
+            if aside is not None:
+                old = NewFile(aside, b"", own=lambda fd: keep_status(file.fd, fd))
+                with Staged(old) as kept:
+                    copy_all(file.fd, kept.fd)
+                    os.fsync(kept.fd)
+                    kept.put()
+            with self._staged(file) as new:
+                copy_all(source, new.fd)
+                self._put(new)
 
     def _staged(self, file: OpenTable) -> Staged:
         """Begin a new file with the rights of the table; what others have left of such goes."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 from actors import Clock
 
-from dbbasic_queue import InvalidJob, Queue
+from dbbasic_queue import InvalidJob, Queue, Unsupported
 from dbbasic_queue.engines.choice import Choice, choose, chosen
 from dbbasic_queue.engines.interface import Engine, Order, Outcome
 from dbbasic_queue.engines.verbs import RETRY, Verb, cancel, defer
@@ -226,3 +227,15 @@ def test_a_job_is_put_back_with_another_payload(queue: Queue) -> None:
     assert got == [{"to": "ben", "n": 1, "more": [1]}]
     assert queue.retry_jobs(limit=1, changes={"n": 2}) == ["a1"]
     assert [job["payload"] for job in queue.list_jobs("pending")] == [{"to": "zoe", "n": 2}]
+
+
+def test_a_queue_is_backed_up_where_it_is_a_file(queue: Queue, tmp_path: Path) -> None:
+    """Elsewhere that is said, with what to do instead."""
+    queue.enqueue("mail", {}, job_id="a1")
+    if queue.engine.path is not None:
+        assert queue.backup(tmp_path / "b.tar") > 0
+        assert queue.restore(tmp_path / "b.tar").jobs["pending"] == 1
+        return
+    for verb in (queue.backup, queue.restore):
+        with pytest.raises(Unsupported, match="its server has backups of its own"):
+            verb(tmp_path / "b.tar")
