@@ -22,6 +22,7 @@ from .common import (
     json_option,
     queue_of,
 )
+from .secrets import REVEAL, secrets_of
 
 TIME_IS_UP: Final = 3
 
@@ -30,7 +31,7 @@ def _wait(args: argparse.Namespace) -> int:
     queue = queue_of(args)
     seconds = None if args.timeout is None else duration(args.timeout)
     ends = None if seconds is None else time.monotonic() + seconds
-    code = DONE
+    code, hide = DONE, secrets_of(args)
     for job_id, why in find_ids(queue, args.ids):
         if job_id is None:
             code = max(code, complain(why, REFUSED))
@@ -41,7 +42,7 @@ def _wait(args: argparse.Namespace) -> int:
         elif job["status"] not in FINISHED:
             code = complain(f"job {job_id} is {job['status']} after {args.timeout}", TIME_IS_UP)
         else:
-            print(dump_json(job) if args.json else f"{job['status']} {job_id}")
+            print(dump_json(hide(job)) if args.json else f"{job['status']} {job_id}")
             sys.stdout.flush()  # each as soon as it is known
             if job["status"] != COMPLETED:
                 code = max(code, REFUSED)
@@ -58,6 +59,7 @@ WAIT: Final = Command(
         arg("ids", metavar="ID", nargs="+", help=f"the jobs' ids{SHORT}"),
         arg("--timeout", metavar="TIME", help="wait no longer than that: 50s, 10min (for ever)"),
         json_option("a JSON object a line: each job, when it has ended"),
+        REVEAL,
     ),
     exit_codes=EXIT_CODES_OF_WAIT,
 )

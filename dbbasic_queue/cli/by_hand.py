@@ -31,6 +31,7 @@ from .common import (
     point_in_time,
     queue_of,
 )
+from .secrets import secrets_of
 
 if TYPE_CHECKING:
     from ..engines.choice import Choice
@@ -126,26 +127,28 @@ def _done(deed: Deed, queue: Queue, choice: Choice, args: argparse.Namespace) ->
     if args.dry_run or not args.yes:
         found = queue.engine.act(deed.verb, choice, dry_run=True)
         if args.dry_run:
-            print_jobs(found, as_json=args.json)
+            print_jobs(found, args)
             return found
         if len(found) > MANY and not agreed(deed.name, len(found)):
             return None
+    hide = secrets_of(args)  # what may be refused, before anything is done
     jobs = queue.engine.act(deed.verb, choice)
     for job in jobs:
         if job.status != PROCESSING:  # of which more is to be told
-            print(dump_json(job.as_dict()) if args.json else f"{deed.done} {job.id}")
+            print(dump_json(hide(job.as_dict())) if args.json else f"{deed.done} {job.id}")
     return jobs
 
 
-def print_jobs(jobs: list[Job], *, as_json: bool) -> None:
+def print_jobs(jobs: list[Job], args: argparse.Namespace) -> None:
     """Print jobs as `dbq list` does."""
     from .look import print_table
 
-    if as_json:
-        for job in jobs:
-            print(dump_json(job.as_dict()))
-    elif jobs:
-        print_table(job.as_dict() for job in jobs)
+    shown = map(secrets_of(args), map(Job.as_dict, jobs))
+    if args.json:
+        for job in shown:
+            print(dump_json(job))
+    else:
+        print_table(shown)
 
 
 def _left(ids: list[str], jobs: list[Job]) -> list[str]:

@@ -81,6 +81,7 @@ CHANGING: Final = (
     arg("--dry-run", action="store_true", help="only list the jobs, as `dbq list` does"),
     arg("--yes", action="store_true", help=f"do not ask, however many there are (above {MANY})"),
     json_option("a JSON object a line: the jobs"),
+    arg("--reveal", action="store_true", help="print also what [types] redact hides"),
 )
 
 

@@ -137,7 +137,7 @@ def _prune_chosen(
 
     jobs = list(prunable(queue.engine, ages, choice))
     if args.dry_run or args.json:
-        print_jobs(jobs, as_json=args.json)
+        print_jobs(jobs, args)
     if args.dry_run or not jobs:
         return len(jobs)
     if not args.yes and not agreed("prune", len(jobs)):

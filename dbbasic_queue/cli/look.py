@@ -30,6 +30,7 @@ from .common import (
     json_option,
     queue_of,
 )
+from .secrets import REVEAL, secrets_of
 
 Job = dict[str, Any]
 
@@ -80,7 +81,7 @@ def _list(args: argparse.Namespace) -> int:
     ids, code = named(args, queue, to_change=False)
     if args.ids:
         choice = choice._replace(ids=tuple(ids))
-    jobs = map(JobTuple.as_dict, chosen(queue.engine, choice))
+    jobs = map(secrets_of(args), map(JobTuple.as_dict, chosen(queue.engine, choice)))
     if args.json:
         for job in jobs:
             print(dump_json(job))
@@ -198,6 +199,7 @@ def _show(args: argparse.Namespace) -> int:
     job = queue.get_job(job_id) if job_id else None
     if job is None:
         return complain(why, REFUSED)
+    job = secrets_of(args)(job)
     if args.json:
         print(dump_json(job))
         return DONE
@@ -275,6 +277,7 @@ LIST: Final = Command(
     (
         *filters(),
         json_option("a JSON object a line"),
+        REVEAL,
     ),
 )
 SHOW: Final = Command(
@@ -285,6 +288,7 @@ SHOW: Final = Command(
     (
         arg("id", metavar="ID", help="the job's id, or how it begins or ends"),
         json_option("a JSON object"),
+        REVEAL,
     ),
 )
 STATS: Final = Command(

@@ -36,6 +36,7 @@ from .reader import (
     parts,
     where,
 )
+from .types import TypeConfig
 
 LARGEST = 4 << 20  # bytes of a config
 
@@ -382,6 +383,12 @@ class Config:
         values.job_type,
         "a job type that runs a program; one such section for each",
         example="backup",
+    )
+    types: Mapping[str, TypeConfig] = named_parts(
+        TypeConfig,
+        values.job_type,
+        "how jobs of a type, or of all types that a glob matches, are treated",
+        example="mail",
     )
     recurring: tuple[RecurringConfig, ...] = parts(
         RecurringConfig, "a job that the clock enqueues; one such section for each"

@@ -122,6 +122,8 @@ def test_what_the_loader_takes_the_schema_takes(section: str, key: str) -> None:
         if section == "commands":
             document[section] = {"backup": {"run": ["a", "{path}"]}}
             document[section]["backup"][key] = value
+        elif section == "types":
+            document[section] = {"mail": {key: value}}
         else:
             document.setdefault(section, {})[key] = value
         document["recurring"] = [document["recurring"]]

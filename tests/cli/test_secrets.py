@@ -1,0 +1,78 @@
+"""What the config keeps off the screen: `[types.X] redact`, and --reveal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_app import dbq, queue_of
+
+CONFIG = """
+[queue]
+file = "data/queue.tsv"
+[worker]
+handlers = "jobs:HANDLERS"
+[types."mail.*"]
+redact = ["token", "n"]
+"""
+
+
+@pytest.fixture
+def secret(app: Path) -> Path:
+    """A job that has failed, with its secret in its error."""
+    queue = queue_of(app)
+    queue.enqueue("mail.send", {"token": "hush-hush", "to": "zoe", "n": 123456}, job_id="mail-1")
+    queue.enqueue("other", {"token": "shown"}, job_id="other-1")
+
+    def fail(payload: dict[str, str]) -> None:
+        raise ValueError(f"{payload['token']} is refused")
+
+    queue.process_jobs({"mail.send": fail}, max_attempts=1, types=["mail.send"])
+    (app / "dbq.toml").write_text(CONFIG)
+    return app
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("list", "list --json", "show mail-1", "show mail-1 --json", "errors", "errors --json"),
+        *("retry mail-1 --dry-run", "prune mail-1 --dry-run", "prune mail-1 --dry-run --json"),
+        *("wait mail-1 --json", "retry mail-1 --json", "list --file data/queue.tsv"),
+    ],
+)
+def test_what_is_secret_is_not_printed(secret: Path, command: str) -> None:
+    """In the payload and in the error; with --reveal it is."""
+    out = dbq(*command.split(), cwd=secret).stdout
+    assert "mail" in out
+    assert "hush" not in out
+    assert "123456" not in out
+    assert "…" in out
+    if "retry mail-1 --json" not in command:
+        assert "hush-hush" in dbq(*command.split(), "--reveal", cwd=secret).stdout
+
+
+def test_what_is_not_secret_is_printed(secret: Path) -> None:
+    """Other keys, and the same key of other types."""
+    shown = [json.loads(line) for line in dbq("list", "--json", cwd=secret).stdout.splitlines()]
+    assert [job["payload"] for job in shown] == [
+        {"token": "…", "to": "zoe", "n": "…"},
+        {"token": "shown"},
+    ]
+
+
+def test_the_command_of_a_hidden_error_retries_it(secret: Path) -> None:
+    """What is hidden in it makes no difference."""
+    (line,) = dbq("errors", "--json", cwd=secret).stdout.splitlines()
+    assert json.loads(line)["glob"] == "ValueError: * is refused"
+    assert dbq("retry", "--error", "ValueError: * is refused", cwd=secret).stdout == (
+        "pending mail-1\n"
+    )
+
+
+def test_a_config_with_faults_hides_nothing_of_a_queue_that_is_named(secret: Path) -> None:
+    """That is said; where the queue is the config's, nothing is printed."""
+    (secret / "dbq.toml").write_text("[queue")
+    done = dbq("list", "--file", "data/queue.tsv", cwd=secret)
+    assert (done.returncode, "warning: nothing is hidden" in done.stderr) == (0, True)
+    assert dbq("list", cwd=secret).returncode == 2
