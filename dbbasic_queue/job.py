@@ -43,6 +43,7 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
 
 PAYLOAD_LIMIT: Final = 1 << 20  # bytes; dbbasic-tsv's readers stop at 2 MiB a field
 ERROR_LIMIT: Final = 2000  # characters of an error kept in the table; the log has the traceback
+NEXT_LINE: Final = r"\n  "  # in an error, before each line of where the attempt failed
 TIME_LIMIT: Final = 10**11  # Unix seconds: the year 5138, far beyond any job and any typing error
 
 _CONTAINERS: Final = (dict, list, tuple)  # what JSON nests; made once, as `dict | list` is not
@@ -270,6 +271,15 @@ def safe_error(text: str) -> str:
     if len(text) > ERROR_LIMIT:
         text = text[: ERROR_LIMIT - 1] + "…"
     return " " + text if text.startswith('"') else text
+
+
+def error_lines(error: str | None) -> list[str]:
+    """The lines of an error: `Type: message`, and where it happened, if that is known.
+
+    >>> error_lines(r"ValueError: no\\n  at shop/mail.py:12 in send")
+    ['ValueError: no', 'at shop/mail.py:12 in send']
+    """
+    return (error or "").split(NEXT_LINE)
 
 
 def result_text(value: Any) -> str:

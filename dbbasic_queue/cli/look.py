@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from ..engines.progress import progress_of
-from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING
+from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, error_lines
 from ..job import Job as JobTuple
 from ..queue import Queue
 from ..support.durations import format_duration
@@ -66,7 +66,7 @@ ENDED: Final = "ended"
 def _gist(job: Job) -> str:
     """How far a job is, its error, or else its payload."""
     progress = progress_of(job["status"], job["result"])
-    text = str(progress) if progress else job["error"] or dump_json(job["payload"])
+    text = str(progress) if progress else error_lines(job["error"])[0] or dump_json(job["payload"])
     return escape_control(text)
 
 
@@ -238,7 +238,10 @@ def _facts(job: Job, progress: str) -> Iterator[tuple[str, str]]:
     told = progress_of(job["status"], job["result"])
     if told is not None:
         yield "progress", escape_control(str(told))
-    yield "error", escape_control(job["error"] or "")
+    name = "error"
+    for line in error_lines(job["error"]):
+        yield name, escape_control(line)
+        name = ""
     if told is None:
         yield "result", "" if job["result"] is None else dump_json(job["result"])
 

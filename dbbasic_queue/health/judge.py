@@ -28,7 +28,7 @@ from ..config.sections import HealthConfig
 from ..engines import open_engine
 from ..engines.interface import AHEAD, Engine, Limits, Server, Shortfall, Snapshot
 from ..errors import QueueError, StorageError, TableError
-from ..job import FINISHED, PENDING, Job
+from ..job import FINISHED, PENDING, Job, error_lines
 from ..schedule.clock import machine_uptime, machine_zone
 from ..schedule.recurring import missed_slots
 from ..schedule.schedule import Schedule
@@ -529,7 +529,7 @@ def _is_writable(file: Path) -> bool:
 
 
 def _named(job: Job, note: str) -> Named:
-    kind, error = escape_control(job.type), escape_control(job.error or "")
+    kind, error = escape_control(job.type), escape_control(error_lines(job.error)[0])
     return Named(f"{kind} {job.id}", note, job.id, kind, error or None)
 
 

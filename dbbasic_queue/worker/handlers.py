@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from ..backoff import seconds
 from ..engines.interface import Attempt, Outcome, Progress, Seat
 from ..errors import ConfigError, InvalidJob, JobCancelled, StorageError
-from ..job import CANCELLED, COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, error_text, result_text
+from ..job import CANCELLED, COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, result_text
 from ..support.text import printable, shown
 from .current import Pace, at_work, current
 from .options import Options
+from .places import failure_text
 from .signals import PutBack, StopSignals, TimeLimit
 from .surroundings import Surroundings, flush
 from .wishes import Discard, Snooze, wish_in
@@ -322,7 +323,7 @@ class Runner:
                 delay = seconds(self._options.backoff, job.attempts)
             status, run_at = PENDING, now + delay
         return Outcome(
-            attempt, status, run_at, error=error_text(error), seconds=duration, exception=error
+            attempt, status, run_at, error=failure_text(error), seconds=duration, exception=error
         )
 
 

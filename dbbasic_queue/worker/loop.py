@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from ..engines.interface import Engine, Outcome, Seat
-from ..job import CANCELLED, COMPLETED, FAILED, Job
+from ..job import CANCELLED, COMPLETED, FAILED, Job, error_lines
 from ..support.text import printable
 from .handlers import Handlers, Runner
 from .options import Options
@@ -295,7 +295,7 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
             job.id,
             job.attempts,
             max_attempts,
-            outcome.error,
+            error_lines(outcome.error)[0],
             exc_info=_shown_exception(outcome),
             extra=fields,
         )
@@ -308,7 +308,7 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
             job.attempts,
             max_attempts,
             _time(outcome),
-            outcome.error,
+            error_lines(outcome.error)[0],
             exc_info=_shown_exception(outcome),
             extra=fields,
         )
@@ -330,7 +330,7 @@ def _shown_exception(outcome: Outcome) -> Any:
         return None  # it was raised here, and says all there is to say
     if not _is_long(error):
         return type(error), error, place
-    _, _, text = outcome.error.partition(": ")
+    _, _, text = error_lines(outcome.error)[0].partition(": ")
     return type(error), Exception(text), place  # without those that it came from
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from cli_app import Terminal, dbq, queue_of, start, wait_for
 
+from dbbasic_queue.job import error_lines
+
 # -- work ----------------------------------------------------------------------------------------
 
 
@@ -23,7 +25,7 @@ def test_work_drains_and_exits(app: Path) -> None:
     done = dbq("work", "jobs:HANDLERS", cwd=app)
     assert (done.returncode, done.stdout) == (0, "")
     assert queue.get_job("good")["result"] == {"n": 1}
-    assert queue.get_job("worse")["error"] == "ValueError: no such user"
+    assert error_lines(queue.get_job("worse")["error"])[0] == "ValueError: no such user"
     assert queue.get_job("later")["status"] == "pending"
     for words in ("started ok good", "completed ok good", "retried bad worse", "done: 1 completed"):
         assert words in done.stderr

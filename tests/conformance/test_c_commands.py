@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbbasic_queue import Command, Queue
+from dbbasic_queue.job import error_lines
 
 
 def test_a_command_is_run_and_its_end_is_kept(queue: Queue) -> None:
@@ -17,5 +18,7 @@ def test_a_command_is_run_and_its_end_is_kept(queue: Queue) -> None:
     summary = queue.process_jobs(handlers, max_attempts=2)
     assert (summary.completed, summary.retried, summary.failed) == (1, 1, 1)
     assert queue.get_job(said)["result"] == {"exit": 0, "output": "--" + what}
-    assert queue.get_job(failed)["error"] == "CommandFailed: sh: exit status 3: full"
-    assert queue.get_job(missing)["error"] == "Discard: printf: what: is missing"
+    assert (
+        error_lines(queue.get_job(failed)["error"])[0] == "CommandFailed: sh: exit status 3: full"
+    )
+    assert error_lines(queue.get_job(missing)["error"])[0] == "Discard: printf: what: is missing"

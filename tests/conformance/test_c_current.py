@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from actors import AT_ONCE, die, in_child
-from working import take
+from working import take, where
 
 from dbbasic_queue import Job, Queue, current_job, enqueue
 from dbbasic_queue import queue as queue_module
@@ -113,13 +113,6 @@ def test_progress_is_seen_while_it_runs_and_gone_after(
         "completed",
         "done",
     )
-
-
-def where(address: str) -> list[str]:
-    """The options of `dbq` that name a queue."""
-    if address.startswith("file:"):
-        return ["--file", address.removeprefix("file:")]
-    return ["--url", address]
 
 
 def test_progress_is_written_once_a_second(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,3 +134,10 @@ def edit(queue: Queue, old: bytes, new: bytes) -> None:
     temporary = queue.path.with_suffix(".new")
     temporary.write_bytes(text.replace(old, new))
     temporary.rename(queue.path)
+
+
+def where(address: str) -> list[str]:
+    """The options of `dbq` that name a queue."""
+    if address.startswith("file:"):
+        return ["--file", address.removeprefix("file:")]
+    return ["--url", address]

@@ -16,6 +16,7 @@ from released import plain_tsv
 from tables import add, fill, names, own, states, text, write
 
 from dbbasic_queue import Queue, StorageError, TableError
+from dbbasic_queue.job import error_lines
 from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import COLUMNS, HEADER, SECTOR
 
@@ -90,7 +91,8 @@ def test_queries_give_dicts_of_strings(queue: Queue) -> None:
     """Rows come as dicts of strings without padding, found by any column."""
     fill(queue)
     table = ours(queue)
-    assert table.query_one(id="failed")["error"] == "ZeroDivisionError: division by zero"
+    error = table.query_one(id="failed")["error"]
+    assert error_lines(error)[0] == "ZeroDivisionError: division by zero"
     assert table.query_one(id="failed", status="pending") is None
     assert table.query_one(id="no such") is None
     assert [row["id"] for row in table.query(type="other", status="completed")] == [

@@ -16,6 +16,7 @@ from cli_app import wait_for
 from working import run_one
 
 from dbbasic_queue import Command, CommandFailed, Discard, JobTimeout, Queue
+from dbbasic_queue.job import error_lines
 
 WRITE = "import os, sys; open(sys.argv[1], 'wb').write(b'\\0'.join(map(os.fsencode, sys.argv[2:])))"
 # A program with a child of its own, both deaf to SIGTERM if asked; they tell their process ids.
@@ -212,7 +213,7 @@ def test_the_worker_s_timeout_ends_the_whole_group(queue: Queue, tmp_path: Path)
     command = Command([sys.executable, "-c", FAMILY, str(pids), "usual"])
     queue.enqueue("x", {}, job_id="j")
     ends_all(pids, lambda: queue.process_jobs({"x": command}, timeout=1))
-    assert queue.get_job("j")["error"] == "JobTimeout: ran for longer than 1 s"
+    assert error_lines(queue.get_job("j")["error"])[0] == "JobTimeout: ran for longer than 1 s"
 
 
 def test_a_command_s_own_timeout_counts(queue: Queue) -> None:

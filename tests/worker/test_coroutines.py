@@ -15,6 +15,7 @@ from actors import AT_ONCE, Diary
 from working import failing, run_one, works_in_a_thread
 
 from dbbasic_queue import JobTimeout, Queue, Summary, current_job
+from dbbasic_queue.job import error_lines
 from dbbasic_queue.worker import coroutines
 
 
@@ -172,7 +173,7 @@ def test_a_coroutine_is_broken_off_before_it_began(
         return run_one(queue, slow)
 
     monkeypatch.setattr(coroutines, "threading", SimpleNamespace(Thread=Late, Event=End))
-    assert asyncio.run(program())["error"] == "JobTimeout: now"
+    assert error_lines(asyncio.run(program())["error"])[0] == "JobTimeout: now"
     assert (began, ended) == ([], [True])
 
 

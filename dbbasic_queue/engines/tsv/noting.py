@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...job import PROCESSING
+from ...job import NEXT_LINE, PROCESSING
 from ...table.line import Row, in_place, parse_line
 from ...table.table import Table
 from ..calling_off import note_of
@@ -61,7 +61,7 @@ def _with_progress(row: Row, progress: Progress) -> Row | None:
     _, line, tail_at, _, _, _, status, created_at, run_at, attempts, error, _ = row
     fixed = b"%b\t%d\t%d\t%d\t\t" % (status.encode(), created_at, run_at, attempts)
     room = len(line) - tail_at - 1 - len(fixed)
-    error = error.partition(b"\\n")[0]
+    error = error.partition(NEXT_LINE.encode())[0]
     result = progress.written(room - len(error))
     if not result and not note_of(error.decode(errors="replace")):
         error, result = b"", progress.written(room)

@@ -27,13 +27,14 @@ from typing import Final
 
 from ...backoff import BackoffLike, seconds
 from ...errors import StorageError
-from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, Job, require
+from ...job import CANCELLED, COMPLETED, FAILED, NEXT_LINE, PENDING, PROCESSING, Job, require
 from ...support.text import printable
 from ...table.line import (
     ATTEMPTS_LIMIT,
     SECTOR,
     Row,
     begin,
+    in_place,
     new_tail,
     parse_line,
     to_job,
@@ -56,6 +57,7 @@ LOOK_AGAIN: Final = 0.25  # seconds at least between two readings of the whole t
 SHARE: Final = 20  # a reading is repeated after this many times what it took: 5 % at most
 MARK_EVERY: Final = 5  # seconds between two notes that a worker is at work
 
+_PLACE: Final = NEXT_LINE.encode()  # before where an attempt failed
 _new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, written in Python
 
 # What a token is: offset and line of the row as this worker left it, where the tail begins in the
@@ -303,12 +305,16 @@ class TsvSeat:
         if claim is None:
             return None
         try:
-            attempts = min(row.attempts + 1, ATTEMPTS_LIMIT)
-            row = self._table.change(row, PROCESSING, now, attempts, row.error)
+            attempts, error = min(row.attempts + 1, ATTEMPTS_LIMIT), row.error
+            if _PLACE in error and not in_place(row, PROCESSING, now, attempts, error, b""):
+                error = error.partition(_PLACE)[0]  # so that the row need not move
+            before, row = row, self._table.change(row, PROCESSING, now, attempts, error)
         except BaseException:
             self._claims.release(claim)
             raise
         job = to_job(row)
+        if error is not before.error:
+            job = job._replace(error=to_job(before).error)  # the handler is told all of it
         spoiled = isinstance(job.payload, str) and not row.payload.lstrip().startswith(b'"')
         token: _Token = row.offset, row.line, row.tail, self._table.generation, claim
         return Attempt(job, token, spoiled)
