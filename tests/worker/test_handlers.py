@@ -14,12 +14,8 @@ from working import run_one
 
 from dbbasic_queue import Queue, Summary
 from dbbasic_queue.errors import ConfigError
-<<<<<<< HEAD
-from dbbasic_queue.worker.handlers import load, load_all
-=======
 from dbbasic_queue.job import error_lines
-from dbbasic_queue.worker.handlers import load
->>>>>>> 69faea4 (Keep where an attempt failed in its job's error)
+from dbbasic_queue.worker.handlers import load, load_all
 
 MIB = 1 << 20
 
