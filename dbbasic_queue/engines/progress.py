@@ -25,7 +25,7 @@ class Progress(NamedTuple):
     def written(self, room: int | None = None) -> str:
         """The JSON of it, in at most `room` bytes; empty when there is not enough for the share.
 
-        >>> Progress(0.4, "page 4").written(), Progress(0.4, "page 4 of 10").written(36)
+        >>> Progress(0.4, "page 4").written(), Progress(0.4, "page 4 of 10").written(38)
         ('{"progress": 0.4, "text": "page 4"}', '{"progress": 0.4, "text": "page 4…"}')
         """
         value: dict[str, Any] = {"progress": self.share}

@@ -38,7 +38,7 @@ def new_id(moment: float) -> str:
     """Return an id for what is made at `moment`, in Unix seconds.
 
     >>> new_id(1800000000.0)[:8], len(new_id(1800000000.0))
-    ('myx1htc0', 16)
+    ('mywpiww0', 16)
     """
     global _upper
     above, pair = divmod(int(moment * 1000), 1296)
@@ -75,7 +75,7 @@ def new_ids(count: int, moment: float) -> list[str]:
 def made_at(job_id: bytes) -> int | None:
     """Return when an id was made, in milliseconds; None if it is none of these ids.
 
-    >>> made_at(b"myx1htc0k3v9q7aa"), made_at(b"welcome-17"), made_at(b"5f2c9b1e8a7d4c30")
+    >>> made_at(b"mywpiww0k3v9q7aa"), made_at(b"welcome-17"), made_at(b"5f2c9b1e8a7d4c30")
     (1800000000000, None, None)
     """
     if _match(job_id) is None:
@@ -87,7 +87,7 @@ def made_at(job_id: bytes) -> int | None:
 def is_made(job_id: str) -> bool:
     """Say whether an id is one of these, or of the hexadecimal ones of 1.0.0 and 2.0.0.
 
-    >>> is_made("myx1htc0k3v9q7aa"), is_made("5f2c9b1e8a7d4c30"), is_made("order-1")
+    >>> is_made("mywpiww0k3v9q7aa"), is_made("5f2c9b1e8a7d4c30"), is_made("order-1")
     (True, True, False)
     """
     return made_at(job_id.encode()) is not None or _match_hex(job_id) is not None
@@ -97,7 +97,7 @@ def time_part(milliseconds: int) -> str:
     """Return how the ids of a millisecond begin.
 
     >>> time_part(1800000000000)
-    'myx1htc0'
+    'mywpiww0'
     """
     above, pair = divmod(milliseconds, 1296)
     return _six(above) + _PAIRS[pair]
