@@ -202,17 +202,15 @@ def new_tail(
 
     None when that cannot be one write inside one sector; the row has to move then.
     """
-    tail = b"%b\t%d\t%d\t%d\t%b\t%b" % (
-        status.encode(),
-        created_at,
-        run_at,
-        attempts,
-        error,
-        result,
-    )
+    tail = _state(status, created_at, run_at, attempts) + error + b"\t" + result
     if len(tail) > room or at % SECTOR + room >= SECTOR:
         return None
     return tail.ljust(room)
+
+
+@functools.lru_cache(16)  # jobs of one second, worked off in one second, have the same
+def _state(status: str, created_at: int, run_at: int, attempts: int) -> bytes:
+    return b"%b\t%d\t%d\t%d\t" % (status.encode(), created_at, run_at, attempts)
 
 
 def in_place(
