@@ -16,7 +16,9 @@ can replace in it what belongs to another.
 
 No descriptor of ours is 0, 1 or 2: in a process that was started without them, the next thing
 printed would go into the file. A program may close descriptors that are not its own (a daemon that
-closes all there are), and its next file then bears the number of one of ours: see `is_ours`.
+closes all there are), and its next files then bear their numbers. So what stays open has a high
+number (`set_apart`), which the kernel gives to no file of a program that has not hundreds of them:
+a call by it fails with EBADF, and what it was opened for is opened anew. See also `is_ours`.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ FOLDER: Final = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONL
 STEP: Final = os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
 # The kernel keeps these flags with an open file, and hardly a program sets both: see `is_ours`.
 MARK: Final = os.O_NOFOLLOW | os.O_NONBLOCK if sys.platform == "linux" else 0
+APART: Final = 512  # from here on are the descriptors that stay open
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
@@ -264,6 +267,27 @@ def is_ours(fd: int) -> bool:
         return fcntl.fcntl(fd, fcntl.F_GETFL) & MARK == MARK
     except (OSError, ValueError):  # the latter for a number below 0
         return False
+
+
+def set_apart(fd: int) -> int:
+    """Return a copy with a high number of a descriptor that is to stay open, and close that.
+
+    Half of what this process may have, where that is less; the same one, where none is left.
+
+    >>> fd = set_apart(os.open("/", os.O_RDONLY))
+    >>> fd >= min(APART, os.sysconf("SC_OPEN_MAX") // 2)
+    True
+    >>> os.close(fd)
+    """
+    try:
+        try:
+            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, APART)
+        except OSError:
+            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, os.sysconf("SC_OPEN_MAX") // 2)
+    except OSError:
+        return fd
+    os.close(fd)
+    return copy
 
 
 def open_file(path: str | Path, flags: int, *, one_name: bool = False) -> int:

@@ -49,7 +49,7 @@ from ..support.files import (
     remove_leftovers,
     sync_folder,
 )
-from ..support.opening import MARK, Folder, ForeignFile, SecondName, is_ours
+from ..support.opening import Folder, ForeignFile, SecondName, is_ours, set_apart
 from ..support.patience import WAIT, share_lock, take_lock
 from .line import HEADER
 from .opened import DirectoryWatch, OpenTable, disown_closed, hold, identity, identity_of
@@ -58,8 +58,8 @@ from .rights import ensure_folder, new_table, open_in, prepare, require_maker
 FULL: Final = "full"
 NORMAL: Final = "normal"
 UNKNOWN: Final = -1
+LOST: Final = -2  # the size of a file that the program has closed
 
-_GETFL: Final = fcntl.F_GETFL
 _EXCLUSIVE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
@@ -255,11 +255,11 @@ class LockedFile:
         self.lock.holder, self.lock.busy = id(self), False
         self._look_for_reading(fcntl.LOCK_SH)
 
-    def acquire(self, amid: bool = False) -> None:
+    def acquire(self, amid: bool = False, again: bool = False) -> None:
         """Take the lock: `writing` for the paths where a microsecond counts.
 
         Call it in a `with` block of the three parts of `lock`; or `amid` another change of this
-        thread's, to append a row to it.
+        thread's, to append a row to it. `again` is for a worker, see `is_unchanged_yet`.
         """
         lock = self.lock
         lock.disturbed = amid
@@ -268,27 +268,32 @@ class LockedFile:
         elif lock.busy or not _APPEND:
             raise self._held_already()
         self._ahead = b""
-        file = self._file
-        try:
-            # `_kept` in short: both descriptors are ours still.
-            flags = fcntl.fcntl(lock.fd, _GETFL) & fcntl.fcntl(file.fd, _GETFL) if file else 0
-        except (OSError, ValueError):
-            flags = 0
-        if flags & MARK != MARK and not amid:
-            file = self._kept()
         try:
             if lock.writable:
                 fcntl.flock(lock.fd, _EXCLUSIVE)
         except BlockingIOError:
             self._lock_as(fcntl.LOCK_EX)
         except OSError as error:
-            raise refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
-        if not (lock.writable and file and file.writable and self._watch.is_unchanged()):
+            if amid or self._kept() is not None:
+                raise refused(error, f"cannot lock the queue: lock {self.lock_file}") from error
+        except ValueError:  # below 0: another thread has just found that the program has closed it
+            pass
+        file, watch = self._file, self._watch
+        is_unchanged = watch.is_unchanged_yet if again else watch.is_unchanged
+        if not (lock.writable and file and file.writable and is_unchanged()):
             file = self._look_again(writable=True)
             assert file is not None
+        try:
+            size = os.lseek(file.fd, 0, os.SEEK_END)
+        except OSError:
+            size = LOST
+        if size != self._clean_to and not (amid or is_ours(file.fd)):
+            self._kept()
+            file = self._look_again(writable=True)
+            assert file is not None
+            size = file.size()
         if self.synced:
             self._mine.file = file
-        size = os.lseek(file.fd, 0, os.SEEK_END)
         if size < self.size:
             self._new_generation()  # another program cut it in place
         self.size = size
@@ -423,7 +428,7 @@ class LockedFile:
         if not writable:
             for access in (os.O_RDWR, os.O_RDONLY):
                 with suppress(OSError):
-                    return folder.open(self.lock_file.name, access, one_name=True)
+                    return set_apart(folder.open(self.lock_file.name, access, one_name=True))
             return -1
         with refusing(self.data_file, "cannot write to the queue"):
             if identity_of(folder, self.data_file.name) is None:
@@ -433,7 +438,7 @@ class LockedFile:
                 with suppress(ForeignFile, SecondName):  # which may be mended under the lock
                     OpenTable(folder, self.data_file, writable=False)
         with refusing(self.lock_file, "cannot lock the queue: open"):
-            return open_in(folder, self.lock_file.name, self.data_file)
+            return set_apart(open_in(folder, self.lock_file.name, self.data_file))
 
     def _create(self, folder: Folder) -> None:
         require_maker(folder, self.data_file)

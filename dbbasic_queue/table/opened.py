@@ -8,6 +8,10 @@ faster than to ask each file, and it leaves the files alone: to stat a file make
 multigrain timestamps) record a new time at the next write to it, and fdatasync(2) write the inode
 as well, 45 microseconds on a disk that syncs in 100.
 
+A worker that takes job after job looks at the folder by a descriptor, for half the price, and
+follows the path twenty times a second: that its folders are links that were set anew, it may learn
+so much later. What happens in the folder, and that it was renamed, it sees at each look.
+
 One table has one name: under a second one it would have a second lock and a second set of claims.
 So a writer refuses a file with two links, and one that is mounted by itself.
 """
@@ -19,14 +23,16 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from ..support.opening import Folder, is_ours
+from ..support.opening import FOLDER, Folder, is_ours, set_apart
 from .rights import open_table
 
 TICK: Final = 20_000_000  # nanoseconds; a clock tick, by which Linux dates files, is 10 ms at most
 SECOND: Final = 1_000_000_000
+FOLLOW_EVERY: Final = 0.05  # seconds between two times that a worker follows the path
 
 Look = tuple[int, int]  # a directory's inode number and ctime, in nanoseconds
 NEVER: Final[Look] = (0, 0)
@@ -55,7 +61,7 @@ class OpenTable:
 
     def __init__(self, folder: Folder, table: Path, *, writable: bool) -> None:
         self.fd = -1
-        self.fd = open_table(folder, table, writable=writable)
+        self.fd = set_apart(open_table(folder, table, writable=writable))
         self.writable = writable
         self.name = table.name
         self.identity = identity(os.fstat(self.fd))
@@ -103,6 +109,7 @@ class Held(Protocol):
 
     fd: int
     identity: tuple[int, int]
+    writable: bool
 
 
 _held: Final[weakref.WeakSet[Held]] = weakref.WeakSet()
@@ -122,7 +129,7 @@ def disown_closed() -> None:
         except OSError:
             lost = True
         if lost:
-            holder.fd = -1
+            holder.fd, holder.writable = -1, False
 
 
 class DirectoryWatch:
@@ -141,6 +148,15 @@ class DirectoryWatch:
     def __init__(self, path: str) -> None:
         self.path = path
         self._inode, self._ctime = NEVER
+        self.fd = -1  # of the directory, for `is_unchanged_yet`
+        self.identity = (0, 0)
+        self.writable = False
+        self._follow_at = 0.0  # time.monotonic()
+        hold(self)
+
+    def __del__(self) -> None:
+        if os is not None and not sys.is_finalizing():
+            self._close()
 
     def is_unchanged(self) -> bool:
         """Say whether the path leads to the directory trusted last, with the same entries."""
@@ -149,6 +165,41 @@ class DirectoryWatch:
         except OSError:
             return False
         return status.st_ctime_ns == self._ctime and status.st_ino == self._inode
+
+    def is_unchanged_yet(self) -> bool:
+        """Say the same for less to a worker that asks at each job."""
+        now = time.monotonic()
+        if now < self._follow_at:
+            try:
+                status = os.fstat(self.fd)
+            except OSError:  # not open, or closed by the program
+                status = None
+            if status and status.st_ctime_ns == self._ctime and status.st_ino == self._inode:
+                return True
+        if not self.is_unchanged():
+            return False
+        self._open()
+        self._follow_at = now + FOLLOW_EVERY
+        return True
+
+    def _open(self) -> None:
+        if self._is_open() and self.identity[1] == self._inode:
+            return
+        self._close()
+        with suppress(OSError):  # a folder that may not be opened is looked at by its path
+            fd = set_apart(os.open(self.path, FOLDER))
+            self.fd, self.identity = fd, identity(os.fstat(fd))
+
+    def _close(self) -> None:
+        if self._is_open():
+            os.close(self.fd)
+        self.fd = -1
+
+    def _is_open(self) -> bool:
+        try:
+            return identity(os.fstat(self.fd)) == self.identity
+        except OSError:
+            return False
 
     def look(self) -> Look:
         """Return what to `trust` when the files looked at after this are the right ones.

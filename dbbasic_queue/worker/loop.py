@@ -181,7 +181,10 @@ class Worker:
         while True:
             attempt = seat.turn(outcome, self._may_take(), types)
             if outcome is not None:
-                self._count(outcome)
+                if outcome.status == COMPLETED and not self._logs_all:  # as most of them end
+                    self._summary.completed += 1
+                else:
+                    self._count(outcome)
                 outcome = None
             if attempt is not None:
                 self._taken += 1

@@ -22,6 +22,7 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
+from ..support.opening import set_apart
 from .settings import Settings
 
 log = logging.getLogger("dbbasic_queue")
@@ -54,7 +55,7 @@ class Descriptors:
         self._copies: dict[int, tuple[int, os.stat_result]] = {}
         for fd, flags in enumerate(self._flags):
             if flags is not None:
-                copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+                copy = set_apart(os.dup(fd))
                 self._copies[fd] = copy, os.fstat(copy)
         self._plain = [
             (fd, status) for fd, (_, status) in self._copies.items() if stat.S_ISREG(status.st_mode)
@@ -100,11 +101,8 @@ class Place:
         os.umask(self._umask)
         self._fd = -1
         with suppress(OSError):  # it is gone, or closed to this user
-            fd = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-            finally:
-                os.close(fd)
+            flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+            self._fd = set_apart(os.open(".", flags))
             self._status = os.fstat(self._fd)
 
     def __del__(self) -> None:

@@ -162,7 +162,7 @@ def test_a_handler_that_closes_every_descriptor_silences_nothing(
         "import os\n"
         "kept = []\n"
         "def closes(payload):\n"
-        "    os.closerange(3, 256)\n"
+        "    os.closerange(3, 65536)\n"
         "    kept.extend(open(f'kept{n}', 'w') for n in range(12))\n"
         "def bad(payload): raise ValueError('boom')\n"
         "HANDLERS = {'closes': closes, 'bad': bad}\n"

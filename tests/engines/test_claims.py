@@ -466,3 +466,23 @@ def test_a_thread_that_opens_a_table_keeps_no_claim_from_being_known(
     assert mine.take(b"a1") is not None
     assert held(path, b"a1") == [True]
     assert mine.fd >= 0
+
+
+def test_claims_that_the_program_has_closed_are_opened_anew(path: Path) -> None:
+    """A job that is claimed after that is claimed for all to see."""
+    write(path)
+    mine = open_claims(path)
+    assert mine.take(b"a1") is not None
+    os.close(mine.fd)
+    assert mine.take(b"b2") is not None
+    assert held(path, b"a1", b"b2") == [False, True]
+
+
+def test_claims_that_were_read_are_opened_to_write(path: Path) -> None:
+    """A process that has asked for a claim may take one."""
+    write(path)
+    assert open_claims(path).take(b"b2") is not None
+    mine = open_claims(path)
+    assert not mine.is_held(b"a1")
+    assert mine.take(b"a1") is not None
+    assert held(path, b"a1") == [True]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from parties import PRODUCER, READER, ROOT, SHARED, WORKER, as_user, needs_root, open_place, own
+from tables import in_child
 
 from dbbasic_queue.support import opening
 from dbbasic_queue.support.account import Account
-from dbbasic_queue.support.opening import Folder, open_file
+from dbbasic_queue.support.opening import APART, Folder, open_file, set_apart
 
 
 @pytest.fixture
@@ -59,6 +62,26 @@ def test_a_device_is_refused() -> None:
     """A device is not a file of a queue."""
     with pytest.raises(OSError, match="it is a device"):
         open_file("/dev/null", os.O_RDWR)
+
+
+@pytest.mark.parametrize("most", [64, 4096])
+def test_what_stays_open_has_a_number_of_its_own(most: int) -> None:
+    """A high one, as far as the process may have such; the same one when there is none left."""
+
+    def look() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        first = os.open("/", os.O_RDONLY)
+        fd = set_apart(first)
+        assert fd >= min(APART, most // 2)
+        assert not os.get_inheritable(fd)
+        assert os.open("/", os.O_RDONLY) == first
+        with suppress(OSError):
+            while True:
+                fd = os.open("/", os.O_RDONLY)
+        assert set_apart(fd) == fd
+        os.fstat(fd)
+
+    in_child(look)
 
 
 def test_folders_on_the_way_may_be_links(tmp_path: Path) -> None:

@@ -496,6 +496,114 @@ def test_a_change_of_the_entries_is_seen(folder: Path, change: Callable[[Path], 
     assert not watch.is_unchanged()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda folder: (folder / "new").write_text(""), move_folder, replace_folder, replace_unseen],
+    ids=["made", "gone", "replaced", "rsync"],
+)
+def test_a_worker_sees_a_change_at_its_next_look(
+    folder: Path, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cheaper look between two jobs follows no path, and misses nothing in the folder."""
+    monkeypatch.setattr(opened, "FOLLOW_EVERY", 1e9)
+    watch = trusting(folder)
+    assert watch.is_unchanged_yet()
+    assert watch.is_unchanged_yet()
+    change(folder)
+    assert not watch.is_unchanged_yet()
+
+
+def test_a_worker_follows_its_path_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a link on the way leads elsewhere, it learns when it follows the path the next time."""
+    now = 100.0
+    monkeypatch.setattr(opened.time, "monotonic", lambda: now)
+    for release in ("1", "2"):
+        (tmp_path / release / "data").mkdir(parents=True)
+    current = tmp_path / "current"
+    current.symlink_to("1")
+    watch = trusting(current / "data")
+    assert watch.is_unchanged_yet()
+    current.unlink()
+    current.symlink_to("2")
+    now += opened.FOLLOW_EVERY
+    assert not watch.is_unchanged_yet()
+
+
+def test_a_descriptor_of_the_folder_that_is_lost_is_opened_anew(folder: Path) -> None:
+    """Whatever the program has closed, or put in its place, is not taken for the folder."""
+    watch = trusting(folder)
+    assert watch.is_unchanged_yet()
+    lost = watch.fd
+    with (folder / "old").open() as other:
+        os.dup2(other.fileno(), lost)
+        assert watch.is_unchanged_yet()
+        (folder / "new").write_text("")
+        assert not watch.is_unchanged_yet()
+        watch.trust(watch.look())
+        del watch
+        os.close(lost)  # which is still the other's
+
+
+def quiet_queue(path: Path) -> Queue:
+    """A queue that holds its files to be the right ones: in its folder nothing has changed."""
+    queue = Queue(path, "normal")
+    queue.enqueue("mail", {}, job_id="a1")
+    time.sleep(2 * TICK / 1e9)
+    queue.enqueue("mail", {}, job_id="a2")
+    assert queue.engine.table._watch.is_unchanged()
+    return queue
+
+
+def close(fd: int) -> None:
+    os.close(fd)
+
+
+def give_to_a_file(fd: int) -> None:
+    with Path("other").open("w+") as other:
+        os.dup2(other.fileno(), fd)
+
+
+def give_to_a_pipe(fd: int) -> None:
+    reader, writer = os.pipe()
+    os.dup2(writer, fd)
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("lose", [close, give_to_a_file, give_to_a_pipe])
+@pytest.mark.parametrize("both", [False, True], ids=["table", "table and lock"])
+def test_a_table_that_the_program_has_closed_is_opened_anew(
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lose: Callable[[int], None],
+    both: bool,
+) -> None:
+    """Jobs go into the table, under its lock, and nothing into the file that has its number."""
+    monkeypatch.chdir(tmp_path)
+    queue = quiet_queue(path)
+    table = queue.engine.table
+    lost = [table._file.fd, table.lock.fd] if both else [table._file.fd]
+    for fd in lost:
+        lose(fd)
+    queue.enqueue("mail", {}, job_id="b2")
+    with table.writing():
+        assert holds_lock(path)
+    assert queue.get_job("b2")["status"] == "pending"
+    assert not Path("other").exists() or Path("other").read_bytes() == b""
+
+
+def test_a_lock_that_the_program_has_closed_is_taken_anew(path: Path) -> None:
+    """A job that is added then is added under the lock."""
+    queue = quiet_queue(path)
+    os.close(queue.engine.table.lock.fd)
+    queue.enqueue("mail", {}, job_id="b2")
+    with queue.engine.table.writing():
+        assert holds_lock(path)
+
+
 def test_a_file_that_is_written_changes_no_entry(folder: Path) -> None:
     """Writing to a file of the directory does not end the trust."""
     watch = trusting(folder)

@@ -285,7 +285,10 @@ class Shim:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             path = self._path_of(name, args, kwargs)
             if path is None:
-                return real(*args, **kwargs)
+                answer = real(*args, **kwargs)
+                if name == "fcntl" and args[1] == fcntl.F_DUPFD_CLOEXEC and args[0] in self._open:
+                    self._open[answer] = self._open[args[0]]
+                return answer
             call = Call(name, real, args, kwargs)
             answer = self._plan.around(self._step(name, path, call), call)
             if name == "open":

@@ -363,14 +363,15 @@ def test_the_next_job_runs_in_the_folder_and_with_the_umask_of_the_first(
 
 
 @pytest.mark.parametrize("files", [0, 12], ids=["closed", "taken-by-files"])
+@pytest.mark.parametrize("end", [256, 65536])
 def test_a_handler_that_closes_every_descriptor_harms_no_job(
-    queue: Queue, tmp_path: Path, files: int
+    queue: Queue, tmp_path: Path, files: int, end: int
 ) -> None:
     """As a daemon does: the run goes on, and no file that the handler opens is written into."""
     code = WORKER + (
         "KEPT = []\n"
         "def habit(payload):\n"
-        "    os.closerange(3, 256)\n"
+        f"    os.closerange(3, {end})\n"
         f"    KEPT.extend(open(f'kept{{n}}', 'w') for n in range({files}))\n"
         "def fails(payload): raise ValueError('boom')\n"
         "done = queue.process_jobs({'habit': habit, 'fails': fails}, max_attempts=1)\n"

@@ -26,12 +26,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+try:  # by itself: all of `hashlib` loads OpenSSL, at each start of a worker
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
+
 from ...errors import StorageError
-from ...support.opening import MARK, is_ours, open_file
+from ...support.opening import is_ours, open_file, set_apart
 from ...table.opened import disown_closed, hold, identity
 from ...table.rights import ensure_folder, open_beside
 from .kernel_locks import is_locked
@@ -46,8 +50,8 @@ _GETLK: Final[int] = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
 # struct flock: type, whence, start, len, pid; "0q" pads the end as the C compiler does.
 _FLOCK: Final = struct.Struct("@hhqqi0q")
 _pack: Final = _FLOCK.pack
-_GETFL: Final = fcntl.F_GETFL
 _JOBS: Final = 1 << 61  # the bytes from here on are jobs, those below are worker slots
+_BELOW: Final = _JOBS - 1
 
 
 def byte_of(job_id: bytes) -> int:
@@ -55,8 +59,8 @@ def byte_of(job_id: bytes) -> int:
     time. Workers of 2.0.0 may be at work, so it is the byte that they choose."""
     if job_id < b"g":
         with suppress(ValueError):
-            return _JOBS | int(job_id, 16) & (_JOBS - 1)  # of 2.0.0
-    return _JOBS | int.from_bytes(blake2b(job_id, digest_size=8).digest(), "big") & (_JOBS - 1)
+            return _JOBS | int(job_id, 16) & _BELOW  # of 2.0.0
+    return _JOBS | int.from_bytes(blake2b(job_id, digest_size=8).digest(), "big") & _BELOW
 
 
 def _locks_of(process: int, fd: str, path: str) -> Iterator[tuple[int, int]]:
@@ -87,7 +91,7 @@ class Claims:
         self._table = table  # whose mode the file takes on
         self._mutex = threading.RLock()
         self.fd = -1
-        self._writable = False
+        self.writable = False
         self.identity = (0, 0)  # of the open file
         self._mine: set[int] = set()  # a process's own locks do not exclude its threads
         hold(self)
@@ -203,7 +207,7 @@ class Claims:
 
     def close(self) -> None:
         """Close the file, which drops this process's claims."""
-        fd, self.fd, self._writable = self.fd, -1, False
+        fd, self.fd, self.writable = self.fd, -1, False
         if fd >= 0:
             os.close(fd)
         self._mine.clear()
@@ -214,37 +218,36 @@ class Claims:
         self.close()
 
     def _lock(self, byte: int) -> int | None:
+        opened = False
         with self._mutex:
-            try:
-                flags = fcntl.fcntl(self.fd, _GETFL)
-            except (OSError, ValueError):
-                flags = 0
-            if flags & MARK != MARK:  # `is_ours` in short
-                self._keep()
             if byte in self._mine:
                 return None
-            if not self._writable:
-                self._open(writable=True)
-            try:
-                fcntl.fcntl(self.fd, _SETLK, _pack(fcntl.F_WRLCK, 0, byte, 1, 0))
-            except OSError as error:
-                if error.errno in (errno.EAGAIN, errno.EACCES):
-                    return None
-                raise self._refused("cannot claim jobs in", error) from error
-            self._mine.add(byte)
-            return byte
+            while True:
+                try:
+                    fcntl.fcntl(self.fd, _SETLK, _pack(fcntl.F_WRLCK, 0, byte, 1, 0))
+                    self._mine.add(byte)
+                    return byte
+                except (OSError, ValueError) as error:
+                    number = getattr(error, "errno", errno.EBADF)
+                    if number in (errno.EAGAIN, errno.EACCES):
+                        return None
+                    if number != errno.EBADF or opened:
+                        raise self._refused("cannot claim jobs in", error) from error
+                # Not open yet, or not to write; or the program has closed it.
+                self._keep()
+                opened = self._open(writable=True)
 
     def _open(self, *, writable: bool) -> bool:
         """See that the file is open; False when it is not there and need not be."""
-        if self.fd >= 0 and (self._writable or not writable):
+        if self.fd >= 0 and (self.writable or not writable):
             return True
         self.close()
         try:
             if writable:
                 ensure_folder(self._table)
-                fd = open_beside(self.path, self._table)
+                fd = set_apart(open_beside(self.path, self._table))
             else:
-                fd = open_file(self.path, os.O_RDONLY)
+                fd = set_apart(open_file(self.path, os.O_RDONLY))
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not writable:
                 return False
@@ -253,7 +256,7 @@ class Claims:
         status = os.fstat(fd)
         known = identity(status)
         # Together: a descriptor whose identity is not known counts as closed, see `disown_closed`.
-        self.fd, self.identity, self._writable = fd, known, writable
+        self.fd, self.identity, self.writable = fd, known, writable
         if writable and status.st_size == 0:
             with suppress(OSError):  # a full disk
                 os.pwrite(self.fd, NOTE, 0)
@@ -265,5 +268,6 @@ class Claims:
         except OSError:
             return False
 
-    def _refused(self, what: str, error: OSError) -> StorageError:
-        return StorageError(error.errno or errno.EIO, f"{what} {self.path}: {error.strerror}")
+    def _refused(self, what: str, error: OSError | ValueError) -> StorageError:
+        number = getattr(error, "errno", None) or errno.EIO
+        return StorageError(number, f"{what} {self.path}: {os.strerror(number)}")

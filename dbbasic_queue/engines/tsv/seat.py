@@ -122,7 +122,7 @@ class TsvSeat:
                 if waiting.doubtful:
                     waiting.resolve()
                 with lock.mutex, lock.unlocking, lock.inside:
-                    table.acquire()
+                    table.acquire(False, True)
                     if read or waiting.generation == table.generation:
                         if read or waiting.read_to != table.size:
                             waiting.catch_up()
@@ -282,7 +282,9 @@ class TsvSeat:
         except BaseException:
             self._claims.release(claim)
             raise
-        self._release_ended()
+        ended, self._ending = self._ending, None  # `_release_ended` in short
+        if ended is not None:
+            self._claims.release(ended)
         token = offset, line, tail_at, table.generation, claim
         return _new_tuple(Attempt, (job, token, False))
 
