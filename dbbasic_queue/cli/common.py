@@ -142,6 +142,12 @@ WHICH: Final = (
         help="the queue on a server, such as redis://10.0.0.5/0?name=shop ($DBQ_URL; the config's)",
     ),
 )
+DURABILITY: Final = arg(
+    "--durability",
+    choices=("full", "normal", "none"),
+    help="full: what is acknowledged survives a power cut; normal: a crash of processes; none, on"
+    " a server only: whatever it is set up for",
+)
 
 
 def count(text: str) -> int:

@@ -25,7 +25,7 @@ def _command(name: str) -> Callable[[list[str]], NoReturn]:
     def run(args: list[str]) -> NoReturn:
         sys.exit(main.main([name, *args]))
 
-    (run.__doc__,) = (command.about for command in main.COMMANDS if command.name == name)
+    run.__doc__ = main.command(name).about
     return run
 
 

@@ -14,6 +14,7 @@ from ..queue import Queue
 from .choosing import CHANGING, agreed, choice_of, filters, named
 from .common import (
     DONE,
+    DURABILITY,
     REFUSED,
     Command,
     UsageError,
@@ -175,12 +176,6 @@ def _ages(args: argparse.Namespace) -> dict[str, int]:
     return {status: age for status, age in ages.items() if age is not None}
 
 
-DURABILITY: Final = arg(
-    "--durability",
-    choices=("full", "normal", "none"),
-    help="full: what is acknowledged survives a power cut; normal: a crash of processes; none, on"
-    " a server only: whatever it is set up for",
-)
 ENQUEUE: Final = Command(
     "enqueue",
     "add a job and print its id",

@@ -7,24 +7,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any, Final, NoReturn
 
 from ..errors import JobExists, QueueError
 from ..version import VERSION
-from . import (
-    awaiting,
-    backup,
-    by_hand,
-    errors,
-    jobs,
-    look,
-    migrate,
-    run,
-    schedules,
-    setup,
-    upkeep,
-    work,
-)
 from .common import (
     DONE,
     EXIT_CODES_OF_WAIT,
@@ -48,29 +35,37 @@ examples:
   dbq work myapp.jobs:HANDLERS
   dbq prune --older-than 7d"""
 
-COMMANDS: Final[tuple[Command, ...]] = (
-    jobs.ENQUEUE,
-    look.LIST,
-    look.SHOW,
-    errors.ERRORS,
-    awaiting.WAIT,
-    by_hand.CANCEL,
-    by_hand.RETRY,
-    by_hand.DEFER,
-    jobs.PRUNE,
-    look.STATS,
-    work.WORK,
-    run.RUN,
-    upkeep.EDIT,
-    upkeep.FSCK,
-    backup.BACKUP,
-    backup.RESTORE,
-    migrate.MIGRATE,
-    setup.INIT,
-    setup.CHECK,
-    setup.ENQUEUE_RECURRING,
-    schedules.SCHEDULES,
-)
+# The commands, as `dbq --help` has them, and the module of each: it has it by its name in capitals.
+PLACES: Final = {
+    "enqueue": "jobs",
+    "list": "look",
+    "show": "look",
+    "errors": "errors",
+    "wait": "awaiting",
+    "cancel": "by_hand",
+    "retry": "by_hand",
+    "defer": "by_hand",
+    "prune": "jobs",
+    "stats": "look",
+    "work": "work",
+    "run": "run",
+    "edit": "upkeep",
+    "fsck": "upkeep",
+    "backup": "backup",
+    "restore": "backup",
+    "migrate": "migrate",
+    "init": "setup",
+    "check": "setup",
+    "enqueue-recurring": "setup",
+    "schedules": "schedules",
+}
+
+
+def command(name: str) -> Command:
+    """Return one command, for which only its own module is imported."""
+    module = import_module(f".{PLACES[name]}", __package__)
+    found: Command = getattr(module, name.upper().replace("-", "_"))
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,8 +75,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
-    # A worker that starts each minute needs one of the parsers, which are slow to make.
-    parser = _parser([each for each in COMMANDS if words[:1] == [each.name]] or COMMANDS)
+    # A worker that starts each minute needs one of them: modules and parsers are slow to make.
+    parser = _parser([name for name in words[:1] if name in PLACES] or PLACES)
     args = parser.parse_args(words, argparse.Namespace(words=words[1:]))
     if args.run is None:
         parser.print_help()
@@ -122,13 +117,12 @@ class _Parser(argparse.ArgumentParser):
         """End with exit code 2 and a message, which names the command that was meant."""
         unknown = re.match(r"argument COMMAND: invalid choice: '([^']*)'", message)
         if unknown:
-            names = [command.name for command in COMMANDS]
-            meant = did_you_mean(unknown[1], names)
+            meant = did_you_mean(unknown[1], list(PLACES))
             message = f"there is no command {unknown[1]}{meant or '; see dbq --help'}"
         super().error(message)
 
 
-def _parser(wanted: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
+def _parser(wanted: Iterable[str] = PLACES) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="dbq",
         description="A job queue in one plain-text file: add jobs, look at them, run them.",
@@ -138,8 +132,8 @@ def _parser(wanted: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dbq {VERSION}")
     parser.set_defaults(run=None, json=False)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for command in wanted:
-        command.add_to(commands)
+    for name in wanted:
+        command(name).add_to(commands)
     return parser
 
 

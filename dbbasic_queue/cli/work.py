@@ -24,6 +24,7 @@ from ..worker.signals import StopSignals
 from ..worker.surroundings import end_in_time
 from .common import (
     DONE,
+    DURABILITY,
     WRONG,
     Command,
     UsageError,
@@ -39,7 +40,6 @@ from .common import (
     table_of,
 )
 from .handlers import handlers_of
-from .jobs import DURABILITY
 from .log_file import LogFile, StderrLog, set_up, to_terminal
 
 if TYPE_CHECKING:
