@@ -113,7 +113,6 @@ class Command(NamedTuple):
             help=self.about,
             description=self.about[0].upper() + self.about[1:] + ".",
             epilog=f"examples:\n{shown}\n\n{self.exit_codes}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         for each in (*self.arguments, *(WHICH if self.of_queue else ())):
             if isinstance(each, Argument):

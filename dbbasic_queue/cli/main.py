@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import sys
@@ -98,8 +99,30 @@ def main(argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Knows the width of the terminal without `shutil`, which argparse imports for each option."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+@functools.cache
+def _columns() -> int:
+    try:
+        return int(os.environ["COLUMNS"]) or 80
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:  # standard output is not a terminal
+        return 80
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what was probably meant by a word that it does not know."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=_Formatter, **settings)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and refuse what is left over, which argparse would leave to its caller."""
@@ -127,11 +150,10 @@ def _parser(wanted: Iterable[str] = PLACES) -> argparse.ArgumentParser:
         prog="dbq",
         description="A job queue in one plain-text file: add jobs, look at them, run them.",
         epilog=f"{EXAMPLES}\n\n{EXIT_CODES_OF_WAIT}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"dbq {VERSION}")
     parser.set_defaults(run=None, json=False)
-    commands = parser.add_subparsers(metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND", prog=parser.prog)
     for name in wanted:
         command(name).add_to(commands)
     return parser
