@@ -235,3 +235,19 @@ def test_importing_the_library_is_cheap() -> None:
     ours = {name.split(".")[1] for name in loaded if name.startswith("dbbasic_queue.")}
     ground = {"errors", "version", "job", "backoff", "log", "queue"}
     assert ours <= ground | {"support", "table", "engines", "worker"}
+
+
+def test_a_worker_imports_no_other_command(tmp_path: Path) -> None:
+    """cron starts one each minute: neither what describes other commands, nor OpenSSL."""
+    code = (
+        "import sys; from dbbasic_queue.cli.main import main\n"
+        "main(['work', 'app:HANDLERS']); print(*sys.modules)"
+    )
+    (tmp_path / "app.py").write_text("HANDLERS = {}\n")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "dbbasic_queue.cli.work" in loaded
+    ours = ("look", "jobs", "by_hand", "setup", "upkeep", "migrate", "run", "schedules")
+    assert not loaded & {f"dbbasic_queue.cli.{name}" for name in ours}
+    assert not loaded & {"hashlib", "shutil", "dataclasses", "jinja2", "asyncio"}
