@@ -6,11 +6,14 @@ import ast
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import dbbasic_queue
+from dbbasic_queue.cli import main
+from dbbasic_queue.cli.common import Command
 
 PACKAGE = Path(dbbasic_queue.__file__).parent
 
@@ -235,6 +238,20 @@ def test_importing_the_library_is_cheap() -> None:
     ours = {name.split(".")[1] for name in loaded if name.startswith("dbbasic_queue.")}
     ground = {"errors", "version", "job", "backoff", "log", "queue"}
     assert ours <= ground | {"support", "table", "engines", "worker"}
+
+
+def test_each_command_is_where_the_table_of_commands_says() -> None:
+    """Each is found by its name, and no module describes one that the table lacks."""
+    found = {name: main.command(name) for name in main.PLACES}
+    assert all(each.name == name for name, each in found.items())
+    described = {
+        value.name
+        for path in (PACKAGE / "cli").glob("*.py")
+        if not path.stem.startswith("__")
+        for value in vars(import_module(f"dbbasic_queue.cli.{path.stem}")).values()
+        if isinstance(value, Command)
+    }
+    assert described == set(found)
 
 
 def test_a_worker_imports_no_other_command(tmp_path: Path) -> None:
