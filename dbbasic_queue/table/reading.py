@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from . import bisection, scan
@@ -68,6 +68,17 @@ class ReadTable(MendedFile):
         if row is not None:
             return hint._replace(offset=row.offset)
         return hint._replace(offset=scan.search_back(file.fd, job_id, 0, hint.size))
+
+    def search_many(self, ids: Collection[bytes]) -> dict[bytes, Hint]:
+        """Look for many jobs by one reading of the table, as `search` looks for one."""
+        with self.reading():
+            file, hint = self._file, Hint(self.generation, self.size, -1)
+        found = dict.fromkeys(ids, -1)
+        for offset, piece in () if file is None else scan.whole_lines(file.fd, hint.size):
+            if not found.keys().isdisjoint(scan.ids_of(piece)):
+                for start, job_id in scan.ids_in(piece, found):
+                    found[job_id] = offset + start
+        return {job_id: hint._replace(offset=at) for job_id, at in found.items()}
 
     def find(self, job_id: bytes, hint: Hint | None = None) -> Row | None:
         """Return the row of a job, None when there is none. Call it under the lock (either kind).

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
 from tables import add, look, own, replace
 
+from dbbasic_queue import Queue
+from dbbasic_queue.table import scan
 from dbbasic_queue.table.line import Row
 from dbbasic_queue.table.reading import Hint
 from dbbasic_queue.table.table import Table
@@ -86,3 +88,60 @@ def test_what_was_known_of_a_table_is_void_when_it_is_another_or_shorter(
     way(path)
     with getattr(table, look_by)():
         assert table.generation > before
+
+
+def test_many_are_looked_for_at_once(path: Path) -> None:
+    """Each id has its last line, or none; what comes later is found as for one."""
+    table, other = look(path), look(path)
+    rows = {name: add(table, name) for name in ("a1", "b2", "b2", "c3")}
+    hints = table.search_many({b"a1", b"b2", b"d4"})
+    assert {key: hint.offset for key, hint in hints.items()} == {
+        b"a1": rows["a1"].offset,
+        b"b2": rows["b2"].offset,
+        b"d4": -1,
+    }
+    late = add(other, "d4")
+    with table.writing():
+        assert table.find(b"d4", hints[b"d4"]) == late
+        assert table.find(b"b2", hints[b"b2"]) == rows["b2"]
+
+
+def test_a_batch_with_keys_holds_nobody_up_while_it_looks_for_them(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is searched without the lock; so it is written by others meanwhile."""
+    queue, other = Queue(path, "normal"), Queue(path, "normal")
+    queue.enqueue("mail", {}, job_id="k1")
+    original, looks = scan.ids_of, []
+
+    def come_between(piece: bytes) -> list[bytes]:
+        if not looks:
+            looks.append(piece)
+            other.enqueue("mail", {}, job_id="k2")  # waits for ever, were the lock held
+        return original(piece)
+
+    monkeypatch.setattr(scan, "ids_of", come_between)
+    jobs = [{"job_type": "mail", "payload": {}, "job_id": f"k{n}"} for n in range(4)]
+    queue.enqueue_many(jobs)
+    assert looks
+    assert sorted(job["id"] for job in queue.list_jobs()) == ["k0", "k1", "k2", "k3"]
+
+
+def test_a_batch_with_keys_is_not_misled_by_a_table_written_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then all of them are looked for once more, under the lock."""
+    queue = Queue(path, "normal")
+    queue.enqueue("mail", {}, job_id="k1")
+    original = Table.search_many
+
+    def and_then(table: Table, ids: Collection[bytes]) -> dict[bytes, Hint]:
+        found = original(table, ids)
+        if not table.lock.is_mine():
+            rewritten(path)
+        return found
+
+    monkeypatch.setattr(Table, "search_many", and_then)
+    jobs = [{"job_type": "mail", "payload": {}, "job_id": f"k{n}"} for n in range(3)]
+    queue.enqueue_many(jobs)
+    assert sorted(job["id"] for job in queue.list_jobs()) == ["k0", "k1", "k2"]

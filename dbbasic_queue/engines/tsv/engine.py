@@ -21,6 +21,7 @@ from ...job import CANCELLED, PENDING, PROCESSING, STATUSES, Job, check_id
 from ...support.patience import WAIT
 from ...table.line import Row, build_line, to_job
 from ...table.lock import FULL, may_hold_a_lock
+from ...table.reading import Hint
 from ...table.scan import rows_found, status_pattern
 from ...table.table import Table
 from .. import interface
@@ -99,10 +100,12 @@ class TsvEngine(ByHand):
             if due <= now:
                 self.wake_up(now)
             return 1
+        keys = {order.job_id.encode() for order in orders if order.keyed}
+        hints = self.table.search_many(keys) if keys else {}
         with self.table.writing():
             self.table.require_open()
-            if any(order.keyed for order in orders):
-                orders = self._without_known(orders)
+            if keys:
+                orders = self._without_known(orders, hints)
             if orders:
                 self.table.append_batch(_lines(orders, self.table.size, now))
         self.table.sync()
@@ -129,14 +132,13 @@ class TsvEngine(ByHand):
             self.wake_up(now)
         return 1
 
-    def _without_known(self, orders: Sequence[Order]) -> list[Order]:
+    def _without_known(self, orders: Sequence[Order], hints: Mapping[bytes, Hint]) -> list[Order]:
         """The orders whose id is neither in the table nor borne by one before them."""
-        keys = {order.job_id.encode() for order in orders if order.keyed}
-        known = {
-            row.id.decode(): (row.type.decode(), row.payload.decode())
-            for row in self.table.rows()
-            if row.id in keys
-        }
+        table = self.table
+        if any(hint.generation != table.generation for hint in hints.values()):
+            hints = table.search_many(hints)  # the table was written anew meanwhile
+        rows = [row for key, hint in hints.items() if (row := table.find(key, hint)) is not None]
+        known = {row.id.decode(): (row.type.decode(), row.payload.decode()) for row in rows}
         fresh = []
         for order in orders:
             if order.job_id in known:
