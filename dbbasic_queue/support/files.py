@@ -41,7 +41,18 @@ SLICE: Final = 1 << 14
 Fill = Callable[[int], object]  # writes a file's content into a descriptor
 
 # The endings of the files that lie beside a table and belong to it: `queue.lock`, ...
-BESIDE: Final = ("lock", "claims", "torn", "wake", "recurring", "moved", "idx", "meta", "tmp")
+BESIDE: Final = (
+    "lock",
+    "claims",
+    "torn",
+    "wake",
+    "recurring",
+    "moved",
+    "hint",
+    "idx",
+    "meta",
+    "tmp",
+)
 
 
 def family(table: Path) -> list[Path]:

@@ -44,7 +44,7 @@ from ...table.table import Table
 from ..calling_off import note_of
 from ..interface import Attempt, Outcome, Rescued
 from ..progress import Progress
-from . import twins
+from . import hint, twins
 from .asked import Asked
 from .claims import Claims
 from .noting import Notes
@@ -92,14 +92,17 @@ class TsvSeat:
         self._end, self._end_at, self._behind = b"", 0, 0
         self._marked = time.monotonic()
         self._rescue_from = 0.0  # time.monotonic() before which no dead worker is looked for
-        self._look_at_all()
+        self._look_at_all(hint.read(table))
 
     def introduce(self, types: Collection[str]) -> None:
         """Do nothing: the workers of a file have one config."""
 
-    def _look_at_all(self) -> None:
+    def _look_at_all(self, start: int = 0) -> None:
         self._state = self._table.state()
-        self._waiting.read()
+        if start:
+            self._waiting.read_from(start)
+        else:
+            self._waiting.read()
         self._looked = time.monotonic()
         self._rescue_from = 0.0
 
@@ -418,6 +421,7 @@ class TsvSeat:
             self._claims.release(attempt.token[4])
         else:
             self._table.compact_if_moved()
+            hint.write(self._table, self._waiting.first())
         if self._place is not None:
             self._claims.release_slot(self._place)
             self._place = None

@@ -36,6 +36,7 @@ _BEGINNINGS: Final = {
     "lock": b"append ",
     "claims": b"Locks of running jobs",
     "recurring": b"# The last slot",
+    "hint": b"# Where the first job",
 }
 
 

@@ -5,6 +5,9 @@ the list names is a suggestion: a row is read again under the lock before it is 
 others change rows in place. A row that others put back to pending in place is found by the next
 `read`.
 
+What stands before the hint (hint.py) is looked at last, by `resolve`, a piece at a time. Until then
+the list is `doubtful`, so that no worker takes it to be all.
+
 A line that bears the id of another is not work: see twins.py. What may be one of them is kept apart
 (`doubtful`) until all of the table has been searched for its id.
 """
@@ -12,8 +15,9 @@ A line that bears the id of another is not work: see twins.py. What may be one o
 from __future__ import annotations
 
 import heapq
+import itertools
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from ...table.scan import UNFINISHED_TAIL, ids_of, moved_in, row_at, rows_in
@@ -24,6 +28,10 @@ _SHIFT: Final = 44  # an entry is run_at * 2**44 + offset: one int, 36 bytes, so
 _MASK: Final = (1 << _SHIFT) - 1
 _MANY: Final = 1 << 20  # ids noted since the last reading, after which all is read again
 _LAST: Final = 1 << 12  # bytes at the end of the table, in which the newest job is looked for
+_FRONT: Final = (
+    b"",
+    -1,
+)  # among the doubtful: what stands before the hint has not all been looked at
 _LATE: Final = 10  # seconds that a job may be created before the one above it in the table
 
 
@@ -42,6 +50,7 @@ class WaitingList:
         self.doubtful: list[tuple[bytes, int]] = []  # id and entry of what is perhaps a second line
         self._ids: set[int] = set()  # hashes of ids that another line must not bear
         self._ids_at_most = _MANY
+        self._front: Iterator[tuple[int, bytes]] | None = None  # what is still to be looked at
         self._newest = 0  # when the last job in the table was created, in Unix seconds
         self.read_at = 0.0  # time.monotonic()
         self.read_cost = 0.0  # seconds
@@ -53,7 +62,7 @@ class WaitingList:
         with table.reading():
             self.generation, size = table.generation, table.size
         self._read, self._heap, self.processing, self.moved = [], [], [], {}
-        self._ids, self.doubtful = set(), []
+        self._ids, self.doubtful, self._front = set(), [], None
         self.read_to = lines = 0
         for offset, piece in table.pieces(end=size):
             lines += piece.count(b"\n")
@@ -63,6 +72,44 @@ class WaitingList:
         self._read.sort(reverse=True)
         self.read_at = time.monotonic()
         self.read_cost = self.read_at - began
+
+    def read_from(self, start: int) -> None:
+        """Read the table from a line on, before which it was finished when the hint was written.
+
+        Call it without the lock, as the first reading.
+        """
+        began = time.monotonic()
+        table = self._table
+        with table.reading():
+            self.generation, size = table.generation, table.size
+        for offset, piece in table.pieces(start, size):
+            self._take_in(piece, offset)
+        self.read_to = size
+        self._note_newest(size)
+        self._front = table.pieces(end=start)
+        self.doubtful.append(_FRONT)
+        self.read_at = time.monotonic()
+        self.read_cost = self.read_at - began
+
+    def _look_before(self, front: Iterator[tuple[int, bytes]]) -> None:
+        """Look at one piece of what stands before the hint; at all of the table, if there is any
+        job that has not ended, or another line of one that has not."""
+        _, piece = next(front, (0, b""))
+        if not piece:
+            self._front = None
+            self.doubtful.remove(_FRONT)
+        elif UNFINISHED_TAIL.search(piece) or any(
+            map(self._ids.__contains__, map(hash, ids_of(piece)))
+        ):
+            self.read()
+
+    def first(self) -> int:
+        """Return where the first job stands that has not ended; 0 if that is not known."""
+        if self._front is not None or self.is_stale() or len(self._read) + len(self._heap) > _MANY:
+            return 0
+        entries = itertools.chain(self._read, self._heap, (entry for _, entry in self.doubtful))
+        offsets = itertools.chain((entry & _MASK for entry in entries), self.processing)
+        return min(offsets, default=self.read_to)
 
     def _read_piece(self, piece: bytes, offset: int) -> None:
         self.moved.update(moved_in(piece, offset))
@@ -86,11 +133,15 @@ class WaitingList:
             repeated = twins.repeated(table, size, ids)
         self.twins = twins.twins(table, size, repeated)
         self._newest = 0
-        for offset, piece in table.pieces(max(0, size - _LAST), size):
-            ids.update(map(hash, ids_of(piece)))
+        self._note_newest(size)
+
+    def _note_newest(self, size: int) -> None:
+        """Note the jobs at the end of the table: one that is appended may bear an id of theirs."""
+        for offset, piece in self._table.pieces(max(0, size - _LAST), size):
+            self._ids.update(map(hash, ids_of(piece)))
             for row in rows_in(piece, offset):
                 self._newest = row.created_at
-        self._ids_at_most = len(ids) + _MANY
+        self._ids_at_most = len(self._ids) + _MANY
 
     def _ids_at(self, offsets: Iterable[int]) -> set[bytes]:
         file = self._table.snapshot()[0]
@@ -136,6 +187,9 @@ class WaitingList:
 
     def resolve(self) -> None:
         """Find out which doubtful lines are work after all. Call it without the lock."""
+        if self._front is not None:
+            self._look_before(self._front)
+            return
         doubtful, self.doubtful = self.doubtful, []
         found = twins.twins(self._table, self.read_to, {job_id for job_id, _ in doubtful})
         self.twins.update(found)
