@@ -188,7 +188,9 @@ def test_a_line_that_only_looks_pending_costs_one_look(
     write(path, line, *(text(f"j{number}") for number in range(20)))
     reads = []
     monkeypatch.setattr(
-        WaitingList, "read", lambda self, read=WaitingList.read: (reads.append(1), read(self))
+        WaitingList,
+        "read",
+        lambda self, start=0, read=WaitingList.read: (reads.append(1), read(self, start)),
     )
     assert queue.process_jobs({"mail": lambda payload: None}).completed == 20
     assert len(reads) == 1

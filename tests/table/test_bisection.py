@@ -257,6 +257,7 @@ def test_a_job_that_was_moved_is_found_where_it_is(path: Path) -> None:
         hint = table.search(job_id.encode())
         with table.reading():
             row = table.find(job_id.encode(), hint)
+            assert table.find(job_id.encode()) == row
         assert row is not None
         assert row.id.decode() == job_id
     assert row.offset == rows[-1].offset

@@ -14,8 +14,7 @@ looked for by its id, and written to only if it is still processing this very at
 process changed meanwhile stands ("fenced").
 
 The waiting list learns of appended jobs at each turn. Of rows that others put back in place it
-learns only by reading the whole table again: at most every `LOOK_AGAIN` seconds, and so that all
-readings take a twentieth of the time.
+learns only by reading the whole table again: as often as pauses.py says.
 """
 
 from __future__ import annotations
@@ -48,13 +47,11 @@ from . import hint, twins
 from .asked import Asked
 from .claims import Claims
 from .noting import Notes
+from .pauses import Pauses, pause_after
 from .waiting import WaitingList
 
 log = logging.getLogger("dbbasic_queue")
 
-POLL: Final = 0.01  # seconds between two looks at the table while there is nothing to do
-LOOK_AGAIN: Final = 0.25  # seconds at least between two readings of the whole table
-SHARE: Final = 20  # a reading is repeated after this many times what it took: 5 % at most
 MARK_EVERY: Final = 5  # seconds between two notes that a worker is at work
 
 _PLACE: Final = NEXT_LINE.encode()  # before where an attempt failed
@@ -91,7 +88,7 @@ class TsvSeat:
         # What is still to be written of it and where, and where the next row begins.
         self._end, self._end_at, self._behind = b"", 0, 0
         self._marked = time.monotonic()
-        self._rescue_from = 0.0  # time.monotonic() before which no dead worker is looked for
+        self._pauses = Pauses(str(table.data_dir))
         self._look_at_all(hint.read(table))
 
     def introduce(self, types: Collection[str]) -> None:
@@ -99,12 +96,9 @@ class TsvSeat:
 
     def _look_at_all(self, start: int = 0) -> None:
         self._state = self._table.state()
-        if start:
-            self._waiting.read_from(start)
-        else:
-            self._waiting.read()
+        self._waiting.read(start)
         self._looked = time.monotonic()
-        self._rescue_from = 0.0
+        self._rescue_from = 0.0  # time.monotonic() before which no dead worker is looked for
 
     # -- one attempt ended, the next begun -----------------------------------------------------
 
@@ -355,7 +349,7 @@ class TsvSeat:
         waiting, now = self._waiting, time.monotonic()
         if not waiting.processing or now < self._rescue_from:
             return []
-        self._rescue_from = now + self._pause()
+        self._rescue_from = now + pause_after(self._waiting.read_cost)
         rescued = []
         rules = int(self._clock()), max_attempts, backoff
         with self._table.writing():
@@ -392,7 +386,8 @@ class TsvSeat:
                 return False
             if now - self._marked >= MARK_EVERY:
                 self._mark(now)
-            time.sleep(min(POLL, ends - now))
+            self._pauses.take(now, min(self._waiting.until_due(self._clock()), ends - now))
+        self._pauses.end()
         return True
 
     def _may_have_work(self) -> bool:
@@ -402,21 +397,19 @@ class TsvSeat:
             return True
         if waiting.doubtful or waiting.is_stale() or not self._table.is_at(waiting.read_to):
             return True
-        if time.monotonic() - self._looked < self._pause():
+        if time.monotonic() - self._looked < pause_after(self._waiting.read_cost):
             return False
         if self._table.state() == self._state:
             return False
         self._look_at_all()
         return True
 
-    def _pause(self) -> float:
-        return max(LOOK_AGAIN, SHARE * self._waiting.read_cost)
-
     # -- the end -------------------------------------------------------------------------------
 
     def leave(self) -> None:
         """Leave the place; a job that is still in hand is given up, for the next run to rescue."""
         attempt, self._in_hand = self._in_hand, None
+        self._pauses.end()
         if attempt is not None:
             self._claims.release(attempt.token[4])
         else:

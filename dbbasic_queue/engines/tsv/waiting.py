@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
@@ -55,8 +56,11 @@ class WaitingList:
         self.read_at = 0.0  # time.monotonic()
         self.read_cost = 0.0  # seconds
 
-    def read(self) -> None:
-        """Read the whole table. Call it without the lock."""
+    def read(self, start: int = 0) -> None:
+        """Read the whole table, or begin at a line (`_read_from`). Call it without the lock."""
+        if start:
+            self._read_from(start)
+            return
         began = time.monotonic()
         table = self._table
         with table.reading():
@@ -73,10 +77,10 @@ class WaitingList:
         self.read_at = time.monotonic()
         self.read_cost = self.read_at - began
 
-    def read_from(self, start: int) -> None:
-        """Read the table from a line on, before which it was finished when the hint was written.
+    def _read_from(self, start: int) -> None:
+        """Read the table from a line on, before which all had ended when the hint was written.
 
-        Call it without the lock, as the first reading.
+        To be the first reading.
         """
         began = time.monotonic()
         table = self._table
@@ -215,3 +219,8 @@ class WaitingList:
         """When the next job is due, in Unix seconds; None when none is pending."""
         first = self._heap[:1] + self._read[-1:]
         return min(first) >> _SHIFT if first else None
+
+    def until_due(self, now: float) -> float:
+        """In how many seconds the next job is due; infinitely many when none is pending."""
+        due = self.next_time()
+        return math.inf if due is None else max(0.0, due - now)
