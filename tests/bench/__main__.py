@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import curve, machine, peers, report, targets
+from . import curve, growth, machine, peers, report, targets
 from .actors import ROOT, V1
 
 CACHE = ROOT / ".cache" / "bench"
@@ -90,6 +90,9 @@ def measure(plan: peers.Plan, *, quick: bool) -> dict[str, Any]:
         "pick_up": lambda: peers.measure_pick_up(folder / "pick", plan),
         "backlogs": lambda: peers.measure_backlogs(folder / "backlogs", plan, say, between),
         "targets": lambda: own.figures(starts, rows),
+        "growth": lambda: growth.measure(
+            folder / "growth", growth.ROWS[:2] if quick else growth.ROWS, plan.rounds
+        ),
     }
     results: dict[str, Any] = {"machine": machine.describe(folder), "rounds": plan.rounds}
     for name, part in parts.items():

@@ -231,5 +231,8 @@ def run(operation: str, folder: Path, rows: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    from . import growth
+
+    OPERATIONS.update({name: getattr(growth, name) for name in growth.OPERATIONS})
     name, place, size = sys.argv[1:]
     print(json.dumps(OPERATIONS[name](Path(place), int(size))))

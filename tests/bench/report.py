@@ -35,9 +35,26 @@ def text(results: dict[str, Any]) -> str:
         *(_matrix(results, synced, title) for synced, title in CLASSES),
         _notes(results),
         _others(results),
+        growth(results["growth"]) if "growth" in results else "",
         _verdict(results),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def growth(found: dict[str, Any]) -> str:
+    """What growth.py has measured."""
+    kinds = {
+        "look_up": ("`get_job`, any job, µs", micro),
+        "new_key": ("a new key (`job_id=`), ms", milli),
+        "cold": ("a cold worker's first job, ms", milli),
+        "turn": ("take + finish, µs", micro),
+    }
+    head = ["rows", *(title for title, _ in kinds.values())]
+    rows = [
+        [f"{int(size):,}", *(spread(unit(each[name])) for name, (_, unit) in kinds.items())]
+        for size, each in found.items()
+    ]
+    return f"### As the table grows\n\n{table(head, rows)}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
