@@ -34,7 +34,7 @@ def test_it_is_looked_once_more_when_the_kernel_begins_to_tell(
 
 
 def test_a_change_ends_the_pause_and_more_looks_follow(waiting: Pauses, tmp_path: Path) -> None:
-    """As it may not be all that is to come."""
+    """More may come soon."""
     waiting.take(time.monotonic(), 60)
     (tmp_path / "queue.tsv").write_text("new")
     before = time.monotonic()
