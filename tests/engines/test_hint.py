@@ -68,20 +68,32 @@ def test_a_job_that_a_producer_put_back_before_the_hint_runs(queue: Queue, path:
     assert sorted(work(path)) == [0, 1000]
 
 
-def test_a_job_of_a_dead_worker_before_the_hint_is_rescued(queue: Queue, path: Path) -> None:
-    """Its row is found by the same run."""
+def abandon(path: Path, job_id: str, status: bytes) -> None:
+    """Let a job look as if the worker that ran it had died."""
     content = path.read_bytes()
-    first = content.index(b"\tfailed\t")
-    line = content[content.rindex(b"\n", 0, first) + 1 : content.index(b"\n", first) + 1]
-    changed = line.replace(b"\tfailed\t", b"\tprocessing\t").replace(b" " * 4, b"", 1)
+    start = content.index(b"\n%b\t" % job_id.encode()) + 1
+    line = content[start : content.index(b"\n", start) + 1]
+    room = b" " * (len(b"processing") - len(status))
+    changed = line.replace(status, b"processing").replace(b" " * 6 + room, b" " * 6, 1)
     assert len(changed) == len(line)
     with open(path, "r+b") as file:
-        os.pwrite(file.fileno(), changed, content.index(line))
-    queue.enqueue("mail", {"n": 1000})
+        os.pwrite(file.fileno(), changed, start)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_job_of_a_dead_worker_before_the_hint_is_rescued(
+    queue: Queue, path: Path, behind: bool
+) -> None:
+    """Its row is found by the same run, also when the run has rescued one behind the hint."""
+    abandon(path, next(queue.list_jobs("failed"))["id"], b"failed")
+    job_id = queue.enqueue("mail", {"n": 1000})
+    if behind:
+        abandon(path, job_id, b"pending")
     worker = Queue(path, "normal")
     worker.process_jobs({"mail": fails_first}, max_attempts=5)
-    (left,) = worker.list_jobs("pending")
-    assert left["error"].startswith("WorkerDied")
+    left = [job["error"] for job in worker.list_jobs("pending")]
+    assert len(left) == 1 + behind
+    assert all(error.startswith("WorkerDied") for error in left)
 
 
 def test_the_copy_of_a_line_before_the_hint_does_not_run(queue: Queue, path: Path) -> None:

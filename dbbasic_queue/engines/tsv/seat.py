@@ -87,7 +87,7 @@ class TsvSeat:
         self._notes = Notes(table)
         # What is still to be written of it and where, and where the next row begins.
         self._end, self._end_at, self._behind = b"", 0, 0
-        self._marked = time.monotonic()
+        self._marked, self._rescued_at = time.monotonic(), 0.0  # last times
         self._pauses = Pauses(str(table.data_dir))
         self._look_at_all(hint.read(table))
 
@@ -98,7 +98,6 @@ class TsvSeat:
         self._state = self._table.state()
         self._waiting.read(start)
         self._looked = time.monotonic()
-        self._rescue_from = 0.0  # time.monotonic() before which no dead worker is looked for
 
     # -- one attempt ended, the next begun -----------------------------------------------------
 
@@ -344,12 +343,13 @@ class TsvSeat:
     def rescue(self, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
         """Take back the jobs whose worker died: see `Seat.rescue`.
 
-        Looks again after the pause that `wait` keeps between two readings.
+        Looks again after all was read anew, or the pause that `wait` keeps between two readings.
         """
-        waiting, now = self._waiting, time.monotonic()
-        if not waiting.processing or now < self._rescue_from:
+        waiting, now, last = self._waiting, time.monotonic(), self._rescued_at
+        soon = now < last + pause_after(waiting.read_cost) and waiting.read_at <= last
+        if soon or not waiting.processing:
             return []
-        self._rescue_from = now + pause_after(self._waiting.read_cost)
+        self._rescued_at = now
         rescued = []
         rules = int(self._clock()), max_attempts, backoff
         with self._table.writing():
