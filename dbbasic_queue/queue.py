@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from types import MethodType
@@ -18,11 +19,12 @@ from .backoff import Backoff, BackoffLike
 from .engines import open_engine
 from .engines.choosing import Choosing
 from .engines.interface import Order, Stats
+from .engines.unique import Unique, check_own_id
+from .engines.unique import new_id as new_unique_id
 from .errors import ConfigError, InvalidJob, Unsupported
 from .job import (
     PAYLOAD_LIMIT,
     Job,
-    check_id,
     check_payload,
     check_time,
     check_type,
@@ -136,6 +138,8 @@ class Queue(Choosing):
         run_at: Any = None,
         *,
         job_id: str | None = None,
+        unique: str | None = None,
+        unique_until: str | float | timedelta = "end",
     ) -> str:
         """Add a job and return its id. In "full" it is on disk by then.
 
@@ -144,10 +148,16 @@ class Queue(Choosing):
             payload: a dict that JSON can hold, handed to the handler.
             run_at: Unix seconds (int or float) or an aware datetime; not before then. Now if None.
             job_id: an idempotency key, `[A-Za-z0-9_-]{1,64}`. If a job with it is there already,
-                nothing is added and the id is returned. Costs a search of the table.
+                nothing is added and the id is returned. Costs a search of the table. For good,
+                unless it is pruned; for a while there is `unique`.
+            unique: a key, `[A-Za-z0-9_-]{1,54}`. If a job with it is there, nothing is added and
+                its id is returned. Two programs that enqueue at once add one job.
+            unique_until: which job counts as there. "end": one that has not ended; "start": one
+                that has not been begun; seconds or a `timedelta`: also one that was created within
+                them, whatever became of it.
 
         Raises:
-            InvalidJob: the type, payload, time or id is not what it should be.
+            InvalidJob: the type, payload, time, id or key is not what it should be.
             JobExists: a job with this id is there, with another type or payload.
             StorageError: the disk refused; nothing was added, unless the message says that only
                 the sync failed.
@@ -163,8 +173,14 @@ class Queue(Choosing):
         job_type = check_type(job_type)
         text = check_payload(payload, self.max_payload)
         due = now if run_at is None else check_time(run_at, moment)
+        if unique is not None:
+            once = Unique.check(unique, unique_until, moment)
+            if job_id is not None:
+                raise InvalidJob("job_id and unique: give one of them")
+            order = Order(new_unique_id(once.key), job_type, text, due, keyed=False)
+            return self._log_unique(engine.add_unique(order, once, now), order)
         keyed = job_id is not None
-        job_id = check_id(job_id) if keyed else new_id(moment)
+        job_id = check_own_id(job_id) if keyed else new_id(moment)
         order = _new_tuple(Order, (job_id, job_type, text, due, keyed))
         if engine.add((order,), now) and log.isEnabledFor(logging.INFO):
             log.info(
@@ -173,6 +189,12 @@ class Queue(Choosing):
                 job_id,
                 extra={"event": "enqueued", "job_id": job_id, "job_type": job_type},
             )
+        return job_id
+
+    def _log_unique(self, job_id: str, order: Order) -> str:
+        if job_id == order.job_id:
+            more = {"event": "enqueued", "job_id": job_id, "job_type": order.job_type}
+            log.info("enqueued %s %s", order.job_type, job_id, extra=more)
         return job_id
 
     def enqueue_many(self, jobs: Iterable[Sequence[Any] | Mapping[str, Any]]) -> list[str]:
@@ -206,7 +228,7 @@ class Queue(Choosing):
             return _new_tuple(
                 Order,
                 (
-                    new_id if job_id is None else check_id(job_id),
+                    new_id if job_id is None else check_own_id(job_id),
                     check_type(job_type),
                     check_payload(payload, self.max_payload),
                     int(now) if run_at is None else check_time(run_at, now),

@@ -52,7 +52,11 @@ def _enqueue(args: argparse.Namespace) -> int:
         run_at = point_in_time(args.run_at)
     elif args.delay is not None:
         run_at = queue.now() + duration(args.delay)
-    print(queue.enqueue(args.type, payload, run_at, job_id=args.id))
+    once: dict[str, Any] = {}
+    if args.unique is not None:
+        until = args.until if args.until in ("start", "end") else duration(args.until)
+        once = {"unique": args.unique, "unique_until": until}
+    print(queue.enqueue(args.type, payload, run_at, job_id=args.id, **once))
     sys.stdout.flush()  # the id first, also where both streams are one
     if config is not None:
         _warn_of_unknown_type(config, args.type)
@@ -185,7 +189,8 @@ ENQUEUE: Final = Command(
     "dbq enqueue report @payload.json\n"
     "dbq list --status failed --json --file old.tsv | dbq enqueue --from - --file new.tsv\n"
     "dbq enqueue remind '{}' --run-at 2027-01-01T09:00\n"
-    "dbq enqueue welcome '{}' --id welcome-17",
+    "dbq enqueue welcome '{}' --id welcome-17\n"
+    "dbq enqueue sync '{}' --unique sync-42",
     (
         arg("type", metavar="TYPE", nargs="?", help="which handler runs it"),
         arg(
@@ -216,7 +221,21 @@ ENQUEUE: Final = Command(
             help="add all jobs of a file, or of standard input (-), or none: a JSON object a line,"
             " as `dbq list --json` prints them",
         ),
-        arg("--id", metavar="ID", help="the job's id; adds nothing if a job has it already"),
+        (
+            arg("--id", metavar="ID", help="the job's id; adds nothing if a job has it already"),
+            arg(
+                "--unique",
+                metavar="KEY",
+                help="add nothing while a job with this key is there, and print the id of that",
+            ),
+        ),
+        arg(
+            "--until",
+            metavar="WHEN",
+            default="end",
+            help="with --unique: such a job counts as there until its start, its end (default), or"
+            " for a time since it was added: 10min",
+        ),
         DURABILITY,
     ),
 )

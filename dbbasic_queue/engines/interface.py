@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from ..backoff import BackoffLike
 from ..job import PENDING, Job
 from .progress import Progress as Progress  # the worker knows this module only
+from .unique import Unique
 
 if TYPE_CHECKING:
     from .choice import Choice
@@ -252,6 +253,10 @@ class Engine(Protocol):
         A keyed order whose id is known already adds nothing. Raises `JobExists` when that job has
         another type or payload, `StorageError`.
         """
+
+    def add_unique(self, order: Order, unique: Unique, now: int) -> str:
+        """Add a job, unless one with its key counts as there (unique.py); returns its id or that
+        one's. Raises as `add` does."""
 
     def find(self, job_id: str) -> Job | None:
         """A job by its id; None when there is none."""

@@ -80,6 +80,18 @@ def test_enqueue_twice_by_one_id_adds_one(app: Path) -> None:
     assert queue_of(app).count_jobs()["pending"] == 1
 
 
+def test_enqueue_by_a_key_adds_one_for_a_while(app: Path) -> None:
+    """--unique prints the id of the job that is there; --until says for how long."""
+    first = dbq("enqueue", "ok", "{}", "--unique", "sync-42", cwd=app).stdout
+    for until in ("end", "start", "10min"):
+        again = dbq("enqueue", "ok", "{}", "--unique", "sync-42", "--until", until, cwd=app)
+        assert (again.returncode, again.stdout) == (0, first)
+    assert first.startswith("sync-42--")
+    wrong = dbq("enqueue", "ok", "{}", "--unique", "sync-42", "--until", "never", cwd=app)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert queue_of(app).count_jobs()["pending"] == 1
+
+
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [

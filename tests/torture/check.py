@@ -5,6 +5,7 @@
 * The engine's readers see, before anybody has mended anything, what the independent reader sees
   when the first writer has.
 * No process is blocked, nothing is malformed that was not so before; a batch is there whole or not.
+* No key has two jobs that wait.
 * What was set aside is in `queue.torn`; the marks, and what was installed, are as they were said to
   be, or as they became later.
 * Work goes on: whatever is unfinished runs exactly once more and ends; nothing finished runs, nor
@@ -20,6 +21,7 @@ from typing import Any
 
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.calling_off import note_of
+from dbbasic_queue.engines.unique import key_of
 from dbbasic_queue.table import ending
 
 from . import child
@@ -74,7 +76,17 @@ def _look(
             there = [name for name in group if name in mended.jobs]
             if there and len(there) < len(group):
                 yield f"of a batch of {len(group)} jobs there are {len(there)}"
+    if not power_cut:  # in "normal" the beginning of one may be lost, and not what came after it
+        yield from _two_of_a_key(mended)
     yield from _work_goes_on(queue, mended)
+
+
+def _two_of_a_key(view: View) -> Iterator[str]:
+    """Say which keys have two jobs that wait."""
+    waiting = (name for name, seen in view.jobs.items() if seen.status == "pending")
+    for key, count in Counter(key for name in waiting if (key := key_of(name))).items():
+        if count > 1:
+            yield f"{count} jobs with the key {key} wait"
 
 
 class _Readers:
@@ -110,19 +122,13 @@ def _work_goes_on(queue: Queue, before: View) -> Iterator[str]:
     types = {seen.type for seen in before.jobs.values()} | {"work"}
     queue.process_jobs(dict.fromkeys(types, handler), 1000, backoff=lambda attempts: 0)
     after = read(queue.path)
-    asked = {
-        name
-        for name, seen in before.jobs.items()
-        if seen.status == "processing" and note_of(seen.error)
-    }
-    unfinished = {name for name, seen in before.jobs.items() if seen.status not in FINISHED} - asked
+    ends = _rescued_to_their_end(before)
+    unfinished = {name for name, seen in before.jobs.items() if seen.status not in FINISHED}
+    unfinished -= ends.keys()
     if runs != Counter(dict.fromkeys(unfinished | {new}, 1)):
         yield f"unfinished were {sorted(unfinished)}, run were {dict(runs)}"
     for name, seen in before.jobs.items():
-        expected = _drained(seen) if name in unfinished else seen
-        if name in asked:
-            note = note_of(seen.error)
-            expected = seen._replace(status="cancelled", run_at=LATER, error=note, result="")
+        expected = _drained(seen) if name in unfinished else ends.get(name, seen)
         if after.jobs.get(name) != expected:
             yield f"{name} was {seen}, and after the work is {after.jobs.get(name)}"
     if after.jobs.keys() != before.jobs.keys() | {new}:
@@ -131,6 +137,24 @@ def _work_goes_on(queue: Queue, before: View) -> Iterator[str]:
         yield f"malformed lines were {before.malformed}, and are {after.malformed}"
     if after.twice or after.torn or not after.header:
         yield f"after the work: two lines of {after.twice}, torn {after.torn!r}"
+
+
+def _rescued_to_their_end(before: View) -> dict[str, Seen]:
+    """Those of dead workers that are not run again, and what becomes of them."""
+    ends = {}
+    waiting = {key_of(name): name for name, seen in before.jobs.items() if seen.status == "pending"}
+    for name, seen in before.jobs.items():
+        end = seen._replace(run_at=LATER, result="")
+        if seen.status == "processing" and (note := note_of(seen.error)):
+            ends[name] = end._replace(status="cancelled", error=note)
+        elif seen.status == "processing" and key_of(name):
+            other = waiting.setdefault(key_of(name), name)  # the first of them waits again
+            if other == name:
+                continue
+            died = f"WorkerDied: the worker died while it ran this job (attempt {seen.attempts})"
+            error = f"{died} (not tried again: {other} waits)"
+            ends[name] = end._replace(status="failed", error=error)
+    return ends
 
 
 def _drained(seen: Seen) -> Seen:

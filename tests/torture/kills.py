@@ -1,7 +1,8 @@
 """Producers and workers under load, killed at random moments a thousand times.
 
 At the end every acknowledged job has run to its end and is in the table once; no job ran a second
-time but after a kill of the process that ran it; a batch is there whole or not at all.
+time but after a kill of the process that ran it; a batch is there whole or not at all. No key ever
+has two unfinished jobs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dbbasic_queue import Queue, current_job
+from dbbasic_queue.engines.unique import key_of
 
 from .processes import Event, Notes, Troupe, complaints, events
 from .reader import View, read
@@ -89,6 +91,9 @@ class _Play:
                 notes.note("batch", name)
                 for job in queue.enqueue_many(jobs):
                     notes.note("added", job, name)
+            elif chance.random() < 0.3:
+                key = f"key-{chance.randrange(5)}"
+                notes.note("added", queue.enqueue("work", {"pad": "x"}, unique=key))
             else:
                 pad = "x" * chance.choice((chance.randint(0, 300), chance.randint(0, 3000)))
                 notes.note("added", queue.enqueue("work", {"pad": pad}))
@@ -97,6 +102,17 @@ class _Play:
                 while counts["pending"] + counts["processing"] > BACKLOG:
                     time.sleep(0.05)
                     counts = queue.count_jobs()
+
+    def watch(self, notes: Notes) -> None:
+        """Look for keys that have two unfinished jobs, for as long as it lives."""
+        table = self._queue(3)[0].engine.table
+        while True:
+            with table.reading():
+                keys = [key_of(row.id.decode()) for row in table.rows(["pending", "processing"])]
+            for key, count in Counter(keys).items():
+                if key and count > 1:
+                    notes.note("twice", key)
+            time.sleep(0.01)
 
     def work(self, notes: Notes) -> None:
         """Run jobs for as long as it lives."""
@@ -120,17 +136,20 @@ def run(seed: int, kills: int = KILLS) -> Report:
     began = time.monotonic()
     chance = random.Random(seed)
     play = _Play(folder / "queue.tsv", seed)
-    with Troupe(folder, {"producer": play.produce, "worker": play.work}) as troupe:
-        for role in ("producer", "worker", "worker", "producer", "worker"):
+    roles = {"producer": play.produce, "worker": play.work, "watcher": play.watch}
+    with Troupe(folder, roles) as troupe:
+        for role in ("producer", "worker", "worker", "producer", "worker", "watcher"):
             troupe.start(role)
         while len(troupe.killed) < kills:
             time.sleep(chance.expovariate(1 / PAUSE))
             troupe.replace_ended()
-            troupe.kill(chance.choice(troupe.running()))
+            troupe.kill(chance.choice([*troupe.running("producer"), *troupe.running("worker")]))
         for process in troupe.running("producer"):
             troupe.kill(process, replace=False)
         blocked = wait_for_the_end(folder / "queue.tsv", patience=120)
         troupe.stop("worker")
+        for process in troupe.running("watcher"):
+            troupe.kill(process, replace=False)
     report = _judge(folder, troupe, kills, time.monotonic() - began)
     report = report._replace(problems=blocked + report.problems)
     if report.problems:
@@ -164,6 +183,8 @@ def _judge(folder: Path, troupe: Troupe, kills: int, seconds: float) -> Report:
     problems += _batch_problems(view, noted)
     repeats, unexplained, waits = explain_repeats(noted, troupe.killed)
     problems += unexplained
+    twice = {event.job for event in noted if event.kind == "twice"}
+    problems += [f"the key {key} had two unfinished jobs" for key in sorted(twice)]
     started = {event.job for event in noted if event.kind == "start"}
     problems += [f"{job} is completed, and never ran" for job in view.jobs if job not in started]
     problems += troupe.errors + complaints(folder)

@@ -19,6 +19,7 @@ from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.interface import Outcome
 from dbbasic_queue.engines.tsv import hint
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
+from dbbasic_queue.engines.unique import key_of
 from dbbasic_queue.install.site import PlainFiles, Site, Wanted
 from dbbasic_queue.job import CANCELLED, COMPLETED, PENDING
 from dbbasic_queue.schedule import marks
@@ -175,6 +176,40 @@ def enqueue(stage: Stage) -> None:
     payload = {"n": 1}
     for _ in range(2):
         _say_all(stage, [stage.queue.enqueue("work", payload, job_id="key-3")], "pending")
+
+
+def _keyed(stage: Stage) -> None:
+    stage.fill(1)
+    for number in range(3):  # of which the first is completed, and the second has failed
+        stage.queue.enqueue("work", {"n": number}, unique="sync-42")
+        if number < 2:
+            end = [bool, [].pop][number]
+            stage.queue.process_jobs({"work": lambda payload, end=end: end()}, 1)
+
+
+@scenario(_keyed)
+def enqueue_unique(stage: Stage) -> None:
+    """Jobs with a key: added, there already, begun and added again, failed, put back by hand."""
+    queue = stage.queue
+    for key, until in (("sync-42", "end"), ("sync-7", "start"), ("sync-7", 60), ("sync-7", "end")):
+        name = queue.enqueue("work", stage.payload(), unique=key, unique_until=until)
+        stage.say({name: "pending"})
+    seat = queue.engine.seat()
+    outcome, again = None, {"sync-42", "sync-7"}
+    try:
+        while (attempt := seat.turn(outcome)) is not None:
+            job = attempt.job
+            stage.say({job.id: "processing"})
+            if (key := key_of(job.id)) in again:
+                again.remove(key)
+                name = queue.enqueue("work", {"n": 7}, unique=key, unique_until="start")
+                stage.say({name: "pending"})
+            failed = bool(key) and job.attempts == 1
+            outcome = Outcome(attempt, PENDING if failed else COMPLETED, NOW, "E: no" * failed)
+    finally:
+        seat.leave()
+    for job_id in queue.retry_jobs():
+        stage.say({job_id: "pending"})
 
 
 @scenario(_some)

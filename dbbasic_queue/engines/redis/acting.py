@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ...errors import InvalidJob
-from ...job import CANCELLED, FINISHED, PENDING, Job, check_id
+from ...job import CANCELLED, FINISHED, PENDING, PROCESSING, Job, check_id
 from ...support.text import dump_json
 from ..choice import Choice
+from ..unique import key_of
 from ..verbs import Verb, done_to
 from .link import Link
 from .looking import Looking
@@ -40,7 +41,25 @@ def act(
         [job.id for job in found],
         lambda record: choice.takes(to_job(record)) and _new(verb, record, now) is not None,
         lambda pipe, record: _write(pipe, records, record, _new(verb, record, now), now),
+        lambda chosen: _without_second(records, verb, chosen, now),
     )
+
+
+def _without_second(records: Records, verb: Verb, chosen: list[Record], now: int) -> list[Record]:
+    """Leave out those that would make two unfinished jobs of one key."""
+    left = []
+    unfinished: dict[str, bool] = {}
+    for record in chosen:
+        new, key = _new(verb, record, now), key_of(record.id)
+        if key and new is not None and new.status == PENDING != record.status:
+            if key not in unfinished:
+                states = {each.status for each in records.of_key(key)}
+                unfinished[key] = not states.isdisjoint((PENDING, PROCESSING))
+            if unfinished[key]:
+                continue
+            unfinished[key] = True
+        left.append(record)
+    return left
 
 
 def _found(looking: Looking, verb: Verb, choice: Choice, now: int) -> list[Job]:
@@ -86,6 +105,8 @@ def _write(pipe: Any, records: Records, record: Record, new: Job | None, now: in
         fields["data"] = records.call(record.type, dump_json(new.payload))
     if new.status == PENDING:
         fields["status"] = QUEUED if new.run_at <= now else SCHEDULED
+        if record.status != PENDING:
+            records.comes_to_wait(pipe, record.id)
         if new.run_at <= now:
             pipe.rpush(lane.queue, rq_id)
         else:
@@ -112,15 +133,30 @@ class Acting:
         self._records = records
         self._looking = looking
 
-    def change(self, ids: list[str], wanted: Callable[[Record], bool], write: Write) -> list[Job]:
-        """Change those of some jobs that are `wanted`; returns what `write` does, of each."""
+    def change(
+        self,
+        ids: list[str],
+        wanted: Callable[[Record], bool],
+        write: Write,
+        left: Callable[[list[Record]], list[Record]] = list,
+    ) -> list[Job]:
+        """Change those of some jobs that are `wanted`; returns what `write` does, of each.
+
+        `left` takes out of a transaction's jobs those that cannot be changed beside the others.
+        """
         return [
             job
             for start in range(0, len(ids), BATCH)
-            for job in self._change(ids[start : start + BATCH], wanted, write)
+            for job in self._change(ids[start : start + BATCH], wanted, write, left)
         ]
 
-    def _change(self, ids: list[str], wanted: Callable[[Record], bool], write: Write) -> list[Job]:
+    def _change(
+        self,
+        ids: list[str],
+        wanted: Callable[[Record], bool],
+        write: Write,
+        left: Callable[[list[Record]], list[Record]],
+    ) -> list[Job]:
         """Change some jobs in one transaction."""
         call = new_call()
         answers: dict[str, Job] = {}
@@ -128,7 +164,7 @@ class Acting:
         def change(pipe: Any) -> list[Job]:
             records = self._looking.records(ids)
             done = [record.id for record in records if record.by == call]  # the answer was lost
-            chosen = [record for record in records if record.by != call and wanted(record)]
+            chosen = left([each for each in records if each.by != call and wanted(each)])
             if chosen:
                 pipe.multi()
                 for record in chosen:
@@ -136,4 +172,5 @@ class Acting:
             return [answers[job_id] for job_id in [*done, *(record.id for record in chosen)]]
 
         keys = [self._records.key(job_id) for job_id in ids]
+        keys += [self._records.unique(key) for key in {*map(key_of, ids)} if key]
         return self._link.transact(keys, change)

@@ -12,6 +12,7 @@ from ...errors import StorageError
 from ...job import PENDING, PROCESSING, Job, result_text
 from ..interface import Order
 from ..sameness import require_same
+from ..unique import Unique, rank
 from .link import Away, Link
 from .records import KEEP, QUEUED, RQ_STATUS, SCHEDULED, Record, Records, payload_text, rq_time
 from .records import to_job as job_of
@@ -89,6 +90,27 @@ class Adding:
         self._link.transact(keys, change)
         return answer[0]
 
+    def add_unique(self, order: Order, unique: Unique, now: int) -> str:
+        """Add a job, unless one with its key is there: see `Engine.add_unique`."""
+        records, written = self._records, [""]
+
+        def change(pipe: Any) -> str:
+            there = [
+                record
+                for record in records.of_key(unique.key)
+                if unique.counts(record.status, record.created_at)
+            ]
+            if there:  # or it was added, and the answer was lost
+                return min(there, key=lambda each: (rank(each.status), -each.created_at)).id
+            pipe.multi()
+            written[0] = self._write(pipe, [order], now)[2]
+            return order.job_id
+
+        job_id = self._link.transact([records.unique(unique.key)], change)
+        if written[0]:
+            self._undo([order], written[0])
+        return job_id
+
     def _known(self, job_ids: list[str]) -> dict[str, Record]:
         with self._records.client.pipeline(transaction=False) as look:
             for job_id in job_ids:
@@ -126,6 +148,7 @@ class Adding:
         else:
             pipe.zadd(lane.scheduled, {rq_id: order.due})
         fields["status"] = QUEUED if order.due == now else SCHEDULED
+        self._records.comes_to_wait(pipe, order.job_id)
         self._records.save(pipe, order.job_id, fields, run_at=order.due, attempts=0)
 
     def _undo(self, orders: Sequence[Order], moved: str) -> None:
@@ -144,7 +167,7 @@ class Adding:
                 rq_id = self._records.rq_id(record.id)
                 pipe.lrem(lane.queue, -1, rq_id)
                 pipe.zrem(lane.scheduled, rq_id)
-                pipe.delete(*self._records.leftovers(record.id))
+                self._records.remove(pipe, record.id)
                 return True
 
             taken |= self._transitions.change(order.job_id, remove)
@@ -190,6 +213,7 @@ class Adding:
         if there is not None:
             pipe.zrem(records.lane(there.type).ended(there.status), rq_id)
             pipe.delete(*records.leftovers(job.id))
+        records.comes_to_wait(pipe, job.id)
         fields = records.new(job.id, job.type, payload_text(job), job.created_at)
         if job.status == PENDING:
             fields["status"] = SCHEDULED

@@ -15,6 +15,7 @@ from ...errors import ConfigError, InvalidJob, StorageError
 from ...job import PENDING, Job, check_id
 from ..by_hand import ByHand
 from ..interface import Limits, Order, Running, Server, Shortfall, Snapshot, Stats
+from ..unique import Unique
 from . import durability, identity
 from .adding import Adding
 from .address import parse
@@ -133,6 +134,11 @@ class RedisEngine(ByHand):
                     extra={"event": "large", "job_id": order.job_id},
                 )
         return self._adding.add(orders, now)
+
+    def add_unique(self, order: Order, unique: Unique, now: int) -> str:
+        """Add a job, unless one with its key is there: see `Engine.add_unique`."""
+        self._require_safety()
+        return self._adding.add_unique(order, unique, now)
 
     def claim_slot(self, key: str, slot: int, order: Order | None) -> bool:
         """Mark a slot and add its job, both or neither: see slots.py."""

@@ -92,7 +92,7 @@ class Moving:
         def write(pipe: Any, record: Record) -> Job:
             lane = self._records.lane(record.type)
             pipe.zrem(lane.canceled, self._records.rq_id(record.id))
-            pipe.delete(*self._records.leftovers(record.id))
+            self._records.remove(pipe, record.id)
             return to_job(record)
 
         return len(self._acting.change(self._looking.ids([CANCELLED]), is_gone, write))

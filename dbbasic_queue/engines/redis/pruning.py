@@ -91,7 +91,7 @@ def _remove(
             pipe.multi()
             pipe.zrem(span.key, *old)
             for job_id in gone:
-                pipe.delete(*records.leftovers(job_id))
+                records.remove(pipe, job_id)
         return len(gone), len(kept)
 
     return link.transact([records.key(job_id) for job_id in ids], change)

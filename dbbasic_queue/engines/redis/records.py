@@ -45,6 +45,7 @@ from rq.serializers import JSONSerializer
 
 from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, Job
 from ...support.text import dump_json
+from ..unique import key_of
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -160,6 +161,31 @@ class Records:
             RqJob.dependents_key_for(rq_id),
             f"rq:executions:{rq_id}",
         ]
+
+    def unique(self, key: str) -> str:
+        """The key of the index of the jobs with this key: id -> how often it came to wait."""
+        return f"dbq:{self.name}:unique:{key}"
+
+    def remove(self, pipe: Any, job_id: str) -> None:
+        """Put into a pipeline that nothing is left of a job."""
+        pipe.delete(*self.leftovers(job_id))
+        if key := key_of(job_id):
+            pipe.hdel(self.unique(key), job_id)
+
+    def comes_to_wait(self, pipe: Any, job_id: str) -> None:
+        """Put into a pipeline what lets those that watch a job's key know that it is pending."""
+        if key := key_of(job_id):
+            pipe.hincrby(self.unique(key), job_id, 1)
+
+    def of_key(self, key: str) -> list[Record]:
+        """The jobs with a key. Watch `unique(key)` before."""
+        ids = [each.decode() for each in self.client.hkeys(self.unique(key))] if key else []
+        with self.client.pipeline(transaction=False) as look:
+            for job_id in ids:
+                self.read(look, job_id)
+            raws = look.execute() if ids else []
+        found = map(self.parse, ids, raws)
+        return [record for record in found if record is not None]
 
     def is_ours(self, rq_id: bytes) -> bool:
         """Say whether an id is that of a job of this queue, as another tool may add its own."""

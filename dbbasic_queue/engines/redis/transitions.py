@@ -19,6 +19,7 @@ from rq.serializers import JSONSerializer
 
 from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, require
 from ..calling_off import note_of
+from ..unique import instead, key_of
 from .link import Link
 from .records import (
     KEEP,
@@ -59,11 +60,15 @@ class Transitions:
         job_id: str,
         change: Callable[[Any, Record | None], T],
         patience: float | None = None,
+        also: tuple[str, ...] = (),
     ) -> T:
-        """What `change` returns, given a pipeline that watches the job, and the job's record."""
+        """What `change` returns, given a pipeline that watches the job, and the job's record.
+
+        It watches the keys `also`, too.
+        """
         key = self._records.key(job_id)
         return self._link.transact(
-            [key],
+            [key, *also],
             lambda pipe: change(
                 pipe, self._records.parse(job_id, self._records.read(pipe, job_id))
             ),
@@ -154,6 +159,7 @@ class Transitions:
         """
         require(grip.job_id.encode(), PROCESSING, status)
         mark = new_call() if rescued else grip.execution
+        key = key_of(grip.job_id) if status == PENDING else ""
 
         def change(pipe: Any, record: Record | None) -> tuple[bool, Record | None]:
             if record is not None and record.ended == mark:
@@ -164,6 +170,9 @@ class Transitions:
             end, at, why = status, run_at, error
             if status != COMPLETED and (note := note_of(record.error)):
                 end, at, why = CANCELLED, int(self._link.now()), note
+            elif other := self._other_waits(key, grip.job_id):
+                at = int(self._link.now())
+                end, why = instead(error, refund, other)
             pipe.multi()
             self._release(pipe, grip)
             attempts = record.attempts - refund
@@ -171,7 +180,13 @@ class Transitions:
             self._write_end(pipe, record, grip.lane, end, at, why, result)
             return True, record._replace(status=end, run_at=at, error=why or None)
 
-        return self.change(grip.job_id, change, patience)
+        also = (self._records.unique(key),) if key else ()
+        return self.change(grip.job_id, change, patience, also)
+
+    def _other_waits(self, key: str, job_id: str) -> str:
+        """The id of another job with a key that waits; empty if none does."""
+        others = (each for each in self._records.of_key(key) if each.status == PENDING)
+        return next((each.id for each in others if each.id != job_id), "")
 
     def note(self, grip: Grip, progress: str, patience: float) -> bool:
         """Write how far a job is, if its execution still holds it; whether it did."""
@@ -206,6 +221,7 @@ class Transitions:
         rq_id, fields = self._records.rq_id(record.id), {}
         if status == PENDING:
             fields["status"] = SCHEDULED
+            self._records.comes_to_wait(pipe, record.id)
             pipe.zadd(lane.scheduled, {rq_id: run_at})
             pipe.publish(self._records.wake, "")
         else:

@@ -11,14 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ...errors import InvalidJob
-from ...job import Job, check_id
+from ...job import PENDING, Job, check_id
 from ...support.text import dump_json
 from ...table.line import Row, to_job
 from ...table.reading import Hint
 from ...table.scan import ids_in
 from ...table.table import Change, Table
 from ..choice import Choice
+from ..unique import key_of
 from ..verbs import Verb, done_to
+from .uniqueness import unfinished_keys
 
 FEW: Final = 20  # ids that are searched for one by one
 
@@ -43,7 +45,7 @@ def act(table: Table, verb: Verb, choice: Choice, now: int, *, dry_run: bool) ->
     if not search.found:
         return []
     with table.writing():
-        found = list(search.again())
+        found = _without_second(table, list(search.again()))
         if any(new.payload is not job.payload for _, job, new in found):
             table.require_owner("retry --with")
         _write(table, found)
@@ -118,6 +120,19 @@ class _Search:
             if new is not None:
                 yield _Found(row, job, new)
                 left = None if left is None else left - 1
+
+
+def _without_second(table: Table, found: list[_Found]) -> list[_Found]:
+    """Leave out those that would make two unfinished jobs of one key. Call it under the lock."""
+    woken = [each for each in found if each.new.status == PENDING != each.job.status]
+    taken = unfinished_keys(table, [each.job.id for each in woken])
+    left = []
+    for each in found:
+        key = key_of(each.job.id) if each.new.status == PENDING != each.job.status else ""
+        if key not in taken:
+            left.append(each)
+            taken |= {key} if key else set()
+    return left
 
 
 def _write(table: Table, found: list[_Found]) -> None:

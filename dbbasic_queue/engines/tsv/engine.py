@@ -29,6 +29,7 @@ from ..by_hand import ByHand
 from ..interface import Limits, Order, Running, Snapshot, Stats
 from ..moving import UNSURE
 from ..sameness import require_same
+from ..unique import Unique
 from .claims import Claims, byte_of
 from .seat import TsvSeat
 
@@ -131,6 +132,21 @@ class TsvEngine(ByHand):
         if order.due <= now:
             self.wake_up(now)
         return 1
+
+    def add_unique(self, order: Order, unique: Unique, now: int) -> str:
+        """Add a job, unless one with its key is there: see `Engine.add_unique`."""
+        from .uniqueness import search, there
+
+        found = search(self.table, unique.key)
+        with self.table.writing():
+            self.table.require_open()
+            known = there(self.table, unique, found)
+            if not known:
+                self.table.append_batch(_lines([order], self.table.size, now))
+        self.table.sync()  # also when it was there: see `_add_once`
+        if not known and order.due <= now:
+            self.wake_up(now)
+        return known or order.job_id
 
     def _without_known(self, orders: Sequence[Order], hints: Mapping[bytes, Hint]) -> list[Order]:
         """The orders whose id is neither in the table nor borne by one before them."""

@@ -43,11 +43,13 @@ from ...table.table import Table
 from ..calling_off import note_of
 from ..interface import Attempt, Outcome, Rescued
 from ..progress import Progress
+from ..unique import instead
 from . import hint, twins
 from .asked import Asked
 from .claims import Claims
 from .noting import Notes
 from .pauses import Pauses, pause_after
+from .uniqueness import Waits
 from .waiting import WaitingList
 
 log = logging.getLogger("dbbasic_queue")
@@ -82,6 +84,7 @@ class TsvSeat:
         self._place = place
         self._waiting = WaitingList(table)
         self._asked = Asked(table.data_file)
+        self._waits = Waits(table)
         self._in_hand: Attempt | None = None
         self._ending: int | None = None  # the claim on the job whose end is being written
         self._notes = Notes(table)
@@ -113,6 +116,8 @@ class TsvSeat:
         attempt, self._in_hand, self._end = None, None, b""
         self._ending = None if outcome is None else outcome.attempt.token[4]
         read, changed = False, outcome is not None
+        if outcome is not None and outcome.status == PENDING:
+            self._waits.search(outcome.attempt.job.id)
         try:
             while True:
                 if waiting.doubtful:
@@ -200,6 +205,9 @@ class TsvSeat:
         note = note_of(row.error.decode(errors="replace")) if row.error else ""
         if note and status != COMPLETED:
             status, run_at, error = CANCELLED, int(self._clock()), note
+        elif status == PENDING and (other := self._waits.other(row.id.decode())):
+            run_at = int(self._clock())
+            status, error = instead(error, refund, other)
         require(row.id, row.status, status)
         attempts, table = row.attempts - refund, self._table
         try:
@@ -435,6 +443,9 @@ def _rescue(
         status, run_at, error = CANCELLED, now, note.encode()
     elif row.attempts >= max_attempts:
         status, run_at = FAILED, now
+    elif other := Waits(table).other(row.id.decode()):
+        status, text = instead(error.decode(), False, other)
+        run_at, error = now, text.encode()
     else:
         status, run_at = PENDING, now + seconds(backoff, row.attempts)
     row = table.change(row, status, run_at, row.attempts, error)
