@@ -279,14 +279,8 @@ def _log_end(outcome: Outcome, max_attempts: int) -> None:
         log.info("snoozed %s %s until %s%s", name, job.id, _time(outcome), why, extra=fields)
     elif outcome.status == CANCELLED:
         fields["event"] = "cancelled"
-        log.warning(
-            "cancelled %s %s after %.3f s: %s",
-            name,
-            job.id,
-            outcome.seconds,
-            outcome.error,
-            extra=fields,
-        )
+        text = "cancelled %s %s after %.3f s: %s"
+        log.warning(text, name, job.id, outcome.seconds, outcome.error, extra=fields)
     elif outcome.refund:
         fields["event"] = "put back"
         log.warning("put back %s %s: broken off by a signal", name, job.id, extra=fields)

@@ -201,13 +201,8 @@ class TsvSeat:
     def _change_row(self, row: Row, outcome: Outcome) -> None:
         """Write how an attempt ended into its row. On a full disk, where only a change in place
         may still be possible, without error and result."""
-        _, status, run_at, error, result, refund, _, _ = outcome
-        note = note_of(row.error.decode(errors="replace")) if row.error else ""
-        if note and status != COMPLETED:
-            status, run_at, error = CANCELLED, int(self._clock()), note
-        elif status == PENDING and (other := self._waits.other(row.id.decode())):
-            run_at = int(self._clock())
-            status, error = instead(error, refund, other)
+        result, refund = outcome.result, outcome.refund
+        status, run_at, error = _end_of(row, outcome, int(self._clock()), self._waits)
         require(row.id, row.status, status)
         attempts, table = row.attempts - refund, self._table
         try:
@@ -380,8 +375,7 @@ class TsvSeat:
     # -- waiting -------------------------------------------------------------------------------
 
     def asked(self) -> str:
-        """The note with which the job in hand is to be cancelled; empty if it is not: see
-        `Seat.asked`."""
+        """The note that the job in hand is to be cancelled with: see `Seat.asked`."""
         attempt = self._in_hand
         return self._asked.look(attempt) if attempt is not None else ""
 
@@ -426,6 +420,18 @@ class TsvSeat:
         if self._place is not None:
             self._claims.release_slot(self._place)
             self._place = None
+
+
+def _end_of(row: Row, outcome: Outcome, now: int, waits: Waits) -> tuple[str, int, str]:
+    """State, time and error that an attempt ends with: others may ask for its end, or wait."""
+    _, status, run_at, error, _, refund, _, _ = outcome
+    note = note_of(row.error.decode(errors="replace")) if row.error else ""
+    if note and status != COMPLETED:
+        return CANCELLED, now, note
+    if status == PENDING and (other := waits.other(row.id.decode())):
+        status, error = instead(error, refund, other)
+        return status, now, error
+    return status, run_at, error
 
 
 def _rescue(
