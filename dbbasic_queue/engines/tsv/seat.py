@@ -182,7 +182,11 @@ class TsvSeat:
             if tail is not None:
                 self._end, self._end_at, self._behind = tail + b"\n", at, offset + len(line)
                 return
-        row = parse_line(line, offset) if held else self._notes.row(token) or self._row_if_ours(job)
+        row = (
+            parse_line(line, offset)
+            if held
+            else self._notes.row(token) or _row_if_ours(self._table, job)
+        )
         if row is not None:
             self._change_row(row, outcome)
         self._release_ended()
@@ -219,17 +223,6 @@ class TsvSeat:
         """Write how far the attempt in hand is, as `Seat.note` says."""
         with self._table.writing():
             return self._in_hand is attempt and self._notes.write(attempt, progress)
-
-    def _row_if_ours(self, job: Job) -> Row | None:
-        """The row of a job in hand, wherever it stands now; None when another process changed
-        it."""
-        row = self._table.find(job.id.encode())
-        if row is not None and row.status == PROCESSING and row.attempts == job.attempts:
-            return row
-        status = row.status if row else "gone"
-        message = f"not recorded: %s %s is {status} now, another process changed it while it ran"
-        _warn("fenced", message, job)
-        return None
 
     def _take(self, types: Collection[str] | None) -> Attempt | None:
         now = int(self._clock())
@@ -334,7 +327,7 @@ class TsvSeat:
         """Undo the beginning of an attempt that is perhaps not on disk, and so must not run."""
         try:
             with self._table.writing():
-                row = self._row_if_ours(attempt.job)
+                row = _row_if_ours(self._table, attempt.job)
                 if row is not None:
                     job = attempt.job
                     self._table.change(row, PENDING, job.run_at, job.attempts - 1, row.error)
@@ -420,6 +413,18 @@ class TsvSeat:
         if self._place is not None:
             self._claims.release_slot(self._place)
             self._place = None
+
+
+def _row_if_ours(table: Table, job: Job) -> Row | None:
+    """The row of a job in hand, wherever it stands now; None when another process changed
+    it."""
+    row = table.find(job.id.encode())
+    if row is not None and row.status == PROCESSING and row.attempts == job.attempts:
+        return row
+    status = row.status if row else "gone"
+    message = f"not recorded: %s %s is {status} now, another process changed it while it ran"
+    _warn("fenced", message, job)
+    return None
 
 
 def _end_of(row: Row, outcome: Outcome, now: int, waits: Waits) -> tuple[str, int, str]:
