@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
@@ -41,6 +42,7 @@ from .worker.signals import StopSignals
 DEFAULT_FILE: Final = "data/queue.tsv"
 QUEUE_FILE = DEFAULT_FILE
 MAX_ATTEMPTS = 3
+LOOK_FOR_WORKERS: Final = 0.1  # seconds between two looks whether those of before have ended
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -285,6 +287,31 @@ class Queue(Choosing):
         summary = work(self.engine, handlers, options, signals, queue=self)
         signals.pass_on()
         return summary
+
+    def restart_workers(self, wait: float = 0) -> bool:
+        """Ask the workers that wait for jobs to end between two of them, for new code.
+
+        What starts them again (a service manager, `dbq run`, cron's next minute) has the new code
+        run. Who may add jobs may ask.
+
+        Args:
+            wait: seconds to wait until none is at work that was before; `math.inf` without a limit.
+
+        Returns whether none of them is at work any more. Raises `StorageError`.
+
+        >>> import tempfile
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> job_id = queue.enqueue("greet", {})
+        >>> queue.restart_workers()
+        True
+        """
+        mark = self.engine.ask_restart()
+        until = time.monotonic() + wait
+        while self.engine.is_outdated(mark):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(LOOK_FOR_WORKERS)
+        return True
 
     # -- looking -----------------------------------------------------------------------------
 

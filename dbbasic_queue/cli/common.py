@@ -56,7 +56,7 @@ exit codes:
   0  done
   1  not found, or refused
   2  wrong usage, or the queue cannot be read or written"""
-EXIT_CODES_OF_WAIT: Final = f"{EXIT_CODES}\n  3  dbq wait: the time is up"
+EXIT_CODES_OF_WAIT: Final = f"{EXIT_CODES}\n  3  dbq wait, dbq restart --wait: the time is up"
 
 DEFAULT_CONFIG: Final = "dbq.toml"
 SYSTEM_CONFIG: Final = "/etc/dbbasic-queue/dbq.toml"

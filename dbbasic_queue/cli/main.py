@@ -50,6 +50,7 @@ PLACES: Final = {
     "stats": "look",
     "work": "work",
     "run": "run",
+    "restart": "restart",
     "edit": "upkeep",
     "fsck": "upkeep",
     "backup": "backup",

@@ -63,6 +63,7 @@ class OneProcess:
         grace: seconds from the first signal to the second one for what runs all the time; None:
             as long as it takes.
         changed: asked each second; whether what runs all the time is to be started anew.
+        outdated: asked each second; whether all of it is to end, so that this process begins anew.
     """
 
     def __init__(
@@ -72,18 +73,24 @@ class OneProcess:
         environment: Callable[[], Mapping[str, str]],
         grace: float | None = None,
         changed: Callable[[], bool] | None = None,
+        outdated: Callable[[], bool] | None = None,
     ) -> None:
         self._programs = list(programs)
         self._directory = directory
         self._environment = environment
         self._grace = grace
         self._changed = changed
+        self._outdated = outdated
         self._mask: set[int] = set()
-        self._stopping: float | None = None  # time.monotonic() of the first signal
+        self._stopping = False  # nothing is started any more
+        self._heard: float | None = None  # time.monotonic() of the first signal
         self._broken_off = False
 
     def run(self) -> int:
-        """Run until SIGTERM or SIGINT, and until what runs then has ended; returns its number."""
+        """Run until SIGTERM or SIGINT, and until what runs then has ended; returns its number.
+
+        Returns 0 if it is to begin anew.
+        """
         before = {each: signal.signal(each, _pass) for each in _WAITED}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
         try:
@@ -101,9 +108,9 @@ class OneProcess:
         for each in self._programs:
             each.next = _next(each, now) if each.schedule else now
         while True:
-            if self._stopping is None:
+            if not self._stopping:
                 self._start_due()
-            elif not self._work_ended():
+            elif self._work_ended():
                 return number
             found = signal.sigtimedwait(_WAITED, self._wait())
             self._reap()
@@ -112,12 +119,14 @@ class OneProcess:
                 self._stop(found.si_signo)
             elif found is not None and found.si_signo == signal.SIGHUP:
                 self._start_anew("SIGHUP")
-            elif self._changed is not None and self._stopping is None and self._changed():
+            elif self._changed is not None and not self._stopping and self._changed():
                 self._start_anew("a file has changed")
+            elif self._outdated is not None and not self._stopping and self._outdated():
+                self._end()
 
     def _wait(self) -> float:
         """Seconds until there is something to do, if no signal comes."""
-        if self._stopping is not None:
+        if self._stopping:
             return LOOK
         following = [each.next for each in self._programs if not each.pid]
         return min([LOOK, *(max(0.01, at - time.time()) for at in following)])
@@ -187,10 +196,10 @@ class OneProcess:
 
     def _ended(self, program: Program, code: int) -> None:
         if program.schedule is not None:
-            if code and not program.heard and self._stopping is None:
+            if code and not program.heard and not self._stopping:
                 log.error("%s ended with exit status %d", program.name, code)
             return
-        if code and self._stopping is None:
+        if code and not self._stopping:
             log.error("%s ended with exit status %d: it is started again", program.name, code)
         if code or time.monotonic() - program.began < QUICK:
             self._put_off(program)
@@ -199,26 +208,30 @@ class OneProcess:
 
     def _stop(self, number: int) -> None:
         """Pass a signal on: the first lets a job in hand finish, the second breaks it off."""
-        if self._stopping is None:
-            self._stopping = time.monotonic()
+        self._broken_off = self._heard is not None
+        if not self._broken_off:
+            self._heard = time.monotonic()
             log.info("signal %d: ends when the jobs in hand have", number, extra={"event": "end"})
-        else:
-            self._broken_off = True
+        self._end()
+
+    def _end(self) -> None:
+        """Pass SIGTERM on to what runs all the time, and start nothing any more."""
+        self._stopping = True
         for each in self._programs:
             if each.schedule is None:
                 _send(each.pid, signal.SIGTERM)
 
     def _work_ended(self) -> bool:
-        """Whether anything still runs that has to be waited for; ends what has not to be."""
-        assert self._stopping is not None
-        late = self._grace is not None and time.monotonic() - self._stopping >= self._grace
+        """Whether all has ended that has to be waited for; ends what has not to be."""
+        grace, since = self._grace, self._heard
+        late = grace and since and time.monotonic() - since >= grace
         if late and not self._broken_off:
-            self._stop(signal.SIGTERM)
-        works = any(each.pid for each in self._programs if each.schedule is None)
-        if not works:
+            self._broken_off = True
+            self._end()
+        if not any(each.pid for each in self._programs if each.schedule is None):
             for each in self._programs:  # safe at any moment, and done again at the next start
                 _send(each.pid, signal.SIGTERM)
-        return works or any(each.pid for each in self._programs)
+        return not any(each.pid for each in self._programs)
 
     def _start_anew(self, why: str) -> None:
         log.info("%s: the workers are started anew", why, extra={"event": "restart"})

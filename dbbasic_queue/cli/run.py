@@ -6,12 +6,17 @@ import argparse
 import logging
 import os
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from ..log import JsonFormatter, TextFormatter
+from ..queue import Queue
+from ..worker.renewal import Renewal
 from .common import DONE, Command, arg, config_path, duration, load_config
 from .log_file import set_up
 from .work import settle_as_root
+
+if TYPE_CHECKING:
+    from ..config.sections import Config
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -36,8 +41,26 @@ def _run(args: argparse.Namespace) -> int:
     log.info("runs %s: %s", config.name, ", ".join(each.name for each in programs))
     environment = variables_of(config)
     environment()  # so that a fault in the file of variables is told, and not again and again
-    OneProcess(programs, str(config.directory), environment, grace, changed).run()
+    came_by = [str(config.path), str(config.directory)]
+    renewal = Renewal(Queue(config.address(), **config.queue_options).engine.restart_mark, came_by)
+    folder = str(config.directory)
+    ended = OneProcess(programs, folder, environment, grace, changed, renewal.due).run()
+    if not ended:
+        _begin_anew(config, args)
     return DONE
+
+
+def _begin_anew(config: Config, args: argparse.Namespace) -> NoReturn:
+    """Become `dbq run` once more, by the paths of before: new code, and a new config.
+
+    In the same process, so that a container goes on and nothing is needed to start it again.
+    """
+    from ..install.entries import command
+
+    sys.stdout.flush()
+    os.chdir(config.directory)
+    words = command(config.worker.python, "run", *args.words, "--config", str(config.path))
+    os.execv(words[0], words)
 
 
 def _log_options(args: argparse.Namespace) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,9 +17,11 @@ from ..errors import QueueError
 from ..log import JsonFormatter, TextFormatter
 from ..queue import DEFAULT_FILE, Queue
 from ..support.durations import format_duration
+from ..support.files import given_path
 from ..worker.handlers import Handlers
 from ..worker.loop import Summary, work
 from ..worker.options import Options
+from ..worker.renewal import Renewal
 from ..worker.signals import StopSignals
 from ..worker.surroundings import end_in_time
 from .common import (
@@ -88,7 +90,8 @@ def _run_jobs(args: argparse.Namespace) -> int:
         linger = "" if args.forever else f" {format_duration(int(options.linger))}"
         complain(f"run what is due, then wait{linger} for more; Ctrl-C ends it", DONE)
     at_once = args.places or _concurrency(args, config)
-    summary, failed = _run(queue, handlers, options, at_once, args.places is not None)
+    alone = args.places is not None
+    summary, failed = _run(queue, handlers, options, at_once, alone, _came_by(args, config))
     _log_summary(summary)
     done = summary.attempts or summary.rescued or summary.stopped or summary.cancelled
     if watched and not (done or failed):
@@ -96,6 +99,13 @@ def _run_jobs(args: argparse.Namespace) -> int:
     code = WRONG if failed else DONE
     end_in_time(code)
     return code
+
+
+def _came_by(args: argparse.Namespace, config: Config | None) -> list[str]:
+    """The paths that lead to the code: one may be a link that deployments turn."""
+    if config is None or args.handlers:
+        return [str(given_path(os.curdir))]
+    return [str(config.path), str(config.directory)]
 
 
 def settle_as_root(args: argparse.Namespace, config: Config | None, verb: str = "work") -> None:
@@ -125,12 +135,14 @@ def _options(args: argparse.Namespace, config: Config | None) -> Options:
     if args.linger is not None:
         linger = duration(args.linger)
     timeout = worker.timeout if worker else None
+    # A run that the clock starts ends by itself, and the rest would wait for the next one.
+    most, age = (worker.max_jobs, worker.max_age) if worker and args.forever else (None, None)
     try:
         return Options(
             max_attempts=args.max_attempts or (worker.max_attempts if worker else 3),
             types=args.types.split(",") if args.types else None,
-            limit=args.limit,
-            max_seconds=args.max_seconds,
+            limit=most if args.limit is None else args.limit,
+            max_seconds=age if args.max_seconds is None else args.max_seconds,
             linger=math.inf if args.forever else linger,
             timeout=timeout if args.timeout is None else duration(args.timeout),
             unknown="skip" if args.skip_unknown else "fail",
@@ -154,15 +166,21 @@ def _run(
     options: Options,
     count: int | None,
     alone: bool = False,
+    came_by: Sequence[str] = (),
 ) -> tuple[Summary, int]:
     """Work in one process or several; returns what was done, and how many processes failed.
 
     With `alone`, this process is one of the `count`.
     """
     engine = queue.engine
+
+    def run(options: Options, signals: StopSignals) -> Summary:
+        # Before the handlers are loaded: code that is new from then on is not theirs.
+        renewal = Renewal(engine.restart_mark, came_by) if options.linger else None
+        return work(engine, handlers(), options, signals, count, queue, renewal)
+
     if count is None or count == 1 or alone:
-        signals = StopSignals(_tell if to_terminal() else None)
-        return work(engine, handlers(), options, signals, count, queue), 0
+        return run(options, StopSignals(_tell if to_terminal() else None)), 0
     from ..worker.loop import rescue
     from ..worker.processes import (
         WorkerProcesses,  # not needed by a single worker, which should start fast
@@ -170,7 +188,7 @@ def _run(
 
     def child(number: int, signals: StopSignals) -> Summary:
         # Loaded here, so that the processes share no connection that the application opens.
-        return work(engine, handlers(), options.share(number, count), signals, count, queue)
+        return run(options.share(number, count), signals)
 
     crew = WorkerProcesses(count, child, _tell)
     summary, failed = crew.run()

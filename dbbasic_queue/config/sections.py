@@ -167,6 +167,18 @@ class WorkerConfig:
         otherwise="it ends when no job is due",
         live=True,
     )
+    max_jobs: int | None = key(
+        values.number(1),
+        about="after how many jobs a worker that runs all the time is started anew",
+        example=1000,
+        otherwise="never",
+    )
+    max_age: int | None = key(
+        values.duration(1),
+        about="after how long a worker that runs all the time is started anew",
+        example="1d",
+        otherwise="never",
+    )
     lease: int = key(
         values.duration(1),
         "60s",

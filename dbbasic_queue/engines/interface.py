@@ -386,6 +386,20 @@ class Engine(Protocol):
     def closed_for(self) -> str:
         """The address that the queue is closed for; empty while it takes jobs."""
 
+    # -- new code: worker/renewal.py ---------------------------------------------------------------
+
+    def restart_mark(self) -> str:
+        """What was last said to the workers; empty if nothing was. Raises `StorageError`."""
+
+    def ask_restart(self) -> str:
+        """Ask the workers that are at work to end between two jobs; returns what is said now.
+
+        Who may add jobs may do it. Raises `StorageError`.
+        """
+
+    def is_outdated(self, mark: str) -> bool:
+        """Whether a worker is at work that began before this was said. Raises `StorageError`."""
+
     def seat(self, places: int | None = None) -> Seat | None:
         """A worker's place; the queue is made if it is missing.
 

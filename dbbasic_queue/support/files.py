@@ -46,6 +46,7 @@ BESIDE: Final = (
     "claims",
     "torn",
     "wake",
+    "restart",
     "recurring",
     "moved",
     "hint",

@@ -23,6 +23,7 @@ from ..job import CANCELLED, COMPLETED, FAILED, Job, error_lines
 from ..support.text import printable
 from .handlers import Handlers, Runner
 from .options import Options
+from .renewal import Renewal
 from .signals import StopSignals
 from .watch import Watch
 
@@ -94,6 +95,7 @@ def work(
     signals: StopSignals | None = None,
     places: int | None = None,
     queue: Any = None,
+    renewal: Renewal | None = None,
 ) -> Summary:
     """Work as `options` say; a signal ends the run, and what it did is returned all the same.
 
@@ -101,19 +103,26 @@ def work(
 
     With `places`, at most so many workers that say so are at work at once; one too many does
     nothing, or waits for a place if it is to linger for ever.
+
+    A worker that lingers ends between two jobs for new code. What loads the handlers hands over a
+    `renewal` that was made before.
     """
     with signals or StopSignals() as caught:
         worker = Worker(engine, handlers, options, caught, queue)
+        if options.linger:
+            worker.renewal = renewal or Renewal(engine.restart_mark)
         seat = engine.seat(places)
         if seat is None and options.linger == math.inf:
             log.info("%d at work already: this one waits for a place", places)
-            while seat is None and not caught.stopping():
+            while seat is None and worker.may_take():
                 time.sleep(LOOK_FOR_PLACE)
                 seat = engine.seat(places)
         if seat is None:
-            if not caught.stopping():
+            if worker.may_take():
                 log.info("%d at work already: nothing to do for this one", places)
             return Summary(stopped=caught.received)
+        if worker.renewal is not None:
+            worker.renewal.look()  # a seat says that it has heard what was said until now
         return worker.run(seat)
 
 
@@ -148,6 +157,7 @@ class Worker:
         self._summary = Summary()
         self._limit = math.inf if options.limit is None else options.limit
         self._most = options.max_seconds
+        self.renewal: Renewal | None = None  # new code, for a worker that lingers
         self._taken = 0
         self._logs_all = False  # or only what went wrong
         self._began = time.monotonic()
@@ -179,7 +189,7 @@ class Worker:
         types, runner = self._types, self._runner
         outcome: Outcome | None = None
         while True:
-            attempt = seat.turn(outcome, self._may_take(), types)
+            attempt = seat.turn(outcome, self.may_take(), types)
             if outcome is not None:
                 if outcome.status == COMPLETED and not self._logs_all:  # as most of them end
                     self._summary.completed += 1
@@ -211,8 +221,11 @@ class Worker:
                 extra={**_fields(job), "event": "stopping"},
             )
 
-    def _may_take(self) -> bool:
+    def may_take(self) -> bool:
+        """Whether this worker may take another job."""
         if self._signals.stopping() or self._taken >= self._limit:
+            return False
+        if self.renewal is not None and self.renewal.due():
             return False
         return self._most is None or self._elapsed() < self._most
 
@@ -227,7 +240,7 @@ class Worker:
 
     def _wait(self, seat: Seat) -> bool:
         """Wait for something to do, as long as this run may; whether to try again."""
-        while self._may_take():
+        while self.may_take():
             left = max(0, self._options.linger - self._elapsed())
             if seat.wait(min(left, WAIT)) or self._rescue(seat):
                 return True

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_app import queue_of, wait_for
+from cli_app import dbq, queue_of, start, wait_for
 from redis_server import RedisServer
 
 from dbbasic_queue import Queue
@@ -233,6 +233,73 @@ def result_of_slow(shop: Path) -> object:
     job_id = queue.enqueue("slow", {"seconds": 0})
     wait_for(lambda: queue.get_job(job_id)["status"] == "completed")
     return queue.get_job(job_id)["result"]
+
+
+def test_dbq_restart_begins_all_of_it_anew(shop: Path, runs: list[Running]) -> None:
+    """By one process, which stays: new code, a new config; --wait returns when that is so."""
+    runs.append(Running(shop))
+    before = result_of_slow(shop)
+    job_id = queue_of(shop).enqueue("slow", {"seconds": 1})
+    wait_for(lambda: queue_of(shop).get_job(job_id)["status"] == "processing")
+    (shop / "other.py").write_text(JOBS.replace("return 1", "return 22"))
+    (shop / "dbq.toml").write_text(CONFIG.replace("jobs:", "other:"))
+    done = dbq("restart", "--wait", "--timeout", "60s", cwd=shop)
+    assert (done.returncode, done.stdout) == (0, "no worker is at work that was before\n")
+    assert queue_of(shop).get_job(job_id)["result"] == before
+    assert result_of(shop, "version") == 22
+    wait_for(lambda: said(runs[0]).count("runs shop: worker") == 2)
+    assert runs[0].end() == 0
+
+
+def test_a_link_that_leads_to_a_new_release(tmp_path: Path, runs: list[Running]) -> None:
+    """After a deployment the next job runs the new code, without a word to the workers."""
+    for number in ("1", "2"):
+        folder = tmp_path / number
+        folder.mkdir()
+        config = CONFIG.replace("data/queue.tsv", str(tmp_path / "data/queue.tsv"))
+        (folder / "dbq.toml").write_text(config)
+        (folder / "jobs.py").write_text(JOBS.replace("return 1", f"return {number}"))
+    link = tmp_path / "current"
+    link.symlink_to("1")
+    worker = start("work", "--config", str(link / "dbq.toml"), "--linger", "10min", cwd=tmp_path)
+    assert result_of(tmp_path, "version") == 1
+    (tmp_path / "next").symlink_to("2")
+    (tmp_path / "next").rename(link)
+    assert worker.wait(60) == 0
+    assert f"/dbq.toml leads to {tmp_path}/2/dbq.toml now" in worker.communicate()[1]
+    runs.append(Running(link))
+    assert result_of(tmp_path, "version") == 2
+
+
+def test_a_process_is_recycled(shop: Path, runs: list[Running]) -> None:
+    """[worker].max_jobs and max_age are for workers that run all the time."""
+    (shop / "dbq.toml").write_text(CONFIG + "max_jobs = 1\n")
+    queue = queue_of(shop)
+    ids = queue.enqueue_many([("slow", {"seconds": 0})] * 3)
+    dbq("work", "--limit", "5", cwd=shop)
+    assert len({queue.get_job(each)["result"] for each in ids}) == 1
+    runs.append(Running(shop))
+    assert result_of_slow(shop) != result_of_slow(shop)
+    assert runs[0].end() == 0
+    (shop / "dbq.toml").write_text(CONFIG + 'max_age = "1s"\n')
+    runs.append(Running(shop))
+    first = result_of_slow(shop)
+    wait_for(lambda: result_of_slow(shop) != first)
+
+
+def test_restart_says_how_it_stands(shop: Path) -> None:
+    """Without --wait it asks and returns; a wait that takes too long ends with 3."""
+    queue = queue_of(shop)
+    assert dbq("restart", cwd=shop).returncode == 2
+    queue.enqueue("slow", {"seconds": 3})
+    assert dbq("restart", cwd=shop).stdout == "no worker is at work that was before\n"
+    worker = start("work", "--linger", "10min", cwd=shop)
+    wait_for((shop / "running").exists)
+    assert dbq("restart", cwd=shop).stdout == "workers that are at work end between two jobs\n"
+    done = dbq("restart", "--wait", "--timeout", "0s", cwd=shop)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert dbq("restart", "--timeout", "1s", cwd=shop).returncode == 2
+    assert worker.wait(60) == 0
 
 
 def test_a_worker_that_is_killed_is_started_again(shop: Path, runs: list[Running]) -> None:

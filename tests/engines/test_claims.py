@@ -486,3 +486,18 @@ def test_claims_that_were_read_are_opened_to_write(path: Path) -> None:
     assert not mine.is_held(b"a1")
     assert mine.take(b"a1") is not None
     assert held(path, b"a1") == [True]
+
+def test_a_shared_byte_outlives_the_deletion_of_the_file(tmp_path: Path) -> None:
+    """As dbq restart --wait asks it: a worker of before is seen in the file that is made anew."""
+    path, table = tmp_path / "q.claims", tmp_path / "q.tsv"
+    worker, other = Claims(path, table), Claims(path, table)
+    for _ in range(2):
+        worker.share(7)
+    path.unlink()
+    worker.mark_run()
+    assert other.is_shared(0, 8)
+    assert not other.is_shared(8, 100)
+    worker.unshare(7)
+    assert other.is_shared(7, 8)
+    worker.unshare(7)
+    assert not other.is_shared(0, 100)

@@ -42,6 +42,7 @@ HELD = {
     r"adduser nagios _dbbasic-queue-read": (PACKAGE, "--append --groups _dbbasic-queue-read nag"),
     r"echo /usr/lib/dbbasic-queue > .*\.pth": (PACKAGE, 'dbbasic-queue.pth").write_text'),
     r".*\bshop\b(?!/venv| && ).*|sudo -u nagios .*|setfacl .*": (PACKAGE, "def _of_the_page"),
+    r"dbq restart --wait --timeout 10min": ("tests/cli/test_run.py", '"restart", "--wait"'),
     r"dbq enqueue backup '.*'": (COMMANDS, '"enqueue", "backup"'),
     r"python3 -m venv /srv/shop/venv": (PACKAGE, "python3 -m venv --without-pip /srv/shop/venv"),
     r"/srv/shop/venv/bin/pip install dbbasic-queue": (HERE, "def test_the_wheel_works"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -13,10 +14,11 @@ from rq.worker import SimpleWorker
 
 from ...errors import ConfigError, InvalidJob, StorageError
 from ...job import PENDING, Job, check_id
+from ...support.account import Account
 from ..by_hand import ByHand
 from ..interface import Limits, Order, Running, Server, Shortfall, Snapshot, Stats
 from ..unique import Unique
-from . import durability, identity
+from . import durability, identity, restart
 from .adding import Adding
 from .address import parse
 from .lease import WORKER_TTL, Lease
@@ -256,6 +258,20 @@ class RedisEngine(ByHand):
         return running(self._link, self._records, self._looking)
 
     # -- working -------------------------------------------------------------------------------
+
+    def restart_mark(self) -> str:
+        """What was last said to the workers: see restart.py."""
+        return restart.read(self._link, self._records)
+
+    def ask_restart(self) -> str:
+        """Ask the workers to end between two jobs; returns what is said now."""
+        me = Account.find(None)
+        who = f"{me.name if me else os.geteuid()}@{socket.gethostname()}"
+        return restart.ask(self._link, self._records, who)
+
+    def is_outdated(self, mark: str) -> bool:
+        """Whether a worker is at work that began before this was said."""
+        return restart.is_left(self._link, self._records, mark)
 
     def seat(self, places: int | None = None) -> RedisSeat | None:
         """A worker's place, one of `places` on this host; None when all are taken.

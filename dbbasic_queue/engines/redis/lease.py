@@ -15,6 +15,7 @@ from rq.worker import SimpleWorker
 from ...errors import StorageError
 from ...support.text import dump_json
 from ...support.threads import without_signals
+from . import restart
 from .link import Link
 from .records import Records
 from .transitions import Grip
@@ -51,12 +52,14 @@ class Lease:
 
     def begin(self) -> None:
         """Let the worker be seen, and begin to renew."""
+        heard = restart.read(self._link, self._records)
 
         def tell(client: Any) -> None:
             # It can be repeated, as the answer to the first time is perhaps lost.
             client.hset(self._worker.key, "death", "")
             self._worker.register_birth()
             client.hset(self._worker.key, "state", "idle")
+            client.hset(self._worker.key, restart.FIELD, heard)
             client.sadd(self._records.workers, self.name)
 
         self._link.run(tell)

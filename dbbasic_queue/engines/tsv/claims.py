@@ -94,6 +94,7 @@ class Claims:
         self.writable = False
         self.identity = (0, 0)  # of the open file
         self._mine: set[int] = set()  # a process's own locks do not exclude its threads
+        self._shared: dict[int, int] = {}  # byte -> how often it was taken
         hold(self)
 
     def __del__(self) -> None:
@@ -179,6 +180,39 @@ class Claims:
         """Give a worker slot back."""
         self.release(slot)
 
+    def share(self, byte: int) -> None:
+        """Hold a byte together with other workers, until `unshare` or the process ends."""
+        with self._mutex:
+            if not self._shared.get(byte):
+                self._keep()
+                self._open(writable=True)
+                fcntl.fcntl(self.fd, _SETLK, _pack(fcntl.F_RDLCK, 0, byte, 1, 0))
+            self._shared[byte] = self._shared.get(byte, 0) + 1
+
+    def unshare(self, byte: int) -> None:
+        """Let go of such a byte, once for each time that it was taken."""
+        with self._mutex:
+            left = self._shared.pop(byte, 0) - 1
+            if left > 0:
+                self._shared[byte] = left
+            elif left == 0:
+                with suppress(OSError, ValueError):  # closed by the program: the lock is gone
+                    fcntl.fcntl(self.fd, _SETLK, _pack(fcntl.F_UNLCK, 0, byte, 1, 0))
+
+    def is_shared(self, first: int, end: int) -> bool:
+        """Whether another process holds a byte from `first` on, before `end`."""
+        with self._mutex:
+            self._keep()
+            self._let_go_of_deleted()
+            if first >= end or not self._open(writable=False):
+                return False
+            query = _pack(fcntl.F_WRLCK, 0, first, end - first, 0)
+            try:
+                answer = fcntl.fcntl(self.fd, _GETLK, query)
+            except OSError as error:
+                raise self._refused("cannot read the claims", error) from error
+            return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
     def mark_run(self) -> None:
         """Note that a worker is at work now: the dead man's switch of the health check."""
         with self._mutex:
@@ -216,6 +250,7 @@ class Claims:
         """Let go in a forked child of what it shares with its parent, which keeps its claims."""
         self._mutex = threading.RLock()  # a thread of the parent may have held it
         self.close()
+        self._shared.clear()
 
     def _lock(self, byte: int) -> int | None:
         opened = False
@@ -257,6 +292,9 @@ class Claims:
         known = identity(status)
         # Together: a descriptor whose identity is not known counts as closed, see `disown_closed`.
         self.fd, self.identity, self.writable = fd, known, writable
+        for byte in self._shared:  # of a file that is gone
+            with suppress(OSError):
+                fcntl.fcntl(fd, _SETLK, _pack(fcntl.F_RDLCK, 0, byte, 1, 0))
         if writable and status.st_size == 0:
             with suppress(OSError):  # a full disk
                 os.pwrite(self.fd, NOTE, 0)

@@ -30,6 +30,7 @@ from ..interface import Limits, Order, Running, Snapshot, Stats
 from ..moving import UNSURE
 from ..sameness import require_same
 from ..unique import Unique
+from . import restart
 from .claims import Claims, byte_of
 from .seat import TsvSeat
 
@@ -359,9 +360,22 @@ class TsvEngine(ByHand):
         """The address that the queue is closed for; empty while it takes jobs."""
         return self.table.closed_for()
 
+    def restart_mark(self) -> str:
+        """What was last said to the workers."""
+        return restart.read(self.table.sibling("restart"))
+
+    def ask_restart(self) -> str:
+        """Ask the workers to end between two jobs; returns what was said."""
+        return restart.ask(self.table.sibling("restart"), self.path)
+
+    def is_outdated(self, mark: str) -> bool:
+        """Whether a worker is at work that began before this was said."""
+        byte, end = restart.byte_of(mark), 2 * restart.BYTES
+        return self.claims.is_shared(restart.BYTES, byte) or self.claims.is_shared(byte + 1, end)
+
     def seat(self, places: int | None = None) -> TsvSeat | None:
         """A worker's place, one of `places`; None when all are taken. Makes the table."""
-        place = None
+        place, heard = None, restart.byte_of(self.restart_mark())
         with self.table.writing():
             self.table.prepare()
             if places is not None:
@@ -369,7 +383,8 @@ class TsvEngine(ByHand):
                 if place is None:
                     return None
             self.claims.mark_run()
-        return TsvSeat(self.table, self.claims, self.now, place)
+            self.claims.share(heard)
+        return TsvSeat(self.table, self.claims, self.now, place, heard)
 
 
 def _lines(orders: Sequence[Order], offset: int, now: int) -> bytes:

@@ -72,16 +72,23 @@ class TsvSeat:
         claims: of the engine.
         clock: Unix seconds.
         place: the worker slot to give back in the end, if one was taken.
+        heard: the byte that says which word to the workers this one has heard (restart.py).
     """
 
     def __init__(
-        self, table: Table, claims: Claims, clock: Callable[[], float], place: int | None = None
+        self,
+        table: Table,
+        claims: Claims,
+        clock: Callable[[], float],
+        place: int | None = None,
+        heard: int | None = None,
     ) -> None:
         self.stopping: Callable[[], bool] = lambda: False  # not asked: a file is never away
         self._table = table
         self._claims = claims
         self._clock = clock
         self._place = place
+        self._heard = heard
         self._waiting = WaitingList(table)
         self._asked = Asked(table.data_file)
         self._waits = Waits(table)
@@ -413,6 +420,9 @@ class TsvSeat:
         if self._place is not None:
             self._claims.release_slot(self._place)
             self._place = None
+        if self._heard is not None:
+            self._claims.unshare(self._heard)
+            self._heard = None
 
 
 def _row_if_ours(table: Table, job: Job) -> Row | None:
