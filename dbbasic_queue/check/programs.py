@@ -1,4 +1,4 @@
-"""Whether the worker's user can start the programs of [commands]. None is started."""
+"""Whether the worker's user can start the programs that the config names. None is started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..config.commands import CommandConfig
 from ..config.environment_file import read_environment_file
 from ..config.sections import Config
 from .finding import Problem, fault
@@ -24,24 +23,29 @@ def program_problems(config: Config, name: str) -> Iterator[Problem]:
         with suppress(OSError, ValueError):  # told as a fault of the file itself
             search = read_environment_file(config.worker.environment_file).get("PATH", search)
     for job_type, command in config.commands.items():
-        yield from _problems(f"[commands].{job_type}", command, config, name, search)
+        folder = command.directory or config.directory
+        program = command.run[0].replace("{{", "{").replace("}}", "}")
+        yield from _problems(f"[commands].{job_type}", "run", program, folder, name, search)
+    if config.notify and config.notify.command:
+        words, folder = config.notify.command, config.directory
+        yield from _problems("[notify]", "command", words[0], folder, name, search)
 
 
 def _problems(
-    where: str, command: CommandConfig, config: Config, name: str, search: str
+    where: str, key: str, program: str, folder: Path, name: str, search: str
 ) -> Iterator[Problem]:
-    folder = command.directory or config.directory
     if not folder.is_dir():
         yield fault(f"{where}.directory", f"{folder} is not a directory")
         return
     if not os.access(folder, os.X_OK):
         yield fault(f"{where}.directory", f"{name} cannot enter {folder}")
         return
-    program = command.run[0].replace("{{", "{").replace("}}", "}")
     if "/" in program:
         path = Path(folder, program)
         if not (path.is_file() and os.access(path, os.X_OK)):
-            yield fault(f"{where}.run", f"{name} cannot run {path}: it is not an executable file")
+            yield fault(f"{where}.{key}", f"{name} cannot run {path}: it is not an executable file")
     elif shutil.which(program, path=search) is None:
         said = f"{name} finds no program {program} along the PATH {search}"
-        yield fault(f"{where}.run", f"{said}: write its path, or set PATH in [worker].environment")
+        yield fault(
+            f"{where}.{key}", f"{said}: write its path, or set PATH in [worker].environment"
+        )

@@ -31,7 +31,7 @@ from ..health.report import (
     Thresholds,
 )
 from ..health.thresholds import Range
-from ..queue import DEFAULT_FILE
+from ..queue import DEFAULT_FILE, Queue
 from ..support.account import Account
 from ..support.address import masked
 from ..support.child import ChildDied, ChildTimeout, call
@@ -297,7 +297,25 @@ def _run(options: argparse.Namespace, until: float) -> HealthReport | str:
     if url:  # a warning is for a person to read, not to be woken up by
         kind = SUCCESS if report.state in (OK, WARNING) else FAILURE
         ping(url, kind, formats.headline(report), seconds=for_ping)
+    if options.report and settings.own and settings.own.notify:
+        _notify(settings, settings.own, report)
     return report
+
+
+def _notify(settings: Settings, config: configs.Config, report: HealthReport) -> None:
+    """Tell those that [notify] names, as the worker's user."""
+    from ..health.notify import tell
+
+    def payload_of(job_id: str) -> Any:
+        job = Queue(settings.address, **settings.options).find_job(job_id)
+        return job.payload if job is not None else None
+
+    notify, table = config.notify, config.queue.file
+    file = notify.remember if notify else None
+    if file is None and table is not None:
+        file = table.with_suffix(".notified")
+    if notify is not None and file is not None:  # a server's has one, or it was refused
+        tell(notify, report, file, payload_of, settings.user)
 
 
 def _reason(error: Exception, options: argparse.Namespace) -> str:
@@ -361,7 +379,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         url = own.shown_address if own else masked(address)
     told = ages if own and options.report else configs.HealthConfig()
     user = worker_of(own) if own and os.geteuid() == 0 else None
-    if own and user is None and os.geteuid() == 0 and (told.textfile or told.ping_url):
+    reports = told.textfile or told.ping_url or (options.report and own and own.notify)
+    if own and user is None and os.geteuid() == 0 and reports:
         require_own(own.path, "the config", None)
     configured = own.health.textfile if own and own.health else None
     textfile = Path(options.textfile) if options.textfile else configured

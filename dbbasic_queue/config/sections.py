@@ -24,6 +24,7 @@ from ..support.text import escape_control, shown
 from . import values
 from .commands import CommandConfig, check_commands
 from .document import forbidden_characters, read_document
+from .notify import NotifyConfig
 from .reader import (
     KeyPath,
     Section,
@@ -407,6 +408,9 @@ class Config:
     )
     prune: PruneConfig | None = part(PruneConfig, "how long ended jobs are kept")
     health: HealthConfig | None = part(HealthConfig, "dbq-health raises an alarm when ...")
+    notify: NotifyConfig | None = part(
+        NotifyConfig, "who is told when the verdict of the health check changes", live=False
+    )
     log: LogConfig | None = part(LogConfig, "the worker's log, rotated by dbq-install-logrotate")
     cron: CronConfig | None = part(CronConfig, "for dbq-install-cron only", live=False)
 
@@ -560,6 +564,7 @@ def _check_together(top: Section, config: Config) -> None:
     if not config.worker.handlers and not config.commands:
         top.fault("is missing, and there are no [commands] either", "worker", "handlers")
     check_commands(top, config.commands)
+    _check_notify(top, config)
     if config.prune and not {"completed", "cancelled", "failed"} & top.content["prune"].keys():
         said = "prunes nothing; say for how long completed, cancelled or failed are kept"
         top.fault(said, "prune")
@@ -579,6 +584,19 @@ def _check_together(top: Section, config: Config) -> None:
         _refuse_same_file(top, config, config.queue.file)
     elif given:
         _check_server(top, config)
+
+
+def _check_notify(top: Section, config: Config) -> None:
+    """Who is told, by what, and where that is kept."""
+    notify = config.notify
+    if notify is None:
+        return
+    if not (notify.command or notify.urls):
+        top.fault("tells no one: give a command or urls", "notify")
+    if config.health is None:
+        top.fault("tells what the scheduled check finds: there is no [health]", "notify")
+    if not config.queue.file and not notify.remember:
+        top.fault("is missing, as the queue is on a server", "notify", "remember")
 
 
 def _check_server(top: Section, config: Config) -> None:

@@ -48,6 +48,7 @@ BESIDE: Final = (
     "wake",
     "restart",
     "recurring",
+    "notified",
     "moved",
     "hint",
     "idx",

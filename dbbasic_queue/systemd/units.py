@@ -239,13 +239,14 @@ class UnitWriter:
         health = self.config.health
         if health is None:
             return
-        description = "check the health of the queue"
+        notify, description = self.config.notify, "check the health of the queue"
+        written = [health.textfile, notify.remember if notify else None]
         self._service(
             "health",
             "task.service",
             "Checks the queue, as [health] says. It fails, and is reported, if something is wrong.",
-            self._profile(network=health.ping_url is not None),
-            writable=[health.textfile.parent] if health.textfile else [],
+            self._profile(network=health.ping_url is not None or notify is not None),
+            writable=[each.parent for each in written if each],
             command=command(commands.argv(self.config, commands.HEALTH)),
             description=description,
             manual="dbq-health",

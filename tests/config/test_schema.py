@@ -117,6 +117,8 @@ def test_what_the_loader_takes_the_schema_takes(section: str, key: str) -> None:
             "prune": {"failed": "1d"},
             "log": {"file": "a.log"},
         }
+        if section == "notify":
+            document |= {"health": {}, "notify": {"command": ["a"]}}
         if key in ("url", "url_file"):  # in place of the file
             document["queue"] = {}
         if section == "commands":
