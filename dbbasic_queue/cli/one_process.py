@@ -225,8 +225,9 @@ class OneProcess:
         """Whether all has ended that has to be waited for; ends what has not to be."""
         grace, since = self._grace, self._heard
         late = grace and since and time.monotonic() - since >= grace
-        if late and not self._broken_off:
+        if late:
             self._broken_off = True
+        if self._broken_off:  # once more: of two that come at once the kernel gives only one
             self._end()
         if not any(each.pid for each in self._programs if each.schedule is None):
             for each in self._programs:  # safe at any moment, and done again at the next start

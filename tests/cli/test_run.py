@@ -199,6 +199,17 @@ def test_the_second_signal_and_the_grace(shop: Path, runs: list[Running]) -> Non
         assert (job["status"], job["attempts"]) == ("pending", 0)
 
 
+def test_two_signals_at_once_are_two(shop: Path, runs: list[Running]) -> None:
+    """The kernel gives a process one of two that are alike; the worker hears of both."""
+    queue = queue_of(shop)
+    job_id = queue.enqueue("slow", {"seconds": 600})
+    runs.append(Running(shop))
+    wait_for((shop / "running").exists)
+    os.kill(runs[0].pid, signal.SIGINT)
+    assert runs[0].end() == 0
+    assert queue.get_job(job_id)["status"] == "pending"
+
+
 def test_ctrl_c_reaches_it_alone(shop: Path, runs: list[Running]) -> None:
     """The terminal's signal to the whole group is one signal for the job in hand."""
     queue = queue_of(shop)
