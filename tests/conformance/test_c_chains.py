@@ -43,7 +43,7 @@ def test_each_step_adds_the_next_once(
     monkeypatch.chdir(tmp_path / "elsewhere")
     chain = Chain()
     first = queue.enqueue("fetch", {}, job_id="report-7")
-    queue.process_jobs(chain.handlers, backoff=0)
+    queue.process_jobs(chain.handlers, backoff=lambda attempts: 0)
     assert sorted(chain.ran) == ["convert", "fetch", "fetch", "publish"]
     assert chain.ran.index("convert") < chain.ran.index("publish")
     assert sorted(job["id"] for job in queue.list_jobs(status="completed")) == [

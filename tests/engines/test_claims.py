@@ -487,6 +487,7 @@ def test_claims_that_were_read_are_opened_to_write(path: Path) -> None:
     assert mine.take(b"a1") is not None
     assert held(path, b"a1") == [True]
 
+
 def test_a_shared_byte_outlives_the_deletion_of_the_file(tmp_path: Path) -> None:
     """As dbq restart --wait asks it: a worker of before is seen in the file that is made anew."""
     path, table = tmp_path / "q.claims", tmp_path / "q.tsv"

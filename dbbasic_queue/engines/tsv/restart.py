@@ -16,13 +16,13 @@ import contextlib
 import errno
 import os
 import time
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
 from ...errors import StorageError
 from ...support.opening import Folder, open_file, user_name
 from ...table.rights import advice, open_beside
+from . import claims
 
 NOTE: Final = "Workers that began before this was written end between two jobs (dbq restart).\n"
 LARGEST: Final = 4096  # bytes that are read
@@ -68,5 +68,4 @@ def ask(path: Path, table: Path) -> str:
 
 def byte_of(text: str) -> int:
     """The byte of the claims that a worker which has read this holds."""
-    digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return BYTES | int.from_bytes(digest, "big") & (BYTES - 1)
+    return BYTES | claims.byte_of(text.encode("utf-8", "surrogateescape")) & (BYTES - 1)
