@@ -135,7 +135,7 @@ def test_rows_in_their_order_are_all_found(steps: str, lines: list[tuple[str, fl
     made = Made()
     for kind, later, length in lines:
         if kind not in ("moved", "left", "spoiled"):
-            made.line(kind, abs(later), length % 700)
+            made.line(kind, max(abs(later), 0.002), length % 700)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "queue.tsv"
         write(path, made.end(torn=False)[len(HEADER) :])
