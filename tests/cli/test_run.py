@@ -287,7 +287,7 @@ def test_a_process_is_recycled(shop: Path, runs: list[Running]) -> None:
     (shop / "dbq.toml").write_text(CONFIG + "max_jobs = 1\n")
     queue = queue_of(shop)
     ids = queue.enqueue_many([("slow", {"seconds": 0})] * 3)
-    dbq("work", "--limit", "5", cwd=shop)
+    dbq("work", cwd=shop)
     assert len({queue.get_job(each)["result"] for each in ids}) == 1
     runs.append(Running(shop))
     assert result_of_slow(shop) != result_of_slow(shop)
