@@ -2,7 +2,7 @@
 
 The job's id is the key, two hyphens and eight hex digits, such as `sync-42--5f2c9b1e`; no other id
 may look like that. So the rows themselves say which jobs have a key, and nothing is kept beside
-them. Whoever adds a job says which of those that are there count: `Unique.counts`. A job that waits
+them. The producer says which of those that are there count: `Unique.counts`. A job that waits
 counts always, so that a key never has two.
 
 That holds when a job would wait again: a retry by hand is refused while another of the key is

@@ -186,7 +186,7 @@ class DirectoryWatch:
         if self._is_open() and self.identity[1] == self._inode:
             return
         self._close()
-        with suppress(OSError):  # a folder that may not be opened is looked at by its path
+        with suppress(OSError):  # a folder that cannot be opened is looked at by its path
             fd = set_apart(os.open(self.path, FOLDER))
             self.fd, self.identity = fd, identity(os.fstat(fd))
 

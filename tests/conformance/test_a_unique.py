@@ -156,7 +156,7 @@ def test_an_attempt_that_fails_alone_is_tried_again(queue: Queue) -> None:
 
 
 def test_two_producers_at_once_add_one_job(queue: Queue) -> None:
-    """Whoever comes first; the others get its id."""
+    """The one that comes first adds it; the others get its id."""
 
     def produce() -> None:
         for number in range(20):
