@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,7 +58,8 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-_prepared: dict[tuple[str, int], dict[str, bytes]] = {}  # scenario and seed -> files
+# Scenario and seed -> files: what is in each, and its mode, which is mended where it is another.
+_prepared: dict[tuple[str, int], dict[str, tuple[bytes, int]]] = {}
 
 
 def prepare(root: Path, case: Case, seed: int) -> None:
@@ -67,14 +69,19 @@ def prepare(root: Path, case: Case, seed: int) -> None:
     """
     key = case.scenario, seed
     if key in _prepared:
-        for name, data in _prepared[key].items():
+        for name, (data, mode) in _prepared[key].items():
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+            path.chmod(mode)
         return
     _prepare(root, case, seed)
-    files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-    if not any(name.endswith(".lock") and data for name, data in files.items()):
+    files = {
+        str(path.relative_to(root)): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+    if not any(name.endswith(".lock") and data for name, (data, _) in files.items()):
         _prepared[key] = files  # a note in the lock file names the inode of the table
 
 

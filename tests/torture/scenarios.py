@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.interface import Outcome
-from dbbasic_queue.engines.tsv import hint
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
 from dbbasic_queue.engines.unique import key_of
 from dbbasic_queue.install.site import PlainFiles, Site, Wanted
@@ -49,7 +48,6 @@ class Stage:
         os.urandom = self.random.randbytes  # ids and temporary names as the seed has them
         # A folder is trusted when it has been quiet for 20 ms, which is not the same in each run.
         opened.SECOND = 1  # type: ignore[misc]  # so none is
-        hint.LEAST = 1  # type: ignore[misc]  # so a worker leaves a hint, and begins by it
         watch.LOOK_EVERY = 1e6  # type: ignore[misc]  # else it depends on how long a job takes
         self.durability = durability
         self.say = say
