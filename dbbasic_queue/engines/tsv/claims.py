@@ -308,4 +308,5 @@ class Claims:
 
     def _refused(self, what: str, error: OSError | ValueError) -> StorageError:
         number = getattr(error, "errno", None) or errno.EIO
-        return StorageError(number, f"{what} {self.path}: {os.strerror(number)}")
+        said = getattr(error, "strerror", None) or os.strerror(number)  # with a remedy, perhaps
+        return StorageError(number, f"{what} {self.path}: {said}")
