@@ -203,7 +203,7 @@ def test_a_limit_is_shared_out(app: Path) -> None:
 def test_concurrency_bounds_all_runs_together(app: Path) -> None:
     """A run that finds all worker slots taken exits 0 and takes nothing."""
     queue = queue_of(app)
-    queue.enqueue("slow", {"seconds": 1.5}, job_id="s")
+    queue.enqueue("slow", {"seconds": 60}, job_id="s")
     first = start("work", "jobs:HANDLERS", "--concurrency", "1", cwd=app)
     wait_for((app / "running").exists)
     queue.enqueue("ok", {}, job_id="next")
@@ -211,6 +211,7 @@ def test_concurrency_bounds_all_runs_together(app: Path) -> None:
     assert second.returncode == 0
     assert "at work already" in second.stderr
     assert queue.get_job("next")["status"] == "pending"
+    (app / "enough").touch()
     assert first.wait(20) == 0
     assert queue.get_job("next")["status"] == "completed"
 

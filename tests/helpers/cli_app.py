@@ -25,7 +25,7 @@ def bad(payload): raise ValueError("no such user")
 def slow(payload):
     open("running", "w").close()
     end = time.monotonic() + payload["seconds"]
-    while time.monotonic() < end:
+    while time.monotonic() < end and not os.path.exists("enough"):
         time.sleep(0.01)  # a signal that comes just before one long sleep would be heard after it
     return "slept"
 
