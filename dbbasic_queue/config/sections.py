@@ -1,6 +1,7 @@
 """The configuration file, `dbq.toml`, as frozen dataclasses; all its faults at once.
 
-Each key is said once, here: what it may be, its default, what it is for (see `reader.py`).
+Each key is said once, here: what it may be, its default, what it is for (see `reader.py`). That
+is why this module is longer than others.
 """
 
 from __future__ import annotations
