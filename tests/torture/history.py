@@ -151,7 +151,11 @@ class History:
     def problems(
         self, view: View, floors: dict[str, int], *, without_result: bool = False
     ) -> list[str]:
-        """What in a table contradicts this history; a state may lack its error and result."""
+        """What in a table contradicts this history.
+
+        `without_result`: a state may lack its error and result, or the places in its error, which a
+        claim drops; a claim that was refused is undone without them.
+        """
         found = []
         for name in view.jobs.keys() | self.states.keys():
             seen = view.jobs.get(name)
@@ -160,7 +164,13 @@ class History:
             first = max((i for i, m in enumerate(moments) if m.change <= floor), default=0)
             allowed = [moment.state for moment in moments[first:]]
             if without_result:
-                allowed += [state._replace(error="", result="") for state in allowed if state]
+                states = [state for state in allowed if state]
+                allowed += [state._replace(error="", result="") for state in states]
+                allowed += [state._replace(error=_first_line(state.error)) for state in states]
             if seen not in (allowed or [None]):
                 found.append(f"{name} is {seen}, and may be {allowed}")
         return found
+
+
+def _first_line(error: str) -> str:
+    return error.partition("\\n")[0]
