@@ -6,12 +6,15 @@ The whole is `make torture`; what needs strace and a file system of its own is o
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
-from torture import cuts, faults, kills, soak, steps
+from torture import cuts, faults, kills, play, soak, steps
 from torture.play import Failure
+from torture.scenarios import SCENARIOS
 
 from dbbasic_queue.support.opening import Folder
+from dbbasic_queue.table import opened
 from dbbasic_queue.table.opened import OpenTable
 from dbbasic_queue.table.table import Table
 
@@ -19,7 +22,7 @@ SEED = int(os.environ.get("TORTURE_SEED", "1"))
 CUT = ("create", "torn-line", "empty-file", "tombstone", "table-restore", "mark", "install")
 SOME = (
     *("create", "enqueue", "enqueue-many", "relocate", "tombstone", "rescue", "rewrite-twins"),
-    *("edit", "torn-line", "half-batch", "prune", "mark", "install"),
+    *("edit", "torn-line", "half-batch", "prune", "mark", "install", "retry-later"),
 )
 
 
@@ -29,6 +32,18 @@ def explain(failures: list[Failure]) -> str:
         f" ({failure.where}): {failure.problems}"[:2000]
         for failure in failures
     )
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_same_steps_in_each_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs make the same steps: made anew or laid out, wherever, after whatever else."""
+    case = play.Case(name, "full")
+    play._prepared.clear()
+    first = play.record(case, SEED).steps
+    held = [opened.DirectoryWatch(str(tmp_path)) for _ in range(9)]
+    monkeypatch.chdir(tmp_path)
+    assert play.record(case, SEED).steps == first
+    del held
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -98,6 +113,15 @@ def test_kill_notices_half_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kills would find it if a batch were a plain append."""
     monkeypatch.setattr(Table, "append_batch", Table.append)
     assert steps.run("enqueue-many/full", SEED, stride=5)[1]
+
+
+def test_kill_notices_another_step() -> None:
+    """A run whose steps are not the recorded ones is told, rather than taken for the case meant."""
+    case = play.Case("create", "full", 3, "before")
+    history = play.record(case, SEED)
+    history.steps[1] = history.steps[1]._replace(length=1)
+    with pytest.raises(RuntimeError, match="Strayed"):
+        steps.run_case(case, SEED, history)
 
 
 def test_fault_notices_a_swallowed_error(monkeypatch: pytest.MonkeyPatch) -> None:

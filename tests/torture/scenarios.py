@@ -1,15 +1,16 @@
 """The operations that are tortured, each on a table made for it.
 
 A scenario has two halves: `prepare` makes the table, undisturbed; `act` is what is cut short. All
-that is random in it comes from the seed, and its clock stands still, so that step 17 of one run is
-step 17 of the next. `act` says aloud what the engine has promised: from then on it has to be true.
+that is random in it comes from the seed, its clock stands still, and nothing hangs on how long a
+step takes, where objects lie in memory, or the folder that the torture was started in; so step 17
+of one run is step 17 of the next. `act` says aloud what the engine has promised: from then on it
+has to be true.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,11 +23,13 @@ from dbbasic_queue.engines.unique import key_of
 from dbbasic_queue.install.site import PlainFiles, Site, Wanted
 from dbbasic_queue.job import CANCELLED, COMPLETED, PENDING
 from dbbasic_queue.schedule import marks
-from dbbasic_queue.table import ending, opened, renewing
+from dbbasic_queue.table import ending, renewing
 from dbbasic_queue.table.compat import JobTable
 from dbbasic_queue.table.line import HEADER
-from dbbasic_queue.worker import current, watch
+from dbbasic_queue.worker import current
 from dbbasic_queue.worker.signals import PutBack
+
+from .still import hold_still
 
 NOW = 1_700_000_000
 TABLE = "data/queue.tsv"  # below the root of a case
@@ -45,10 +48,7 @@ class Stage:
     def __init__(self, root: Path, seed: int, durability: str, say: Say) -> None:
         self.root = root
         self.random = random.Random(seed)
-        os.urandom = self.random.randbytes  # ids and temporary names as the seed has them
-        # A folder is trusted when it has been quiet for 20 ms, which is not the same in each run.
-        opened.SECOND = 1  # type: ignore[misc]  # so none is
-        watch.LOOK_EVERY = 1e6  # type: ignore[misc]  # else it depends on how long a job takes
+        hold_still(self.random)
         self.durability = durability
         self.say = say
         self.groups: list[list[str]] = []  # ids that are there all or none

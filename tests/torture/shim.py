@@ -118,15 +118,25 @@ class Call:
         return self._real(self.args[0], part, *self.args[2:], **self.kwargs)
 
 
-class Kill(Plan):
-    """Die at one step: `before`, `after`, or `torn-N`, after N bytes of a write."""
+class Strayed(BaseException):
+    """A run makes other steps than the recorded one, so its case is not the one meant."""
 
-    def __init__(self, number: int, how: str) -> None:
+
+class Kill(Plan):
+    """Die at one step: `before`, `after`, or `torn-N`, after N bytes of a write.
+
+    Raises `Strayed` at a step that is not the recorded one, which no code between may catch.
+    """
+
+    def __init__(self, steps: list[Step], number: int, how: str) -> None:
         super().__init__()
+        self._recorded = steps
         self._number = number
         self._how = how
 
     def around(self, step: Step, call: Call) -> Any:
+        if step != self._recorded[step.number - 1]:
+            raise Strayed(f"step {step}, and when recorded {self._recorded[step.number - 1]}")
         if step.number != self._number:
             return call.make()
         if self._how == "after":

@@ -57,7 +57,7 @@ def run_case(case: Case, seed: int, history: History | None = None) -> Failure |
     history = history or play.record(case, seed)
     with play.folder() as root:
         play.prepare(root, case, seed)
-        end = play.act(root, case, seed, Kill(case.step, case.how))
+        end = play.act(root, case, seed, Kill(history.steps, case.step, case.how))
         problems = check(root, history, len(end.told), history.floors(len(end.told)))
     if end.signal not in (0, signal.SIGKILL):
         problems.append(f"died of signal {end.signal}")
