@@ -307,6 +307,7 @@ def test_a_queue_shows_users_their_verbs_only() -> None:
             "wait",
             "backup",
             "restore",
+            "restart_workers",
         ),
         *("stats", "now", "path"),
     }

@@ -33,7 +33,7 @@ def read(path: Path) -> str:
     """Return what was last said; empty if nothing was. Raises `StorageError`."""
     try:
         fd = open_file(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # told where it is made
         return ""
     except OSError as error:
         raise StorageError(error.errno or errno.EIO, f"{path}: {error.strerror}") from error
