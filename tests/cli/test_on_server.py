@@ -57,7 +57,7 @@ def test_a_job_from_its_order_to_its_end(app: Path, url: str) -> None:
     assert len(dbq("list", cwd=app, env=env).stdout.splitlines()) == 4
     work = dbq("work", "jobs:HANDLERS", "--max-attempts", "1", cwd=app, env=env)
     assert work.returncode == 0, work.stderr
-    shown = json.loads(dbq("show", job[:6], "--json", cwd=app, env=env).stdout)
+    shown = json.loads(dbq("show", job[-6:], "--json", cwd=app, env=env).stdout)
     assert (shown["status"], shown["result"], shown["attempts"]) == ("completed", {"a": 1}, 1)
     assert "ValueError: no such user" in dbq("show", failing, cwd=app, env=env).stdout
     assert dbq("retry", "--failed", cwd=app, env=env).stdout == "pending order-1\n"

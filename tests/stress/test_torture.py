@@ -49,7 +49,7 @@ def test_same_steps_in_each_run(name: str, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", SOME)
 def test_killed_at_any_step(name: str) -> None:
     """A process that is killed at a system call leaves every job in a state it may be in."""
-    count, failures = steps.run(f"{name}/full", SEED, stride=9)
+    count, failures = steps.run(f"{name}/full", SEED, stride=17)
     assert count > 3
     assert not failures, explain(failures)
 
@@ -66,7 +66,7 @@ def test_power_cut(name: str, durability: str) -> None:
 @pytest.mark.parametrize("name", SOME)
 def test_refused_by_the_disk(name: str) -> None:
     """A refused write or sync is told, harms nothing, and the next call works."""
-    count, failures = faults.run(f"{name}/full", SEED, stride=5)
+    count, failures = faults.run(f"{name}/full", SEED, stride=9)
     assert count > 3
     assert not failures, explain(failures)
 
