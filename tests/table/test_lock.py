@@ -576,13 +576,13 @@ def give_to_a_pipe(fd: int) -> None:
 @pytest.mark.parametrize("both", [False, True], ids=["table", "table and lock"])
 def test_a_table_that_the_program_has_closed_is_opened_anew(
     path: Path,
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     lose: Callable[[int], None],
     both: bool,
 ) -> None:
     """Jobs go into the table, under its lock, and nothing into the file that has its number."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     queue = quiet_queue(path)
     table = queue.engine.table
     lost = [table._file.fd, table.lock.fd] if both else [table._file.fd]

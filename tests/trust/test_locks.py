@@ -128,6 +128,7 @@ def test_a_folder_of_one_user_has_no_lock_for_readers_either() -> None:
             house.queue().enqueue("ok", {})
 
         as_user(WORKER, first)
+        assert house.beside("lock").stat().st_mode & 0o044 == 0  # from its making on
         assert house.work() == 1
         assert len(as_user(READER, lambda: list(house.queue().list_jobs()))) == 1
         for take in (flock, all_bytes):
