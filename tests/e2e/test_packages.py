@@ -303,7 +303,7 @@ def test_rights_outlive_a_compaction(machine: Machine) -> None:
 
 EDIT = f"""
 sed -i -e 's|^handlers = .*|handlers = "jobs:HANDLERS"|' \
-    -e 's|^# directory = .*|directory = "/srv/shop"|' \
+    -e '0,/^# directory = /s|^# directory = .*|directory = "/srv/shop"|' \
     -e 's|^python = .*|python = "/srv/shop/venv/bin/python"|' {CONFIG}
 """
 
