@@ -23,6 +23,7 @@ def test_wait_ends_when_the_jobs_have(app: Path) -> None:
         "failed",
     ]
     assert (done.returncode, "there is no job gone" in done.stderr) == (1, True)
+    assert dbq("wait", "good-1", "bad-1", cwd=app).returncode == 1
 
 
 def test_wait_ends_when_the_time_is_up(app: Path) -> None:

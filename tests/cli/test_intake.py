@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,9 @@ def test_what_is_listed_is_enqueued_elsewhere(app: Path) -> None:
     """With its ids, types, payloads and times; again adds none twice."""
     queue = queue_of(app)
     queue.enqueue("ok", {"n": 1}, 2_000_000_000, job_id="later-1")
-    queue.enqueue("bad", {"n": 2}, job_id="bad-1")
-    queue.process_jobs({"bad": lambda payload: 1 // 0}, max_attempts=1)
+    before = Queue(queue.path, clock=lambda: time.time() - 1000)
+    before.enqueue("bad", {"n": 2}, job_id="bad-1")
+    before.process_jobs({"bad": lambda payload: 1 // 0}, max_attempts=1)
     listed = dbq("list", "--json", cwd=app).stdout
     for _ in range(2):
         done = dbq("enqueue", "--from", "-", "--file", "other.tsv", cwd=app, stdin=listed)

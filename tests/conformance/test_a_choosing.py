@@ -62,6 +62,15 @@ def test_each_filter_chooses(engine: Engine, clock: Clock) -> None:
     assert ids(engine, choose(limit=0)) == []
 
 
+def test_a_time_is_that_of_the_last_change(engine: Engine, clock: Clock) -> None:
+    """Of a job that has ended, when it ended; of one that waits, when it was added."""
+    add(engine, "f1")
+    clock.now += 100
+    end(engine, "failed", "ValueError: no")
+    assert ids(engine, choose(since=NOW + 50)) == ["f1"]
+    assert ids(engine, choose(until=NOW + 50)) == []
+
+
 def test_many_are_put_back_by_what_they_are(engine: Engine, clock: Clock) -> None:
     """Those that are chosen, and only those that can be; as they are then."""
     for number in range(4):
