@@ -28,7 +28,7 @@ WINGS = (
 )
 AT_LEAST = 150  # in the whole list
 SECONDS = 120  # for the one test of a mutant
-TRIES = 3  # for a test that finds a race, or draws its examples: a run may not meet the fault
+TRIES = 3  # not each run of a test that finds a race, or draws its examples, meets the fault
 COPIED = ("dbbasic_queue", "tests", "packaging", "cron", "systemd", "examples", "docs")
 FILES = ("pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 # Where `--find` looks for a test besides the folder of the wing's own.
