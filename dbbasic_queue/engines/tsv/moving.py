@@ -10,9 +10,9 @@ from typing import Final
 from ...job import CANCELLED, PENDING, PROCESSING, Job, result_text, safe_error
 from ...support.text import dump_json, escape_control
 from ...table.line import ATTEMPTS_LIMIT, Row, new_line, to_job
-from ...table.scan import ids_in
 from ...table.table import Change, Table
 from ..moving import SURE, UNSURE, departed, is_moved
+from .acting import rows_by_id
 
 _NOTES: Final = (SURE.encode(), UNSURE.encode())
 
@@ -66,7 +66,7 @@ def _is_noted(row: Row) -> bool:
 def renote(table: Table, notes: Mapping[str, str]) -> None:
     """Give jobs that were withdrawn other notes, by id. Raises `StorageError`."""
     with table.writing():
-        rows = _known(table, {job_id.encode() for job_id in notes})
+        rows = rows_by_id(table, {job_id.encode() for job_id in notes})
         table.change_all(
             [
                 Change(row, CANCELLED, row.run_at, row.attempts, _error(notes[key.decode()]))
@@ -97,16 +97,6 @@ def _error(note: str) -> bytes:
     return escape_control(note).encode()
 
 
-def _known(table: Table, ids: set[bytes]) -> dict[bytes, Row]:
-    """The rows with these ids. Call it under the lock."""
-    places = {}
-    for offset, piece in table.pieces():
-        for start, job_id in ids_in(piece, ids):
-            places[job_id] = offset + start  # of two that are alive, the later one is the job
-    rows = ((job_id, table.read_row(place)) for job_id, place in places.items())
-    return {job_id: row for job_id, row in rows if row is not None}
-
-
 def adopt(table: Table, jobs: Sequence[Job], over: Callable[[Job], bool] | None) -> int:
     """Write jobs with all nine columns, all or none; returns how many were new.
 
@@ -122,7 +112,7 @@ def adopt(table: Table, jobs: Sequence[Job], over: Callable[[Job], bool] | None)
             raise ValueError(f"job {job.id} is processing: it cannot be moved")
     ids = {job.id.encode() for job in jobs}
     with table.writing():
-        known = _known(table, ids)
+        known = rows_by_id(table, ids)
         fresh: dict[bytes, Row] = {}
         back: dict[bytes, Change] = {}
         replaced: list[int] = []
