@@ -62,5 +62,5 @@ def _family_workers(table: Path) -> Iterator[int]:
                 continue
             if (process / "cwd" / "data" / "queue.tsv").samefile(table):
                 yield int(process.name)
-        except OSError:  # it has ended, it is another user's, or there is no table yet
+        except OSError:  # it has ended, belongs to another user, or has not made a table yet
             continue

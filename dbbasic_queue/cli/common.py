@@ -479,7 +479,7 @@ def find_ids(
         to_change: take no text for a part that may well be the whole id of a job that is gone:
             order-1 is not order-10, and report is not report-2.
 
-    Yields None and why, when there is no such job or more than one.
+    Yields None and the reason where a text stands for no job, or for several.
     """
     ids: list[str] | None = None
     for text in texts:

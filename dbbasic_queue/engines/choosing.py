@@ -373,7 +373,7 @@ class Choosing:
 def prunable(
     engine: Engine, ages: Mapping[str, float | timedelta], choice: Choice
 ) -> Iterator[Job]:
-    """Yield the jobs of a choice that ended so long ago, by state."""
+    """Yield the jobs of a choice that ended long enough ago, by state."""
     from .choice import chosen
     from .interface import AHEAD
     from .moving import UNSURE

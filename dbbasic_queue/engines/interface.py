@@ -217,8 +217,8 @@ class Seat(Protocol):
     def note(self, attempt: Attempt, progress: Progress) -> bool:
         """Write how far the attempt in hand is, into its job's result, until it has one.
 
-        Need not be on disk when this returns. Whether it was written: not where there is no room
-        for it, or when the job is not in hand any more. Raises `StorageError`.
+        Need not be on disk when this returns. Returns False, and writes nothing, if it does not fit
+        or the job is not in hand any more. Raises `StorageError`.
         """
 
     def asked(self) -> str:

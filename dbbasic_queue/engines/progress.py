@@ -3,7 +3,7 @@
     {"progress": 0.4, "text": "page 4"}
 
 In a file it takes what room the row's tail has left, one write inside one sector, without a sync:
-the text is cut to that, and where there is no room for the number either, nothing is written.
+the text is cut to that, and if the number does not fit either, nothing is written.
 """
 
 from __future__ import annotations
