@@ -6,7 +6,8 @@ import pytest
 
 from dbbasic_queue import Job
 from dbbasic_queue.engines.choice import matches
-from dbbasic_queue.engines.failures import group
+from dbbasic_queue.engines.failures import glob_of, group
+from dbbasic_queue.support.child import call
 
 
 def job(job_id: str, error: str, status: str = "failed", run_at: int = 9) -> Job:
@@ -54,3 +55,10 @@ def test_most_come_first_with_their_times() -> None:
     assert often[3:] == (3, 1, 20, 40, 90, "b2")
     assert rare[3:] == (1, 0, 50, 50, None, "a1")
     assert again[3:] == (1, 1, None, None, 80, "c1")
+
+
+def test_a_long_word_costs_no_more_than_its_length() -> None:
+    """An error of a million letters is grouped at once: by its square it would take an hour."""
+    error = "ValueError: " + "x" * 1_000_000
+
+    assert call(lambda: glob_of(error), 60) == error
