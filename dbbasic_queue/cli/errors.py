@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ..job import FAILED, PENDING, Job
+from ..job import FAILED, PENDING
 from ..queue import Queue
 from ..support.text import dump_json, escape_control
 from .choosing import choice_of, filters, named
 from .common import Command, complain, counted, json_option, queue_of
 from .look import cut, local_time, width_of_terminal
-from .secrets import HIDDEN, REVEAL, secrets_of
+from .secrets import REVEAL, error_hider, secrets_of
 
 if TYPE_CHECKING:
     from ..engines.failures import Failures
@@ -32,7 +32,7 @@ def _errors(args: argparse.Namespace) -> int:
     if args.ids:
         choice = choice._replace(ids=tuple(ids))
     jobs = chosen(queue.engine, choice.within((FAILED, PENDING)))
-    found = group(map(_hidden(args), jobs))
+    found = group(map(error_hider(secrets_of(args)), jobs))
     for each in found[: args.limit]:
         command = _command(each, queue, args)
         if args.json:
@@ -44,18 +44,6 @@ def _errors(args: argparse.Namespace) -> int:
     elif args.limit is not None and len(found) > args.limit and not args.json:
         complain(f"and {counted(len(found) - args.limit, 'other error')}", code)
     return code
-
-
-def _hidden(args: argparse.Namespace) -> Callable[[Job], Job]:
-    """What takes from an error what is secret, as if that were a number, which makes no
-    difference."""
-    hide = secrets_of(args)
-
-    def without(job: Job) -> Job:
-        shown = hide(job.as_dict())["error"]
-        return job if shown == job.error else job._replace(error=shown.replace(HIDDEN, "0"))
-
-    return without
 
 
 def _lines(each: Failures) -> Iterator[str]:

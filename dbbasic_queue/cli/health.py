@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -403,6 +404,17 @@ def _settings(options: argparse.Namespace) -> Settings:
         contact=last_contact(textfile) if url and textfile else None,
         user=user,
     )
+
+
+def checker(args: argparse.Namespace) -> tuple[Callable[[], HealthReport], Advice]:
+    """Return what checks the queue of a command of `dbq`, and the commands to type next.
+
+    It neither reports nor notifies. Raises `UsageError`, `ConfigError`.
+    """
+    options = _parser().parse_args([])
+    options.file, options.config, options.url = args.file, args.config, args.url
+    settings = _settings(options)
+    return partial(_examine, settings, NAMES[0]), settings.advice
 
 
 def _naming(place: Where) -> list[str]:

@@ -34,7 +34,7 @@ def _schedules(args: argparse.Namespace) -> int:
     from .slots import server_slots
 
     config = load_config(config_path(args.config))
-    installed = _installed(config)
+    installed = installed_entries(config)
     queue = queue_of(args, config)
     slots = server_slots(queue)
     found = list(
@@ -76,7 +76,7 @@ def _as_json(each: Scheduled) -> dict[str, object]:
     return {**each._asdict(), "last": last, "next": following}
 
 
-def _installed(config: Config) -> dict[str, EntryStatus] | None:
+def installed_entries(config: Config) -> dict[str, EntryStatus] | None:
     """The entries that are installed of a config, by what they start; None: not to be seen."""
     from ..cron.target import CrontabTarget, CronTarget
     from ..install.manifest import load_manifest

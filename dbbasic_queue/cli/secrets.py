@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError
+from ..job import Job
 from ..support.text import dump_json
 from .common import DONE, Argument, arg, complain, config_of, place_of
 
@@ -42,6 +43,19 @@ def hider(config: Config | None) -> Hide:
         {name: each.redact for name, each in config.types.items() if each.redact} if config else {}
     )
     return lambda job: hide(job, hidden) if hidden else job
+
+
+def error_hider(hide: Hide) -> Callable[[Job], Job]:
+    """Return what takes from an error what is secret, as if that were a number.
+
+    Numbers make no difference where jobs are grouped by their errors.
+    """
+
+    def without(job: Job) -> Job:
+        shown = hide(job.as_dict())["error"]
+        return job if shown == job.error else job._replace(error=shown.replace(HIDDEN, "0"))
+
+    return without
 
 
 def hide(job: dict[str, Any], hidden: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
