@@ -32,6 +32,7 @@ from .log import JsonFormatter, TextFormatter
 from .queue import (
     Queue,
     _read_tsv,  # noqa: F401 - dbbasic-email 1.0.0 imports it from here
+    aenqueue,
     cancel_job,
     count_jobs,
     enqueue,
@@ -72,6 +73,7 @@ __all__ = [
     "TableError",
     "TextFormatter",
     "Unsupported",
+    "aenqueue",
     "cancel_job",
     "count_jobs",
     "current_job",

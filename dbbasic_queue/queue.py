@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from types import MethodType
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from .backoff import Backoff, BackoffLike
 from .engines import open_engine
@@ -112,6 +112,22 @@ class Queue(Choosing):
         self._address = self.engine.url if self.engine.path is not None else os.fspath(path)
         self._options = {"durability": durability, "max_payload": max_payload, **options}
 
+    @classmethod
+    def from_config(cls, path: str | os.PathLike[str] | None = None) -> Self:
+        """The queue that a `dbq.toml` says: its file or server, and how safely it keeps jobs.
+
+        Args:
+            path: of the config. If None, the commands' own search: `$DBQ_CONFIG`, `./dbq.toml`,
+                `/etc/dbbasic-queue/dbq.toml`. `$DBQ_FILE` and `$DBQ_URL` are not looked at.
+
+        Raises `ConfigError`, which names each fault and its line, or says that there is no config.
+        """
+        from .config.search import search  # with what it needs, slow to import
+        from .config.sections import load
+
+        config = load(search(None if path is None else os.fspath(path)))
+        return cls(config.address(), **config.queue_options)
+
     def __repr__(self) -> str:
         return f"Queue({self.engine.url!r})"
 
@@ -192,6 +208,29 @@ class Queue(Choosing):
                 extra={"event": "enqueued", "job_id": job_id, "job_type": job_type},
             )
         return job_id
+
+    async def aenqueue(
+        self,
+        job_type: str,
+        payload: dict[str, Any],
+        run_at: Any = None,
+        *,
+        job_id: str | None = None,
+        unique: str | None = None,
+        unique_until: str | float | timedelta = "end",
+    ) -> str:
+        """`enqueue` for a coroutine: other tasks go on while the disk or the server is waited for.
+
+        Takes, returns and raises what `enqueue` does. A task that is cancelled meanwhile may have
+        added the job all the same.
+
+        >>> async def signup(request):
+        ...     await queue.aenqueue("welcome", {"to": request["email"]})
+        """
+        from asyncio import to_thread  # a program without coroutines does without it
+
+        more: dict[str, Any] = {"job_id": job_id, "unique": unique, "unique_until": unique_until}
+        return await to_thread(self.enqueue, job_type, payload, run_at, **more)
 
     def _log_unique(self, job_id: str, order: Order) -> str:
         if job_id == order.job_id:
@@ -409,6 +448,7 @@ def _on_default_queue(method: Callable[Concatenate[Queue, _P], _R]) -> Callable[
 
 
 enqueue = _on_default_queue(Queue.enqueue)
+aenqueue = _on_default_queue(Queue.aenqueue)
 enqueue_many = _on_default_queue(Queue.enqueue_many)
 process_jobs = _on_default_queue(Queue.process_jobs)
 get_job = _on_default_queue(Queue.get_job)

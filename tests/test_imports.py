@@ -46,7 +46,8 @@ GROUND: dict[str, set[str]] = {
     "job": {"errors", "support"},
     "backoff": {"errors"},
     "log": {"support"},
-    "queue": {"errors", "job", "backoff", "support", "engines", "worker"},
+    "queue": {"errors", "job", "backoff", "support", "engines", "worker", "config"},
+    "tasks": {"errors", "job", "queue", "support", "engines", "worker"},
     "__init__": {"errors", "version", "job", "backoff", "log", "queue", "worker", "engines"},
     "__main__": {"cli"},
     "celery": {"job", "backoff", "worker"},  # at an address that users of Celery import
@@ -134,7 +135,7 @@ def test_every_place_has_a_row() -> None:
     """There are the wings of the table and the modules of the ground, and no other place."""
     places = {place_of(module) for module in MODULES}
     assert places == WINGS.keys() | GROUND.keys() | DOORS
-    assert len(GROUND) <= 9
+    assert len(GROUND) <= 11
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
 import inspect
@@ -22,10 +23,12 @@ from actors import Clock, Diary, columns, in_child, join, start
 
 import dbbasic_queue
 from dbbasic_queue import (
+    ConfigError,
     InvalidJob,
     Queue,
     QueueError,
     Summary,
+    aenqueue,
     cancel_job,
     count_jobs,
     enqueue,
@@ -36,6 +39,7 @@ from dbbasic_queue import (
     prune_jobs,
     retry_job,
 )
+from dbbasic_queue.config import search
 from dbbasic_queue.engines.tsv import claims
 from dbbasic_queue.table.line import HEADER
 
@@ -51,6 +55,64 @@ def clock() -> Clock:
 @pytest.fixture
 def queue(tmp_path: Path, clock: Clock) -> Queue:
     return Queue(tmp_path / "queue.tsv", "normal", clock=clock)
+
+
+# -- by a config, and for coroutines --------------------------------------------------------------
+
+
+def test_a_config_says_where_the_queue_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`from_config` takes file and durability from the config that the commands would find."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DBQ_CONFIG", raising=False)
+    monkeypatch.setenv("DBQ_FILE", "elsewhere.tsv")  # which is not for this
+    for name, durability in (("here", "normal"), ("there", "full")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dbq.toml").write_text(
+            f'[queue]\nfile = "{name}.tsv"\ndurability = "{durability}"\n'
+            '[worker]\nhandlers = "jobs:HANDLERS"\n'
+        )
+    monkeypatch.setattr(search, "CONFIGS", ("dbq.toml", "etc/dbq.toml"))
+    with pytest.raises(ConfigError, match=r"there is no config: tried dbq\.toml and etc/dbq"):
+        Queue.from_config()
+    monkeypatch.chdir(tmp_path / "here")
+    queue = Queue.from_config()
+    assert (queue.path, queue._options["durability"]) == (tmp_path / "here/here.tsv", "normal")
+    monkeypatch.setenv("DBQ_CONFIG", str(tmp_path / "there/dbq.toml"))
+    assert Queue.from_config().path == tmp_path / "there/there.tsv"
+    assert Queue.from_config(tmp_path / "here/dbq.toml").path == tmp_path / "here/here.tsv"
+    assert pickle.loads(pickle.dumps(queue)).path == queue.path
+    (tmp_path / "here/dbq.toml").write_text("[queue]\nfile = 1\n[worker]\n")
+    with pytest.raises(ConfigError, match=r"dbq\.toml:2: \[queue\]\.file: "):
+        Queue.from_config(tmp_path / "here/dbq.toml")
+
+
+def test_a_coroutine_enqueues_while_others_go_on(
+    queue: Queue, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`aenqueue` leaves the event loop free, and is `enqueue` in all else."""
+    free = threading.Event()
+    lock = Queue._log_unique
+
+    def slow(self: Queue, job_id: str, order: Any) -> str:
+        assert free.wait(30)
+        return lock(self, job_id, order)
+
+    async def both() -> str:
+        adding = asyncio.create_task(queue.aenqueue("x", {}, unique="one", unique_until=60))
+        await asyncio.sleep(0)
+        free.set()  # which no one would do if the event loop stood still
+        return await adding
+
+    monkeypatch.setattr(Queue, "_log_unique", slow)
+    job_id = asyncio.run(both())
+    assert queue.get_job(job_id)["status"] == "pending"
+    assert asyncio.run(queue.aenqueue("x", {}, unique="one", unique_until=60)) == job_id
+    assert asyncio.run(queue.aenqueue("x", {}, NOW + 5, job_id="mine")) == "mine"
+    assert queue.get_job("mine")["run_at"] == NOW + 5
+    with pytest.raises(InvalidJob):
+        asyncio.run(queue.aenqueue("x", {}, job_id="not an id"))
+    assert asyncio.run(aenqueue("x", {}, job_id="of-the-default-queue"))
+    assert get_job("of-the-default-queue")["type"] == "x"
 
 
 # -- the default queue ---------------------------------------------------------------------------

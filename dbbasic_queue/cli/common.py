@@ -36,7 +36,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..errors import ConfigError
+from ..config.search import DEFAULT_CONFIG, SYSTEM_CONFIG, search
 from ..queue import DEFAULT_FILE, Queue
 from ..support.address import has_password, scheme_of
 from ..support.durations import parse_duration
@@ -57,9 +57,6 @@ exit codes:
   1  not found, or refused
   2  wrong usage, or the queue cannot be read or written"""
 EXIT_CODES_OF_WAIT: Final = f"{EXIT_CODES}\n  3  dbq wait, dbq restart --wait: the time is up"
-
-DEFAULT_CONFIG: Final = "dbq.toml"
-SYSTEM_CONFIG: Final = "/etc/dbbasic-queue/dbq.toml"
 
 
 class UsageError(Exception):
@@ -331,17 +328,9 @@ def config_path(option: str | None, environment: Mapping[str, str] = os.environ)
 
     Raises `ConfigError` when there is none, and `UsageError` as `where` does.
     """
-    path = where(None, option, environment).config
-    path = path or next((each for each in CONFIGS if os.path.exists(each)), None)
-    if path is None:
-        raise ConfigError(
-            f"there is no config: tried {' and '.join(CONFIGS)}; name one with --config or"
-            " $DBQ_CONFIG, or write one with: dbq init"
-        )
-    return path
+    return search(where(None, option, environment).config, environment)
 
 
-CONFIGS: Final = (DEFAULT_CONFIG, SYSTEM_CONFIG)
 TRIED: Final = (*VARIABLES, "./dbq.toml", DEFAULT_FILE, SYSTEM_CONFIG)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 from ..config import sections as configs
+from ..config.search import SYSTEM_CONFIG
 from ..config.whose import require_own
 from ..errors import QueueError
 from ..health import formats
@@ -39,7 +40,7 @@ from ..support.child import ChildDied, ChildTimeout, call
 from ..support.durations import format_duration, parse_duration
 from ..version import VERSION
 from .as_root import prepare, worker_of
-from .common import SYSTEM_CONFIG, TRIED, UsageError, Where, hold_descriptors, table_of, where
+from .common import TRIED, UsageError, Where, hold_descriptors, table_of, where
 
 T = TypeVar("T")
 

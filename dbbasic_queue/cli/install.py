@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..config import sections as configs
+from ..config.search import DEFAULT_CONFIG, SYSTEM_CONFIG
 from ..config.whose import require_own
 from ..cron.target import CrontabTarget, CronTarget
 from ..errors import InstallError, QueueError
@@ -40,9 +41,7 @@ from ..support.text import escape_control
 from ..systemd.target import SystemdTarget
 from .agree import remarks
 from .common import (
-    DEFAULT_CONFIG,
     INTERRUPTED,
-    SYSTEM_CONFIG,
     UsageError,
     complain,
     config_path,

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from ..config.search import DEFAULT_CONFIG
 from ..errors import QueueError
 from ..queue import Queue
 from ..support.account import Account
@@ -18,7 +19,6 @@ from ..support.durations import format_duration
 from ..support.opening import Folder
 from ..support.text import dump_json, escape_control
 from .common import (
-    DEFAULT_CONFIG,
     DONE,
     WRONG,
     Command,

@@ -10,6 +10,7 @@ from cli_app import dbq, on_a_terminal
 from dbbasic_queue import Queue
 from dbbasic_queue.cli import common
 from dbbasic_queue.cli.common import UsageError, config_path, where
+from dbbasic_queue.config import search
 from dbbasic_queue.errors import ConfigError
 
 CONFIG = """
@@ -79,7 +80,7 @@ def test_the_systems_config_is_taken_before_a_new_queue(
     """/etc/dbbasic-queue/dbq.toml comes after what is here, and before what would be created."""
     system = config(app / "etc" / "dbq.toml", "system.tsv")
     monkeypatch.setattr(common, "SYSTEM_CONFIG", system)
-    monkeypatch.setattr(common, "CONFIGS", ("dbq.toml", system))
+    monkeypatch.setattr(search, "CONFIGS", ("dbq.toml", system))
     monkeypatch.chdir(app)
     assert where(None, None, {}) == (None, system, system, False)
     assert config_path(None, {}) == system
@@ -100,7 +101,7 @@ def test_a_config_that_is_needed_and_missing_is_said(
 ) -> None:
     """The message names what was tried."""
     monkeypatch.chdir(app)
-    monkeypatch.setattr(common, "CONFIGS", ("dbq.toml", str(app / "etc/dbq.toml")))
+    monkeypatch.setattr(search, "CONFIGS", ("dbq.toml", str(app / "etc/dbq.toml")))
     with pytest.raises(ConfigError, match=r"tried dbq.toml and .*/etc/dbq.toml; name one with"):
         config_path(None, {})
 
