@@ -88,12 +88,21 @@ class LogrotateTarget(Target):
     def _group(self, user: str) -> str:
         """The user's main group; in an image its files are asked, not this machine."""
         if self.site.live:
-            return grp.getgrgid(user_entry(user, InstallError).pw_gid).gr_name
+            gid = str(user_entry(user, InstallError).pw_gid)
+        else:
+            try:
+                gid = _field(self.site.below(Path("/etc/passwd")), 0, user, 3)
+            except KeyError:
+                return user  # made later, with a group of its own, as useradd does
         try:
-            gid = _field(self.site.below(Path("/etc/passwd")), 0, user, 3)
+            if self.site.live:
+                return grp.getgrgid(int(gid)).gr_name
             return _field(self.site.below(Path("/etc/group")), 2, gid, 0)
         except KeyError:
-            return user  # made later, with a group of its own, as useradd does
+            raise InstallError(
+                f"the main group of {user}, {gid}, has no name here, and logrotate takes names "
+                f"only; give it one: groupadd --gid {gid} NAME"
+            ) from None
 
     def verify(self, wanted: Installation, config: Config) -> list[str]:
         """Ask the real `logrotate -d`, together with all other rules: a log named twice is skipped.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 from dataclasses import replace
 from datetime import datetime
@@ -139,6 +140,22 @@ def test_the_group_is_that_of_the_image(image: LogrotateTarget, tmp_path: Path) 
     (tmp_path / "etc/group").write_text("other:x:1:\nworkers:x:65534:\n")
     assert b"su nobody workers\n" in image.render(load()).files[0].text
     assert b"su app app\n" in image.render(load(more='user = "app"')).files[0].text
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["here", "image"])
+def test_a_group_without_a_name_is_told(
+    live: bool, image: LogrotateTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As users of a directory service may have; logrotate would pass over the whole file."""
+    target = LogrotateTarget(Site()) if live else image
+    (tmp_path / "etc/group").write_text("other:x:1:\n")
+
+    def nameless(gid: int) -> grp.struct_group:
+        raise KeyError(gid)
+
+    monkeypatch.setattr(grp, "getgrgid", nameless)
+    with pytest.raises(InstallError, match=r"has no name here.*groupadd --gid \d+ NAME"):
+        target.render(load())
 
 
 @pytest.mark.parametrize("name", ["x'y", 'x\\"y', "x*", "x?", "[x]", "{x}", "x\\\\y", "x~"])
