@@ -30,12 +30,17 @@ log = logging.getLogger("dbbasic_queue")
 GRACE: Final = 60.0  # seconds that threads of handlers have to end when the work is done
 TELL_AFTER: Final = 1.0  # seconds until it is said that they are waited for
 
+# Seconds from one thorough look at the standard streams to the next. It costs 2 microseconds, which
+# a job that takes longer than this does not feel.
+LOOK: Final = 0.0005
+
 _WATCHED: Final = tuple(
     map(
         int,
         (
             *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
             *(signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2),
+            *(signal.SIGPIPE, signal.SIGQUIT),
         ),
     )
 )
@@ -60,6 +65,7 @@ class Descriptors:
         self._plain = [
             (fd, status) for fd, (_, status) in self._copies.items() if stat.S_ISREG(status.st_mode)
         ]
+        self._looked = time.monotonic()
 
     def __del__(self) -> None:
         for copy, status in (
@@ -72,19 +78,32 @@ class Descriptors:
         """Make them so again, where a handler has closed one or put another file in its place.
 
         Another file in the place of one that is a file is always noticed, which costs 0.5 us for
-        each. Instead of a pipe or a socket, another one with the same flags is not.
+        each. Another pipe in the place of a pipe has the same flags: it is noticed after each job
+        that takes longer than `LOOK`, and after several shorter ones.
         """
         try:  # `_flags` in short, as this is done after each job
             same = [_fcntl(0, _GETFL), _fcntl(1, _GETFL), _fcntl(2, _GETFL)] == self._flags
         except OSError:
             same = _flags() == self._flags
         if same and (not self._plain or all(_leads_to(fd, then) for fd, then in self._plain)):
-            return
+            now = time.monotonic()
+            if now - self._looked < LOOK:
+                return
+            self._looked = now
+            if all(_leads_to(fd, then) for fd, (_, then) in self._copies.items()):
+                return
+        self._put_back()
+
+    def _put_back(self) -> None:
         for fd, (copy, status) in self._copies.items():
-            if _leads_to(fd, status):
-                continue
             if _leads_to(copy, status):
-                os.dup2(copy, fd)
+                if not _leads_to(fd, status):
+                    os.dup2(copy, fd)
+                # asyncio makes a pipe that it writes to one that is full at times.
+                with suppress(OSError):
+                    fcntl.fcntl(fd, fcntl.F_SETFL, self._flags[fd] or 0)
+                continue
+            if _leads_to(fd, status):
                 continue
             # That is closed as well. What a library prints would go into the file that is opened
             # next, unless the descriptor is held.

@@ -42,6 +42,8 @@ HABITS: dict[str, Callable[[], Any]] = {
     "HUP": takes_over(signal.SIGHUP),
     "USR1": takes_over(signal.SIGUSR1),
     "CHLD": takes_over(signal.SIGCHLD),
+    "PIPE": lambda: signal.signal(signal.SIGPIPE, signal.SIG_DFL),
+    "QUIT": takes_over(signal.SIGQUIT),
     "ignored": lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
     "default": lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
     "asyncio": lambda: asyncio.run(serves()),
@@ -54,7 +56,7 @@ HABITS: dict[str, Callable[[], Any]] = {
 def dispositions() -> list[Any]:
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
     return [
-        *map(signal.getsignal, (*numbers, signal.SIGALRM)),
+        *map(signal.getsignal, (*numbers, signal.SIGALRM, signal.SIGPIPE, signal.SIGQUIT)),
         signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         signal.getitimer(signal.ITIMER_REAL),
     ]
@@ -329,7 +331,8 @@ def test_what_a_handler_does_to_its_streams_ends_with_it(queue: Queue, habit: st
 def test_another_file_in_the_place_of_a_plain_one_is_noticed(queue: Queue, tmp_path: Path) -> None:
     """As with `>> worker.log` in a crontab: a file of the handler gets nothing that is printed."""
     code = WORKER + (
-        "KEPT = []\n"
+        "from dbbasic_queue.worker import surroundings\n"
+        "KEPT, surroundings.LOOK = [], 3600  # for a plain file no thorough look is needed\n"
         "def habit(payload):\n"
         "    os.close(1); KEPT.append(os.open('mine', os.O_WRONLY | os.O_APPEND | os.O_CREAT))\n"
         "    os.set_inheritable(1, True)\n"
@@ -343,6 +346,36 @@ def test_another_file_in_the_place_of_a_plain_one_is_noticed(queue: Queue, tmp_p
         subprocess.run(command, cwd=tmp_path, stdout=log, stdin=log, check=True)
     assert (tmp_path / "worker.log").read_text() == "out\n"
     assert (tmp_path / "mine").read_text() == ""
+
+
+def test_another_pipe_in_the_place_of_a_pipe_is_noticed(queue: Queue) -> None:
+    """What catches a job's output, and is not put back, catches nothing of the next job's."""
+    code = WORKER + (
+        f"KEPT, LOOK = [], {surroundings.LOOK}\n"
+        "def habit(payload):\n"
+        "    KEPT.extend(os.pipe()); os.dup2(KEPT[1], 1); time.sleep(2 * LOOK)\n"
+        "def prints(payload): print('out', flush=True)\n"
+        "queue.process_jobs({'habit': habit, 'prints': prints})\n"
+    )
+    queue.enqueue("habit", {})
+    queue.enqueue("prints", {})
+    with script(code, queue.path) as worker:
+        worker.end()
+    assert worker.out == "out\n"
+
+
+def test_a_pipe_is_written_to_as_before(queue: Queue) -> None:
+    """What asyncio does to a pipe (O_NONBLOCK) makes no error of the next job's print."""
+    code = WORKER + (
+        "def habit(payload): os.set_blocking(1, False)\n"
+        "def looks(payload): return os.get_blocking(1)\n"
+        "queue.process_jobs({'habit': habit, 'looks': looks})\n"
+    )
+    queue.enqueue("habit", {})
+    job_id = queue.enqueue("looks", {})
+    with script(code, queue.path) as worker:
+        worker.end()
+    assert queue.get_job(job_id)["result"] is True
 
 
 def test_the_next_job_runs_in_the_folder_and_with_the_umask_of_the_first(
