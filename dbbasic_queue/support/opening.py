@@ -41,6 +41,8 @@ STEP: Final = os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY |
 # The kernel keeps these flags with an open file, and hardly a program sets both: see `is_ours`.
 MARK: Final = os.O_NOFOLLOW | os.O_NONBLOCK if sys.platform == "linux" else 0
 APART: Final = 512  # from here on are the descriptors that stay open
+_AWAY: Final = "move it out of the way"
+_ELSE: Final = "name another file"  # a path typed in error: /dev/null is not to be moved
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
@@ -49,6 +51,7 @@ _KINDS: Final = {
     stat.S_IFBLK: "a device",
     stat.S_IFLNK: "a symbolic link",
 }
+_REMEDIES: Final = {"a device": _ELSE, "a directory": f"{_ELSE}, or {_AWAY}"}
 
 
 class ForeignFile(PermissionError):
@@ -158,7 +161,9 @@ class Folder:
         kind = stat.S_IFMT(status.st_mode)
         if kind != stat.S_IFREG:
             what = _KINDS.get(kind, "something else")
-            raise OSError(errno.EINVAL, f"it is {what}, not a regular file; move it out of the way")
+            raise OSError(
+                errno.EINVAL, f"it is {what}, not a regular file; {_REMEDIES.get(what, _AWAY)}"
+            )
         owners = (self.owner, ROOT) if not_mine else (self.owner, ROOT, os.geteuid())
         if status.st_uid not in owners:
             raise ForeignFile(
