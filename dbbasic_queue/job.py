@@ -41,6 +41,7 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
 }
 
 
+TYPE_LIMIT: Final = 128  # characters: the module path of a function fits
 PAYLOAD_LIMIT: Final = 1 << 20  # bytes; dbbasic-tsv's readers stop at 2 MiB a field
 ERROR_LIMIT: Final = 2000  # characters of an error kept in the table; the log has the traceback
 NEXT_LINE: Final = r"\n  "  # in an error, before each line of where the attempt failed
@@ -48,7 +49,7 @@ TIME_LIMIT: Final = 10**11  # Unix seconds: the year 5138, far beyond any job an
 
 _CONTAINERS: Final = (dict, list, tuple)  # what JSON nests; made once, as `dict | list` is not
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_PLAIN_TYPE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+_PLAIN_TYPE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
 
 def may(old: str, new: str) -> bool:
@@ -102,7 +103,7 @@ class Job(NamedTuple):
 
 
 def check_type(job_type: Any) -> str:
-    """The type, when it is 1 to 64 printable characters without white space, not led by " or #.
+    """The type, when it is 1 to 128 printable characters without white space, not led by " or #.
 
     Raises `InvalidJob`.
     """
@@ -110,14 +111,14 @@ def check_type(job_type: Any) -> str:
         if type(job_type) is str and _is_plain(job_type):
             return job_type
         if (
-            1 <= len(job_type) <= 64
+            1 <= len(job_type) <= TYPE_LIMIT
             and job_type.isprintable()
             and not any(char.isspace() for char in job_type)
             and job_type[0] not in '"#'
         ):
             return job_type
     raise InvalidJob(
-        f"job type {shown(job_type)}: must be a string of 1 to 64 printable characters, without"
+        f"job type {shown(job_type)}: must be a string of 1 to 128 printable characters, without"
         ' white space, not beginning with " or #'
     )
 

@@ -162,7 +162,7 @@ class Queue(Choosing):
         """Add a job and return its id. In "full" it is on disk by then.
 
         Args:
-            job_type: 1 to 64 printable characters; which handler runs it.
+            job_type: 1 to 128 printable characters; which handler runs it.
             payload: a dict that JSON can hold, handed to the handler.
             run_at: Unix seconds (int or float) or an aware datetime; not before then. Now if None.
             job_id: an idempotency key, `[A-Za-z0-9_-]{1,64}`. If a job with it is there already,

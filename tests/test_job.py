@@ -144,22 +144,22 @@ def test_a_job_cannot_be_changed() -> None:
         "Zoë",
         "日本",
         "🐍",
-        "é" * 64,
-        "a" * 64,
+        "é" * 128,
+        "a" * 128,
         "a\"b#c'd",
         "pending",
         "\\t",
     ],
 )
 def test_types(good: str) -> None:
-    """1 to 64 printable characters without white space are a type."""
+    """1 to 128 printable characters without white space are a type."""
     assert check_type(good) == good
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        "", "a" * 65, "🐍" * 65, "two words", "tab\t", "line\n", "cr\r", "nul\0", "nbsp\xa0",
+        "", "a" * 129, "🐍" * 129, "two words", "tab\t", "line\n", "cr\r", "nul\0", "nbsp\xa0",
         "\u2028", "\u3000", "zero\u200bwidth", "\ufeffmail", "bell\x07", "\x85", '"mail', "#mail",
         "\ud800", None, 5, b"mail", ["mail"], HUGE, Unprintable(),
     ],
@@ -167,7 +167,7 @@ def test_types(good: str) -> None:
 )  # fmt: skip
 def test_what_is_no_type(bad: Any) -> None:
     """Anything else is an InvalidJob that says what a type is."""
-    with pytest.raises(InvalidJob, match=r"job type .*1 to 64 printable"):
+    with pytest.raises(InvalidJob, match=r"job type .*1 to 128 printable"):
         check_type(bad)
 
 

@@ -265,7 +265,7 @@ def address(value: object) -> str:
     return text
 
 
-@_check(type="string", minLength=1, maxLength=64)
+@_check(type="string", minLength=1, maxLength=128)
 def job_type(value: object) -> str:
     """Take a job's type, as the queue does."""
     return check_type(string(value))

@@ -2,7 +2,8 @@
 
     ValueError: no such user\\n  at shop/mail.py:12 in send\\n  at shop/users.py:40 in find
 
-The newlines are escaped, as the error is one line of the table. The log has the whole traceback.
+What a program has added to the exception stands before that, as `note: ...` (PEP 678). The newlines
+are escaped, as the error is one line of the table. The log has the whole traceback.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from ..job import ERROR_LIMIT, NEXT_LINE, error_text, safe_error
 FRAMES: Final = 4  # of one exception: where it was raised, and how it came there
 MEMBERS: Final = 10  # of a group of exceptions
 DEEPEST: Final = 5  # groups in groups
+NOTES: Final = 4  # of one exception
+NOTE: Final = 200  # characters of a note
 ROOM: Final = 500  # characters that a long message leaves for this
 
 _OWN: Final = str(Path(__file__).parents[1]) + os.sep
@@ -51,6 +54,8 @@ def _places(error: BaseException, depth: int = 0) -> Iterator[str]:
     cause = error.__cause__
     if cause is not None and not depth:
         yield f"from {error_text(cause)}"
+    for note in _notes(error):
+        yield f"note: {note}"
     for path, line, name in _frames(error.__traceback__):
         yield f"at {path}:{line} in {name}"
     if isinstance(error, BaseExceptionGroup) and depth < DEEPEST:
@@ -60,6 +65,14 @@ def _places(error: BaseException, depth: int = 0) -> Iterator[str]:
                 yield f"  {place}"
         if len(error.exceptions) > MEMBERS:
             yield f"+ {len(error.exceptions) - MEMBERS} more"
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What `add_note` was told, the first words of each; what else bears the name is left out."""
+    notes = getattr(error, "__notes__", None)
+    if not isinstance(notes, list):
+        return []
+    return [note[:NOTE] for note in notes[:NOTES] if isinstance(note, str)]
 
 
 def _frames(traceback: TracebackType | None) -> list[tuple[str, int, str]]:

@@ -242,8 +242,8 @@ rotate = 1.5
         "allowed",
         "conf/dbq.toml:15: [worker].hardening: must be one of 'isolated', 'network', 'compat', not "
         "'none'",
-        "conf/dbq.toml:18: [recurring].type: job type 't t': must be a string of 1 to 64 printable "
-        'characters, without white space, not beginning with " or #',
+        "conf/dbq.toml:18: [recurring].type: job type 't t': must be a string of 1 to 128 "
+        'printable characters, without white space, not beginning with " or #',
         "conf/dbq.toml:19: [recurring].schedule: restricts the day of month (1) and the day of "
         "week (1): cron would run it on days that match either, systemd on days that match both; "
         "put * for one of them, or make two schedules",

@@ -164,7 +164,7 @@ NEW: dict[str, tuple[bytes, str]] = {
     "an id too long": (text("n" * 65)[:-1], "is not 1 to 64 letters"),
     "no type": (text("n1", type="")[:-1], "the type is empty"),
     "a type with a blank": (text("n1", type="two words")[:-1], "job type 'two words'"),
-    "a type too long": (text("n1", type="t" * 65)[:-1], "1 to 64 printable characters"),
+    "a type too long": (text("n1", type="t" * 129)[:-1], "1 to 128 printable characters"),
     "an unknown state": (text("n1", "done")[:-1], "status 'done' is none of"),
     "processing": (text("n1", "processing")[:-1], "only a worker that takes the job"),
     "a time in words": (text("n1", run_at="soon")[:-1], "run_at 'soon' is not a time"),

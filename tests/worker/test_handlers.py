@@ -53,6 +53,28 @@ def test_no_result_is_none(queue: Queue) -> None:
     assert columns(queue)[0][8] == ""
 
 
+def test_a_note_is_kept_with_the_error(queue: Queue) -> None:
+    """What `add_note` was told stands behind the message; what only looks like a note does not."""
+
+    class Odd(Exception):
+        __notes__ = "not a list"
+
+    def handler(payload: Any) -> None:
+        error = ValueError("no such user")
+        for note in ("user 17", 4, "two\nlines", "x" * 999):
+            error.__dict__.setdefault("__notes__", []).append(note)
+        raise error
+
+    def odd(payload: Any) -> None:
+        raise Odd("as it is")
+
+    lines = error_lines(run_one(queue, handler, max_attempts=1)["error"])
+    assert lines[:3] == ["ValueError: no such user", "note: user 17", r"note: two\nlines"]
+    assert lines[3] == f"note: {'x' * 200}"
+    assert lines[4].startswith("at ")
+    assert error_lines(run_one(queue, odd, max_attempts=1)["error"])[1].startswith("at ")
+
+
 class AttributeDict(dict):  # type: ignore[type-arg]
     """The usual recipe: whatever is asked for, it is there, if only as None."""
 
