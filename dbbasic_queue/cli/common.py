@@ -388,7 +388,7 @@ def queue_of(
         queue = Queue(address, **_options(args, config))
     except ValueError as error:  # a durability that only a server has
         raise UsageError(str(error)) from None
-    if must_exist and queue.engine.path and not queue.path.exists():
+    if must_exist and queue.engine.path and not _is_there(queue.path):
         raise UsageError(_no_queue(queue.path, place))
     if place.by == "--url" and has_password(str(address)):
         complain("a password in --url stands in the list of processes: better in $DBQ_URL", DONE)
@@ -429,6 +429,20 @@ def _as_worker(config: Config | None, table: Path | None, starts_programs: bool)
     become(account, starts_programs=starts_programs, server=table is None)
     if sys.stderr.isatty():
         complain(f"as {account.name} ({why}), not as root", DONE)
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether there is such a file; raises `UsageError` where this user cannot look."""
+    try:
+        return path.exists()
+    except PermissionError:
+        from ..support.opening import user_name
+
+        shut = next(folder for folder in path.parents if os.path.exists(folder))
+        raise UsageError(
+            f"cannot look at the queue {path}: you have no permission to enter {shut}, which is "
+            f"{user_name(shut.stat().st_uid)}'s; run this as that user, or ask it to let you in"
+        ) from None
 
 
 def _no_queue(path: Path, place: Where) -> str:

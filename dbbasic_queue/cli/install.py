@@ -254,7 +254,7 @@ def _hand_over(target: Target, config: configs.Config) -> list[str]:
             left += give_log(config.log.file, account)
         return left
     except OSError as error:
-        return [f"not given to {account.name}: {error}"]
+        return [f"not given to {account.name}: {reason(error)}"]
 
 
 def _by_name(tool: _Tool, options: argparse.Namespace, site: Site) -> int:
@@ -379,7 +379,7 @@ def _neighbours(target: Target, config: configs.Config) -> list[str]:
     sites = [*likely_sites(config.worker.user, site.root), site]
     found = [] if target.kind == "logrotate" else double_scheduled(config.name, sites)
     with contextlib.suppress(InstallError):  # a link that leads out of --root
-        if not site.below(Path(config.worker.python)).exists():
+        if not os.path.exists(site.below(Path(config.worker.python))):
             found.append(f"[worker].python: {config.worker.python} does not exist yet")
     if site.live and (said := _other_name(config.path)):
         found.append(said)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..engines import open_engine
 from ..errors import MigrationError
-from .common import DONE, REFUSED, Command, UsageError, arg, complain, counted, duration
+from .common import DONE, REFUSED, Command, UsageError, arg, complain, counted, duration, reason
 
 if TYPE_CHECKING:
     from ..engines.interface import Engine
@@ -136,7 +136,7 @@ def _address(word: str) -> str:
     try:
         return Path(word[1:]).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{word[1:]}: cannot be read: {error}") from None
+        raise UsageError(f"{word[1:]}: cannot be read: {reason(error)}") from None
 
 
 def _become_owner(*engines: Engine) -> None:

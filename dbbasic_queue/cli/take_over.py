@@ -19,6 +19,7 @@ from ..install.log_owner import give_log
 from ..install.site import SYSTEM_STATE
 from ..support.account import Account
 from ..support.opening import open_file
+from .common import reason
 
 if TYPE_CHECKING:
     from ..config.sections import Config
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         left = hand_over(_load(Path(arguments[0])))
     except (OSError, LookupError) as error:
-        return _say(str(error), 2)
+        return _say(reason(error), 2)
     for sentence in left:
         _say(sentence, 1)
     return 1 if left else 0

@@ -113,7 +113,14 @@ class UserCrontab:
             raise InstallError(
                 f"there is no {command[0]} command: install cron, or use dbq-install-systemd"
             ) from None
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except PermissionError:
+            raise InstallError(
+                f"you have no permission to run {command[0]}: ask the administrator, or use "
+                "dbq-install-systemd"
+            ) from None
+        except OSError as error:
+            raise InstallError(f"{' '.join(command)}: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
             raise InstallError(f"{' '.join(command)}: {error}") from error
 
     def _failure(self, what: str, done: subprocess.CompletedProcess[bytes]) -> InstallError:

@@ -182,7 +182,7 @@ def former_names(config: Config, target: Target) -> list[str]:
 def _queue_faults(target: Target, config: Config) -> Iterator[str]:
     """A queue that is a link has two folders: units, locks and claims would each mean another."""
     file = config.queue.file
-    if file and target.site.live and target.kind != "logrotate" and file.is_symlink():
+    if file and target.site.live and target.kind != "logrotate" and os.path.islink(file):
         yield (
             f"{file} is a symbolic link; name the file that it leads to: [queue].file = "
             f'"{os.path.realpath(file)}"'
@@ -295,7 +295,9 @@ def _require_own(handle: int, folder: Path) -> None:
 
 def _refuse_namesake(site: Site, old: Manifest | None, config: Config) -> None:
     """Two configs of one name would take turns at overwriting each other."""
-    if old is None or old.config == str(config.path) or not site.below(Path(old.config)).exists():
+    if old is None or old.config == str(config.path):
+        return
+    if not os.path.exists(site.below(Path(old.config))):
         return
     raise InstallError(
         f"{config.name} is already installed from {old.config}, and that file is still there. "

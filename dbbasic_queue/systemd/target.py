@@ -93,8 +93,10 @@ class SystemdTarget(Target):
         try:
             zone = zone_of(self.site.below(LOCAL_TIME))
             written = write_units(config, for_user=self.site.user is not None, zone=zone)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             raise InstallError(f"{config.path}: {error}") from error
+        except OSError as error:
+            raise InstallError(f"{LOCAL_TIME}: {error.strerror}") from error
         files = [Wanted(self.folder / name, text.encode()) for name, text in written.units.items()]
         user = self.site.user or config.worker.user
         entries = tuple(written.entries)

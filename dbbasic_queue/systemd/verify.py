@@ -11,9 +11,10 @@ from __future__ import annotations
 import os.path
 import re
 import shlex
+import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,12 +135,12 @@ def _missing_paths(config: Config) -> Iterator[str]:
     make = f"install -d -m 0750 -o {owner}" if owner else "mkdir -p"
     written = _written(config)
     for path, key in sorted(written.items()):
-        if not path.is_dir():
+        if not _there(path, stat.S_ISDIR):
             yield (
                 f"{path}: there is no such folder for the jobs to write in ({key}). "
                 f"Make it: {make} {shlex.quote(str(path))}"
             )
-    if config.directory not in written and not config.directory.is_dir():
+    if config.directory not in written and not _there(config.directory, stat.S_ISDIR):
         said = "there is no such folder for the jobs to run in ([worker].directory)"
         yield f"{config.directory}: {said}"
     files = {
@@ -147,8 +148,18 @@ def _missing_paths(config: Config) -> Iterator[str]:
         "[queue].url_file": config.queue.url_file,
     }
     for key, file in files.items():
-        if file and not file.is_file():
+        if file and not _there(file, stat.S_ISREG):
             yield f"{file}: there is no such file ({key})"
+
+
+def _there(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Say whether there is one; yes where this user cannot look, which `dbq check` tells."""
+    try:
+        return kind(path.stat().st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def _hidden_paths(config: Config) -> Iterator[str]:

@@ -143,6 +143,13 @@ def test_a_missing_program_is_said_with_the_way_out() -> None:
         UserCrontab("tester", "/no/crontab").listing()
 
 
+def test_a_program_that_is_for_others_is_said_with_the_way_out(tmp_path: Path) -> None:
+    """As where only a group can run crontab(1); without the number of the system's error."""
+    (tmp_path / "crontab").touch(mode=0o600)
+    with pytest.raises(InstallError, match=r"^you have no permission .*-systemd$"):
+        UserCrontab("tester", str(tmp_path / "crontab")).listing()
+
+
 def test_the_blocks_of_two_names_share_the_crontab(spool: Path, store: CrontabBlocks) -> None:
     """Each is found by its name, and removing one leaves the other."""
     other = BLOCK.replace(b"myapp", b"other")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from parties import READER, as_user, needs_root, open_place
 
 from dbbasic_queue.errors import InstallError
 from dbbasic_queue.install import plan as plans
@@ -371,6 +372,18 @@ def test_a_queue_that_is_a_link_is_refused(live: Fake, tmp_path: Path) -> None:
     with pytest.raises(InstallError, match=f'symbolic link; name .* = "{real}"'):
         apply(live, config)
     assert not (tmp_path / "etc").exists()
+
+
+@needs_root
+def test_a_queue_that_this_user_cannot_look_at_is_no_error(live: Fake) -> None:
+    """Nor is the config of a former installation: `dbq check` tells what the user cannot enter."""
+    config = make(one="1")
+    with open_place() as place:
+        (place / "shut").mkdir(mode=0o700)
+        config.queue.file = place / "shut" / "queue.tsv"
+        old = SimpleNamespace(config=str(place / "shut" / "dbq.toml"))
+        assert as_user(READER, lambda: list(plans._queue_faults(live, config))) == []
+        as_user(READER, lambda: plans._refuse_namesake(live.site, old, config))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root goes by the manifests of the machine")

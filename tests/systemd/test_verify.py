@@ -10,6 +10,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from parties import READER, as_user, needs_root, open_place
 from specimens import TOML, load, with_worker
 
 from dbbasic_queue.config.sections import Config
@@ -161,6 +162,15 @@ class TestWhatSystemdCannotSee:
         (said,) = faults_of(here)
         assert said.startswith(f"{path}: there is no such")
         assert faults_of(here, live=False) == []
+
+    @needs_root
+    def test_what_this_user_cannot_look_at(self, here: Config) -> None:
+        """Is neither missing nor an error: `dbq check` tells it."""
+        with open_place() as place:
+            (place / "shut").mkdir(mode=0o700)
+            hidden = with_worker(here, directory=place / "shut" / "app")
+            found = as_user(READER, lambda: faults_of(hidden))
+        assert not [fault for fault in found if "jobs to run in" in fault]
 
 
 @pytest.mark.usefixtures("analyze")

@@ -38,6 +38,15 @@ def test_what_a_producer_cannot_do_names_the_command(house: House, words: list[s
     assert f"sudo -u 61001 dbq {words[0]} --file {house.table}" in ran.err
 
 
+@pytest.mark.parametrize("words", [["list"], ["show", "abcd"], ["prune", "--older-than", "1"]])
+def test_a_folder_that_is_shut_is_named(house: House, words: list[str]) -> None:
+    """With the user who can let others in: exit code 2, and no bare error of the system."""
+    house.folder.chmod(0o700)
+    ran = command(READER, dbq.main, *words, "--file", house.table)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"no permission to enter {house.folder}, which is 61001's; run this as that" in ran.err
+
+
 def test_a_producer_may_ask_what_a_prune_would_do(house: House) -> None:
     """A dry run writes nothing."""
     words = ["prune", "--older-than", "0", "--dry-run", "--file", house.table]
