@@ -34,7 +34,8 @@ _OURS: Final = __name__.partition(".")[0]
 # What commands import when they need it: the interpreter may be one that only root can read.
 LATE: Final = (
     *("difflib", "grp", "hashlib", "subprocess", "encodings.utf_8_sig"),
-    *("pickle", "select", "shlex", "shutil", "unicodedata", f"{_OURS}.support.child"),
+    *("heapq", "pickle", "select", "shlex", "shutil", f"{_OURS}.support.child"),
+    f"{_OURS}.cli.look",
     *(f"{_OURS}.cli.types", f"{_OURS}.engines.tsv.edit", f"{_OURS}.engines.tsv.fsck"),
     *(f"{_OURS}.engines.tsv.engine", f"{_OURS}.engines.tsv.snapshot"),
     f"{_OURS}.engines.tsv.moving",

@@ -127,7 +127,7 @@ def _done(deed: Deed, queue: Queue, choice: Choice, args: argparse.Namespace) ->
     if args.dry_run or not args.yes:
         found = queue.engine.act(deed.verb, choice, dry_run=True)
         if args.dry_run:
-            print_jobs(found, args)
+            print_jobs(found, args, queue.now())
             return found
         if len(found) > MANY and not agreed(deed.name, len(found)):
             return None
@@ -139,7 +139,7 @@ def _done(deed: Deed, queue: Queue, choice: Choice, args: argparse.Namespace) ->
     return jobs
 
 
-def print_jobs(jobs: list[Job], args: argparse.Namespace) -> None:
+def print_jobs(jobs: list[Job], args: argparse.Namespace, now: float) -> None:
     """Print jobs as `dbq list` does."""
     from .look import print_table
 
@@ -148,7 +148,7 @@ def print_jobs(jobs: list[Job], args: argparse.Namespace) -> None:
         for job in shown:
             print(dump_json(job))
     else:
-        print_table(shown)
+        print_table(shown, now)
 
 
 def _left(ids: list[str], jobs: list[Job]) -> list[str]:

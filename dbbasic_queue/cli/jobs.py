@@ -142,7 +142,7 @@ def _prune_chosen(
 
     jobs = list(prunable(queue.engine, ages, choice))
     if args.dry_run or args.json:
-        print_jobs(jobs, args)
+        print_jobs(jobs, args, queue.now())
     if args.dry_run or not jobs:
         return len(jobs)
     if not args.yes and not agreed("prune", len(jobs)):

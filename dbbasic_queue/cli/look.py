@@ -17,6 +17,7 @@ from ..engines.progress import progress_of
 from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, error_lines
 from ..job import Job as JobTuple
 from ..queue import Queue
+from ..support.columns import cut, fitted, width_of
 from ..support.durations import format_duration
 from ..support.text import dump_json, escape_control
 from .choosing import choice_of, filters, named, none_like
@@ -26,16 +27,19 @@ from .common import (
     Command,
     arg,
     complain,
+    count,
     find_id,
     json_option,
     queue_of,
 )
 from .secrets import REVEAL, secrets_of
+from .terminal import is_coloured, painted, print_lines, relative, width_of_terminal
 
 Job = dict[str, Any]
 
 SAMPLE: Final = 1000  # jobs whose cells say how wide the columns are; those after them may be wider
 LEAST: Final = 20  # columns of the terminal that the last column is given at least
+NARROW: Final = {"TYPE": 8, "ID": 9}  # to which these are cut for that, in this order
 GAP: Final = "  "
 
 
@@ -45,14 +49,21 @@ class Column(NamedTuple):
     title: str
     text: Callable[[Job], str]
     right: bool = False  # aligned
+    glance: Callable[[Job, float], str] | None = None  # its text on a terminal, at a time
+    short: str = ""  # its title there
 
 
 COLUMNS: Final = (
     Column("ID", lambda job: str(job["id"])),
     Column("TYPE", lambda job: escape_control(job["type"])),
     Column("STATUS", lambda job: str(job["status"])),
-    Column("ATTEMPTS", lambda job: str(job["attempts"]), right=True),
-    Column("DUE, BEGAN, ENDED", lambda job: local_time(job["run_at"])),
+    Column("ATTEMPTS", lambda job: str(job["attempts"]), right=True, short="TRY"),
+    Column(
+        "DUE, BEGAN, ENDED",
+        lambda job: local_time(job["run_at"]),
+        glance=lambda job, now: relative(job["run_at"], now),
+        short="WHEN",
+    ),
     Column("ERROR OR PAYLOAD", lambda job: _gist(job)),
 )
 STATUS: Final = 2  # which of them has a colour
@@ -76,22 +87,43 @@ def _gist(job: Job) -> str:
 def _list(args: argparse.Namespace) -> int:
     from ..engines.choice import chosen
 
+    user = os.geteuid()
     queue = queue_of(args)
+    paged = os.geteuid() == user  # what root starts as another user must not have its terminal
     choice = choice_of(args, queue)
     ids, code = named(args, queue, to_change=False)
     if args.ids:
         choice = choice._replace(ids=tuple(ids))
-    jobs = map(secrets_of(args), map(JobTuple.as_dict, chosen(queue.engine, choice)))
+    found: Iterable[JobTuple] = chosen(queue.engine, choice)
+    if args.last is not None:
+        found = _last(found, args.last)
+    jobs = map(secrets_of(args), map(JobTuple.as_dict, found))
+    empty = 0 in (args.limit, args.last)
     if args.json:
         for job in jobs:
             print(dump_json(job))
-    elif not print_table(jobs) and args.limit != 0 and not args.ids:
+    elif not print_table(jobs, queue.now(), paged=paged) and not empty and not args.ids:
         complain(none_like(args, queue), DONE)
     return code
 
 
-def print_table(jobs: Iterable[Job]) -> bool:
-    """Print jobs, each a line below the titles; whether there are any."""
+def _last(jobs: Iterable[JobTuple], number: int) -> Iterator[JobTuple]:
+    """Yield the jobs that were added last, the newest at the end."""
+    import heapq
+
+    # Of those that were added in one second, the last ones that the engine names.
+    newest = heapq.nlargest(number, enumerate(jobs), lambda each: (each[1].created_at, each[0]))
+    return (job for _, job in reversed(newest))
+
+
+def print_table(jobs: Iterable[Job], now: float | None = None, *, paged: bool = False) -> bool:
+    """Print jobs, each a line below the titles; whether there are any.
+
+    Args:
+        jobs: what to print.
+        now: Unix seconds; on a terminal, times are told beside it.
+        paged: whether a terminal that they do not fit has them in a pager.
+    """
     jobs = iter(jobs)
     first = list(itertools.islice(jobs, SAMPLE))
     terminal = sys.stdout.isatty()
@@ -99,87 +131,76 @@ def print_table(jobs: Iterable[Job]) -> bool:
         itertools.chain(first, jobs),
         first,
         most=width_of_terminal() if terminal else None,
-        coloured=terminal and not os.environ.get("NO_COLOR"),
+        coloured=is_coloured(sys.stdout),
+        now=now if terminal else None,
     )
-    for line in lines if first else ():
-        print(line)
+    if first:
+        print_lines(lines, paged=paged)
     return bool(first)
 
 
-def width_of_terminal() -> int:
-    """Return how many columns the terminal has."""
-    import shutil  # here, as it imports much that a worker does not need
-
-    return shutil.get_terminal_size().columns
-
-
 def table(
-    jobs: Iterable[Job], sample: Sequence[Job], *, most: int | None, coloured: bool
+    jobs: Iterable[Job],
+    sample: Sequence[Job],
+    *,
+    most: int | None,
+    coloured: bool,
+    now: float | None = None,
 ) -> Iterator[str]:
     """Yield the lines of `dbq list`.
 
     Args:
         jobs: what to show.
         sample: the jobs whose cells say how wide the columns are.
-        most: columns of the terminal, beyond which the last column is cut; None cuts nothing.
+        most: columns of the terminal, which no line is longer than; None cuts nothing.
         coloured: whether the status has a colour.
+        now: Unix seconds, beside which times are told for a glance; None tells them in full.
     """
-    titles = [column.title for column in COLUMNS]
-    cells = [titles, *(_cells(job) for job in sample)]
+
+    def cells_of(job: Job) -> list[str]:
+        return [
+            each.text(job) if now is None or each.glance is None else each.glance(job, now)
+            for each in COLUMNS
+        ]
+
+    titles = [each.title if now is None else each.short or each.title for each in COLUMNS]
+    cells = [titles, *map(cells_of, sample)]
     widths = [max(width_of(row[n]) for row in cells) for n in range(len(COLUMNS) - 1)]
-    rest = None
     if most is not None:
-        rest = max(LEAST, most - sum(widths) - len(GAP) * len(widths))
-    yield _line(titles, widths, rest)
+        _narrow(widths, most)
+    yield _line(titles, widths, most)
     for job in jobs:
-        colour = COLOURS.get(job["status"]) if coloured else None
-        yield _line(_cells(job), widths, rest, colour)
+        yield _line(cells_of(job), widths, most, COLOURS.get(job["status"]) if coloured else None)
 
 
-def _cells(job: Job) -> list[str]:
-    return [column.text(job) for column in COLUMNS]
+def _narrow(widths: list[int], most: int) -> None:
+    """Take from the columns that can be cut, until the last one has `LEAST`, if that will do."""
+    for title, least in NARROW.items():
+        number = next(n for n, column in enumerate(COLUMNS) if column.title == title)
+        missing = LEAST - (most - sum(widths) - len(GAP) * len(widths))
+        widths[number] = max(min(widths[number], least), widths[number] - max(0, missing))
 
 
 def _line(
-    cells: Sequence[str], widths: Sequence[int], rest: int | None, colour: str | None = None
+    cells: Sequence[str], widths: Sequence[int], most: int | None, colour: str | None = None
 ) -> str:
-    parts = []
-    for number, (cell, width) in enumerate(zip(cells, widths, strict=False)):
-        space = " " * (width - width_of(cell))
-        text = f"\x1b[{colour}m{cell}\x1b[0m" if colour and number == STATUS else cell
-        parts.append(space + text if COLUMNS[number].right else text + space)
-    return GAP.join([*parts, cells[-1] if rest is None else cut(cells[-1], rest)])
-
-
-def width_of(text: str) -> int:
-    """Return how many columns of a terminal a text takes.
-
-    >>> width_of("Zoë"), width_of("数")
-    (3, 2)
-    """
-    if text.isascii():
-        return len(text)
-    return sum(map(_columns, text))
-
-
-def cut(text: str, most: int) -> str:
-    """Return a text in at most `most` columns of a terminal.
-
-    >>> cut("abcdef", 4)
-    'abc…'
-    """
-    if width_of(text) <= most:
-        return text
-    taken = itertools.accumulate(map(_columns, text))
-    return text[: sum(1 for columns in taken if columns < most)] + "…"
-
-
-def _columns(character: str) -> int:
-    import unicodedata
-
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    """A line of the table: with `most`, cells are cut to their widths, and the whole to that."""
+    parts, left = [], most
+    for number, cell in enumerate(cells):
+        right = COLUMNS[number].right
+        if number == len(widths):
+            text = cell if left is None else cut(cell, left)
+        elif left is None:
+            text = fitted(cell, max(widths[number], width_of(cell)), right=right)
+        else:
+            text = fitted(cell, min(widths[number], left), right=right)
+            left = max(0, left - widths[number] - len(GAP))
+        if number == STATUS and colour:
+            text = painted(text, colour)
+        parts.append(text)
+        if left == 0:
+            break
+    return GAP.join(parts)
 
 
 def local_time(seconds: float) -> str:
@@ -203,7 +224,9 @@ def _show(args: argparse.Namespace) -> int:
     if args.json:
         print(dump_json(job))
         return DONE
-    for name, text in _facts(job, _progress(queue, job)):
+    now = queue.now() if sys.stdout.isatty() else None
+    colour = COLOURS.get(job["status"]) if is_coloured(sys.stdout) else None
+    for name, text in _facts(job, _progress(queue, job), now, colour):
         print(f"{name:8}  {text}".rstrip())
     return DONE
 
@@ -226,14 +249,16 @@ def _progress(queue: Queue, job: Job) -> str:
     return f" for {took}, by process {found[0].process}"
 
 
-def _facts(job: Job, progress: str) -> Iterator[tuple[str, str]]:
-    """What `dbq show` tells, each with its name."""
+def _facts(
+    job: Job, progress: str, now: float | None, colour: str | None
+) -> Iterator[tuple[str, str]]:
+    """What `dbq show` tells, each with its name; with the time of now, times also beside it."""
     yield "id", job["id"]
     yield "type", escape_control(job["type"])
-    yield "status", f"{job['status']}{progress}"
+    yield "status", f"{painted(job['status'], colour)}{progress}"
     yield "attempts", str(job["attempts"])
-    yield "created", _time(job["created_at"])
-    yield MEANING.get(job["status"], ENDED), _time(job["run_at"])
+    yield "created", _time(job["created_at"], now)
+    yield MEANING.get(job["status"], ENDED), _time(job["run_at"], now)
     yield "payload", dump_json(job["payload"])
     told = progress_of(job["status"], job["result"])
     if told is not None:
@@ -246,8 +271,9 @@ def _facts(job: Job, progress: str) -> Iterator[tuple[str, str]]:
         yield "result", "" if job["result"] is None else dump_json(job["result"])
 
 
-def _time(seconds: float) -> str:
-    return f"{local_time(seconds)}  ({seconds})"
+def _time(seconds: float, now: float | None) -> str:
+    beside = str(seconds) if now is None else relative(seconds, now)
+    return f"{local_time(seconds)}  ({beside})"
 
 
 # -- stats -----------------------------------------------------------------------------------------
@@ -275,10 +301,15 @@ LIST: Final = Command(
     "dbq list\n"
     "dbq list --status failed --type send_mail\n"
     "dbq list --status pending --status processing\n"
+    "dbq list --last 20\n"
     "dbq list --type 'mail.*' --where to=zoe@example.com --since 2h\n"
     "dbq list --json | jq .payload",
     (
-        *filters(),
+        *filters()[:-1],
+        (
+            filters()[-1],
+            arg("--last", metavar="N", type=count, help="the last N that were added"),
+        ),
         json_option("a JSON object a line"),
         REVEAL,
     ),

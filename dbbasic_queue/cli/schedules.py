@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import QueueError
 from ..support.account import Account
+from ..support.columns import cut
 from ..support.text import dump_json, escape_control
 from .common import (
     DONE,
@@ -21,7 +22,7 @@ from .common import (
     load_config,
     queue_of,
 )
-from .look import cut, width_of_terminal
+from .terminal import width_of_terminal
 
 if TYPE_CHECKING:
     from ..config.sections import Config

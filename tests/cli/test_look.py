@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from cli_app import dbq, on_a_terminal, queue_of, start, wait_for
 
-from dbbasic_queue.cli.look import COLUMNS, width_of
+from dbbasic_queue.cli.look import COLUMNS
+from dbbasic_queue.support.columns import width_of
 
 
 def test_list_filters_and_limits(app: Path) -> None:
@@ -97,6 +98,9 @@ def test_colours_only_on_a_terminal(app: Path) -> None:
     assert "\x1b" not in dbq("list", cwd=app).stdout
     assert "\x1b[2mcancelled\x1b[0m" in on_a_terminal("list", cwd=app)[1]
     assert "\x1b[" not in on_a_terminal("list", cwd=app, env={"NO_COLOR": "1"})[1]
+    assert "\x1b[" not in on_a_terminal("list", cwd=app, env={"TERM": "dumb"})[1]
+    assert "\x1b[2mcancelled\x1b[0m" in on_a_terminal("show", "a1", cwd=app)[1]
+    assert "\x1b[" not in on_a_terminal("show", "a1", cwd=app, env={"NO_COLOR": "1"})[1]
 
 
 def test_list_fits_the_terminal_and_its_content(app: Path) -> None:
@@ -106,21 +110,64 @@ def test_list_fits_the_terminal_and_its_content(app: Path) -> None:
     queue.enqueue("数据", {"text": "数" * 300}, job_id="an-id-that-is-longer")
     _, shown = on_a_terminal("list", cwd=app, columns=120)
     header, *rows = shown.splitlines()[-3:]
-    assert header.startswith(
-        "ID                    TYPE                     STATUS   ATTEMPTS  DUE"
-    )
-    assert rows[0].startswith(
-        "a1                    a-type-with-a-long-name  pending         0  20"
-    )
-    assert rows[1].startswith(
-        "an-id-that-is-longer  数据                     pending         0  20"
-    )
+    assert header.startswith("ID                    TYPE                     STATUS   TRY  WHEN ")
+    first, second = (re.sub("[0-9]+s ago *", "_  ", row) for row in rows)
+    assert first.startswith("a1                    a-type-with-a-long-name  pending    0  _  {")
+    assert second.startswith("an-id-that-is-longer  数据                     pending    0  _  {")
     assert {width_of(row.rstrip("\x1b[0m")) for row in rows} <= {119, 120}
     assert all(row.endswith("…") for row in rows)
     piped = dbq("list", cwd=app).stdout
     assert "x" * 300 in piped
     assert "数" * 300 in piped
     assert "…" not in piped
+
+
+def test_no_line_is_longer_than_the_terminal(app: Path) -> None:
+    """Long types and ids are cut where the terminal is narrow, and in the end the line."""
+    queue = queue_of(app)
+    queue.enqueue("数" * 30, {"text": "x" * 300}, job_id="an-id-" + "y" * 40)
+    queue.enqueue("e\u0301" * 20, {}, job_id="b2")
+    for columns in (200, 80, 60, 30, 10):
+        lines = on_a_terminal("list", cwd=app, columns=columns, env={"TERM": "dumb"})[
+            1
+        ].splitlines()
+        assert max(map(width_of, lines[-3:])) <= columns, columns
+    _, shown = on_a_terminal("list", cwd=app, columns=80)
+    where = [width_of(line[: line.index("pending")]) for line in shown.splitlines()[-2:]]
+    assert where[0] == where[1]
+
+
+def test_times_are_told_beside_now_on_a_terminal(app: Path) -> None:
+    """A terminal is told how long ago or in what time; a pipe has the whole time, as ever."""
+    queue = queue_of(app)
+    now = int(time.time())
+    queue.enqueue("ok", {}, now + 2 * 3600 + 600, job_id="later")
+    queue.enqueue("ok", {}, now - 3 * 86_400 - 600, job_id="ago")
+    _, shown = on_a_terminal("list", cwd=app)
+    assert [re.findall(r"in \w+|\w+ ago", line)[0] for line in shown.splitlines()[-2:]] == [
+        "in 2h",
+        "3d ago",
+    ]
+    assert "(in 2h)" in on_a_terminal("show", "later", cwd=app)[1]
+    assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", dbq("list", cwd=app).stdout)) == 2
+    assert f"({now + 7800})" in dbq("show", "later", cwd=app).stdout
+
+
+def test_the_last_are_the_newest_and_the_newest_is_at_the_end(app: Path) -> None:
+    """--last N shows the jobs that were added last, in the order in which they were added."""
+    queue = queue_of(app)
+    for n in range(5):
+        queue.enqueue("ok" if n % 2 else "bad", {}, job_id=f"j{n}")
+
+    def ids(*options: str) -> list[str]:
+        done = dbq("list", *options, cwd=app)
+        return [line.split()[0] for line in done.stdout.splitlines()[1:]]
+
+    assert ids("--last", "2") == ["j3", "j4"]
+    assert ids("--last", "9") == ["j0", "j1", "j2", "j3", "j4"]
+    assert ids("--last", "2", "--type", "bad") == ["j2", "j4"]
+    assert ids("--last", "0") == []
+    assert dbq("list", "--last", "2", "--limit", "2", cwd=app).returncode == 2
 
 
 def test_an_empty_list_says_so(app: Path) -> None:

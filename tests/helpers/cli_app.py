@@ -84,11 +84,19 @@ class Terminal:
     ) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
-        clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+        clean = {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("COLUMNS", "LINES", "NO_COLOR", "PAGER")
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dbbasic_queue", *args],
             cwd=cwd,
-            env={**{k: v for k, v in clean.items() if not k.startswith("DBQ_")}, **(env or {})},
+            env={
+                **{k: v for k, v in clean.items() if not k.startswith("DBQ_")},
+                "TERM": "xterm",
+                **(env or {}),
+            },
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
