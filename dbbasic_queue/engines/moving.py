@@ -57,9 +57,7 @@ def departed(job: Job) -> Departed | None:
     (True, 'failed', 'E: no')
     >>> departed(row._replace(error="Cancelled by user"))
     """
-    if job.status != CANCELLED or not job.error or not job.error.startswith((UNSURE, SURE)):
-        return None
-    found = re.fullmatch(_NOTE, job.error)
+    found = _note_in(job.status, job.error)
     if found is None:
         return None
     was = job._replace(status=found[3], run_at=int(found[4]), error=found[5] or None)
@@ -72,4 +70,20 @@ def is_moved(job: Job) -> bool:
     >>> is_moved(Job("a1", "mail", {}, "cancelled", 5, 20, 1, "Moved to X (was failed, 9)"))
     True
     """
-    return departed(job) is not None
+    return _note_in(job.status, job.error) is not None
+
+
+def note_kind(status: str, error: str | None) -> str:
+    """Which note a job in this state and with this error bears: `UNSURE`, `SURE`, or "" for none.
+
+    >>> note_kind("cancelled", "Moved to X (was failed, 9)"), note_kind("cancelled", "by user")
+    ('Moved to ', '')
+    """
+    found = _note_in(status, error)
+    return found[1] if found else ""
+
+
+def _note_in(status: str, error: str | None) -> re.Match[str] | None:
+    if status != CANCELLED or not error or not error.startswith((UNSURE, SURE)):
+        return None
+    return re.fullmatch(_NOTE, error)

@@ -75,8 +75,9 @@ def move(source: Engine, target: Engine, tell: Tell = lambda count: None) -> int
     _require_way(source, target)
     new = _go_on(source, target, tell)
     new += sum(_adopt(target, jobs, tell) for jobs in batches(source.jobs([COMPLETED]), BATCH))
-    new += move_waiting(source, target, tell)
+    # Before those that are taken out now, whose notes would only be looked through.
     new += _withdraw(source, target, (CANCELLED,), tell)
+    new += move_waiting(source, target, tell)
     carry_slots(source, target)
     return new
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from actors import AT_ONCE, Clock, queue_by
+from redis_server import RedisServer
 
 from dbbasic_queue import Queue
 from dbbasic_queue.engines import open_engine
@@ -361,3 +364,19 @@ def _slots(engine: Engine) -> dict[str, int]:
     from dbbasic_queue.migrate import slots
 
     return slots._of_file(engine.path) if engine.path else engine.slots()
+
+
+# -- how much it costs -----------------------------------------------------------------------------
+
+
+def test_a_server_is_asked_a_few_times_a_job(tmp_path: Path, server: RedisServer) -> None:
+    """One that 300 jobs are moved from is given less than nine commands a job."""
+    with RedisServer(tmp_path / "server") as own:  # where nothing else is counted
+        old, new = Queue(own.url("old"), "normal"), Queue(tmp_path / "queue.tsv", "normal")
+        old.enqueue_many([("ok", {"n": n}) for n in range(300)])
+        client = redis.Redis(port=own.port)
+        before = client.info("stats")["total_commands_processed"]
+        assert finish(old.engine, new.engine, 0) == 300
+        asked = client.info("stats")["total_commands_processed"] - before
+        client.close()
+    assert asked < 300 * 9

@@ -15,6 +15,7 @@ from ...support.text import dump_json
 from ..choice import Choice
 from ..unique import key_of
 from ..verbs import Verb, done_to
+from .gathered import Gathered
 from .link import Link
 from .looking import Looking
 from .records import KEEP, QUEUED, RQ_STATUS, SCHEDULED, Record, Records, rq_time, to_job
@@ -167,8 +168,10 @@ class Acting:
             chosen = left([each for each in records if each.by != call and wanted(each)])
             if chosen:
                 pipe.multi()
+                into = Gathered(pipe)
                 for record in chosen:
-                    answers[record.id] = write(pipe, record._replace(by=call))
+                    answers[record.id] = write(into, record._replace(by=call))
+                into.flush()
             return [answers[job_id] for job_id in [*done, *(record.id for record in chosen)]]
 
         keys = [self._records.key(job_id) for job_id in ids]

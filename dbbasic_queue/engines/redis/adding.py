@@ -13,6 +13,7 @@ from ...job import PENDING, PROCESSING, Job, result_text
 from ..interface import Order
 from ..sameness import require_same
 from ..unique import Unique, rank
+from .gathered import Gathered
 from .link import Away, Link
 from .records import KEEP, QUEUED, RQ_STATUS, SCHEDULED, Record, Records, payload_text, rq_time
 from .records import to_job as job_of
@@ -200,8 +201,10 @@ class Adding:
             if fresh and not done:
                 pipe.multi()
                 self.name_types(pipe, {job.type for job in fresh})
+                into = Gathered(pipe)
                 for job in fresh:
-                    self._write_adopted(pipe, job, known.get(job.id), call)
+                    self._write_adopted(into, job, known.get(job.id), call)
+                into.flush()
                 pipe.publish(self._records.wake, "")
             return done or len(fresh)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ...job import CANCELLED, Job
 from ...support.text import escape_control
-from ..moving import departed, is_moved
+from ..moving import SURE, note_kind
 from .acting import BATCH, Acting
 from .link import Link
 from .looking import Looking
-from .records import Record, Records, to_job
+from .records import RQ_STATUS, Record, Records, to_job
 from .transitions import Transitions, own_part
+
+_CANCELED: Final = RQ_STATUS[CANCELLED].encode()
+
+Own = dict[str, Any]  # what is in our field of a job's hash
 
 
 class Moving:
@@ -44,12 +49,13 @@ class Moving:
         jobs: list[Job] = []
 
         def write(pipe: Any, record: Record) -> Job:
-            text = escape_control(note(to_job(record)))
+            job = to_job(record)
+            text = escape_control(note(job))
             self._transitions.write_cancelled(pipe, record, text, int(self._link.now()))
-            return to_job(record)
+            return job
 
         def is_wanted(record: Record) -> bool:
-            return record.status in statuses and not is_moved(to_job(record))
+            return record.status in statuses and not note_kind(record.status, record.error)
 
         for start in range(0, len(ids), BATCH):
             if len(jobs) >= limit:
@@ -62,37 +68,59 @@ class Moving:
 
     def _without_notes(self, ids: list[str]) -> list[str]:
         """Those jobs that bear no note, by a quick look: as many bear one as were moved before."""
-        parts = self._link.ask(
-            lambda pipe: [pipe.hget(self._records.key(job_id), "dbq") for job_id in ids]
-        )
-        found = []
-        for job_id, part in zip(ids, parts, strict=True):
-            error = own_part(part).get("error")
-            if not is_moved(Job(job_id, "", None, CANCELLED, 0, 0, 0, error)):
-                found.append(job_id)
-        return found
+        return [job_id for job_id, own in self._own_parts(ids).items() if not _kind(own)]
 
     def renote(self, notes: Mapping[str, str]) -> None:
         """Give jobs that were withdrawn other notes, by id."""
-        ids = list(notes)
 
-        def write(pipe: Any, record: Record) -> Job:
-            self._transitions.write_error(pipe, record, escape_control(notes[record.id]))
-            return to_job(record)
+        def change(pipe: Any, parts: Mapping[str, Own]) -> None:
+            for job_id, own in parts.items():
+                if _kind(own):
+                    own["error"] = escape_control(notes[job_id])
+                    pipe.hset(self._records.key(job_id), "dbq", json.dumps(own))
 
-        self._acting.change(ids, lambda record: is_moved(to_job(record)), write)
+        self._change_noted(list(notes), change)
 
     def forget(self) -> int:
         """Remove the jobs whose note is sure; returns how many."""
+        removed: set[str] = set()
+        for lane in self._looking.lanes():
 
-        def is_gone(record: Record) -> bool:
-            found = departed(to_job(record))
-            return found is not None and found.sure
+            def change(pipe: Any, parts: Mapping[str, Own], canceled: str = lane.canceled) -> None:
+                gone = [job_id for job_id, own in parts.items() if _kind(own) == SURE]
+                if gone:
+                    pipe.zrem(canceled, *map(self._records.rq_id, gone))
+                    self._records.remove(pipe, *gone)
+                removed.update(gone)
 
-        def write(pipe: Any, record: Record) -> Job:
-            lane = self._records.lane(record.type)
-            pipe.zrem(lane.canceled, self._records.rq_id(record.id))
-            self._records.remove(pipe, record.id)
-            return to_job(record)
+            self._change_noted(self._looking.ids([CANCELLED], lane.type), change)
+        return len(removed)
 
-        return len(self._acting.change(self._looking.ids([CANCELLED]), is_gone, write))
+    def _change_noted(
+        self, ids: list[str], change: Callable[[Any, Mapping[str, Own]], None]
+    ) -> None:
+        """Have `change` put into a pipeline what becomes of cancelled jobs, some at a time."""
+
+        def once(pipe: Any) -> None:
+            parts = self._own_parts(some)
+            pipe.multi()
+            change(pipe, parts)
+
+        for start in range(0, len(ids), BATCH):
+            some = ids[start : start + BATCH]
+            self._link.transact([self._records.key(job_id) for job_id in some], once)
+
+    def _own_parts(self, ids: list[str]) -> dict[str, Own]:
+        """What is in our field of those jobs that are cancelled: less than `Records.read` reads."""
+        raws = self._link.ask(
+            lambda pipe: [pipe.hmget(self._records.key(each), "status", "dbq") for each in ids]
+        )
+        return {
+            job_id: own_part(dbq)
+            for job_id, (status, dbq) in zip(ids, raws, strict=True)
+            if status == _CANCELED
+        }
+
+
+def _kind(own: Own) -> str:
+    return note_kind(CANCELLED, own.get("error"))

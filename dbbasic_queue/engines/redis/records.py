@@ -166,11 +166,12 @@ class Records:
         """The key of the index of the jobs with this key: id -> how often it came to wait."""
         return f"dbq:{self.name}:unique:{key}"
 
-    def remove(self, pipe: Any, job_id: str) -> None:
-        """Put into a pipeline that nothing is left of a job."""
-        pipe.delete(*self.leftovers(job_id))
-        if key := key_of(job_id):
-            pipe.hdel(self.unique(key), job_id)
+    def remove(self, pipe: Any, *job_ids: str) -> None:
+        """Put into a pipeline that nothing is left of these jobs."""
+        pipe.delete(*(key for job_id in job_ids for key in self.leftovers(job_id)))
+        for job_id in job_ids:
+            if key := key_of(job_id):
+                pipe.hdel(self.unique(key), job_id)
 
     def comes_to_wait(self, pipe: Any, job_id: str) -> None:
         """Put into a pipeline what lets those that watch a job's key know that it is pending."""

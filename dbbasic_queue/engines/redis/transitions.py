@@ -235,13 +235,12 @@ class Transitions:
         self, pipe: Any, job_id: str, worker: str, status: str, error: str, result: str
     ) -> None:
         """Put into a pipeline what RQ's tools show as a job's result."""
-        job = self._rq_job(job_id)
         by = {"worker_name": worker} if _RESULT_NAMES_WORKER else {}
         if status == COMPLETED and result:
-            kind = Result.Type.SUCCESSFUL
+            job, kind = self._rq_job(job_id), Result.Type.SUCCESSFUL
             Result.create(job, kind, -1, return_value=result.strip(), pipeline=pipe, **by)
         elif status == FAILED:
-            Result.create_failure(job, -1, error, pipeline=pipe, **by)
+            Result.create_failure(self._rq_job(job_id), -1, error, pipeline=pipe, **by)
 
     def _rq_job(self, job_id: str, lane: Lane | None = None) -> Any:
         job = RqJob(
