@@ -145,9 +145,10 @@ class Settings:
         self._locale = _setlocale(_LC_ALL)
         self._switches = _recursion_limit(), _collects()
         self._patience = _patience()
+        self._niceness = _niceness()
 
-    def restore(self) -> bool:
-        """Make them so again; whether that could be done."""
+    def restore(self, thorough: bool) -> bool:
+        """Make them so again; whether that could be done. The niceness takes a thorough look."""
         self._environment.restore()
         if (_recursion_limit(), _collects()) != self._switches:
             self._restore_switches()
@@ -155,6 +156,8 @@ class Settings:
             _set_locale(self._locale)
         if "socket" in modules and _patience() != self._patience:
             modules["socket"].setdefaulttimeout(self._patience)
+        if thorough and _niceness() != self._niceness:
+            self._restore_niceness()
         return "resource" not in modules or self._limits.restore()
 
     def _restore_switches(self) -> None:
@@ -164,6 +167,22 @@ class Settings:
             gc.enable()
         else:
             gc.disable()
+
+    def _restore_niceness(self) -> None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, self._niceness)
+        except OSError:  # it takes root; and a job is better done slowly than in a later run
+            self._niceness = _niceness()
+            log.warning(
+                "a handler has raised the niceness to %d, which cannot be lowered again: the jobs"
+                " after it have it, too; better call os.nice in a process of its own",
+                self._niceness,
+                extra={"event": "niceness"},
+            )
+
+
+def _niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def _patience() -> float | None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from actors import script
+from parties import ROOT, as_user, needs_root, open_place, own
 from parties import WORKER as WORKERS_USER
-from parties import as_user, needs_root, open_place, own
 from working import WORKER
 
 from dbbasic_queue import Queue
+from dbbasic_queue.support.account import Account
+from dbbasic_queue.worker import surroundings
 from dbbasic_queue.worker.settings import Environment
 
 HABITS = {
@@ -105,6 +108,36 @@ def test_a_hard_limit_that_cannot_be_raised_again_ends_the_run_after_its_job() -
     assert done == [1]
     assert statuses == ["completed", "pending"]
     assert any("lowered the hard limit RLIMIT_CORE" in line for line in told)
+
+
+@needs_root
+@pytest.mark.parametrize("user", [ROOT, WORKERS_USER], ids=["root", "user"])
+def test_a_handler_that_stands_back_does_so_for_itself(user: Account) -> None:
+    """`os.nice` is undone after the job; only root can do that, so others are told, once."""
+
+    def works(folder: Path) -> tuple[list[int], list[str]]:
+        seen: list[int] = []
+        told: list[str] = []
+        logging.getLogger("dbbasic_queue").addHandler(Remembers(told))
+
+        def handler(payload: dict[str, Any]) -> None:
+            seen.append(os.getpriority(os.PRIO_PROCESS, 0))
+            if payload:
+                os.nice(3)
+            time.sleep(2 * surroundings.LOOK)
+
+        queue = Queue(folder / "queue.tsv", "normal")
+        queue.enqueue_many([("x", {"nice": 3}), ("x", {}), ("x", {})])
+        assert queue.process_jobs({"x": handler}).completed == 3
+        return [each - seen[0] for each in seen], told
+
+    with open_place() as place:
+        folder = place / "data"
+        folder.mkdir()
+        own(folder, user, 0o750)
+        seen, told = as_user(user, lambda: works(folder))
+    assert seen == ([0, 0, 0] if user is ROOT else [0, 3, 3])
+    assert sum("raised the niceness" in line for line in told) == (user is not ROOT)
 
 
 class Remembers(logging.Handler):
