@@ -56,6 +56,7 @@ def make(folder: Path) -> None:
         subprocess.run([*apt, *fetch], check=True)
         root = folder.with_suffix(f".partial-{os.getpid()}")
         shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
         for package in sorted((state / "cache/archives").glob("*.deb")):
             subprocess.run(["dpkg-deb", "--extract", package, root], check=True)
         (loader, *_) = sorted(root.glob("usr/lib*/ld-linux*"))
