@@ -166,6 +166,28 @@ def test_a_replaced_table_is_noticed(table: Table, path: Path, first: str, pause
     assert not stands(table, row)
 
 
+@pytest.mark.parametrize("calmly", [True, False], ids=["trusting", "at-once"])
+def test_a_producer_follows_a_link_that_was_turned(tmp_path: Path, calmly: bool) -> None:
+    """A deployment that leads `current` elsewhere leads what looks and adds there, too."""
+    for release in ("1", "2"):
+        (tmp_path / release).mkdir()
+    current = tmp_path / "current"
+    current.symlink_to("1")
+    queue = Queue(current / "queue.tsv")
+    old = queue.enqueue("x", {})
+    if calmly:
+        time.sleep(2 * TICK / 1e9)
+        assert queue.get_job(old) is not None
+    (tmp_path / "next").symlink_to("2")
+    (tmp_path / "next").rename(current)
+    assert queue.get_job(old) is None
+    first = queue.enqueue("x", {})
+    (second,) = queue.enqueue_many([("x", {})])
+    assert queue.cancel_job(first)
+    assert states(look(tmp_path / "2" / "queue.tsv")) == {first: "cancelled", second: "pending"}
+    assert states(look(tmp_path / "1" / "queue.tsv")) == {old: "pending"}
+
+
 def test_a_backup_played_back_is_noticed(table: Table, path: Path, pause: Pause) -> None:
     """A table replaced by a tool that then puts the folder's time back, as rsync does, is seen."""
     add(table, "a1")
