@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,17 @@ def test_a_missing_queue_is_said_and_not_made(app: Path, command: str) -> None:
     assert done.returncode == 2
     assert "there is no queue" in done.stderr
     assert not (app / "data").exists()
+
+
+@pytest.mark.parametrize("words", ["enqueue x", "list", "stats", "fsck", "edit", "work m:H"])
+def test_a_device_is_refused_and_gets_no_company(app: Path, words: str) -> None:
+    """DBQ_FILE=/dev/null: exit 2, the device as it was, and no lock beside it."""
+    before = os.stat("/dev/null")
+    done = dbq(*words.split(), cwd=app, env={"DBQ_FILE": "/dev/null"})
+    assert done.returncode == 2
+    assert "/dev/null: it is a device, not a regular file; name another file" in done.stderr
+    assert not [name for name in os.listdir("/dev") if name.startswith("null.")]
+    assert os.path.samestat(os.stat("/dev/null"), before)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,15 @@ def fail(payload: dict[str, Any]) -> None:
     raise ValueError("no\nway")
 
 
+@pytest.mark.parametrize("ago", [0.0, 0.25, 3.75])
+def test_a_job_for_now_is_due_now(queue: Queue, clock: Clock, ago: float) -> None:
+    """Not in the second that begins next, although times are kept in whole ones."""
+    clock.now = NOW + 0.5
+    queue.enqueue("x", {}, run_at=clock.now - ago)
+    queue.enqueue("x", {}, run_at=clock.now + 0.25)
+    assert queue.process_jobs({"x": lambda payload: None}).completed == 1
+
+
 def test_jobs_of_a_type_run_in_their_order(queue: Queue) -> None:
     """Each once, with its payload."""
     ran: list[int] = []
