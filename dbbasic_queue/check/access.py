@@ -86,7 +86,9 @@ def _questions(config: Config, name: str) -> Iterator[tuple[str, Callable[[], It
     if log:
         yield "[log].file", lambda: _log(config, log.file, name)
     if health and (textfile := health.textfile):
-        yield "[health].textfile", lambda: _textfile_folder(textfile.parent, name)
+        yield "[health].textfile", lambda: _shared_folder("[health].textfile", textfile, name)
+    if report := config.report:
+        yield "[report].file", lambda: _shared_folder("[report].file", report.file, name)
 
 
 def _config_file(file: Path, name: str) -> Iterator[Problem]:
@@ -256,9 +258,9 @@ def _log(config: Config, file: Path, name: str) -> Iterator[Problem]:
         yield fault(where, f"{name} has no write permission in {folder}: {remedy}")
 
 
-def _textfile_folder(folder: Path, name: str) -> Iterator[Problem]:
-    """Ask for the folder of the textfile, which is the collector's and has to stay its own."""
-    where = "[health].textfile"
+def _shared_folder(where: str, file: Path, name: str) -> Iterator[Problem]:
+    """Ask for the folder of a file for others, which is theirs and has to stay their own."""
+    folder = file.parent
     problems = list(_folder(where, folder, name))
     yield from problems
     if not problems and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):

@@ -225,6 +225,8 @@ def _schedules(config: Config) -> Iterator[tuple[str, Schedule]]:
         yield "[prune].schedule", config.prune.schedule
     if config.health and config.health.enabled:
         yield "[health].schedule", config.health.schedule
+    if config.report and config.report.enabled:
+        yield "[report].schedule", config.report.schedule
 
 
 def _runs(where: str, schedule: Schedule, after: datetime) -> Runs:

@@ -48,6 +48,7 @@ PLACES: Final = {
     "defer": "by_hand",
     "prune": "jobs",
     "stats": "look",
+    "report": "report",
     "work": "work",
     "run": "run",
     "restart": "restart",

@@ -36,6 +36,8 @@ def programs_of(config: Config, options: tuple[str, ...]) -> Iterator[Program]:
         yield Program("prune", prune, config.prune.schedule, heard=False)
     if config.health and config.health.enabled:
         yield Program("health", entries.argv(config, entries.HEALTH), config.health.schedule)
+    if config.report and config.report.enabled:
+        yield Program("report", entries.argv(config, entries.REPORT), config.report.schedule)
 
 
 def variables_of(config: Config) -> Callable[[], Mapping[str, str]]:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from ..views.reading import Reader
 
 
-def reader_of(args: argparse.Namespace, *, payloads: bool = False) -> Reader:
+def reader_of(
+    args: argparse.Namespace, *, payloads: bool = False, must_exist: bool = True
+) -> Reader:
     """Return what reads the queue of a command; as root, become the worker's user first.
 
     Args:
         args: of the command.
         payloads: whether readings have payloads, less what the config says is secret.
+        must_exist: raise `UsageError` when there is no such queue yet; else its reading says so.
 
     Raises `UsageError`, `ConfigError`, and what `queue_of` does.
     """
@@ -29,7 +32,7 @@ def reader_of(args: argparse.Namespace, *, payloads: bool = False) -> Reader:
     from .health import checker
 
     config = config_of(args)
-    queue = queue_of(args, config)
+    queue = queue_of(args, config, must_exist=must_exist)
     check, advice = checker(args)
     own = config if config is not None and place_of(args).address is None else None
     hide = secrets_of(args)

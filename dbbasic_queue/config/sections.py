@@ -38,6 +38,7 @@ from .reader import (
     parts,
     where,
 )
+from .report import ReportConfig
 from .types import TypeConfig
 
 LARGEST = 4 << 20  # bytes of a config
@@ -412,6 +413,9 @@ class Config:
     notify: NotifyConfig | None = part(
         NotifyConfig, "who is told when the verdict of the health check changes", live=False
     )
+    report: ReportConfig | None = part(
+        ReportConfig, "a page that shows the queue, for a browser", live=False
+    )
     log: LogConfig | None = part(LogConfig, "the worker's log, rotated by dbq-install-logrotate")
     cron: CronConfig | None = part(CronConfig, "for dbq-install-cron only", live=False)
 
@@ -620,3 +624,6 @@ def _refuse_same_file(top: Section, config: Config, table: Path) -> None:
     if config.health and config.health.textfile in own:
         said = f"is {config.health.textfile.name}, one of the queue's own files; name another"
         top.fault(said, "health", "textfile")
+    if config.report and config.report.file in own:
+        said = f"is {config.report.file.name}, one of the queue's own files; name another"
+        top.fault(said, "report", "file")

@@ -76,6 +76,10 @@ def lines(config: Config, inline: Mapping[str, str]) -> list[Line]:
         # The command is the subject of cron's mail: it begins with what the mail is about.
         check = f": dbq {config.name} health check; {run(entries.HEALTH)}"
         found.append(line("health", comment, config.health.schedule, check))
+    if config.report:
+        page = run(entries.REPORT) + " >/dev/null"
+        comment = "Report: writes the page that shows the queue"
+        found.append(line("report", comment, config.report.schedule, page))
     return found
 
 

@@ -288,6 +288,8 @@ def _traced(label: str, config: Config | None) -> datetime | None:
         traces["worker"] = config.queue.file.with_suffix(".claims")
     if config.health and config.health.textfile:
         traces["health"] = config.health.textfile
+    if config.report:
+        traces["report"] = config.report.file
     try:
         return datetime.fromtimestamp(traces[label].stat().st_mtime).astimezone()
     except (KeyError, OSError):

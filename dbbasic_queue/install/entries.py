@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 WORK = "work"
 PRUNE = "prune"
 HEALTH = "health"
+REPORT = "report"
 ENQUEUE_RECURRING = "enqueue-recurring"
 ENV = "env"
 
@@ -52,7 +53,7 @@ def argv(config: Config, verb: str, *arguments: str) -> list[str]:
 
     Args:
         config: where the interpreter and the config's own path come from.
-        verb: `WORK`, `PRUNE`, `HEALTH` or `ENQUEUE_RECURRING`.
+        verb: `WORK`, `PRUNE`, `HEALTH`, `REPORT` or `ENQUEUE_RECURRING`.
         arguments: what follows the verb, such as the recurring job's name.
 
     Example:
@@ -62,6 +63,8 @@ def argv(config: Config, verb: str, *arguments: str) -> list[str]:
     """
     if verb == HEALTH:  # it reports to others by the schedule only, and is heard if all is not well
         arguments = ("--report", "--quiet", *arguments)
+    if verb == REPORT:
+        arguments = ("--scheduled", *arguments)
     return command(str(config.worker.python), verb, *arguments, "--config", str(config.path))
 
 
@@ -72,4 +75,6 @@ def scheduled_prune(config: Config) -> list[str]:
 
 def metrics(config: Config) -> tuple[Path, ...]:
     """The files that the entries write for others, which grow stale once nothing is scheduled."""
-    return (config.health.textfile,) if config.health and config.health.textfile else ()
+    textfile = config.health.textfile if config.health else None
+    page = config.report.file if config.report else None
+    return tuple(file for file in (textfile, page) if file is not None)

@@ -21,7 +21,7 @@ class Scheduled(NamedTuple):
     """One thing that the clock starts. Times are aware."""
 
     name: str
-    what: str  # worker, recurring, prune or health
+    what: str  # worker, recurring, prune, health or report
     words: str  # its schedule
     enabled: bool
     installed: bool | None  # None: that cannot be seen as this user
@@ -61,7 +61,8 @@ def schedules(
             its = engine.find(job_id(config.name, job.name, slot))
             found = found._replace(last=_aware(slot), how=_how(its))
         yield found
-    for name, part in (("prune", config.prune), ("health", config.health)):
+    others = {"prune": config.prune, "health": config.health, "report": config.report}
+    for name, part in others.items():
         if part is not None:
             entry = seen.get(name)
             found = _one(part.schedule, name, name, part.enabled, installed)

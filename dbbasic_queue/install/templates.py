@@ -1,7 +1,7 @@
 """Find a template and fill it in.
 
-Templates are in folders of their own (`cron/`, `systemd/`, `packaging/logrotate/`): at the top of
-a checkout, below `dbbasic_queue/templates` once installed from a wheel.
+Templates are in folders of their own (`cron/`, `systemd/`, `views/`, `packaging/logrotate/`): at
+the top of a checkout, below `dbbasic_queue/templates` once installed from a wheel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def template_folder() -> Path:
-    """The folder in which `cron/`, `systemd/` and `packaging/logrotate/` are found."""
+    """The folder in which `cron/`, `systemd/` and the others are found."""
     installed = _PACKAGE / "templates"
     return installed if installed.is_dir() else _PACKAGE.parent
 

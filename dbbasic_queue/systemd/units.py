@@ -7,6 +7,7 @@ config names itself stands behind an `@`, so no two configs and no two jobs ever
     dbq-NAME-rewake.service                       looks again when the worker has ended
     dbq-NAME-prune.service    .timer
     dbq-NAME-health.service   .timer
+    dbq-NAME-report.service   .timer
     dbq-NAME-recurring@.service   and a dbq-NAME-recurring@JOB.timer for each job
     dbq-NAME-failed@.service                      reports what failed
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 30
 # Of what no key says otherwise. The worker itself goes by the rights of the queue's folder.
 UMASK = "0027"
-ROLES = r"(?:(?:worker|prune|health|rewake)|(?:failed|recurring)@[a-z0-9-]*|worker@[0-9]*)"
+ROLES = r"(?:(?:worker|prune|health|report|rewake)|(?:failed|recurring)@[a-z0-9-]*|worker@[0-9]*)"
 
 
 def unit_pattern(name: str) -> re.Pattern[str]:
@@ -98,6 +99,7 @@ def write_units(
     writer.recurring()
     writer.prune()
     writer.health()
+    writer.report()
     writer.failed()
     writer.units = dict(sorted(writer.units.items()))
     return writer
@@ -252,6 +254,24 @@ class UnitWriter:
             manual="dbq-health",
         )
         self._timer("health", description, health.schedule)
+
+    def report(self) -> None:
+        """Writes the page that shows the queue."""
+        report = self.config.report
+        if report is None:
+            return
+        description = "write the page that shows the queue"
+        self._service(
+            "report",
+            "task.service",
+            "Writes the page that shows the queue, as [report] says.",
+            self._profile(),
+            writable=[report.file.parent],
+            command=command(commands.argv(self.config, commands.REPORT)),
+            description=description,
+            manual="dbq",
+        )
+        self._timer("report", description, report.schedule)
 
     def failed(self) -> None:
         """Reports a unit that failed; started by systemd with that unit's name."""

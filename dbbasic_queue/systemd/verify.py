@@ -122,6 +122,8 @@ def _written(config: Config) -> dict[Path, str]:
         found.setdefault(config.log.file.parent, "[log].file")
     if config.health and config.health.textfile:
         found.setdefault(config.health.textfile.parent, "[health].textfile")
+    if config.report:
+        found.setdefault(config.report.file.parent, "[report].file")
     if config.notify and config.notify.remember:
         found.setdefault(config.notify.remember.parent, "[notify].remember")
     for folder in config.worker.writable:

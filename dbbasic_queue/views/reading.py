@@ -14,6 +14,7 @@ or for a terminal, once.
 from __future__ import annotations
 
 import heapq
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,6 +32,8 @@ from ..queue import Queue
 
 HOURS: Final = 48  # of which a reading tells how many jobs ended
 NEXT: Final = 10  # jobs that wait and are named
+LONGEST: Final = 160  # characters of a glob in a command
+_PARTS: Final = re.compile(r"\[.\]|.", re.DOTALL)  # of a glob: what it matches one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,7 @@ class Reader:
     ) -> None:
         self.queue = queue
         self._check = check
-        self._advice = advice
+        self.advice = advice
         self._scheduled = scheduled
         self._hide = hide or (lambda job: job)
         self._hide_error = hide_error or (lambda job: job)
@@ -232,9 +235,9 @@ class Reader:
         """The command that puts back the jobs of one kind."""
         states = [FAILED, PENDING] if kind.waiting < kind.number else [PENDING]
         words = [word for state in states for word in ("--status", state)] if kind.waiting else []
-        for option, value in (("--type", kind.type), ("--error", kind.glob)):
+        for option, value in (("--type", _plain(kind.type)), ("--error", _plain(kind.glob))):
             words += [f"{option}={value}"] if value.startswith("-") else [option, value]
-        return self._advice.dbq("retry", *words)
+        return self.advice.dbq("retry", *words)
 
     def _running(self) -> tuple[RunningJob, ...]:
         found = []
@@ -262,6 +265,19 @@ class Reader:
         except QueueError as error:
             notes.append(f"the schedules could not be read: {error}")
             return ()
+
+
+def _plain(glob: str) -> str:
+    """A glob that a terminal and a page show as it is, and of a length that is read.
+
+    It may match a little more than the one that it is made of.
+
+    >>> _plain("E: a\\x1bb"), len(_plain("E: " + "x" * 1000))
+    ('E: a?b', 161)
+    """
+    parts = _PARTS.findall(glob)
+    cut = [*parts[:LONGEST], "*"] if len(parts) > LONGEST else parts
+    return "".join(part if part.isprintable() else "?" for part in cut)
 
 
 class _Pass:

@@ -92,7 +92,7 @@ def library(root: Path, wheel: Path) -> None:
     private = below(root, PRIVATE)
     copy_tree(SOURCE / "dbbasic_queue", private / "dbbasic_queue")
     templates = private / "dbbasic_queue" / "templates"
-    for folder in ("cron", "systemd", "packaging/logrotate"):
+    for folder in ("cron", "systemd", "views", "packaging/logrotate"):
         copy_tree(SOURCE / folder, templates / folder)
     copy(SOURCE / "packaging/private/__main__.py", private / "__main__.py")
     with zipfile.ZipFile(wheel) as archive:

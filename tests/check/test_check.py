@@ -350,6 +350,12 @@ def folder_cases() -> Iterator[tuple[str, str, str, str]]:
         "[health].textfile",
         "gone does not exist",
     )
+    yield (
+        "",
+        'more:[report]\nfile = "gone/a.html"',
+        "[report].file",
+        "gone does not exist",
+    )
 
 
 @pytest.mark.parametrize(("made", "lines", "where", "said"), [*folder_cases()])

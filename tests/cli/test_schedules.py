@@ -29,6 +29,9 @@ completed = "0s"
 ENABLED
 [health]
 ENABLED
+[report]
+file = "queue.html"
+ENABLED
 """
 
 
@@ -57,11 +60,10 @@ def test_what_the_clock_starts_is_told(app: Path, home: dict[str, str]) -> None:
     job_id = dbq("enqueue-recurring", "often", cwd=app, env=home).stdout.strip()
     dbq("work", "jobs:HANDLERS", "--quiet", cwd=app, env=home)
     done = dbq("schedules", "--json", cwd=app, env=home)
-    worker, often, prune, looks = map(json.loads, done.stdout.splitlines())
-    assert (worker["name"], often["name"], prune["name"], looks["name"]) == (
-        *("worker", "often"),
-        *("prune", "health"),
-    )
+    found = list(map(json.loads, done.stdout.splitlines()))
+    names = ["worker", "often", "prune", "health", "report"]
+    assert [each["name"] for each in found] == names
+    worker, often, prune = found[:3]
     assert (often["words"], often["how"], often["enabled"]) == ("every minute", "completed", True)
     slot = datetime.fromisoformat(often["last"]).astimezone(UTC)
     assert f"{slot:%Y%m%dT%H%MZ}" == job_id.rpartition("_")[2]
@@ -79,7 +81,7 @@ def test_what_is_off_does_nothing(app: Path, home: dict[str, str]) -> None:
     queue.enqueue("ok", {}, job_id="done-1")
     dbq("work", "jobs:HANDLERS", "--quiet", cwd=app, env=home)
     write(app, enabled=False)
-    for command in ("enqueue-recurring often", "prune"):
+    for command in ("enqueue-recurring often", "prune", "report --scheduled"):
         done = dbq(*command.split(), cwd=app, env=home)
         assert (done.returncode, "off, by enabled = false in" in done.stdout) == (0, True), command
     for options, said in (("--report", "off, by enabled = false in [health]"), ("--quiet", "")):

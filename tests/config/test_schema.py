@@ -89,6 +89,7 @@ POOL = [
         "redis://h/0",
         "a.tsv",
         "b.prom",
+        "b.html",
         "venv/bin/python",
         "/usr/bin/python3",
         "x/y",
@@ -116,6 +117,7 @@ def test_what_the_loader_takes_the_schema_takes(section: str, key: str) -> None:
             "recurring": {"name": "r", "type": "t", "schedule": "@yearly"},
             "prune": {"failed": "1d"},
             "log": {"file": "a.log"},
+            "report": {"file": "a.html"},
         }
         if section == "notify":
             document |= {"health": {}, "notify": {"command": ["a"]}}

@@ -309,6 +309,13 @@ def test_a_faulty_file_would_be_noticed(fault: bytes, folder: CronTarget) -> Non
     assert said == "python-crontab reads 1 valid entries where 2 were written"
 
 
+def test_a_report_is_an_entry() -> None:
+    """What it prints is not mailed, what goes wrong is."""
+    text = CONFIG + '[report]\nfile = "/srv/www/queue.html"\nschedule = "@hourly"\n'
+    entry = jobs(CronTarget(Site()), load(text))[-1]
+    assert entry.command.endswith(b"report --scheduled --config /etc/myapp/dbq.toml >/dev/null")
+
+
 def test_a_health_check_speaks_only_of_trouble(tmp_path: Path) -> None:
     """cron mails what is printed, and its subject is the command: this begins with what it is."""
     program = tmp_path / "python"

@@ -36,6 +36,8 @@ schedule = "@hourly"
 completed = "7d"
 [health]
 textfile = "/var/lib/metrics/app.prom"
+[report]
+file = "/var/lib/metrics/queue.html"
 [log]
 file = "/var/log/app/dbq.log"
 """

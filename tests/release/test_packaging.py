@@ -114,7 +114,9 @@ def test_the_wheel_holds_every_template(wheel: zipfile.ZipFile) -> None:
     found = {name: wheel.read(name) for name in wheel.namelist() if "/templates/" in name}
     assert found == wanted
     inside = (path.relative_to(ROOT) for path in ROOT.rglob("*.j2"))
-    everywhere = {path for path in inside if path.parts[0] in ("cron", "systemd", "packaging")}
+    everywhere = {
+        path for path in inside if path.parts[0] in ("cron", "systemd", "views", "packaging")
+    }
     assert len(everywhere) == len(wanted) > 5
 
 

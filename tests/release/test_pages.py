@@ -26,7 +26,11 @@ from dbbasic_queue.config import sections as config
 
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
-WITH_A_QUEUE = {"docs/operations.md", "docs/monitoring.md"}  # their commands look at a queue
+WITH_A_QUEUE = {
+    "docs/operations.md",
+    "docs/monitoring.md",
+    "docs/seeing.md",
+}  # their commands look at a queue
 PACKAGE = "tests/e2e/test_packages.py"
 BUILDS = "tests/e2e/test_package_builds.py"
 HERE = "tests/release/test_packaging.py"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PLACES = ("dbbasic_queue", "tests", "docs", "packaging", "cron", "systemd", "examples")
+PLACES = ("dbbasic_queue", "tests", "docs", "packaging", "cron", "systemd", "views", "examples")
 PAGES = (
     "README.md",
     "CONTRIBUTING.md",

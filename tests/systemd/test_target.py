@@ -133,6 +133,7 @@ STARTERS = [
     "dbq-app-prune.timer",
     "dbq-app-recurring@hourly.timer",
     "dbq-app-recurring@nightly.timer",
+    "dbq-app-report.timer",
     "dbq-app-worker.path",
     "dbq-app-worker.timer",
 ]
@@ -382,7 +383,15 @@ def test_status_tells_each_timer_and_the_path(
     install.apply(target, config)
     machine.answer(ActiveState="inactive", Result="exit-code", Triggers="dbq-app-x.service")
     entries = {entry.label: entry for entry in status(target, config)}
-    assert set(entries) == {"health", "prune", "hourly", "nightly", "worker", "worker (wake)"}
+    assert set(entries) == {
+        "health",
+        "prune",
+        "hourly",
+        "nightly",
+        "report",
+        "worker",
+        "worker (wake)",
+    }
     assert entries["prune"].schedule == "*-*-* 03:30:00"
     assert entries["prune"].next_run == datetime.fromtimestamp(1_700_000_000, UTC)
     assert entries["prune"].last_run is None

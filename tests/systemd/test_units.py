@@ -36,7 +36,7 @@ def values(text: str, key: str) -> list[str]:
 
 
 def test_each_thing_has_its_units(config: Config) -> None:
-    """Worker, recurring jobs, prune and health each have a service and a timer of their own."""
+    """All that the clock starts has a service and a timer of its own."""
     assert set(units(config)) == {
         "dbq-app-worker.service",
         "dbq-app-worker.timer",
@@ -49,13 +49,15 @@ def test_each_thing_has_its_units(config: Config) -> None:
         "dbq-app-prune.timer",
         "dbq-app-health.service",
         "dbq-app-health.timer",
+        "dbq-app-report.service",
+        "dbq-app-report.timer",
         "dbq-app-failed@.service",
     }
 
 
 def test_what_the_config_leaves_out_has_no_units(config: Config) -> None:
-    """Without recurring jobs, prune and health there is only the worker and its report."""
-    found = units(replace(config, recurring=(), prune=None, health=None))
+    """Without the other sections there is only the worker and what tells that it failed."""
+    found = units(replace(config, recurring=(), prune=None, health=None, report=None))
     assert {re.sub(r"\W\w+$", "", name) for name in found} == {
         "dbq-app-worker",
         "dbq-app-rewake",
@@ -94,6 +96,7 @@ def test_services_run_the_commands(config: Config) -> None:
         ("worker", commands.WORK, []),
         ("prune", commands.PRUNE, []),
         ("health", commands.HEALTH, []),
+        ("report", commands.REPORT, []),
     ]:
         (command,) = values(found[f"dbq-app-{role}.service"], "ExecStart")
         assert read_words(command) == commands.argv(config, verb, *arguments)
@@ -258,7 +261,7 @@ def test_only_the_worker_gets_the_network_that_handlers_need(profile: str, confi
     """Our own commands run isolated, but for compat, which says that something is elsewhere."""
     found = units(with_worker(config, hardening=profile))
     ours = "compat" if profile == "compat" else "isolated"
-    for role in ("rewake", "recurring@", "prune", "health"):
+    for role in ("rewake", "recurring@", "prune", "health", "report"):
         assert f'(hardening = "{ours}")' in found[f"dbq-app-{role}.service"]
     assert f'(hardening = "{profile}")' in found["dbq-app-worker.service"]
     network = values(found["dbq-app-worker.service"], "PrivateNetwork")
@@ -275,13 +278,15 @@ def test_a_ping_needs_the_network() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_only_the_folders_of_queue_and_log_are_writable(profile: str, config: Config) -> None:
-    """ReadWritePaths= names the queue's and the log's folders, for the health check its own too."""
+    """ReadWritePaths= names the queue's and the log's folders, and where others are written to."""
     found = units(with_worker(config, hardening=profile))
     assert values(found["dbq-app-worker.service"], "ReadWritePaths") == [
         "/var/lib/app /var/log/app"
     ]
     health = values(found["dbq-app-health.service"], "ReadWritePaths")
     assert health == ["/var/lib/app /var/log/app /var/lib/metrics"]
+    page = values(found["dbq-app-report.service"], "ReadWritePaths")
+    assert page == ["/var/lib/app /var/log/app /var/lib/metrics"]
 
 
 def test_owner_and_group_of_the_queue_can_be_kept(config: Config) -> None:
