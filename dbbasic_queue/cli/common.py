@@ -432,9 +432,12 @@ def _as_worker(config: Config | None, table: Path | None, starts_programs: bool)
 
 
 def _is_there(path: Path) -> bool:
-    """Say whether there is such a file; raises `UsageError` where this user cannot look."""
+    """Say whether there is a file or a link; raises `UsageError` where this user cannot look."""
     try:
-        return path.exists()
+        os.lstat(path)
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except PermissionError:
         from ..support.opening import user_name
 

@@ -72,6 +72,15 @@ def test_a_missing_queue_is_said_and_not_made(app: Path, command: str) -> None:
     assert not (app / "data").exists()
 
 
+@pytest.mark.parametrize("words", ["enqueue x", "list", "show x", "prune --older-than 1"])
+def test_a_link_that_leads_nowhere_is_told_as_one(app: Path, words: str) -> None:
+    """As any link in the place of a queue, and not as a queue that the first job makes."""
+    (app / "queue.tsv").symlink_to("elsewhere.tsv")
+    done = dbq(*words.split(), "--file", "queue.tsv", cwd=app)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "it is a symbolic link; remove it, or name the file that it leads to" in done.stderr
+
+
 @pytest.mark.parametrize("words", ["enqueue x", "list", "stats", "fsck", "edit", "work m:H"])
 def test_a_device_is_refused_and_gets_no_company(app: Path, words: str) -> None:
     """DBQ_FILE=/dev/null: exit 2, the device as it was, and no lock beside it."""
