@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples pages test server coverage mutants test-all e2e torture conformance matrix bench bench-here lint docs deb rpm dist build clean
+.PHONY: help demo samples pages test server coverage mutants test-all e2e torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -160,6 +160,14 @@ dist: $(BIN)/.ready ## wheel and sdist, checked by twine
 	$(BIN)/python packaging/tools/packages.py dist
 
 build: dist
+
+# What checks packages is installed first, so that nothing is left out. No step here publishes.
+release: $(BIN)/.ready ## all that is handed out, tested and checked, into dist/; and what is left to do
+	rm -rf dist
+	$(BIN)/python packaging/tools/release.py before
+	@$(MAKE) --no-print-directory lint docs test
+	@$(MAKE) --no-print-directory deb rpm dist
+	$(BIN)/python packaging/tools/release.py after
 
 VERSIONS ?= 3.11 3.12 3.13 3.14
 test-all: dist .cache/v1/.ready .cache/family/.ready ## the tests on each Python found, against the wheel (VERSIONS="3.12 3.13")

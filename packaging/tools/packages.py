@@ -27,6 +27,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import sbom
+
 SOURCE = Path(__file__).resolve().parents[2]
 DIST = SOURCE / "dist"
 DEB_NEEDS = (
@@ -137,13 +139,15 @@ def filled_in(tree: Path, wanted: str, wheel: Path) -> str:
 
 
 def dist(wanted: str) -> list[Path]:
-    """Wheel and sdist, checked by twine."""
+    """Wheel, with its bill of materials, and sdist, checked by twine."""
     folder = workplace("dist")
     tree = folder / f"dbbasic_queue-{wanted}"
     copy_source(tree)
     run([sys.executable, "-m", "build", "--outdir", str(folder / "made"), str(tree)], folder)
     (sdist,) = (folder / "made").glob("*.tar.gz")
     archive(files_in(sdist), sdist)
+    (wheel,) = (folder / "made").glob("*.whl")
+    sbom.into_wheel(wheel, source_date())
     made = sorted((folder / "made").iterdir())
     run([sys.executable, "-m", "twine", "check", "--strict", *map(str, made)], folder, loud=True)
     return made

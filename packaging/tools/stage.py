@@ -70,6 +70,7 @@ def stage(root: Path, wheel: Path, epoch: int) -> None:
     sys.path.insert(0, str(below(root, PRIVATE)))
     import completions
     import manpages
+    import sbom
     from parsers import project
 
     scripts(root, project()["scripts"])
@@ -77,6 +78,7 @@ def stage(root: Path, wheel: Path, epoch: int) -> None:
     rendered(root)
     manpages.write(below(root, Path("/usr/share/man")), epoch)
     completions.write(below(root, Path("/usr/share")))
+    put(below(root, DOC / sbom.NAME), sbom.text(epoch, bundled=True).encode())
 
 
 def below(root: Path, path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -252,6 +253,10 @@ def test_the_layout(staged: Path, shipped: config.Config) -> None:
             assert str(staged).encode() not in path.read_bytes(), path
             assert path.stat().st_mode & 0o777 in (0o644, 0o755)
     assert not list(staged.rglob("*.pyc"))
+    materials = json.loads(
+        (staged / "usr/share/doc/dbbasic-queue/dbbasic-queue.cdx.json").read_text()
+    )
+    assert materials["metadata"]["timestamp"].startswith("2026-11-24T")  # of SOURCE_DATE_EPOCH
     assert (staged / "usr/lib/nagios/plugins/check_dbq").resolve() == staged / "usr/bin/dbq-health"
     worker = (staged / "usr/lib/systemd/system/dbq-main-worker.service").read_text()
     assert "\nExecStart=/usr/bin/python3 -P /usr/lib/dbbasic-queue work" in worker
