@@ -18,7 +18,8 @@ PACKAGE = ROOT / "dbbasic_queue"
 # From the ground up, as imports go.
 WINGS = (
     *("support", "table", "engines", "engines/tsv", "engines/redis", "worker", "schedule"),
-    *("config", "install", "cron", "systemd", "check", "health", "migrate", "views", "cli"),
+    *("config", "install", "cron", "systemd", "check", "health", "migrate", "views"),
+    *("integrations", "integrations/django", "cli"),
 )
 THEORY = "Theory of operation"
 

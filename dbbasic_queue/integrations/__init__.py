@@ -1,0 +1,1 @@
+"""Frameworks that a user has already: each module is imported where it is asked for, never else."""

@@ -1,0 +1,1 @@
+"""Django's tasks in this queue: `dbbasic_queue.django` is the address."""

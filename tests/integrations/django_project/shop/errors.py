@@ -1,0 +1,5 @@
+"""The shop's own exceptions."""
+
+
+class OutOfStock(Exception):
+    """There is none left."""
