@@ -20,6 +20,7 @@ from .backoff import Backoff, BackoffLike
 from .engines import open_engine
 from .engines.choosing import Choosing
 from .engines.interface import Order, Stats
+from .engines.pausing import Pausing
 from .engines.unique import Unique, check_own_id
 from .engines.unique import new_id as new_unique_id
 from .errors import ConfigError, InvalidJob, Unsupported
@@ -51,7 +52,7 @@ _R = TypeVar("_R")
 _new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, written in Python
 
 
-class Queue(Choosing):
+class Queue(Choosing, Pausing):
     """A job queue in one TSV file, or on a server that several machines share.
 
     Args:

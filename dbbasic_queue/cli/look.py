@@ -32,6 +32,7 @@ from .common import (
     json_option,
     queue_of,
 )
+from .pausing import fields_of, tell_pauses
 from .secrets import REVEAL, secrets_of
 from .terminal import is_coloured, painted, print_lines, relative, width_of_terminal
 
@@ -104,6 +105,8 @@ def _list(args: argparse.Namespace) -> int:
             print(dump_json(job))
     elif not print_table(jobs, queue.now(), paged=paged) and not empty and not args.ids:
         complain(none_like(args, queue), DONE)
+    if not args.json:
+        tell_pauses(queue)
     return code
 
 
@@ -280,9 +283,11 @@ def _time(seconds: float, now: float | None) -> str:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    stats = queue_of(args).stats()
+    queue = queue_of(args)
+    stats = queue.stats()
     if args.json:
-        print(dump_json(stats._asdict()))
+        paused = [fields_of(pause) for pause in stats.paused]
+        print(dump_json(stats._asdict() | {"paused": paused}))
         return DONE
     for status, number in stats.jobs.items():
         print(f"{status:11}{number:>12,}")
@@ -291,6 +296,8 @@ def _stats(args: argparse.Namespace) -> int:
     print(f"{'latency':11}{stats.latency:>10,} s  (since the oldest of them was due)")
     print(f"{'last run':11}{last_run:>23}  (of a worker)")
     print(f"{'size':11}{stats.size:>12,}  bytes")
+    for pause in stats.paused:
+        print(f"{'paused':11}{escape_control(str(pause))}")
     return DONE
 
 

@@ -52,6 +52,8 @@ PLACES: Final = {
     "work": "work",
     "run": "run",
     "restart": "restart",
+    "pause": "pausing",
+    "resume": "pausing",
     "edit": "upkeep",
     "fsck": "upkeep",
     "backup": "backup",

@@ -122,7 +122,10 @@ def _file_engine(queue: Queue, verb: str) -> TsvEngine:
 def _finding(finding: Finding, queue: Queue, *, as_json: bool) -> str:
     if as_json:
         return dump_json({"kind": finding.kind, "line": finding.line, "message": finding.message})
-    return f"{queue.path}:{finding.line}: {finding.kind}: {escape_control(finding.message)}"
+    path = queue.path
+    if finding.kind == "paused":
+        path = path.with_suffix(".paused")
+    return f"{path}:{finding.line}: {finding.kind}: {escape_control(finding.message)}"
 
 
 EDIT: Final = Command(

@@ -28,6 +28,7 @@ from .unique import Unique
 
 if TYPE_CHECKING:
     from .choice import Choice
+    from .pausing import Pause
     from .verbs import Verb
 
 AHEAD: Final = 60  # seconds a recorded time may be ahead of the clock before it is reported
@@ -92,6 +93,7 @@ class Stats(NamedTuple):
     latency: int  # seconds since the oldest of them was due
     last_run: float | None  # Unix seconds: when a worker was last at work; None: never
     size: int  # bytes that the engine keeps
+    paused: tuple[Pause, ...] = ()
 
 
 class Limits(NamedTuple):
@@ -145,6 +147,7 @@ class Snapshot(NamedTuple):
     last_run: float | None  # of a worker
     written: float  # when the queue was last written
     size: int  # bytes
+    paused: tuple[Pause, ...] = ()  # whose jobs are not overdue
     blocked: str = ""  # who holds up all writers, in a sentence; empty if no process does
 
 
@@ -385,6 +388,26 @@ class Engine(Protocol):
 
     def closed_for(self) -> str:
         """The address that the queue is closed for; empty while it takes jobs."""
+
+    # -- pauses: pausing.py ------------------------------------------------------------------------
+
+    def pause(self, pauses: Sequence[Pause]) -> None:
+        """Have workers begin no jobs of these types, each in place of what its type had before.
+
+        When this returns, no worker begins one any more. Raises `StorageError`.
+        """
+
+    def resume(self, types: Sequence[str]) -> list[Pause]:
+        """End the pauses whose type one of these globs matches; returns those that held until now.
+
+        Raises `StorageError`.
+        """
+
+    def paused(self) -> list[Pause]:
+        """The pauses that hold now, in the order of their types. Reads only.
+
+        Raises `StorageError`.
+        """
 
     # -- new code: worker/renewal.py ---------------------------------------------------------------
 

@@ -40,7 +40,7 @@ def headline(report: HealthReport) -> str:
 def text(report: HealthReport, *, verbose: bool = False) -> str:
     """Return text for people: one line when all is well, else what is wrong and what to do."""
     details = list(_details(report, verbose=verbose))
-    if len(report.findings) == 1:
+    if len(report.findings) == 1 and not _pauses(report):
         return _joined(details)
     return _joined([f"{STATES[report.state]}: {_summary(report)}", *details])
 
@@ -56,6 +56,7 @@ def as_json(report: HealthReport) -> str:
         "code": report.state,
         "jobs": report.snapshot.counts if report.snapshot else None,
         **report.numbers(),
+        "pauses": [pause._asdict() for pause in report.snapshot.paused] if report.snapshot else [],
         **({"workers": workers_by_host(report.server)} if report.server else {}),
         "findings": findings,
     }
@@ -67,7 +68,8 @@ def as_json(report: HealthReport) -> str:
 
 def _summary(report: HealthReport) -> str:
     if report.findings:
-        return "; ".join(escape_control(finding.summary) for finding in report.findings)
+        summaries = "; ".join(escape_control(finding.summary) for finding in report.findings)
+        return summaries + _pauses(report)
     assert report.snapshot is not None
     counts, silence = report.snapshot.counts, report.silence
     if silence is None:
@@ -77,8 +79,13 @@ def _summary(report: HealthReport) -> str:
     return (
         f"{counts['pending']} pending ({report.snapshot.ready} ready),"
         f" {counts['processing']} running, {counts['completed']} completed,"
-        f" {counts['failed']} failed; {last}"
+        f" {counts['failed']} failed; {last}{_pauses(report)}"
     )
+
+
+def _pauses(report: HealthReport) -> str:
+    pauses = report.snapshot.paused if report.snapshot else ()
+    return "".join(f"; {escape_control(str(pause))}" for pause in pauses)
 
 
 def _details(report: HealthReport, *, verbose: bool) -> Iterator[str]:

@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 from ..config.sections import HealthConfig
 from ..engines import open_engine
 from ..engines.interface import AHEAD, Engine, Limits, Server, Shortfall, Snapshot
+from ..engines.pausing import ALL
 from ..errors import QueueError, StorageError, TableError
 from ..job import FINISHED, PENDING, Job, error_lines
 from ..schedule.clock import machine_uptime, machine_zone
@@ -383,7 +384,7 @@ class _Judge:
         since = report.last_run
         if since is None and expected is not None:
             since = int(expected.since)
-        if since is None:
+        if since is None or any(pause.type == ALL for pause in self._snapshot.paused):
             return None
         awaited = max(since, self._started)
         if report.at - awaited <= self._ages.silent_after:

@@ -206,6 +206,13 @@ MEASURES: Final = (
         means="the number of pending jobs that are due",
     ),
     Measure(
+        "paused",
+        lambda snapshot, report: len(snapshot.paused),
+        metric="dbq_paused_types",
+        help="Types of jobs that are paused; a glob for several counts as one.",
+        in_data=False,
+    ),
+    Measure(
         "oldest_ready",
         lambda snapshot, report: snapshot.oldest_ready,
         TIME,

@@ -47,6 +47,7 @@ BESIDE: Final = (
     "torn",
     "wake",
     "restart",
+    "paused",
     "recurring",
     "notified",
     "moved",

@@ -38,7 +38,7 @@ from ..support.opening import (
     user_name,
 )
 
-OF_THE_GROUP: Final = ("tsv", "lock", "torn", "wake", "restart")
+OF_THE_GROUP: Final = ("tsv", "lock", "torn", "wake", "restart", "paused")
 GROUP_MODE: Final = 0o660
 OWNER_MODE: Final = 0o640
 LOCKED: Final = ("lock", "claims")  # files whose locks others wait for

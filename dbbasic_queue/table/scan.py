@@ -17,6 +17,9 @@ LONGEST_LINE: Final = 16 << 20  # bytes; the longest of ours have two megabytes
 TOO_LONG: Final = f"is longer than {LONGEST_LINE} bytes, so not a row"
 OVERLONG: Final = b"\0\n"  # stands for a longer line, which is not a row
 
+# A line of its own, which is not a row: by it, workers learn that what lies beside the table has
+# changed (engines/tsv/paused.py).
+MARK: Final = b" \n"
 NAMES_PENDING: Final = b"\t%b\t" % PENDING.encode()  # in every pending row; or it is a type
 # Groups: something if the row is pending, nothing if it is processing; created_at; run_at.
 UNFINISHED_TAIL: Final = re.compile(rb"\tp(?:(e)nding|rocessing)\t(\d+)\t(\d+)\t")

@@ -158,7 +158,9 @@ def test_the_upgrade_takes_the_folder_over_with_a_job_in_hand(machine: Machine, 
     assert machine.run("systemctl show -P MainPID dbq-main-worker.service").stdout.strip() == pid
     assert _job(machine, job_id)["status"] == "processing"
     assert machine.run(f"stat --format %i {STATE}/queue.lock {STATE}/queue.claims").stdout == inodes
-    shared = [f"{STATE}/queue.{ending}" for ending in ("tsv", "lock", "torn", "wake", "restart")]
+    shared = [
+        f"{STATE}/queue.{ending}" for ending in ("tsv", "lock", "torn", "wake", "restart", "paused")
+    ]
     assert _rights(machine, STATE, *shared, f"{STATE}/queue.claims") == [
         f"{STATE} {WORKER}:{WORKER} 2750",
         *(f"{path} {WORKER}:{WORKER} 660" for path in shared),

@@ -21,6 +21,7 @@ from redis_server import RedisServer, contents, free_port
 from dbbasic_queue import ConfigError, JobExists, Queue, StorageError
 from dbbasic_queue.engines import open_engine
 from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome, Seat
+from dbbasic_queue.engines.pausing import Pause
 
 _names = (f"e{os.getpid()}-{number}" for number in itertools.count(1))
 
@@ -55,6 +56,36 @@ def status(engine: Engine, job_id: str = "a1") -> tuple[str, int, str | None]:
     job = engine.find(job_id)
     assert job is not None
     return job.status, job.attempts, job.error
+
+
+# -- pauses ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "lost"])
+def test_a_pause_between_the_look_and_the_transaction(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    """A job that was seen before its type was paused is put back, its attempt not counted."""
+    engine.add([order("a1")], int(Clock().now))
+    seat = sit(engine)
+    transitions: Any = seat._transitions
+    begin, change = transitions.begin, transitions.change
+
+    def late(*args: Any) -> Any:
+        engine.pause([Pause("mail", int(Clock().now))])
+        return begin(*args)
+
+    monkeypatch.setattr(transitions, "begin", late)
+    if not answered:
+        monkeypatch.setattr(transitions, "change", lambda *args, done=len: change(*args))
+    assert seat.turn() is None
+    assert status(engine) == ("pending", 0, None)
+    engine.resume(["*"])
+    monkeypatch.undo()
+    attempt = seat.turn()
+    assert attempt is not None
+    assert (attempt.job.id, attempt.job.attempts) == ("a1", 1)
+    seat.leave()
 
 
 # -- leases ----------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_root_hands_a_folder_of_2_0_0_over_in_place(folder: Path) -> None:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert {name: (folder / name).stat().st_ino for name in inodes} == inodes
     found = {path.suffix[1:]: _rights(path) for path in folder.iterdir()}
-    shared = dict.fromkeys(("tsv", "lock", "torn", "wake", "restart"), GROUPS)
+    shared = dict.fromkeys(("tsv", "lock", "torn", "wake", "restart", "paused"), GROUPS)
     assert found == {**shared, "claims": OWNERS}
     assert _rights(folder) == (WORKER.uid, SHARED, 0o2750)
     assert (folder / "queue.tsv").read_bytes() == HEADER + JOB
@@ -81,7 +81,7 @@ def test_after_that_each_party_has_its_rights(folder: Path) -> None:
     for ending in ("lock", "claims", "torn", "wake"):
         with pytest.raises(PermissionError):
             as_user(READER, lambda ending=ending: os.open(folder / f"queue.{ending}", os.O_RDONLY))
-    for ending in ("tsv", "lock", "torn", "wake", "restart"):
+    for ending in ("tsv", "lock", "torn", "wake", "restart", "paused"):
         path = folder / f"queue.{ending}"
         as_user(PRODUCER, lambda path=path: os.close(os.open(path, os.O_RDWR)))
         with pytest.raises(PermissionError):

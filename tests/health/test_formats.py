@@ -231,6 +231,7 @@ def test_prometheus(wrong: HealthReport) -> None:
         "dbq_last_check_timestamp_seconds" + queue: str(NOW),
         **jobs,
         "dbq_ready_jobs" + queue: "1",
+        "dbq_paused_types" + queue: "0",
         "dbq_oldest_ready_timestamp_seconds" + queue: str(NOW - 1000),
         "dbq_overdue_jobs" + queue: "1",
         "dbq_running_jobs" + queue: "0",
@@ -327,6 +328,7 @@ def test_the_same_numbers_in_each_format(wrong: HealthReport) -> None:
         "last_run": "dbq_last_worker_run_timestamp_seconds",
         "last_success": "dbq_last_success_timestamp_seconds",
         "oldest_ready": "dbq_oldest_ready_timestamp_seconds",
+        "paused": "dbq_paused_types",
     }
     assert {name: record[name] for name in names} == {
         name: metrics[metric] for name, metric in names.items()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tables import NOBODY, in_child, let_in, text, write
 
+from dbbasic_queue import Queue
 from dbbasic_queue.cli import main as cli
 from dbbasic_queue.config.sections import HealthConfig
 from dbbasic_queue.engines.tsv.claims import Claims
@@ -214,6 +215,17 @@ def test_a_worker_in_a_long_job_is_not_silent(path: Path) -> None:
     worker_ran(path, NOW - 1700)
     report = checked(path)
     assert (found(report), report.last_run, report.silence) == ({}, NOW, 0)
+
+
+def test_while_all_is_paused_no_worker_is_missed(path: Path) -> None:
+    """Nor is a job overdue; a pause of one type changes nothing about the others."""
+    write(path, text(run_at=NOW - 4000))
+    worker_ran(path, NOW - 601)
+    queue = Queue(path, "normal", clock=lambda: NOW)
+    queue.pause("other")
+    assert found(checked(path)) == {"overdue": WARNING, "silent": CRITICAL}
+    queue.pause()
+    assert found(checked(path)) == {}
 
 
 # -- after a start of the machine ------------------------------------------------------------------

@@ -55,7 +55,7 @@ def test_the_worker_makes_the_groups_files_beforehand(folder: Path) -> None:
 
     as_user(WORKER, work)
     found = {path.suffix[1:]: _rights(path) for path in folder.iterdir()}
-    shared = dict.fromkeys(("lock", "torn", "wake", "restart"), GROUPS)
+    shared = dict.fromkeys(("lock", "torn", "wake", "restart", "paused"), GROUPS)
     assert found == {**shared, "claims": OWNERS}
 
 

@@ -112,7 +112,9 @@ def test_a_reader_looks(house: House) -> None:
     assert ran.code in (0, 1), ran
 
 
-@pytest.mark.parametrize("ending", ["lock", "claims", "torn", "wake", "restart", "recurring"])
+@pytest.mark.parametrize(
+    "ending", ["lock", "claims", "torn", "wake", "restart", "paused", "recurring"]
+)
 def test_a_reader_opens_no_other_file(house: House, ending: str) -> None:
     """A descriptor is enough to lock a file, so the reader gets none, not even for reading."""
     house.beside(ending).touch()
@@ -204,7 +206,9 @@ def test_dbq_init_makes_the_files_of_a_shared_queue() -> None:
         words = ["init", "--name", "shop", "--user", "daemon", "--config", top / "dbq.toml"]
         assert command(ROOT, dbq.main, *words).code == 0
         found = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-        assert found == dict.fromkeys((".tsv", ".lock", ".torn", ".wake", ".restart"), 0o660)
+        assert found == dict.fromkeys(
+            (".tsv", ".lock", ".torn", ".wake", ".restart", ".paused"), 0o660
+        )
         assert {path.owner() for path in folder.iterdir()} == {"daemon"}
         as_user(PRODUCER, lambda: Queue(folder / "queue.tsv").enqueue("ok", {}))
 

@@ -24,6 +24,7 @@ from .address import parse
 from .lease import WORKER_TTL, Lease
 from .link import Link
 from .looking import Looking
+from .paused import PausesOnServer
 from .places import Places
 from .records import Records
 from .seat import RedisSeat
@@ -40,7 +41,7 @@ LEASE: Final = 60.0
 LARGE: Final = 1 << 16  # characters of a payload that a server should not keep
 
 
-class RedisEngine(ByHand):
+class RedisEngine(ByHand, PausesOnServer):
     """The jobs of one queue on a Redis or Valkey server, in RQ's records.
 
     Args:

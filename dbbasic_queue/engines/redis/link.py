@@ -115,12 +115,17 @@ class Link:
         return StorageError(number, f"{self.shown} refused: {_said(error)}")
 
     def transact(
-        self, keys: list[str], change: Callable[[Any], T], patience: float | None = None
+        self,
+        keys: list[str],
+        change: Callable[[Any], T],
+        patience: float | None = None,
+        done: Callable[[list[Any]], object] = len,
     ) -> T:
         """What `change` returns once all that it has read of `keys` held until it was written.
 
         `change` is given a pipeline that watches the keys: it reads, calls `multi()`, and writes.
-        It may be called again. Raises what `run` does.
+        It may be called again. `done` is given the answers to what was written. Raises what `run`
+        does.
         """
 
         def once(client: Any) -> T:
@@ -130,7 +135,7 @@ class Link:
                         pipe.watch(*keys)
                         answer = change(pipe)
                         if pipe.explicit_transaction:
-                            pipe.execute()
+                            done(pipe.execute())
                         return answer
                     except WatchError:
                         continue

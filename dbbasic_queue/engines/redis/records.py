@@ -130,6 +130,7 @@ class Records:
         self.wake = f"dbq:{name}:wake"
         self.slots = f"dbq:{name}:slots"
         self.moved = f"dbq:{name}:moved"
+        self.paused = f"dbq:{name}:paused"
         self.run = f"dbq:{name}:run"
         self.workers = f"dbq:{name}:workers"
         self._prefix = f"{name}_"

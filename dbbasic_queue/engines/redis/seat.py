@@ -32,6 +32,7 @@ from ...support.text import printable
 from ..calling_off import note_of
 from ..interface import Attempt, Outcome, Rescued
 from ..progress import Progress
+from . import paused
 from .lease import Lease
 from .link import Away, Link, ticks
 from .looking import Looking
@@ -195,21 +196,25 @@ class RedisSeat:
         def questions(pipe: Any) -> None:
             pipe.time()
             pipe.smembers(self._records.types)
+            pipe.hvals(self._records.paused)
             for lane in lanes:
                 pipe.lrange(lane.queue, 0, self._window - 1)
                 pipe.zrange(lane.scheduled, 0, self._window - 1, withscores=True)
 
-        moment, names, *heads = self._link.ask(questions)
+        moment, names, pauses, *heads = self._link.ask(questions)
         now = self._link.set_clock(moment, began)
+        held = paused.held(pauses, now)
         self._looked = time.monotonic()
         known = [lane.type for lane in lanes]
         fresh = sorted(name.decode() for name in names)
         self._lanes = [self._records.lane(name) for name in fresh]
-        self._next_due = None
+        self._next_due = held.ends if held is not None else None
         found: list[list[Found]] = []
         hidden = False
         for lane, queue, scheduled in zip(lanes, heads[::2], heads[1::2], strict=True):
             if types is not None and lane.type not in types:
+                continue
+            if held is not None and lane.type in held:
                 continue
             due = [entry for entry, score in scheduled if score <= now]
             hidden |= self._hides(queue) or self._hides(due)

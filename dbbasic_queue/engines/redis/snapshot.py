@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from ...job import CANCELLED, COMPLETED, FAILED, PROCESSING, Job
 from ..interface import AHEAD, Limits, Running, Snapshot, Stats, Stuck
-from . import identity
+from ..pausing import Held, paused_at
+from . import identity, paused
 from .link import Link
 from .looking import Looking
 from .records import KEEP, Lane, Record, Records, to_job
@@ -30,13 +31,16 @@ def stats(link: Link, records: Records, looking: Looking) -> Stats:
     now = int(link.look_at_clock())
     lanes = looking.lanes()
     ready, oldest = _ready(link, records, looking, lanes, now)
-    last_run, info = link.ask(lambda pipe: (pipe.get(records.run), pipe.info("memory")))
+    last_run, info, pauses = link.ask(
+        lambda pipe: (pipe.get(records.run), pipe.info("memory"), pipe.hvals(records.paused))
+    )
     return Stats(
         jobs=looking.counts(lanes),
         ready=ready,
         latency=max(0, now - oldest) if oldest is not None else 0,
         last_run=float(last_run) if last_run else None,
         size=int(info["used_memory"]),
+        paused=tuple(paused_at(paused.parse(pauses), now)),
     )
 
 
@@ -107,7 +111,12 @@ def take(link: Link, records: Records, looking: Looking, limits: Limits) -> Snap
     """The numbers of a queue, and the first few jobs of each kind to report."""
     lanes = looking.lanes()
     ready, oldest = _ready(link, records, looking, lanes, limits.now)
-    overdue, overdue_jobs = _overdue(link, records, looking, lanes, limits)
+    pauses = paused_at(
+        paused.parse(link.run(lambda client: client.hvals(records.paused))), limits.now
+    )
+    held = Held(pauses)
+    going = [lane for lane in lanes if lane.type not in held]
+    overdue, overdue_jobs = _overdue(link, records, looking, going, limits)
     begun = _begun(link, records, looking)
     now = link.look_at_clock()
     orphaned = [each for each in begun if _is_orphaned(each, now)]
@@ -140,6 +149,7 @@ def take(link: Link, records: Records, looking: Looking, limits: Limits) -> Snap
         last_run=float(last_run) if last_run else None,
         written=max([*ends.values(), float(last_run or 0)]),
         size=int(info["used_memory"]),
+        paused=tuple(pauses),
     )
 
 

@@ -20,6 +20,7 @@ from rq.serializers import JSONSerializer
 from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, require
 from ..calling_off import note_of
 from ..unique import instead, key_of
+from . import paused
 from .link import Link
 from .records import (
     KEEP,
@@ -61,10 +62,11 @@ class Transitions:
         change: Callable[[Any, Record | None], T],
         patience: float | None = None,
         also: tuple[str, ...] = (),
+        done: Callable[[list[Any]], object] = len,
     ) -> T:
         """What `change` returns, given a pipeline that watches the job, and the job's record.
 
-        It watches the keys `also`, too.
+        It watches the keys `also`, too. `done` is given the answers to what was written.
         """
         key = self._records.key(job_id)
         return self._link.transact(
@@ -73,6 +75,7 @@ class Transitions:
                 pipe, self._records.parse(job_id, self._records.read(pipe, job_id))
             ),
             patience,
+            done,
         )
 
     # -- begun and ended -----------------------------------------------------------------------
@@ -80,7 +83,7 @@ class Transitions:
     def begin(
         self, job_id: str, place: str, lane: Lane, worker: str, lease: float, most: int | None
     ) -> tuple[Record, Grip] | None:
-        """Begin a pending job; None when it is not pending any more.
+        """Begin a pending job; None when it is not pending any more, or its type is paused.
 
         Args:
             job_id: the job.
@@ -91,6 +94,8 @@ class Transitions:
             most: attempts; a job whose last worker died in the last of them is failed instead.
         """
         mine: set[str] = set()
+        pauses: list[list[bytes]] = []
+        before: list[Record] = []
 
         def change(pipe: Any, record: Record | None) -> tuple[Record, Grip] | None:
             if record is not None and record.holder in mine:  # begun; the answer was lost
@@ -98,6 +103,7 @@ class Transitions:
             now = int(self._link.now())
             ours = record is not None and record.status == PENDING
             pipe.multi()
+            pipe.hvals(self._records.paused)
             self._take_from(pipe, place, lane, job_id)
             if record is None or not ours:  # a second entry of one id, or what is left of a job
                 return None
@@ -120,9 +126,22 @@ class Transitions:
                 worker=worker,
             )
             grip = self._grasp(pipe, begun, lane, lease, mine)
+            before.append(record._replace(error=error))
             return begun._replace(holder=grip.execution), grip
 
-        return self.change(job_id, change)
+        taken = self.change(job_id, change, done=lambda answers: pauses.append(answers[0]))
+        if taken is not None and self._is_held(lane.type, pauses[-1] if pauses else None):
+            was = before[-1]
+            self.end(taken[1], PENDING, was.run_at, was.error or "", refund=True)
+            return None
+        return taken
+
+    def _is_held(self, job_type: str, pauses: list[bytes] | None) -> bool:
+        """Whether a type is paused; None of pauses if the answer that had them was lost."""
+        if pauses is None:
+            pauses = self._link.run(lambda client: client.hvals(self._records.paused))
+        held = paused.held(pauses, self._link.now()) if pauses else None
+        return held is not None and job_type in held
 
     def _take_from(self, pipe: Any, place: str, lane: Lane, job_id: str) -> None:
         rq_id = self._records.rq_id(job_id)

@@ -30,7 +30,7 @@ from ..interface import Limits, Order, Running, Snapshot, Stats
 from ..moving import UNSURE
 from ..sameness import require_same
 from ..unique import Unique
-from . import restart
+from . import paused, restart
 from .claims import Claims, byte_of
 from .seat import TsvSeat
 
@@ -43,7 +43,7 @@ log = logging.getLogger("dbbasic_queue")
 _alive: weakref.WeakSet[TsvEngine] = weakref.WeakSet()
 
 
-class TsvEngine(ByHand):
+class TsvEngine(ByHand, paused.PausesInFile):
     """The jobs of one table, and what producers and people may do with them.
 
     Args:
@@ -261,6 +261,7 @@ class TsvEngine(ByHand):
             latency=now - min(due, default=now),
             last_run=self.claims.last_run(),
             size=self.table.size,
+            paused=paused.seen(self.table.sibling("paused"), now),
         )
 
     def snapshot(self, limits: Limits) -> Snapshot:

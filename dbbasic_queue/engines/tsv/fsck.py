@@ -12,12 +12,14 @@ from ...job import PROCESSING
 from ...table.line import HEADER, Row, explain
 from ...table.scan import OVERLONG, TOO_LONG, ids_of, lines_in
 from ...table.table import Table
+from . import paused
 from .engine import TsvEngine
 
 MALFORMED: Final = "malformed"
 TORN: Final = "torn"
 DUPLICATE: Final = "duplicate"
 ORPHAN: Final = "orphan"
+PAUSES: Final = "paused"
 TRIES: Final = 3
 
 _BITS: Final = 27
@@ -26,9 +28,10 @@ _MASK: Final = (1 << _BITS) - 1
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong with a line of the table (counted from 1, the header being line 1)."""
+    """Something wrong with a line of the table (counted from 1, the header being line 1), or of
+    `queue.paused`, where `kind` is `PAUSES`."""
 
-    kind: str  # malformed, torn, duplicate, orphan
+    kind: str  # malformed, torn, duplicate, orphan, paused
     line: int
     message: str
     offset: int  # in bytes, of the line
@@ -41,17 +44,24 @@ def check(engine: TsvEngine) -> list[Finding]:
     * torn: the last line, cut off while it was being written.
     * duplicate: a row of which a later one of the same id is alive; the later one counts.
     * orphan: a job that is processing, but whose worker is dead. The next worker takes it back.
+    * paused: a line of `queue.paused` that says nothing, and so pauses nothing.
 
     >>> import tempfile
     >>> check(TsvEngine(tempfile.mkdtemp() + "/queue.tsv"))
     []
     """
+    pauses = _bad_pauses(engine)
     for _ in range(TRIES):
         findings = _look(engine)
         if findings is not None:
-            return findings
+            return findings + pauses
     with engine.table.reading():  # it is written anew faster than it is read: hold it
-        return _look(engine) or []
+        return (_look(engine) or []) + pauses
+
+
+def _bad_pauses(engine: TsvEngine) -> list[Finding]:
+    text = paused.read(engine.table.sibling("paused"))
+    return [Finding(PAUSES, number, why, 0) for number, why in paused.bad_lines(text)]
 
 
 def _look(engine: TsvEngine) -> list[Finding] | None:
@@ -152,9 +162,9 @@ def _name(row: Row) -> str:
 def repair(engine: TsvEngine) -> list[Finding]:
     """Put right what `check` finds; returns what was found.
 
-    Malformed, torn and outdated lines are moved into `queue.torn` beside the table. Orphans are
-    left to the next worker, which knows how often a job may be tried. A table that has a second
-    name gets a file of its own. Raises `StorageError`.
+    Malformed, torn and outdated lines, and those of `queue.paused` that say nothing, are moved into
+    `queue.torn` beside the table. Orphans are left to the next worker, which knows how often a job
+    may be tried. A table that has a second name gets a file of its own. Raises `StorageError`.
     """
     table = engine.table
     table.renews = True
@@ -163,8 +173,11 @@ def repair(engine: TsvEngine) -> list[Finding]:
             generation = table.generation
         findings = check(engine)
         bad = [finding for finding in findings if finding.kind in (MALFORMED, DUPLICATE)]
-        if bad:
+        pauses = any(finding.kind == PAUSES for finding in findings)
+        if bad or pauses:
             table.require_owner("fsck --repair")
+        if pauses:
+            paused.Changes(table).mend(int(engine.now()))
         aside = {finding.offset for finding in bad if not _runs(engine, finding)}
         if not aside or table.set_lines_aside(aside, generation):
             return findings

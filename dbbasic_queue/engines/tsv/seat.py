@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 from typing import Final
 
 from ...backoff import BackoffLike, seconds
@@ -47,6 +47,7 @@ from ..unique import instead
 from . import hint, twins
 from .asked import Asked
 from .claims import Claims
+from .gate import NOTHING, Gate
 from .noting import Notes
 from .pauses import Pauses, pause_after
 from .uniqueness import Waits
@@ -99,6 +100,7 @@ class TsvSeat:
         self._end, self._end_at, self._behind = b"", 0, 0
         self._marked, self._rescued_at = time.monotonic(), 0.0  # last times
         self._pauses = Pauses(str(table.data_dir))
+        self._gate = Gate(table, self._waiting, clock)
         self._look_at_all(hint.read(table))
 
     def introduce(self, types: Collection[str]) -> None:
@@ -107,6 +109,7 @@ class TsvSeat:
     def _look_at_all(self, start: int = 0) -> None:
         self._state = self._table.state()
         self._waiting.read(start)
+        self._gate.look()
         self._looked = time.monotonic()
 
     # -- one attempt ended, the next begun -----------------------------------------------------
@@ -134,17 +137,22 @@ class TsvSeat:
                     if read or waiting.generation == table.generation:
                         if read or waiting.read_to != table.size:
                             waiting.catch_up()
+                            if waiting.told:
+                                self._gate.look()
                         if outcome is not None:
                             self._settle(outcome)
                         if waiting.twins:
                             self._part_twins()
                         try:
                             if take:
-                                attempt = self._take(types)
+                                held = self._gate.held
+                                attempt = self._take(types) if held is None else self._choose(types)
                         finally:
                             if self._end:
                                 self._write_end()
-                        if attempt is not None or not (take and waiting.doubtful):
+                        if attempt is not None or not (
+                            take and (waiting.doubtful or self._gate.passed_many())
+                        ):
                             break
                         outcome = None  # written; what came meanwhile is looked at first
                         continue
@@ -172,6 +180,7 @@ class TsvSeat:
     def _mark(self, now: float) -> None:
         self._marked = now
         self._claims.mark_run()
+        self._gate.look()
 
     def _settle(self, outcome: Outcome) -> None:
         """Write how an attempt ended, if the job is ours still; or leave that to `_begin`."""
@@ -231,7 +240,12 @@ class TsvSeat:
         with self._table.writing():
             return self._in_hand is attempt and self._notes.write(attempt, progress)
 
-    def _take(self, types: Collection[str] | None) -> Attempt | None:
+    def _choose(self, types: Container[str] | None) -> Attempt | None:
+        """Take a job of those that may be begun, while there are some that may not."""
+        wanted = self._gate.may_begin(types)
+        return None if wanted is NOTHING else self._take(wanted)
+
+    def _take(self, types: Container[str] | None) -> Attempt | None:
         now = int(self._clock())
         waiting = self._waiting
         line_at, moved = self._table.line_at, waiting.moved
@@ -240,6 +254,8 @@ class TsvSeat:
             begun = begin(line, offset, now)
             if begun is not None and not (moved and offset < moved.get(begun[0], 0)):
                 if types is not None and begun[1].type not in types:
+                    if self._gate.passed(begun[1].type, line, offset):
+                        return None
                     continue
                 attempt = self._begin(line, offset, begun)
             elif NAMES_PENDING in line:
@@ -288,7 +304,7 @@ class TsvSeat:
         return _new_tuple(Attempt, (job, token, False))
 
     def _take_odd(
-        self, line: bytes, offset: int, now: int, types: Collection[str] | None
+        self, line: bytes, offset: int, now: int, types: Container[str] | None
     ) -> Attempt | None:
         """Take a job that `begin` declined: written by another program, unreadable, outdated or
         not yet due."""
@@ -300,7 +316,9 @@ class TsvSeat:
         if row.run_at > now:
             self._waiting.add(row.run_at, offset)
             return None
-        if types is not None and row.type.decode(errors="replace") not in types:
+        job_type = row.type.decode(errors="replace")
+        if types is not None and job_type not in types:
+            self._gate.passed(job_type, line, offset)
             return None
         claim = self._claims.take(row.id)
         if claim is None:
@@ -388,14 +406,13 @@ class TsvSeat:
                 return False
             if now - self._marked >= MARK_EVERY:
                 self._mark(now)
-            self._pauses.take(now, min(self._waiting.until_due(self._clock()), ends - now))
+            self._pauses.take(now, min(self._gate.until_due(), ends - now))
         self._pauses.end()
         return True
 
     def _may_have_work(self) -> bool:
         waiting = self._waiting
-        due = waiting.next_time()
-        if due is not None and due <= self._clock():
+        if self._gate.until_due() <= 0:
             return True
         if waiting.doubtful or waiting.is_stale() or not self._table.is_at(waiting.read_to):
             return True

@@ -43,6 +43,7 @@ from ...table.scan import (
     OVERLONG,
     PIECE,
     TOO_LONG,
+    UNFINISHED_TAIL,
     lines_in,
     processing_in,
     row_at,
@@ -51,6 +52,8 @@ from ...table.scan import (
 )
 from ...table.table import Table
 from ..interface import AHEAD, BadLine, Limits, Snapshot, Stuck
+from ..pausing import Held
+from . import paused
 from .claims import Claims
 from .tally import CREATED, RUN, Found, MovedRows, Piece, Tally
 
@@ -123,6 +126,8 @@ class _Look:
         self._table = table
         self._claims = claims
         self._limits = limits
+        self._paused = paused.seen(table.sibling("paused"), limits.now)
+        self._held = Held(self._paused)
         file, self._size = table.snapshot()
         if file is None:
             raise missing(table.data_file)
@@ -203,7 +208,10 @@ class _Look:
         times = [int(row[RUN]) for row in rows]
         if status == b"pending":
             self._ready.read(times, rows, piece)
-            self._overdue.read(times, rows, piece)
+            if self._paused:
+                self._note_overdue(piece)
+            else:
+                self._overdue.read(times, rows, piece)
             self._ahead.read([int(row[CREATED]) for row in rows], rows, piece)
             return
         self._ahead.read(times, rows, piece)
@@ -217,6 +225,14 @@ class _Look:
             now = self._limits.now + AHEAD
             past = times if max(times) <= now else [time for time in times if time <= now]
             self._last_success = max([max(past, default=0), *_known(self._last_success)]) or None
+
+    def _note_overdue(self, piece: Piece) -> None:
+        """Take in what is overdue, but for what is paused: of each row, its type is looked at."""
+        for match in () if self._held.all else UNFINISHED_TAIL.finditer(piece.text):
+            start = piece.text.rfind(b"\n", 0, match.start()) + 1
+            job_type = piece.text[start : match.start()].split(b"\t", 2)[1]
+            if match[1] and job_type.decode(errors="replace") not in self._held:
+                self._overdue.note(int(match[3]), piece.offset + start - 1)
 
     def _look_for_bad_lines(self, piece: Piece, others: int) -> None:
         """Count and note the lines of a piece that should be rows and are not."""
@@ -265,6 +281,7 @@ class _Look:
             last_run=self._claims.last_run(),
             written=os.fstat(self._file.fd).st_mtime,
             size=self._size,
+            paused=self._paused,
         )
 
     def _rows(self, offsets: Sequence[int]) -> Iterator[Row | None]:

@@ -79,6 +79,12 @@ class Tally:
         best = heapq.nsmallest(self._names, here)
         self._first = sorted(self._first + _places(best, rows, piece))[: self._names]
 
+    def note(self, moment: int, offset: int) -> None:
+        """Take in one row, by its time and where it stands."""
+        if self._low <= moment <= self._high:
+            self.count += 1
+            self._first = sorted([*self._first, (self._sign * moment, offset)])[: self._names]
+
     def places(self) -> list[int]:
         """Offsets of the first few."""
         return [offset for _, offset in self._first]

@@ -21,7 +21,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
-from ...table.scan import UNFINISHED_TAIL, ids_of, moved_in, row_at, rows_in
+from ...table.scan import MARK, UNFINISHED_TAIL, ids_of, moved_in, row_at, rows_in
 from ...table.table import Table
 from . import twins
 
@@ -33,6 +33,7 @@ _FRONT: Final = (
     b"",
     -1,
 )  # among the doubtful: what stands before the hint has not all been looked at
+_MARK: Final = b"\n" + MARK
 _LATE: Final = 10  # seconds that a job may be created before the one above it in the table
 
 
@@ -52,6 +53,8 @@ class WaitingList:
         self._ids: set[int] = set()  # hashes of ids that another line must not bear
         self._ids_at_most = _MANY
         self._front: Iterator[tuple[int, bytes]] | None = None  # what is still to be looked at
+        self._parked: list[int] = []  # entries of what is due, but is not to be begun now
+        self.told = True  # that what lies beside the table has perhaps changed (paused.py)
         self._newest = 0  # when the last job in the table was created, in Unix seconds
         self.read_at = 0.0  # time.monotonic()
         self.read_cost = 0.0  # seconds
@@ -66,6 +69,7 @@ class WaitingList:
         with table.reading():
             self.generation, size = table.generation, table.size
         self._read, self._heap, self.processing, self.moved = [], [], [], {}
+        self._parked, self.told = [], True
         self._ids, self.doubtful, self._front = set(), [], None
         self.read_to = lines = 0
         for offset, piece in table.pieces(end=size):
@@ -109,9 +113,11 @@ class WaitingList:
 
     def first(self) -> int:
         """Return where the first job stands that has not ended; 0 if that is not known."""
-        if self._front is not None or self.is_stale() or len(self._read) + len(self._heap) > _MANY:
+        known = len(self._read) + len(self._heap) + len(self._parked)
+        if self._front is not None or self.is_stale() or known > _MANY:
             return 0
-        entries = itertools.chain(self._read, self._heap, (entry for _, entry in self.doubtful))
+        doubtful = (entry for _, entry in self.doubtful)
+        entries = itertools.chain(self._read, self._heap, self._parked, doubtful)
         offsets = itertools.chain((entry & _MASK for entry in entries), self.processing)
         return min(offsets, default=self.read_to)
 
@@ -170,6 +176,8 @@ class WaitingList:
 
     def _take_in(self, piece: bytes, offset: int) -> None:
         """Note what was appended."""
+        if piece.startswith(MARK) or _MARK in piece:
+            self.told = True
         moved = moved_in(piece, offset)
         self.moved.update(moved)
         ids, newest = self._ids, self._newest
@@ -205,6 +213,16 @@ class WaitingList:
     def add(self, run_at: int, offset: int) -> None:
         """Note a job that is pending again."""
         heapq.heappush(self._heap, run_at << _SHIFT | offset)
+
+    def park(self, run_at: int, offset: int) -> None:
+        """Note a job that is due, but is not to be begun before `unpark`."""
+        self._parked.append(run_at << _SHIFT | offset)
+
+    def unpark(self) -> None:
+        """Let the jobs that were parked be found again, each at its time."""
+        parked, self._parked = self._parked, []
+        self._heap += parked
+        heapq.heapify(self._heap)
 
     def pop_due(self, now: int) -> int | None:
         """Take out the first job that is due at `now` (Unix seconds): its offset, or None."""
