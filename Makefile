@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples pages test server coverage mutants test-all e2e torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
+.PHONY: help demo samples pages test server tmux coverage mutants test-all e2e torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -43,7 +43,7 @@ samples: $(BIN)/.ready ## the packaged config and the JSON Schema, after a chang
 # One more than there are processors: many tests wait for something now and then.
 PROCESSES ?= $(shell expr 1 + `nproc`)
 
-test: $(BIN)/.ready .cache/v1/.ready .cache/family/.ready server ## the tests (about two minutes; ARGS="-n 0 tests/cron" for some)
+test: $(BIN)/.ready .cache/v1/.ready .cache/family/.ready server tmux ## the tests (about two minutes; ARGS="-n 0 tests/cron" for some)
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(ARGS)
 
 # What is to be shown on a server is left out where there is none and it cannot be installed.
@@ -52,6 +52,12 @@ server: ## a Redis server for the tests, where there is none (root, on Debian)
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -q && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends redis-server; } || \
 	  echo "no Redis server here, and none installed: the tests of the engine on a server are left out"
+
+tmux: ## tmux for the tests of what a terminal shows, where there is none (root, on Debian)
+	@command -v tmux >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -q && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends tmux; } || \
+	  echo "no tmux here, and none installed: the tests of what a terminal shows are left out"
 
 coverage: $(BIN)/.ready .cache/v1/.ready .cache/family/.ready ## the tests' branch coverage, without child processes; no gate
 	$(BIN)/coverage run -m pytest --ignore=tests/stress --ignore=tests/release

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -91,7 +91,8 @@ def _run_jobs(args: argparse.Namespace) -> int:
         complain(f"run what is due, then wait{linger} for more; Ctrl-C ends it", DONE)
     at_once = args.places or _concurrency(args, config)
     alone = args.places is not None
-    summary, failed = _run(queue, handlers, options, at_once, alone, _came_by(args, config))
+    with _foot(args, queue, options):
+        summary, failed = _run(queue, handlers, options, at_once, alone, _came_by(args, config))
     _log_summary(summary)
     done = summary.attempts or summary.rescued or summary.stopped or summary.cancelled
     if watched and not (done or failed):
@@ -99,6 +100,21 @@ def _run_jobs(args: argparse.Namespace) -> int:
     code = WRONG if failed else DONE
     end_in_time(code)
     return code
+
+
+def _foot(args: argparse.Namespace, queue: Queue, options: Options) -> AbstractContextManager[None]:
+    """A line at the foot of the terminal that tells how far the worker is, where a person looks."""
+    if args.quiet or args.log_format != "text" or not _has_features():
+        return nullcontext()
+    from .foot import line_at_the_foot
+    from .terminal import is_coloured
+
+    return line_at_the_foot(queue.engine, options.types, is_coloured(sys.stderr))
+
+
+def _has_features() -> bool:
+    """Whether standard error is a terminal that does more than a typewriter."""
+    return to_terminal() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _came_by(args: argparse.Namespace, config: Config | None) -> list[str]:
@@ -243,8 +259,18 @@ def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:
     if path is not None:
         handlers.append(LogFile(path, formatter))
     if path is None or to_terminal():
-        handlers.append(StderrLog(formatter))
+        handlers.append(StderrLog(_coloured(formatter)))
     set_up(handlers, logging.WARNING if args.quiet else logging.INFO)
+
+
+def _coloured(formatter: logging.Formatter) -> logging.Formatter:
+    """The formatter for standard error: on a terminal, text has colours."""
+    if not isinstance(formatter, TextFormatter) or not _has_features():
+        return formatter
+    from .foot import ColourFormatter
+    from .terminal import is_coloured
+
+    return ColourFormatter() if is_coloured(sys.stderr) else formatter
 
 
 WORK: Final = Command(
