@@ -54,7 +54,7 @@ GROUND: dict[str, set[str]] = {
     "celery": {"job", "backoff", "worker"},  # at an address that users of Celery import
 }
 # At addresses that others fix, or that are easily said: door -> the wing that it leads to.
-DOORS = {"cli_env": "cli", "cli_health": "cli", "django": "integrations"}
+DOORS = {"cli_env": "cli", "cli_health": "cli", "django": "integrations", "testing": "integrations"}
 WORDS = {"errors", "version", "job", "backoff", "log"}  # which every wing above `support` may use
 FLOORS = 8
 DOOR_LINES = 12
