@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples pages test server tmux coverage mutants test-all e2e torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
+.PHONY: help demo samples pages test server tmux coverage mutants test-all e2e screens torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -91,6 +91,20 @@ torture: $(BIN)/.ready ## kills, power cuts and disk errors at every step; a soa
 # third slower. `make bench PYTHON=...` measures with another.
 SYSTEM_PYTHON = $(shell /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo /usr/bin/python3 || echo $(PYTHON))
 BENCH_PYTHON  = $(if $(filter file,$(origin PYTHON)),$(SYSTEM_PYTHON),$(PYTHON))
+
+# The pages in Debian's Chromium, driven by Playwright, which brings no browser here; axe-core finds
+# what a person with a screen reader would miss. Pictures of them are in dist/screens then.
+SCREENS := $(CURDIR)/.cache/screens
+screens: $(BIN)/.ready ## the report and the page in a browser (root, where chromium or npm is missing)
+	@for tool in chromium npm; do command -v $$tool >/dev/null && continue; \
+	  echo "screens: $$tool is missing; installing it"; \
+	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -q -y --no-install-recommends $$tool; } || exit 1; \
+	done
+	@test -e $(SCREENS)/node_modules/axe-core/axe.min.js || \
+	  { mkdir -p $(SCREENS) && npm install --silent --no-audit --no-fund --prefix $(SCREENS) axe-core@4.14.1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check playwright
+	$(BIN)/python -m pytest -vv -s tests/screens $(ARGS)
 
 # Each server in turn; where there is no valkey-server, Debian 13's is unpacked below .cache. A test
 # that hangs for five minutes ends the run, and so does one of half an hour.

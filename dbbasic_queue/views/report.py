@@ -30,7 +30,7 @@ MODE: Final = 0o640  # of a report: it names jobs, so it is for the group, such 
 # How many of each are shown, so that the page stays small and is read to its end.
 LIMITS: Final = {"failures": 12, "running": 40, "types": 40, "schedules": 40}
 WIDTH: Final = 10  # of an hour's bar with the gap after it
-LABELS: Final = 5  # below the bars
+LABELS: Final = 4  # below the bars, as many as style.css.j2 has columns for
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def chart(hours: Sequence[Hour]) -> Chart | None:
         f"Bars, an hour each: {completed:,} attempts completed, {retried:,} tried again,"
         f" {failed:,} failed; at most {most:,} in one hour. The table below has the same numbers."
     )
-    every = max(1, (len(hours) - 1) // (LABELS - 1))
+    every = max(1, len(hours) // LABELS)
     return Chart(
         len(hours) * WIDTH,
         tuple((name, path) for name, path in paths.items() if path),

@@ -1,0 +1,105 @@
+"""The report in a browser: no message, no request, no fault of accessibility, nothing cut off."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from chromium import LOOKS, Watched
+from cli_app import start, wait_for
+from large_queue import large_queue
+
+from dbbasic_queue import Queue
+
+JOBS = 100_000
+HANDLERS = """
+import time, os
+from dbbasic_queue import current_job
+
+def slow(payload):
+    current_job().progress(0.42, "page 21 of 50, <b>bold</b>")
+    open("running", "w").close()
+    while not os.path.exists("enough"):
+        time.sleep(0.01)
+
+HANDLERS = {"export": slow}
+"""
+CONFIG = """
+name = "shop"
+[queue]
+file = "queue.tsv"
+[worker]
+handlers = "jobs:HANDLERS"
+[[recurring]]
+name = "nightly-report"
+type = "report.build"
+schedule = "0 2 * * *"
+[prune]
+completed = "7d"
+[health]
+[report]
+file = "queue.html"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An application whose queue has 100,000 jobs, one of which runs."""
+    path = tmp_path_factory.mktemp("shop")
+    (path / "jobs.py").write_text(HANDLERS)
+    (path / "dbq.toml").write_text(CONFIG)
+    queue: Queue = large_queue(path / "queue.tsv", JOBS)
+    queue.enqueue("export", {"month": 5}, run_at=1)
+    worker = start("work", "jobs:HANDLERS", "--types", "export", cwd=path)
+    wait_for(lambda: (path / "running").exists())
+    yield path
+    (path / "enough").touch()
+    worker.communicate()
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path, pytestconfig: pytest.Config) -> Path:
+    """Its report, as the clock has it written."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, "-m", "dbbasic_queue", "report", "--scheduled"], cwd=folder, check=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    page = folder / "queue.html"
+    print(f"a report of {JOBS:,} jobs: {used:.2f} s of processor, {page.stat().st_size:,} bytes")
+    return page
+
+
+def test_a_report_stays_small(report: Path) -> None:
+    """Whatever the number of jobs, and however long their texts."""
+    assert report.stat().st_size < 60_000
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_report_is_fit_to_be_read(look: str, report: Path, watch: Callable[..., Watched]) -> None:
+    """By each eye, and by a reader of the screen; it says nothing and asks for nothing."""
+    seen = watch(look)
+    seen.page.goto(report.as_uri())
+    seen.page.locator("body").wait_for()
+    assert seen.page.title() == "CRITICAL: shop"
+    assert "42 %, page 21 of 50, <b>bold</b>" in seen.page.locator("main").inner_text()
+    assert not seen.is_wider_than_the_window()
+    seen.keep(f"report-{look}")
+    assert seen.violations() == []
+    assert seen.said == []
+    assert seen.requests == [report.as_uri()]
+
+
+def test_a_report_is_fit_to_be_printed(report: Path, watch: Callable[..., Watched]) -> None:
+    """On white, with nothing beside the paper."""
+    seen = watch("dark")
+    seen.page.goto(report.as_uri())
+    seen.page.emulate_media(media="print", color_scheme="light")
+    assert not seen.is_wider_than_the_window()
+    seen.keep("report-print")
+    assert seen.page.pdf(format="A4")[:4] == b"%PDF"
