@@ -23,6 +23,7 @@ from ..worker.loop import Summary, work
 from ..worker.options import Options
 from ..worker.renewal import Renewal
 from ..worker.signals import StopSignals
+from ..worker.status import service_manager
 from ..worker.surroundings import end_in_time
 from .common import (
     DONE,
@@ -195,8 +196,11 @@ def _run(
         renewal = Renewal(engine.restart_mark, came_by) if options.linger else None
         return work(engine, handlers(), options, signals, count, queue, renewal)
 
+    tell_manager = service_manager()
     if count is None or count == 1 or alone:
-        return run(options, StopSignals(_tell if to_terminal() else None)), 0
+        signals = StopSignals(_tell if to_terminal() else None)
+        signals.status = tell_manager
+        return run(options, signals), 0
     from ..worker.loop import rescue
     from ..worker.processes import (
         WorkerProcesses,  # not needed by a single worker, which should start fast
@@ -206,7 +210,7 @@ def _run(
         # Loaded here, so that the processes share no connection that the application opens.
         return run(options.share(number, count), signals)
 
-    crew = WorkerProcesses(count, child, _tell)
+    crew = WorkerProcesses(count, child, _tell, tell_manager)
     summary, failed = crew.run()
     if crew.lost:
         summary.add(rescue(engine, options))

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from mmap import mmap
 from types import FrameType
 from typing import Any, Final
@@ -19,6 +20,7 @@ from typing import Any, Final
 from ..errors import ConfigError, StorageError
 from .loop import Summary
 from .signals import StopSignals
+from .status import SLOT, of_several
 from .surroundings import end_in_time, flush
 
 log = logging.getLogger("dbbasic_queue")
@@ -79,11 +81,19 @@ class WorkerProcesses:
     ends as a program ends, with its exit functions run and its output written. So `run` comes back
     in the parent only; in a child it raises `SystemExit`, which the caller has to let pass.
 
-    `tell` is called by the first signal, inside a signal handler, with what it lets finish.
+    `tell` is called by the first signal, inside a signal handler, with what it lets finish. Once a
+    second `status` is called, with what the processes are at.
     """
 
-    def __init__(self, count: int, work: Work, tell: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        work: Work,
+        tell: Callable[[str], object] | None = None,
+        status: Callable[[str], object] | None = None,
+    ) -> None:
         self._tell = tell
+        self._status = status
         self._count = count
         self._work = work
         # Process id -> memory for its report. Not a pipe, which a handler could close.
@@ -117,10 +127,12 @@ class WorkerProcesses:
 
     def _start(self, number: int, before: dict[int, Any]) -> None:
         flush()
-        report = mmap(-1, REPORT)
+        report = mmap(-1, REPORT + SLOT)
         child = os.fork()
         if child == 0:
             signals = CrewSignals(self._parent, before)
+            if self._status is not None:
+                signals.status = partial(_note, report)
             signals.install()
             raise SystemExit(self._live(number, signals, report))
         self._children[child] = report
@@ -147,8 +159,8 @@ class WorkerProcesses:
     def _wait(self) -> tuple[Summary, int]:
         total, failed, faults = Summary(), 0, []
         while self._children:
-            number = _next_signal(RESEND if self._broken_off else None)
-            if number != signal.SIGCHLD:
+            number = _next_signal(RESEND if self._broken_off or self._status else None)
+            if number != signal.SIGCHLD and (number is not None or self._broken_off):
                 self._pass_on(number)
             for child, report, status in self._ended():
                 if report is None:
@@ -161,6 +173,8 @@ class WorkerProcesses:
                     total.add(Summary(**report))
                 else:
                     failed += 1
+            if self._status is not None:
+                self._status(of_several(map(_noted, self._children.values())))
         if faults:
             raise ConfigError(faults[0])
         total.stopped = self._received
@@ -195,12 +209,21 @@ def _next_signal(seconds: float | None) -> int | None:
 
 def _read(shared: mmap) -> dict[str, Any] | None:
     """The report of a child that has ended; None if it made none."""
-    text = shared[:].rstrip(b"\0")
+    text = shared[:REPORT].rstrip(b"\0")
     shared.close()
     if not text:
         return None
     report: dict[str, Any] = json.loads(text)
     return report
+
+
+def _note(shared: mmap, text: str) -> None:
+    """Write down what a child is at, for the parent to tell."""
+    shared[REPORT:] = text.encode()[:SLOT].ljust(SLOT, b"\0")
+
+
+def _noted(shared: mmap) -> str:
+    return shared[REPORT:].rstrip(b"\0").decode("utf-8", "replace")
 
 
 def _log_loss(child: int, status: int) -> None:

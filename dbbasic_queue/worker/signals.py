@@ -61,6 +61,7 @@ class StopSignals:
         self.interruptible = False  # a handler is running, which the second signal breaks off
         self.answer: Callable[[int], None] | None = None  # to the first one, in another thread
         self.outer: StopSignals | None = None  # of the worker whose handler runs this one
+        self.status: Callable[[str], None] | None = None  # is told what runs: status.py
         self._before: dict[int, Any] = {}
         self._sending = False  # the second signal again, as it came at a bad moment
         self._called_off: tuple[Job, str] | None = None  # this job, with this note

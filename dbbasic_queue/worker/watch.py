@@ -1,5 +1,7 @@
 """Looks once a second whether the job in hand is to be broken off: `dbq cancel --running`.
 
+And tells a service manager, if there is one, which job that is.
+
 One thread for a run, which sleeps: it costs a job that is over within a second nothing.
 """
 
@@ -15,6 +17,7 @@ from ..engines.interface import Seat
 from ..errors import StorageError
 from ..support.threads import without_signals
 from . import signals as interrupts
+from . import status
 from .signals import StopSignals
 
 log = logging.getLogger("dbbasic_queue")
@@ -45,12 +48,16 @@ class Watch:
         if self._over.locked():
             self._over.release()
             self._gone.acquire()
+            if self._signals.status is not None:
+                self._signals.status(status.IDLE)
 
     def _run(self) -> None:
         signals = self._signals
         job, told = None, 0.0
         try:
             while not self._over.acquire(timeout=LOOK_EVERY):
+                if signals.status is not None:
+                    signals.status(status.line(signals.job if signals.interruptible else None))
                 if signals.job is not job:  # begun since the last look
                     job, told = signals.job, 0.0
                 elif job is not None and signals.interruptible:

@@ -523,6 +523,28 @@ def test_a_stop_waits_for_the_jobs_in_hand(app: App) -> None:
     app.install()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_status_names_the_job_that_runs(app: App, processes: int) -> None:
+    """`systemctl status` has a line of it, whichever process runs the job; and of its end."""
+    more = f"concurrency = {processes}\ntimeout = '10min'"
+    app.configure(FULL.replace('timeout = "20s"', more))
+    app.install()
+    app.enqueue("slow", name=f"status-{processes}", seconds=500)
+    show = ["systemctl", "show", "--value", "--property=StatusText", app.unit("worker.service")]
+    app.machine.wait(
+        "the status", lambda: app.machine.run(show).stdout.startswith("slow "), seconds=75
+    )
+    said = app.machine.run(["systemctl", "status", app.unit("worker.service")], check=False).stdout
+    (line,) = [line.strip() for line in said.splitlines() if line.strip().startswith("Status:")]
+    assert re.fullmatch(r'Status: "slow \w+, attempt 1, since \d\d:\d\d:\d\d"', line), line
+    say(f"  {line}")
+    cancel = [f"{VENV}/bin/dbq", "cancel", "--running", "--type", "slow", "--config", app.config]
+    app.machine.run(cancel, user=app.user)
+    app.rest()
+    app.configure(FULL)
+    app.install()
+
+
 @pytest.mark.parametrize("profile", ["isolated", "network", "compat"])
 def test_a_profile_refuses_what_the_installer_says(app: App, profile: str) -> None:
     """Handlers are refused exactly what the notes of the installation say of their profile."""
