@@ -14,6 +14,7 @@
 """
 
 from .backoff import Backoff
+from .engines.interface import Policy
 from .errors import (
     CommandFailed,
     ConfigError,
@@ -64,6 +65,7 @@ __all__ = [
     "JobExists",
     "JobTimeout",
     "JsonFormatter",
+    "Policy",
     "Queue",
     "QueueError",
     "Retry",

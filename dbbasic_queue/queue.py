@@ -19,7 +19,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 from .backoff import Backoff, BackoffLike
 from .engines import open_engine
 from .engines.choosing import Choosing
-from .engines.interface import Order, Stats
+from .engines.interface import Order, Policies, Policy, Stats
 from .engines.pausing import Pausing
 from .engines.unique import Unique, check_own_id
 from .engines.unique import new_id as new_unique_id
@@ -294,6 +294,7 @@ class Queue(Choosing, Pausing):
         timeout: Timeout = None,
         backoff: BackoffLike | None = None,
         unknown: str = "fail",
+        policies: Mapping[str, Policy] | None = None,
     ) -> Summary:
         """Run the jobs that are due, one after the other, and return what became of them.
 
@@ -311,6 +312,8 @@ class Queue(Choosing, Pausing):
                 with base, factor, cap and jitter. `Backoff()` if None: 120 s, 240 s, …
             unknown: "fail": a job without a handler counts as a failed attempt; "skip": it is
                 left to others.
+            policies: how jobs of a type, or of all types that a glob matches, are treated, where
+                that differs from what is said here.
 
         SIGTERM and SIGINT in the main thread let the job in hand finish and then end the program
         with exit code 0 (or call the handler that the program had set); a second one breaks the
@@ -321,7 +324,8 @@ class Queue(Choosing, Pausing):
         """
         backoff = Backoff() if backoff is None else backoff
         options = Options(
-            max_attempts, types, limit, max_seconds, linger, timeout, backoff, unknown
+            *(max_attempts, types, limit, max_seconds, linger, timeout, backoff, unknown),
+            Policies(policies),
         )
         signals = StopSignals()
         summary = work(self.engine, handlers, options, signals, queue=self)

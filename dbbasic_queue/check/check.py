@@ -211,9 +211,11 @@ def _needless_alarms(config: Config) -> Iterator[Problem]:
                 f"between two runs of the worker ({worker.schedule.describe()}): it will alarm then"
             )
             yield warning(f"[health].{key}", said)
-    if worker.timeout and health.stuck_after < worker.timeout:
-        limit, allowed = format_duration(health.stuck_after), format_duration(worker.timeout)
-        said = f"{limit} is less than the {allowed} that a job may run ([worker].timeout)"
+    longest = config.longest_timeout
+    if longest and health.stuck_after < longest:
+        limit, allowed = format_duration(health.stuck_after), format_duration(longest)
+        whose = "[worker].timeout" if longest == worker.timeout else "timeout of its type"
+        said = f"{limit} is less than the {allowed} that a job may run ({whose})"
         yield warning("[health].stuck_after", f"{said}: it will alarm for jobs that are well")
 
 

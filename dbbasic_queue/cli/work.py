@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ..engines.interface import Policies, Policy
 from ..errors import QueueError
 from ..log import JsonFormatter, TextFormatter
 from ..queue import DEFAULT_FILE, Queue
@@ -163,9 +164,24 @@ def _options(args: argparse.Namespace, config: Config | None) -> Options:
             linger=math.inf if args.forever else linger,
             timeout=timeout if args.timeout is None else duration(args.timeout),
             unknown="skip" if args.skip_unknown else "fail",
+            policies=_policies(args, config),
         ).check()
     except ValueError as error:
         raise UsageError(f"work: {error}") from None
+
+
+def _policies(args: argparse.Namespace, config: Config | None) -> Policies:
+    """What the config says of types, but for what the arguments say for all."""
+    return Policies(
+        {
+            name: Policy(
+                max_attempts=said.max_attempts if args.max_attempts is None else None,
+                timeout=said.timeout if args.timeout is None else None,
+                backoff=said.backoff,
+            )
+            for name, said in (config.types if config else {}).items()
+        }
+    )
 
 
 def _concurrency(args: argparse.Namespace, config: Config | None) -> int | None:

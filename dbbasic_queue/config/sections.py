@@ -456,6 +456,15 @@ class Config:
         return str(self.queue.file or self.queue.url_file)
 
     @property
+    def longest_timeout(self) -> int | None:
+        """How long any job may run, in seconds; None: there are jobs without a limit."""
+        if self.worker.timeout is None:
+            return None
+        own = [each.timeout for each in self.types.values()]
+        own += [each.timeout for each in self.commands.values()]
+        return max([self.worker.timeout, *(each for each in own if each is not None)])
+
+    @property
     def directory(self) -> Path:
         """The folder that every entry runs in: `[worker].directory`, else the config's own."""
         return self.worker.directory or self.path.parent

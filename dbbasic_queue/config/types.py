@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..backoff import Backoff
 from . import values
 from .reader import key
 
@@ -12,6 +13,26 @@ from .reader import key
 class TypeConfig:
     """One of `[types]`: of a type, or of all that a glob such as `mail.*` matches."""
 
+    max_attempts: int | None = key(
+        values.number(1),
+        about="attempts in total, in place of [worker].max_attempts",
+        example=8,
+        otherwise="as [worker].max_attempts says",
+    )
+    timeout: int | None = key(
+        values.duration(1),
+        about="how long one job may run, in place of [worker].timeout",
+        example="30s",
+        otherwise="as [worker].timeout says",
+    )
+    backoff: Backoff | None = key(  # noqa: RUF009 - a field, as those above
+        values.backoff,
+        about="how long to wait before the next attempt, longer each time, or always as long",
+        example="exponential(base=10s, factor=3, cap=1h, jitter=0.2)",
+        more="The first wait is base x factor. jitter is a share: so much less or more, by chance. "
+        "A time such as 30s is always that.",
+        otherwise="exponential(base=1min)",
+    )
     redact: tuple[str, ...] = key(
         values.words,
         about="keys of the payload whose values no command prints, unless by --reveal",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from ..backoff import Backoff
 from ..job import check_payload, check_type
 from ..schedule.schedule import Schedule
 from ..support.address import masked, scheme_of
@@ -171,6 +172,44 @@ def umask(value: object) -> int:
     if not isinstance(value, str) or not re.fullmatch("0?[0-7]{3}", value):
         raise ValueError(f'must be three octal digits in quotes, such as "027", not {shown(value)}')
     return int(value, 8)
+
+
+_BACKOFF = r"exponential\(([a-z]+=[^,()=]+(?:, *[a-z]+=[^,()=]+)*)?\)"
+
+
+@_check(anyOf=[{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "[0-9(]"}])
+def backoff(value: object) -> Backoff:
+    """Take a duration, or `exponential(base=10s, factor=3, cap=1h, jitter=0.2)`."""
+    match = re.fullmatch(_BACKOFF, value) if isinstance(value, str) else None
+    if match is None:
+        try:
+            return Backoff(base=duration()(value), factor=1)
+        except ValueError:
+            raise ValueError(
+                'must be a duration such as "30s", or such as "exponential(base=10s, factor=3,'
+                f' cap=1h, jitter=0.2)", not {shown(value)}'
+            ) from None
+    given = dict(part.strip().split("=") for part in (match[1] or "").split(",") if part.strip())
+    known = {"base": _seconds, "cap": _seconds, "factor": _factor, "jitter": _share}
+    if unknown := sorted(given.keys() - known.keys()):
+        raise ValueError(f"{unknown[0]} is not one of {', '.join(known)}")
+    return Backoff(**{name: known[name](text) for name, text in given.items()})
+
+
+def _seconds(text: str) -> float:
+    return parse_duration(text)
+
+
+def _factor(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", text) or float(text) < 1:
+        raise ValueError(f"factor {shown(text)}: must be a number of 1 or more")
+    return float(text)
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", text) or float(text) > 1:
+        raise ValueError(f"jitter {shown(text)}: must be from 0 to 1")
+    return float(text)
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -23,7 +23,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ..backoff import BackoffLike
 from ..job import PENDING, Job
-from .progress import Progress as Progress  # the worker knows this module only
+from .policies import NONE as NONE  # the worker knows this module only
+from .policies import Policies as Policies
+from .policies import Policy as Policy
+from .progress import Progress as Progress
 from .unique import Unique
 
 if TYPE_CHECKING:
@@ -210,8 +213,12 @@ class Seat(Protocol):
         no worker then: the next run rescues it, like a dead worker's.
         """
 
-    def rescue(self, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
+    def rescue(
+        self, max_attempts: int, backoff: BackoffLike, policies: Policies = NONE
+    ) -> list[Rescued]:
         """Take back the jobs whose worker died: pending again after the backoff, or failed.
+
+        What `policies` say for a type counts in place of the other two.
 
         The attempt counts, so that a job that kills its worker cannot do so for ever. Cheap while
         there is nothing to rescue: the loop calls it whenever it has nothing else to do.

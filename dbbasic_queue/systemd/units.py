@@ -139,14 +139,14 @@ class UnitWriter:
 
     def _worker(self, role: str, about: str, argv: list[str], **values: object) -> None:
         """The service of a worker."""
-        worker = self.config.worker
+        worker, longest = self.config.worker, self.config.longest_timeout
         self._service(
             role,
             f"{role}.service",
             about,
             worker.hardening,
             command=command(argv),
-            stop_seconds=worker.timeout + GRACE_SECONDS if worker.timeout else None,
+            stop_seconds=longest + GRACE_SECONDS if longest else None,
             writable=worker.writable,
             umask=UMASK if worker.umask is None else f"{worker.umask:04o}",
             nice=worker.nice,

@@ -195,7 +195,8 @@ class Runner:
         self._loop: Loop | None = None
         self._process = _process
         self.surroundings = Surroundings()
-        if options.timeout and threading.current_thread() is not threading.main_thread():
+        self._is_timed = options.is_timed
+        if self._is_timed and threading.current_thread() is not threading.main_thread():
             raise ValueError(
                 "timeout works in the main thread only, as SIGALRM does: run the worker there, or"
                 " in a process of its own"
@@ -208,7 +209,7 @@ class Runner:
 
     def max_attempts_of(self, job_type: str) -> int:
         """Attempts in total before a job of this type counts as `failed`."""
-        return self._options.max_attempts
+        return self._options.max_attempts_of(job_type)
 
     def note(self, attempt: Attempt, progress: Progress) -> None:
         """Write how far a job is, unless that was done less than a second ago."""
@@ -275,7 +276,7 @@ class Runner:
             raise InvalidJob(f"the payload is not JSON: {job.payload:.200}")
         if "decimal" in modules:
             _own_decimals()
-        timeout = self._options.timeout_of(job.type) if self._options.timeout else None
+        timeout = self._options.timeout_of(job.type) if self._is_timed else None
         if timeout is not None and getattr(handler, "keeps_time", False):
             timeout = None  # a command with a timeout of its own
         self._signals.interruptible = True
@@ -315,12 +316,12 @@ class Runner:
                 exception=wish,
             )
         error = wish or error
-        if isinstance(wish, Discard) or job.attempts >= self._options.max_attempts:
+        if isinstance(wish, Discard) or job.attempts >= self.max_attempts_of(job.type):
             status, run_at = FAILED, now
         else:
             delay = getattr(wish, "seconds", None)
             if delay is None:
-                delay = seconds(self._options.backoff, job.attempts)
+                delay = seconds(self._options.backoff_of(job.type), job.attempts)
             status, run_at = PENDING, now + delay
         return Outcome(
             attempt, status, run_at, error=failure_text(error), seconds=duration, exception=error

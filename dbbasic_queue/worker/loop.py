@@ -131,7 +131,7 @@ def rescue(engine: Engine, options: Options) -> Summary:
     seat = engine.seat()
     assert seat is not None  # as no number of places was named
     try:
-        rescued = seat.rescue(options.max_attempts, options.backoff)
+        rescued = seat.rescue(options.max_attempts, options.backoff, options.policies)
     finally:
         seat.leave()
     failed = sum(job.status == FAILED for job in rescued)
@@ -233,7 +233,8 @@ class Worker:
         return time.monotonic() - self._began
 
     def _rescue(self, seat: Seat) -> bool:
-        rescued = seat.rescue(self._options.max_attempts, self._options.backoff)
+        options = self._options
+        rescued = seat.rescue(options.max_attempts, options.backoff, options.policies)
         self._summary.rescued += len(rescued)
         self._summary.failed += sum(job.status == FAILED for job in rescued)
         return bool(rescued)
@@ -258,7 +259,7 @@ class Worker:
         elif not outcome.refund:
             self._summary.retried += 1
         if outcome.status != COMPLETED or self._logs_all:
-            _log_end(outcome, self._options.max_attempts)
+            _log_end(outcome, self._options.max_attempts_of(outcome.attempt.job.type))
 
 
 def _types_to_take(handlers: Handlers, options: Options) -> frozenset[str] | None:

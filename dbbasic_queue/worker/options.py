@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..backoff import LONGEST, Backoff, BackoffLike
+from ..engines.interface import NONE, Policies
 
 Timeout = float | Mapping[str, float] | None
 
@@ -21,6 +22,7 @@ class Options(NamedTuple):
     timeout: Timeout = None
     backoff: BackoffLike = Backoff()
     unknown: str = "fail"
+    policies: Policies = NONE
 
     def check(self) -> Options:
         """These options; raises `ValueError` when one of them makes no sense."""
@@ -49,9 +51,26 @@ class Options(NamedTuple):
 
     def timeout_of(self, job_type: str) -> float | None:
         """Seconds that a job of this type may run; None: without a limit."""
+        own = self.policies.of(job_type).timeout
+        if own is not None:
+            return own
         if self.timeout is None or isinstance(self.timeout, int | float):
             return self.timeout
         return self.timeout.get(job_type)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether there are jobs that may run only so long."""
+        return bool(self.timeout) or self.policies.any(lambda policy: policy.timeout)
+
+    def max_attempts_of(self, job_type: str) -> int:
+        """Attempts in total before a job of this type counts as `failed`."""
+        return self.policies.of(job_type).max_attempts or self.max_attempts
+
+    def backoff_of(self, job_type: str) -> BackoffLike:
+        """When a job of this type is tried again."""
+        own = self.policies.of(job_type).backoff
+        return self.backoff if own is None else own
 
 
 def _require_count(name: str, value: Any, *, at_least: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ...backoff import BackoffLike, seconds
 from ...job import FAILED, PENDING
 from ...support.text import printable
-from ..interface import Rescued
+from ..interface import Policies, Rescued
 from . import identity
 from .link import Link
 from .looking import Looking
@@ -36,7 +36,7 @@ class Rescuer:
         self._transitions = transitions
         self._rest_until = 0.0
 
-    def rescue(self, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
+    def rescue(self, max_attempts: int, backoff: BackoffLike, policies: Policies) -> list[Rescued]:
         """Take back what can be taken back now: see `Seat.rescue`."""
         now = time.monotonic()
         if now < self._rest_until:
@@ -61,7 +61,8 @@ class Rescuer:
                 if record is None or record.holder != execution:
                     self._drop(lane, member)
                 elif ends <= moment or identity.is_dead(record.worker):
-                    each = self._rescue(record, lane, max_attempts, backoff)
+                    trying = policies.trying(record.type, max_attempts, backoff)
+                    each = self._rescue(record, lane, *trying)
                     rescued += [each] if each else []
         return rescued
 

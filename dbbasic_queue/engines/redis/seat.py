@@ -30,7 +30,7 @@ from ...backoff import BackoffLike
 from ...errors import StorageError
 from ...support.text import printable
 from ..calling_off import note_of
-from ..interface import Attempt, Outcome, Rescued
+from ..interface import NONE, Attempt, Outcome, Policies, Rescued
 from ..progress import Progress
 from . import paused
 from .lease import Lease
@@ -83,6 +83,7 @@ class RedisSeat:
         self._window = WINDOW
         self._spread = 1  # how many of the first jobs this worker chooses from
         self._most: int | None = None  # attempts, as the last rescue was told
+        self._policies = NONE
         self._next_due: float | None = None
         self._looked = 0.0
         self._in_hand: Grip | None = None
@@ -180,7 +181,7 @@ class RedisSeat:
                     each.lane,
                     self._lease.name,
                     self._lease.seconds,
-                    self._most,
+                    self._policies.of(each.lane.type).max_attempts or self._most,
                 )
                 if taken is not None:
                     self._spread = max(1, self._spread - 1)
@@ -262,10 +263,12 @@ class RedisSeat:
 
     # -- what dead workers left ----------------------------------------------------------------
 
-    def rescue(self, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
+    def rescue(
+        self, max_attempts: int, backoff: BackoffLike, policies: Policies = NONE
+    ) -> list[Rescued]:
         """Take back the jobs whose worker died: see `Seat.rescue`, and rescue.py."""
-        self._most = max_attempts
-        return self._rescuer.rescue(max_attempts, backoff)
+        self._most, self._policies = max_attempts, policies
+        return self._rescuer.rescue(max_attempts, backoff, policies)
 
     # -- waiting -------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ from ...table.line import (
 from ...table.scan import NAMES_PENDING
 from ...table.table import Table
 from ..calling_off import note_of
-from ..interface import Attempt, Outcome, Rescued
+from ..interface import NONE, Attempt, Outcome, Policies, Rescued
 from ..progress import Progress
 from ..unique import instead
 from . import hint, twins
@@ -361,7 +361,9 @@ class TsvSeat:
 
     # -- what dead workers left ----------------------------------------------------------------
 
-    def rescue(self, max_attempts: int, backoff: BackoffLike) -> list[Rescued]:
+    def rescue(
+        self, max_attempts: int, backoff: BackoffLike, policies: Policies = NONE
+    ) -> list[Rescued]:
         """Take back the jobs whose worker died: see `Seat.rescue`.
 
         Looks again after all was read anew, or the pause that `wait` keeps between two readings.
@@ -372,7 +374,7 @@ class TsvSeat:
             return []
         self._rescued_at = now
         rescued = []
-        rules = int(self._clock()), max_attempts, backoff
+        rules = int(self._clock()), max_attempts, backoff, policies
         with self._table.writing():
             waiting.catch_up()
             if waiting.twins:
@@ -473,8 +475,11 @@ def _rescue(
     now: int,
     max_attempts: int,
     backoff: BackoffLike,
+    policies: Policies,
 ) -> Rescued:
     """Take back a job whose worker died. Call it under the lock."""
+    job_type = row.type.decode(errors="replace")
+    max_attempts, backoff = policies.trying(job_type, max_attempts, backoff)
     error = b"WorkerDied: the worker died while it ran this job (attempt %d)" % row.attempts
     note = note_of(row.error.decode(errors="replace"))
     if note:

@@ -1,0 +1,105 @@
+"""Policies: how the jobs of a type are treated, where that differs from all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final, NamedTuple
+
+from ..backoff import LONGEST, BackoffLike
+
+KNOWN: Final = 1000  # types whose policy is remembered
+
+
+class Policy(NamedTuple):
+    """What holds for the jobs of a type. What is None is as it is for all types.
+
+    Args:
+        max_attempts: attempts in total before a job counts as `failed`.
+        timeout: seconds that a handler may run.
+        backoff: from the attempts so far to seconds until the next, as `Queue.process_jobs` takes
+            it.
+    """
+
+    max_attempts: int | None = None
+    timeout: float | None = None
+    backoff: BackoffLike | None = None
+
+
+NOTHING: Final = Policy()
+
+
+class Policies:
+    """The policies of all types.
+
+    Where several names match a type, what the most exact one says counts: the type itself, then
+    the glob with the most characters that are not wildcards. What that does not say, the next says.
+
+    Args:
+        said: policies by type, or by a glob such as `mail.*`.
+
+    Raises `ValueError` for a value that makes no sense.
+
+    >>> policies = Policies({"mail.*": Policy(max_attempts=8, timeout=30), "mail.a": Policy(5)})
+    >>> policies.of("mail.a")[:2], policies.of("mail.b")[:2], policies.of("report") == NOTHING
+    ((5, 30), (8, 30), True)
+    """
+
+    def __init__(self, said: Mapping[str, Policy] | None = None) -> None:
+        said = said or {}
+        for name, policy in said.items():
+            _check(name, policy)
+        self._said = sorted(said.items(), key=lambda item: (-_exactness(item[0]), item[0]))
+        self._known: dict[str, Policy] = {}
+
+    def of(self, job_type: str) -> Policy:
+        """What holds for a type."""
+        if not self._said:
+            return NOTHING
+        policy = self._known.get(job_type)
+        if policy is None:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            policy = self._known[job_type] = self._found(job_type)
+        return policy
+
+    def _found(self, job_type: str) -> Policy:
+        own = [policy for name, policy in self._said if name == job_type]
+        own += [policy for name, policy in self._said if fnmatchcase(job_type, name)]
+        said = (
+            (value for value in values if value is not None) for values in zip(*own, strict=True)
+        )
+        return Policy(*(next(values, None) for values in said))
+
+    def trying(
+        self, job_type: str, max_attempts: int, backoff: BackoffLike
+    ) -> tuple[int, BackoffLike]:
+        """How often a type is tried, and when again, where others have these two."""
+        own = self.of(job_type)
+        return own.max_attempts or max_attempts, backoff if own.backoff is None else own.backoff
+
+    def any(self, says: Callable[[Policy], object]) -> bool:
+        """Whether one of the policies says something: `any(lambda policy: policy.timeout)`."""
+        return any(says(policy) is not None for _, policy in self._said)
+
+
+NONE: Final = Policies()
+
+
+def _exactness(name: str) -> int:
+    return sum(character not in "*?[]" for character in name)
+
+
+def _check(name: str, policy: Any) -> None:
+    if not isinstance(policy, Policy):
+        raise ValueError(f"policies[{name!r}]: must be a Policy, not {type(policy).__name__}")
+    most = policy.max_attempts
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise ValueError(f"policies[{name!r}]: max_attempts {most!r}: must be 1 or more")
+    for key in ("timeout",):
+        value = getattr(policy, key)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and 0 < value <= LONGEST):
+            raise ValueError(
+                f"policies[{name!r}]: {key} {value!r}: must be 0 to ten years in seconds"
+            )
