@@ -359,6 +359,7 @@ def test_a_queue_shows_users_their_verbs_only() -> None:
     """What keeps the jobs is behind `engine`."""
     assert {name for name in dir(Queue) if not name.startswith("_")} == {
         *("enqueue", "enqueue_many", "process_jobs", "get_job", "find_job", "list_jobs"),
+        *("pause", "resume", "paused"),
         *("count_jobs", "cancel_job", "retry_job", "retry_failed", "prune_jobs", "prune_by_age"),
         *(
             "cancel_jobs",
