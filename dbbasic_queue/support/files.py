@@ -31,6 +31,7 @@ from .opening import SAFE, Folder, above_streams
 
 PRIVATE: Final = 0o600
 ANCESTORS: Final = 3  # sudo, the process that keeps a terminal for it, and a script
+DEVICES: Final = "/dev"
 STALE: Final = 3600  # seconds; no file of ours takes that long to write
 
 # Bytes a write. A longer one makes the kernel (Linux, ext4 with large folios) keep the file in big
@@ -230,6 +231,8 @@ class Staged:
 
     def _begin(self) -> None:
         file = self.file
+        if _is_device(self.folder, file.path.name):
+            raise OSError(errno.EINVAL, "it is a device, not a regular file; name another file")
         while not self._made():
             pass
         if file.own is not None:
@@ -296,6 +299,15 @@ class Staged:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _is_device(folder: Folder, name: str) -> bool:
+    """Say whether a new file would take the place of a device: /dev/null, or a link /dev/stdout."""
+    with suppress(OSError):
+        mode = os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mode
+        devices = os.path.samestat(os.fstat(folder.fd), os.stat(DEVICES))
+        return devices or stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+    return False
 
 
 def remove_leftovers(folder: Folder, name: str, age: float = 0) -> None:

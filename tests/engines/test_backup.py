@@ -104,6 +104,32 @@ def test_what_is_not_a_backup_changes_nothing(
     assert [job["id"] for job in queue.list_jobs()] == ["a1"]
 
 
+def test_a_damaged_backup_is_refused_or_does_no_harm(queue: Queue, tmp_path: Path) -> None:
+    """One byte of a compressed copy is another: no other job comes of it than there were."""
+    queue.backup(tmp_path / "b.tar.gz")
+    whole = (tmp_path / "b.tar.gz").read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 9):
+        (tmp_path / "b.tar.gz").write_bytes(
+            whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :]
+        )
+        other = Queue(tmp_path / str(place) / "queue.tsv", "normal")
+        try:
+            other.restore(tmp_path / "b.tar.gz")
+        except TableError:
+            refused += 1
+        else:
+            assert list(other.list_jobs()) == list(queue.list_jobs())
+    assert refused > 10
+
+
+def test_what_is_not_a_file_is_no_backup(queue: Queue, tmp_path: Path) -> None:
+    """Neither is a pipe waited for."""
+    os.mkfifo(tmp_path / "b.tar")
+    with pytest.raises(TableError, match="it is not a regular file"):
+        queue.restore(tmp_path / "b.tar")
+
+
 def test_a_backup_is_not_written_over_a_queue(queue: Queue, tmp_path: Path) -> None:
     """Nor over what belongs to one."""
     for path in (queue.path, queue.path.with_suffix(".lock"), tmp_path / "other.tsv"):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from parties import needs_root
 
 from dbbasic_queue.errors import InstallError, StorageError
+from dbbasic_queue.support import files
 from dbbasic_queue.support.files import (
     STALE,
     NewFile,
@@ -129,6 +132,24 @@ def test_several_files_are_staged_before_the_first_is_replaced(
     with pytest.raises(OSError, match="No space"):
         replace_all([NewFile(path, b"new"), NewFile(other, b"new")])
     assert (path.read_bytes(), names(path)) == (b"old", ["file"])
+
+
+@needs_root
+def test_no_device_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root a backup into /dev/null, or metrics to /dev/stdout, would take these away."""
+    device = path.with_name("null")
+    try:
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("no devices are made in this container")
+    with pytest.raises(OSError, match="it is a device, not a regular file; name another file"):
+        replace(NewFile(device, b"new"))
+    device.unlink()
+    device.symlink_to(path)
+    monkeypatch.setattr(files, "DEVICES", str(path.parent))  # where links lead to devices, too
+    with pytest.raises(OSError, match="it is a device"):
+        replace(NewFile(device, b"new"))
+    assert (path.read_bytes(), names(path)) == (b"old", ["file", "null"])
 
 
 def test_a_file_is_made_but_never_over_another(path: Path) -> None:

@@ -18,9 +18,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final, NamedTuple
@@ -139,6 +141,8 @@ def _read(file: Path, folder: Path) -> tuple[Path, dict[str, bytes]]:
     beside: dict[str, bytes] = {}
     table = folder / TABLE
     try:
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            raise TableError(f"{file}: not a backup of a queue: it is not a regular file")
         with tarfile.open(file) as tar:
             for entry in tar:
                 ending = entry.name.removeprefix("queue.")
@@ -151,9 +155,13 @@ def _read(file: Path, folder: Path) -> tuple[Path, dict[str, bytes]]:
                             new.write(piece)
                 else:
                     beside[ending] = stream.read(LARGEST)
-    except (tarfile.TarError, EOFError) as error:
+            while tar.fileobj and tar.fileobj.read(1 << 20):
+                pass  # the sum that a compressed file ends with is compared at its end
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise TableError(f"{file}: not a backup of a queue: {error}") from None
     except OSError as error:
+        if error.errno is None:  # what gzip finds wrong
+            raise TableError(f"{file}: not a backup of a queue: {error}") from None
         raise StorageError(error.errno, f"{file}: cannot be read: {error.strerror}") from None
     if not table.exists():
         raise TableError(f"{file}: not a backup of a queue: it has no {TABLE}")
