@@ -17,11 +17,12 @@ import heapq
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ..engines.failures import Failures, group
+from ..engines.pausing import matches
 from ..engines.progress import progress_of
 from ..errors import QueueError
 from ..health.advice import Advice
@@ -195,6 +196,7 @@ class Reader:
         failures: tuple[Failing, ...] = ()
         if snapshot is not None:
             failures = tuple(map(self._failing, group(self._failed(seen))))
+        paused = self._paused(notes) if snapshot else ()
         return Reading(
             queue=health.queue,
             at=health.at,
@@ -207,10 +209,10 @@ class Reader:
             waiting=seen.waiting(),
             hours=(),
             schedules=self._schedules(notes),
-            types=seen.types(),
+            types=seen.types(paused),
             size=snapshot.size if snapshot else 0,
             last_run=health.last_run,
-            paused=(),
+            paused=paused,
             notes=tuple(notes),
             cost=time.perf_counter() - began,
             state=state,
@@ -259,6 +261,13 @@ class Reader:
             )
         return tuple(sorted(found, key=lambda each: (each.since, each.id)))
 
+    def _paused(self, notes: list[str]) -> tuple[str, ...]:
+        try:
+            return tuple(pause.type for pause in self.queue.paused())
+        except QueueError as error:
+            notes.append(f"what is paused could not be read: {error}")
+            return ()
+
     def _schedules(self, notes: list[str]) -> tuple[Scheduled, ...]:
         try:
             return tuple(self._scheduled()) if self._scheduled else ()
@@ -303,9 +312,15 @@ class _Pass:
             for job in sorted(jobs, key=lambda job: (job.run_at, job.id))
         )
 
-    def types(self) -> tuple[TypeSeen, ...]:
+    def types(self, paused: Collection[str]) -> tuple[TypeSeen, ...]:
         counts = self._counts
         return tuple(
-            TypeSeen(name, counts[name, PENDING], counts[name, PROCESSING], counts[name, FAILED])
+            TypeSeen(
+                type=name,
+                pending=counts[name, PENDING],
+                processing=counts[name, PROCESSING],
+                failed=counts[name, FAILED],
+                paused=any(matches(name, glob) for glob in paused),
+            )
             for name in sorted({name for name, _ in counts})
         )

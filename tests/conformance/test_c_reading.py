@@ -136,3 +136,16 @@ def test_that_something_changed_is_noticed(address: str, queue: Queue) -> None:
     seen = it.read()
     queue.enqueue("mail", {})
     assert it.has_changed(seen)
+
+
+def test_what_is_paused_is_told(address: str, queue: Queue) -> None:
+    """The pauses as they were given, and each type that one of them holds."""
+    for job_type in ("mail.send", "sync"):
+        queue.enqueue(job_type, {})
+    queue.pause("mail.*")
+    seen = reader(queue, address).read()
+    assert seen.paused == ("mail.*",)
+    assert [(each.type, each.paused) for each in seen.types] == [
+        ("mail.send", True),
+        ("sync", False),
+    ]
