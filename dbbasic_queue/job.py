@@ -43,6 +43,7 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
 
 TYPE_LIMIT: Final = 128  # characters: the module path of a function fits
 PAYLOAD_LIMIT: Final = 1 << 20  # bytes; dbbasic-tsv's readers stop at 2 MiB a field
+TRACE: Final = "_trace"  # the key of a payload under which a tracer's context travels
 ERROR_LIMIT: Final = 2000  # characters of an error kept in the table; the log has the traceback
 NEXT_LINE: Final = r"\n  "  # in an error, before each line of where the attempt failed
 TIME_LIMIT: Final = 10**11  # Unix seconds: the year 5138, far beyond any job and any typing error

@@ -151,6 +151,16 @@ class Task(Generic[P, R]):
         bound = inspect.BoundArguments(self._signature, payload)
         return function(*bound.args, **bound.kwargs)
 
+    async def run_coroutine(self, payload: Any) -> Any:
+        """`run` for a coroutine function, so that what wraps handlers sees that it is one."""
+        result: Any = self.run(payload)
+        return await result
+
+    @property
+    def handler(self) -> Handler:
+        """What a worker calls with the payload."""
+        return self.run_coroutine if inspect.iscoroutinefunction(self.function) else self.run
+
     def _prepared(
         self, args: Any, kwargs: Any, options: Mapping[str, Any]
     ) -> tuple[Queue, dict[str, Any], dict[str, Any]]:
@@ -241,7 +251,7 @@ class Tasks(Mapping[str, Handler]):
                     f" {function.__module__}.{function.__qualname__} another name"
                 )
             task = Task(function, self.queue, job_type, unique, unique_until)
-            self._tasks[job_type], self._handlers[job_type] = task, task.run
+            self._tasks[job_type], self._handlers[job_type] = task, task.handler
             return task
 
         return decorate if function is None else decorate(function)

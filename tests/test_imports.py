@@ -33,7 +33,7 @@ WINGS: dict[str, set[str]] = {
     "health": {"support", "schedule", "config", "engines"},
     "migrate": {"support", "schedule", "engines"},
     "views": {"support", "schedule", "config", "install", "engines", "health"},
-    "integrations": {"support", "engines", "worker"},
+    "integrations": {"support", "engines", "worker", "config", "schedule"},
     "cli": {
         *("support", "engines", "worker", "schedule", "config"),
         *("install", "cron", "systemd", "check", "health", "migrate", "views"),

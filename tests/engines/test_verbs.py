@@ -125,7 +125,7 @@ def test_a_run_at_that_is_no_time_is_refused(queue: Queue, run_at: Any, words: s
     ("job_type", "payload", "words"),
     [
         ("", {}, "job type ''"),
-        ("x" * 65, {}, "job type 'x"),
+        ("x" * 129, {}, "job type 'x"),
         ("two words", {}, "job type 'two words'"),
         ("a\tb", {}, "job type"),
         ("a\nb", {}, "job type"),

@@ -10,7 +10,7 @@ has no process that could send it.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -20,11 +20,11 @@ from django.apps import apps
 from django.db import close_old_connections, reset_queries
 from django.utils import timezone
 
-from ...errors import JobCancelled
 from ...worker.current import current_job
 from ...worker.handlers import Handler
 from ...worker.signals import PutBack
-from ...worker.wishes import Discard, Snooze, Wish, wish_in
+from ...worker.wishes import Discard, Wish
+from ..wrapping import is_final
 from .api import Status, base, normalize_json, signals, tasks
 from .registry import all_tasks, task_named
 from .results import CLASS, path_of, result_of
@@ -82,11 +82,9 @@ def _handler(task: Any) -> Handler:
 def _coroutine_handler(task: Any) -> Handler:
     """The same for a coroutine function, which runs on the worker's own event loop."""
 
-    def run(payload: Any) -> Awaitable[Any]:
-        _tidy()
-        return finish(*_begun(task))
-
-    async def finish(result: Any, args: list[Any]) -> Any:
+    async def run(payload: Any) -> Any:
+        await sync_to_async(_tidy)()
+        result, args = await sync_to_async(_begun)(task)
         sent: list[Any] = []
         try:
             value = _plain(await task.func(*args, **result.kwargs))
@@ -139,24 +137,12 @@ def _failed(result: Any, error: BaseException, send: Callable[[Any], object]) ->
     path = path_of((isinstance(error, Wish) and error.__cause__) or error)
     if path != f"builtins.{type(error).__name__}" and not isinstance(error, PutBack):
         error.add_note(f"{CLASS}{path}")  # kept in the job's error
-    if _is_final(error):
+    if is_final(error):
         text = "".join(traceback.format_exception(error))
         result.errors[:] = [base.TaskError(exception_class_path=path, traceback=text)]
         object.__setattr__(result, "finished_at", timezone.now())
         object.__setattr__(result, "status", Status.FAILED)
         send(result)
-
-
-def _is_final(error: BaseException) -> bool:
-    """Whether the worker will take the job for failed, or cancelled, and not try it again."""
-    if isinstance(error, PutBack):
-        return False
-    wish = wish_in(error)
-    if isinstance(wish, Snooze):
-        return False
-    most = current_job().max_attempts
-    attempts_are_used_up = most is not None and current_job().attempt >= most
-    return isinstance(error, JobCancelled) or isinstance(wish, Discard) or attempts_are_used_up
 
 
 def _send(result: Any) -> None:
