@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from parties import PRODUCER, READER, ROOT, SHARED, WORKER, as_user, needs_root, open_place, own
 
+from dbbasic_queue import Queue, StorageError
 from dbbasic_queue.support import acl
 from dbbasic_queue.support.files import create
 from dbbasic_queue.support.opening import Folder
@@ -136,3 +138,32 @@ def test_a_new_table_is_the_readers_to_read(folder: Path) -> None:
     for name, flags in (("queue.tsv", os.O_RDWR), ("queue.lock", os.O_RDONLY)):
         with pytest.raises(PermissionError):
             as_user(READER, lambda name=name, flags=flags: os.open(folder / name, flags))
+
+
+def test_without_access_lists_those_who_share_a_queue_write_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system that has none, under a strict umask, and when the table was written anew."""
+
+    def unknown(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    for name in ("getxattr", "setxattr", "removexattr", "listxattr"):
+        monkeypatch.setattr(os, name, unknown)
+    queue = Queue(folder / "queue.tsv", "normal")
+
+    def strictly(work: Callable[[], object]) -> Callable[[], object]:
+        def call() -> object:
+            os.umask(0o077)
+            return work()
+
+        return call
+
+    as_user(WORKER, strictly(lambda: queue.enqueue("x", {})))
+    for _ in range(2):
+        as_user(PRODUCER, strictly(lambda: queue.enqueue("x", {})))
+        as_user(WORKER, strictly(lambda: queue.process_jobs({"x": lambda payload: None})))
+        assert as_user(WORKER, strictly(lambda: queue.prune_jobs(0)))
+        assert _rights(folder / "queue.tsv") == _rights(folder / "queue.lock") == GROUPS
+    with pytest.raises(StorageError):
+        as_user(READER, lambda: list(queue.list_jobs()))
