@@ -408,7 +408,7 @@ def _refuse_open_to_others(place: Path, status: os.stat_result, owner: int) -> N
     elif status.st_mode & stat.S_IWOTH:
         whose, remedy = f"every user can write in {place}", f"chmod o-w {word}"
     elif status.st_mode & stat.S_IWGRP and not group_is_only(status.st_gid, (ROOT, owner)):
-        whose = f"the group {_group_name(status.st_gid)} can write in {place}"
+        whose = f"the group {group_name(status.st_gid)} can write in {place}"
         remedy = f"chmod g-w {word}"
     else:
         return
@@ -442,7 +442,8 @@ def group_is_only(gid: int, uids: Collection[int]) -> bool:
     return members <= set(uids)
 
 
-def _group_name(gid: int) -> str:
+def group_name(gid: int) -> str:
+    """Return the name of a group, or its number where it has no name here."""
     import grp
 
     try:

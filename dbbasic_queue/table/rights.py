@@ -30,8 +30,10 @@ from ..support.files import Fill, NewFile, leftovers
 from ..support.opening import (
     ROOT,
     Folder,
+    ForeignFile,
     SecondName,
     for_writers,
+    group_name,
     is_mounted_alone,
     mount_of,
     quoted,
@@ -133,7 +135,12 @@ def open_in(folder: Folder, name: str, table: Path) -> int:
     ending = name.rpartition(".")[2]
     while True:
         with suppress(FileNotFoundError):
-            fd = folder.open(name, flags, one_name=True, not_mine=folder.is_shared)
+            try:
+                fd = folder.open(name, flags, one_name=True, not_mine=folder.is_shared)
+            except ForeignFile:
+                raise
+            except PermissionError:
+                raise PermissionError(errno.EACCES, _who_writes(folder, name)) from None
             if ending in LOCKED and not folder.is_shared:
                 _close_to_readers(fd)
             return fd
@@ -142,6 +149,15 @@ def open_in(folder: Folder, name: str, table: Path) -> int:
         with suppress(FileExistsError):  # made by another process just now
             mode = _mode_beside(folder, ending, table)
             return folder.make(name, flags, mode, writers=ending in LOCKED)
+
+
+def _who_writes(folder: Folder, name: str) -> str:
+    """Say to a user who can look only which users can do more."""
+    status = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
+    whose = user_name(status.st_uid)
+    if status.st_mode & stat.S_IWGRP:
+        whose = f"{whose} and the group {group_name(status.st_gid)}"
+    return f"{os.strerror(errno.EACCES)}: only {whose} can write here"
 
 
 def _close_to_readers(fd: int) -> None:

@@ -38,6 +38,13 @@ def test_what_a_producer_cannot_do_names_the_command(house: House, words: list[s
     assert f"sudo -u 61001 dbq {words[0]} --file {house.table}" in ran.err
 
 
+def test_a_reader_is_told_who_can_do_more(house: House) -> None:
+    """Exit code 2, and no bare error of the system."""
+    ran = command(READER, dbq.main, "enqueue", "ok", "--file", house.table)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"Permission denied: only 61001 and the group {SHARED} can write here" in ran.err
+
+
 @pytest.mark.parametrize("words", [["list"], ["show", "abcd"], ["prune", "--older-than", "1"]])
 def test_a_folder_that_is_shut_is_named(house: House, words: list[str]) -> None:
     """With the user who can let others in: exit code 2, and no bare error of the system."""
