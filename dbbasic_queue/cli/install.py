@@ -72,36 +72,37 @@ class _Tool:
     user_help: str | None = None
 
 
+_CRON = _Tool(
+    "dbq-install-cron",
+    "Schedule all that a dbq.toml names (worker, recurring jobs, prune, health) by cron.",
+    lambda site: CrontabTarget(site) if site.user else CronTarget(site),
+    "a block in the crontab of NAME (default: yours); its other lines stay as they are",
+)
+_SYSTEMD = _Tool(
+    "dbq-install-systemd",
+    "Schedule all that a dbq.toml names (worker, recurring, prune, health) by systemd.",
+    SystemdTarget,
+    "units for the service manager of the user NAME (default: you)",
+)
+_LOGROTATE = _Tool(
+    "dbq-install-logrotate", "Rotate the log of a dbq.toml by logrotate.", LogrotateTarget
+)
+TOOLS = (_CRON, _SYSTEMD, _LOGROTATE)
+
+
 def cron(arguments: Sequence[str] | None = None) -> int:
     """`dbq-install-cron`: returns the exit code."""
-    return _main(
-        _Tool(
-            "dbq-install-cron",
-            "Schedule all that a dbq.toml names (worker, recurring jobs, prune, health) by cron.",
-            lambda site: CrontabTarget(site) if site.user else CronTarget(site),
-            "a block in the crontab of NAME (default: yours); its other lines stay as they are",
-        ),
-        arguments,
-    )
+    return _main(_CRON, arguments)
 
 
 def systemd(arguments: Sequence[str] | None = None) -> int:
     """`dbq-install-systemd`: returns the exit code."""
-    return _main(
-        _Tool(
-            "dbq-install-systemd",
-            "Schedule all that a dbq.toml names (worker, recurring, prune, health) by systemd.",
-            SystemdTarget,
-            "units for the service manager of the user NAME (default: you)",
-        ),
-        arguments,
-    )
+    return _main(_SYSTEMD, arguments)
 
 
 def logrotate(arguments: Sequence[str] | None = None) -> int:
     """`dbq-install-logrotate`: returns the exit code."""
-    summary = "Rotate the log of a dbq.toml by logrotate."
-    return _main(_Tool("dbq-install-logrotate", summary, LogrotateTarget), arguments)
+    return _main(_LOGROTATE, arguments)
 
 
 def _main(tool: _Tool, arguments: Sequence[str] | None) -> int:

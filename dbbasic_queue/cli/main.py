@@ -63,6 +63,7 @@ PLACES: Final = {
     "check": "setup",
     "enqueue-recurring": "setup",
     "schedules": "schedules",
+    "completion": "completion",
 }
 
 

@@ -1,27 +1,17 @@
-"""Completions for bash, zsh and fish, made from the commands' parsers.
-
-shtab knows no fish, and argcomplete would start Python at each press of the tab key; what we need
-of either is a page of code a shell. Values are completed where they are choices or paths.
-"""
+"""The completions of the packages: a file a shell and command, by its place below /usr/share."""
 
 from __future__ import annotations
 
-import argparse
-import re
-import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
-from parsers import Option, options, parsers, subcommands
-
-PATHS = ("PATH", "DIR")
+from dbbasic_queue.cli.options import parsers
+from dbbasic_queue.cli.shells import bash, fish, zsh
 
 
 def files() -> dict[str, str]:
     """All completions: by their path below /usr/share, the text."""
-    found = parsers()
     made = {}
-    for name, parser in found.items():
+    for name, parser in parsers().items():
         made[f"bash-completion/completions/{name}"] = bash(name, parser)
         made[f"zsh/vendor-completions/_{name}"] = zsh(name, parser)
         made[f"fish/vendor_completions.d/{name}.fish"] = fish(name, parser)
@@ -37,158 +27,3 @@ def write(share: Path) -> list[Path]:
         path.write_text(text)
         written.append(path)
     return written
-
-
-def _flags(found: Iterable[Option]) -> list[str]:
-    return [flag for option in found for flag in option.flags]
-
-
-# --- bash ---------------------------------------------------------------------------------------
-
-
-def bash(name: str, parser: argparse.ArgumentParser) -> str:
-    """A completion function as bash(1), Programmable Completion, has it."""
-    own = subcommands(parser)
-    body = [
-        f"# bash completion for {name}",
-        f"_{_word(name)}() {{",
-        "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}",
-        "    local command=${COMP_WORDS[1]} words= paths=",
-        "    (( COMP_CWORD > 1 )) || command=",
-        "    case $command in",
-    ]
-    for each, sub in own.items():
-        body += [f"    {each})", *_bash_case(list(options(sub)), "        "), "        ;;"]
-    rest = list(options(parser))
-    body += ["    *)", *_bash_case(rest, "        ", list(own)), "        ;;", "    esac"]
-    body += [
-        "    COMPREPLY=()",
-        "    local IFS=$'\\n'",
-        '    [[ -z $paths ]] || mapfile -t COMPREPLY < <(compgen -f -- "$cur")',
-        '    [[ -z $words ]] || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")',
-        "}",
-        f"complete -o filenames -F _{_word(name)} {name}",
-    ]
-    return "\n".join(body) + "\n"
-
-
-def _bash_case(found: list[Option], indent: str, more: list[str] | None = None) -> list[str]:
-    """What may come after `$prev`: the value of an option, else whatever the command takes."""
-    lines = ["case $prev in"]
-    for option in found:
-        if option.flags and option.value and not option.optional:
-            what = "paths=y"
-            if option.choices:
-                what = _bash_words(list(option.choices))
-            elif option.value not in PATHS:
-                what = ":"  # whatever it is, a file's name it is not
-            lines.append(f"{'|'.join(option.flags)}) {what} ;;")
-    words = [*(more or ()), *_flags(found)]
-    lines += [f"*) {_bash_words(words)} ;;", "esac"]
-    return [indent + line for line in lines]
-
-
-def _bash_words(words: list[str]) -> str:
-    return "words=$'" + "\\n".join(words) + "'"
-
-
-def _word(name: str) -> str:
-    return re.sub(r"\W", "_", name)
-
-
-# --- zsh ----------------------------------------------------------------------------------------
-
-
-def zsh(name: str, parser: argparse.ArgumentParser) -> str:
-    """A function for zsh's compsys, as zshcompsys(1) has it: _arguments does the work."""
-    own = subcommands(parser)
-    body = [f"#compdef {name}", ""]
-    if not own:
-        return "\n".join([*body, *_zsh_arguments(list(options(parser)), "")]) + "\n"
-    body += ["local -a commands", "commands=("]
-    for each, sub in own.items():
-        body.append(f"    {_quoted(f'{each}:{_plain(sub.description or str())}')}")
-    body += [
-        ")",
-        "if (( CURRENT == 2 )); then",
-        f"    _describe -t commands {_quoted(f'{name} command')} commands",
-        *_zsh_arguments(list(options(parser)), "    "),
-        "    return",
-        "fi",
-        "local command=$words[2]",
-        "shift words",
-        "(( CURRENT-- ))",
-        "case $command in",
-    ]
-    for each, sub in own.items():
-        body += [f"{each})", *_zsh_arguments(list(options(sub)), "    "), "    ;;"]
-    return "\n".join([*body, "esac"]) + "\n"
-
-
-def _zsh_arguments(found: list[Option], indent: str) -> list[str]:
-    specs = [spec for option in found for spec in _zsh_specs(option)]
-    return [f"{indent}_arguments -S \\"] + [
-        f"{indent}    {_quoted(spec)}{' ' + chr(92) if spec is not specs[-1] else ''}"
-        for spec in specs
-    ]
-
-
-def _zsh_specs(option: Option) -> Iterable[str]:
-    action = ""
-    if option.choices:
-        action = f"({' '.join(option.choices)})"
-    elif option.value in PATHS:
-        action = "_files"
-    what = _plain(option.value or "").replace(":", "\\:")
-    if not option.flags:
-        yield f"{'*' if option.repeated else ''}:{what}:{action}"
-        return
-    about = _plain(option.help).replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
-    others = " ".join(option.flags)
-    for flag in option.flags:
-        first = "*" if option.repeated else f"({others})"
-        value = f":{what}:{action}" if option.value else ""
-        yield f"{first}{flag}[{about}]{value}"
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
-# --- fish ---------------------------------------------------------------------------------------
-
-
-def fish(name: str, parser: argparse.ArgumentParser) -> str:
-    """Lines of `complete`, as fish has it."""
-    own = subcommands(parser)
-    lines = [f"# fish completion for {name}", f"complete -c {name} -f"]
-    first = "__fish_use_subcommand" if own else ""
-    for each, sub in own.items():
-        about = shlex.quote(_plain(sub.description or ""))
-        lines.append(f"complete -c {name} -n {first} -a {each} -d {about}")
-    lines += _fish_options(name, list(options(parser)), first)
-    for each, sub in own.items():
-        lines += _fish_options(name, list(options(sub)), f"__fish_seen_subcommand_from {each}")
-    return "\n".join(lines) + "\n"
-
-
-def _fish_options(name: str, found: list[Option], condition: str) -> list[str]:
-    lines = []
-    for option in found:
-        if not option.flags:
-            continue
-        words = ["complete", "-c", name]
-        words += ["-n", condition] if condition else []
-        for flag in option.flags:
-            words += ["-l", flag[2:]] if flag.startswith("--") else ["-s", flag[1:]]
-        if option.choices:
-            words += ["-x", "-a", " ".join(option.choices)]
-        elif option.value:
-            words += ["-r", "-F"] if option.value in PATHS else ["-x"]
-        words += ["-d", _plain(option.help)] if option.help else []
-        lines.append(" ".join(map(shlex.quote, words)))
-    return lines

@@ -21,18 +21,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from parsers import (
-    SOURCE,
-    Option,
-    epilog,
-    groups,
-    options,
-    parsers,
-    project,
-    subcommands,
-    usage,
-)
+from parsers import SOURCE, epilog, groups, project, usage
 
+from dbbasic_queue.cli.options import Option, options, parsers, subcommands
 from dbbasic_queue.config.reader import Key, Part
 from dbbasic_queue.config.sections import Config
 from dbbasic_queue.config.values import schedule

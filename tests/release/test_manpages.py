@@ -11,9 +11,9 @@ import tomllib
 from pathlib import Path
 
 import manpages
-import parsers
 import pytest
 
+from dbbasic_queue.cli import options as parsers
 from dbbasic_queue.config import sections as configs
 
 ROOT = Path(__file__).parents[2]

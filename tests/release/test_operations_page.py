@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import parsers
 import pytest
 
 from dbbasic_queue import Queue
+from dbbasic_queue.cli import options as parsers
 from dbbasic_queue.health.judge import check_health
 from dbbasic_queue.health.report import Thresholds
 
