@@ -178,6 +178,8 @@ def _policies(args: argparse.Namespace, config: Config | None) -> Policies:
                 max_attempts=said.max_attempts if args.max_attempts is None else None,
                 timeout=said.timeout if args.timeout is None else None,
                 backoff=said.backoff,
+                priority=said.priority,
+                expires=said.expires,
             )
             for name, said in (config.types if config else {}).items()
         }

@@ -33,6 +33,18 @@ class TypeConfig:
         "A time such as 30s is always that.",
         otherwise="exponential(base=1min)",
     )
+    priority: int | None = key(
+        values.number(-1_000_000),
+        about="jobs of the highest are begun first, among those that are due",
+        example=10,
+        otherwise="0",
+    )
+    expires: int | None = key(
+        values.duration(1),
+        about="a job that was not begun so long after it was due is cancelled",
+        example="1d",
+        otherwise="never",
+    )
     redact: tuple[str, ...] = key(
         values.words,
         about="keys of the payload whose values no command prints, unless by --reveal",

@@ -193,6 +193,12 @@ class Seat(Protocol):
     def introduce(self, types: Collection[str]) -> None:
         """Say which types this worker has handlers for, so that others can compare theirs."""
 
+    def govern(self, policies: Policies) -> None:
+        """Choose jobs by these policies: what expires, which goes first.
+
+        To be called before the first turn, if at all.
+        """
+
     def turn(
         self,
         outcome: Outcome | None = None,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from ..backoff import LONGEST, BackoffLike
+from ..support.durations import format_duration
+from ..support.text import printable
+
+log = logging.getLogger("dbbasic_queue")
 
 KNOWN: Final = 1000  # types whose policy is remembered
 
@@ -19,11 +24,15 @@ class Policy(NamedTuple):
         timeout: seconds that a handler may run.
         backoff: from the attempts so far to seconds until the next, as `Queue.process_jobs` takes
             it.
+        priority: jobs of the highest are begun first, among those that are due; 0 if None.
+        expires: seconds. A job that no worker has begun so long after it was due is cancelled.
     """
 
     max_attempts: int | None = None
     timeout: float | None = None
     backoff: BackoffLike | None = None
+    priority: int | None = None
+    expires: float | None = None
 
 
 NOTHING: Final = Policy()
@@ -86,6 +95,22 @@ class Policies:
 NONE: Final = Policies()
 
 
+def expired(after: float) -> str:
+    """The error of a job that was cancelled as no worker had begun it in time."""
+    return f"Expired: not begun within {format_duration(int(after))}"
+
+
+def tell_expired(job_type: str, job_id: str, error: str) -> None:
+    """Log that a job was cancelled like that."""
+    log.warning(
+        "cancelled %s %s: %s",
+        printable(job_type),
+        job_id,
+        error,
+        extra={"event": "expired", "job_id": job_id, "job_type": job_type},
+    )
+
+
 def _exactness(name: str) -> int:
     return sum(character not in "*?[]" for character in name)
 
@@ -96,7 +121,10 @@ def _check(name: str, policy: Any) -> None:
     most = policy.max_attempts
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         raise ValueError(f"policies[{name!r}]: max_attempts {most!r}: must be 1 or more")
-    for key in ("timeout",):
+    priority = policy.priority
+    if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int)):
+        raise ValueError(f"policies[{name!r}]: priority {priority!r}: must be a whole number")
+    for key in ("timeout", "expires"):
         value = getattr(policy, key)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (is_number and 0 < value <= LONGEST):

@@ -171,6 +171,7 @@ class Worker:
         self._watch = Watch(seat, self._signals)
         try:
             seat.introduce(self._handled)
+            seat.govern(self._options.policies)
             self._rescue(seat)
             self._work_off(seat)
             if self._signals.received:

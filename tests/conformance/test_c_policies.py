@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 import pytest
-from actors import AT_ONCE, die, in_child
+from actors import AT_ONCE, Clock, die, in_child, queue_by
 
-from dbbasic_queue import Backoff, Policy, Queue
+from dbbasic_queue import Backoff, Policy, Queue, current_job
 from dbbasic_queue.engines import open_engine
 
 
@@ -92,3 +92,127 @@ def test_a_policy_that_makes_no_sense(queue: Queue, policy: Any) -> None:
     with pytest.raises(ValueError, match="mail"):
         queue.process_jobs({"mail": bool}, policies={"mail": policy})
     assert queue.count_jobs()["pending"] == 1
+
+
+# -- priorities ------------------------------------------------------------------------------------
+
+
+def begun(queue: Queue, policies: dict[str, Policy], **options: Any) -> list[str]:
+    """The types of the jobs that a worker runs, in their order."""
+    order: list[str] = []
+
+    def note(payload: Any) -> None:
+        job = current_job()
+        assert job is not None
+        order.append(job.type)
+
+    types = {job["type"] for job in queue.list_jobs()}
+    queue.process_jobs(dict.fromkeys(types, note), policies=policies, **options)
+    return order
+
+
+def test_the_highest_priority_goes_first(queue: Queue) -> None:
+    """Among what is due; what is due later does not hold up what is due now."""
+    queue.enqueue_many([("report", {}), ("mail", {}), ("news", {}), ("mail", {}), ("alarm", {})])
+    queue.enqueue("alarm", {}, run_at=queue.now() + 3600)
+    policies = {
+        "alarm": Policy(priority=20),
+        "mail": Policy(priority=10),
+        "n*": Policy(priority=-1),
+    }
+    assert begun(queue, policies) == ["alarm", "mail", "mail", "report", "news"]
+    assert queue.count_jobs()["pending"] == 1
+
+
+def test_what_comes_meanwhile_goes_first(queue: Queue) -> None:
+    """A job of a higher priority that is added while the worker works is next."""
+    queue.enqueue_many([("report", {}), ("report", {})])
+    order: list[str] = []
+
+    def report(payload: Any) -> None:
+        order.append("report")
+        if len(order) == 1:
+            queue.enqueue("alarm", {})
+
+    handlers = {"report": report, "alarm": lambda payload: order.append("alarm")}
+    queue.process_jobs(handlers, policies={"alarm": Policy(priority=1)})
+    assert order == ["report", "alarm", "report"]
+
+
+def test_a_pause_with_priorities(queue: Queue) -> None:
+    """What is paused is passed over, and is first again after that."""
+    queue.enqueue_many([("report", {}), ("mail", {})])
+    queue.pause("mail")
+    policies = {"mail": Policy(priority=10)}
+    assert begun(queue, policies) == ["report"]
+    queue.resume()
+    assert begun(queue, policies) == ["mail"]
+
+
+def test_only_some_types_with_priorities(queue: Queue) -> None:
+    """A worker leaves the types to others that it does not take, whatever their priority."""
+    queue.enqueue_many([("mail", {}), ("report", {})])
+    assert begun(queue, {"mail": Policy(priority=9)}, types=["report"]) == ["report"]
+    assert begun(queue, {"mail": Policy(priority=9)}) == ["mail"]
+
+
+def test_a_failed_job_comes_again_with_priorities(queue: Queue) -> None:
+    """A retry is due at its time, in its lane."""
+    queue.enqueue_many([("mail", {}), ("report", {})])
+    handlers = {"mail": fail, "report": fail}
+    policies = {"report": Policy(priority=9)}
+    queue.process_jobs(handlers, 3, backoff=AT_ONCE, policies=policies)
+    assert attempts(queue) == {"mail": ("failed", 3), "report": ("failed", 3)}
+
+
+# -- expiry ----------------------------------------------------------------------------------------
+
+
+def test_a_job_that_no_worker_began_in_time_is_cancelled(address: str, clock: Clock) -> None:
+    """From when it was due; its error says so, and the other types are run."""
+    queue = queue_by(clock, address)
+    now = int(clock.now)
+    queue.enqueue_many([("code", {}), ("report", {})])
+    queue.enqueue("code", {}, run_at=now + 50, job_id="later")
+    clock.now += 100
+    policies = {"code": Policy(expires=60)}
+    assert sorted(begun(queue, policies)) == ["code", "report"]
+    (job,) = queue.list_jobs("cancelled")
+    assert job["type"] == "code"
+    assert job["attempts"] == 0
+    assert job["error"] == "Expired: not begun within 1min"
+    assert queue.get_job("later")["status"] == "completed"
+
+
+def test_a_job_that_was_begun_once_does_not_expire(address: str, clock: Clock) -> None:
+    """It waits for its next attempt, however long that takes."""
+    queue = queue_by(clock, address)
+    queue.enqueue("code", {})
+    policies = {"code": Policy(expires=60, backoff=Backoff(base=1000))}
+    queue.process_jobs({"code": fail}, policies=policies)
+    clock.now += 10_000
+    assert begun(queue, policies) == ["code"]
+
+
+def test_many_expired_jobs(address: str, clock: Clock) -> None:
+    """One drain cancels them all, and runs what is left."""
+    queue = queue_by(clock, address)
+    queue.enqueue_many([("code", {})] * 1200)
+    queue.enqueue("report", {})
+    clock.now += 100
+    policies = {"code": Policy(expires=60, priority=5)}
+    assert begun(queue, policies) == ["report"]
+    assert queue.count_jobs()["cancelled"] == 1200
+
+
+def test_what_is_paused_does_not_expire_before_it_is_resumed(address: str, clock: Clock) -> None:
+    """A pause leaves jobs as they are; then their time counts."""
+    queue = queue_by(clock, address)
+    queue.enqueue("code", {})
+    queue.pause()
+    clock.now += 100
+    assert begun(queue, {"code": Policy(expires=60)}) == []
+    assert queue.count_jobs()["pending"] == 1
+    queue.resume()
+    assert begun(queue, {"code": Policy(expires=60)}) == []
+    assert queue.count_jobs()["cancelled"] == 1

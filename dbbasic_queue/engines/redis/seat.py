@@ -84,6 +84,7 @@ class RedisSeat:
         self._spread = 1  # how many of the first jobs this worker chooses from
         self._most: int | None = None  # attempts, as the last rescue was told
         self._policies = NONE
+        self._ranked = False  # by priority
         self._next_due: float | None = None
         self._looked = 0.0
         self._in_hand: Grip | None = None
@@ -94,6 +95,11 @@ class RedisSeat:
     def introduce(self, types: Collection[str]) -> None:
         """Say which types this worker has handlers for."""
         self._lease.introduce(sorted(types))
+
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies, as `Seat.govern` says."""
+        self._policies = policies
+        self._ranked = policies.any(lambda policy: policy.priority)
 
     # -- one attempt ended, the next begun -----------------------------------------------------
 
@@ -174,14 +180,18 @@ class RedisSeat:
     def _take(self, types: Collection[str] | None) -> tuple[Record, Grip] | None:
         while True:
             found, all_seen = self._look(types)
+            if self._ranked and not all_seen:
+                continue  # of what was not seen, one may go first
             for each in found:
+                policy = self._policies.of(each.lane.type)
                 taken = self._transitions.begin(
                     each.job_id,
                     each.place,
                     each.lane,
                     self._lease.name,
                     self._lease.seconds,
-                    self._policies.of(each.lane.type).max_attempts or self._most,
+                    policy.max_attempts or self._most,
+                    policy.expires,
                 )
                 if taken is not None:
                     self._spread = max(1, self._spread - 1)
@@ -229,9 +239,10 @@ class RedisSeat:
             self._window *= 4
         self._first += 1
         turn = self._first % len(found) if found else 0
-        return [
-            each for some in found[turn:] + found[:turn] for each in some
-        ], known == fresh and not hidden
+        found = found[turn:] + found[:turn]
+        if self._ranked:
+            found.sort(key=lambda some: -(self._policies.of(some[0].lane.type).priority or 0))
+        return [each for some in found for each in some], known == fresh and not hidden
 
     def _hides(self, entries: list[bytes]) -> bool:
         """Whether jobs of ours may stand behind these, which are all of other tools."""
@@ -267,7 +278,7 @@ class RedisSeat:
         self, max_attempts: int, backoff: BackoffLike, policies: Policies = NONE
     ) -> list[Rescued]:
         """Take back the jobs whose worker died: see `Seat.rescue`, and rescue.py."""
-        self._most, self._policies = max_attempts, policies
+        self._most = max_attempts
         return self._rescuer.rescue(max_attempts, backoff, policies)
 
     # -- waiting -------------------------------------------------------------------------------

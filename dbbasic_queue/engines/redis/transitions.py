@@ -19,6 +19,7 @@ from rq.serializers import JSONSerializer
 
 from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, require
 from ..calling_off import note_of
+from ..policies import expired, tell_expired
 from ..unique import instead, key_of
 from . import paused
 from .link import Link
@@ -81,7 +82,14 @@ class Transitions:
     # -- begun and ended -----------------------------------------------------------------------
 
     def begin(
-        self, job_id: str, place: str, lane: Lane, worker: str, lease: float, most: int | None
+        self,
+        job_id: str,
+        place: str,
+        lane: Lane,
+        worker: str,
+        lease: float,
+        most: int | None,
+        expires: float | None = None,
     ) -> tuple[Record, Grip] | None:
         """Begin a pending job; None when it is not pending any more, or its type is paused.
 
@@ -92,10 +100,13 @@ class Transitions:
             worker: the worker's name.
             lease: seconds.
             most: attempts; a job whose last worker died in the last of them is failed instead.
+            expires: seconds; a job that was never begun and was due so long ago is cancelled
+                instead.
         """
         mine: set[str] = set()
         pauses: list[list[bytes]] = []
         before: list[Record] = []
+        ended: list[str] = []
 
         def change(pipe: Any, record: Record | None) -> tuple[Record, Grip] | None:
             if record is not None and record.holder in mine:  # begun; the answer was lost
@@ -107,15 +118,12 @@ class Transitions:
             self._take_from(pipe, place, lane, job_id)
             if record is None or not ours:  # a second entry of one id, or what is left of a job
                 return None
-            error = record.error
-            if record.holder is not None:
-                error = died(record.attempts)
-                if note := note_of(record.error):
-                    self._write_end(pipe, record, lane, CANCELLED, now, note)
-                    return None
-                if most is not None and record.attempts >= most:
-                    self._write_end(pipe, record, lane, FAILED, now, error)
-                    return None
+            end = _end_before(record, most, expires, now)
+            if end is not None:
+                self._write_end(pipe, record, lane, end[0], now, end[1])
+                ended[:] = [end[1]] if record.holder is None else []
+                return None
+            error = record.error if record.holder is None else died(record.attempts)
             require(record.id.encode(), record.status, PROCESSING)
             begun = record._replace(
                 status=PROCESSING,
@@ -130,6 +138,8 @@ class Transitions:
             return begun._replace(holder=grip.execution), grip
 
         taken = self.change(job_id, change, done=lambda answers: pauses.append(answers[0]))
+        if ended:
+            tell_expired(lane.type, job_id, ended[0])
         if taken is not None and self._is_held(lane.type, pauses[-1] if pauses else None):
             was = before[-1]
             self.end(taken[1], PENDING, was.run_at, was.error or "", refund=True)
@@ -286,6 +296,20 @@ class Transitions:
     def write_error(self, pipe: Any, record: Record, error: str) -> None:
         """Put into a pipeline another error of a job, which is otherwise left as it is."""
         self._records.save(pipe, record.id, {}, **own_fields(record._replace(error=error)))
+
+
+def _end_before(
+    record: Record, most: int | None, expires: float | None, now: int
+) -> tuple[str, str] | None:
+    """State and error in which a pending job ends that is not to be begun; None for others."""
+    if record.holder is not None:  # RQ's tools have put it back, as its worker died
+        if note := note_of(record.error):
+            return CANCELLED, note
+        if most is not None and record.attempts >= most:
+            return FAILED, died(record.attempts)
+    elif expires is not None and not record.attempts and record.run_at + expires <= now:
+        return CANCELLED, expired(expires)
+    return None
 
 
 def new_call() -> str:

@@ -1,4 +1,14 @@
-"""What a worker may begin now: its types, but for those that are paused."""
+"""What a worker may begin now, and in which order: by pauses and by the policies of its types.
+
+Theory of operation
+-------------------
+Without a pause and a policy that matters here, the gate is `free`, and a turn does not ask it. Else
+it says which types may be begun outright. A type of which a job must be looked at more closely, as
+it may have expired, is not among them; the seat asks for each job then.
+
+With priorities, what is due goes by way of lanes (lanes.py). Without, a job whose type is paused is
+parked until the pause is over.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +17,15 @@ from collections.abc import Callable, Container
 from typing import Final
 
 from ...errors import StorageError
+from ...job import CANCELLED, require
 from ...support.text import printable
-from ...table.line import parse_line
+from ...table.line import Row
 from ...table.table import Table
+from ..interface import NONE, Policies
 from ..pausing import Held, paused_at
+from ..policies import expired, tell_expired
 from . import paused
+from .lanes import Lanes
 from .waiting import WaitingList
 
 log = logging.getLogger("dbbasic_queue")
@@ -21,22 +35,44 @@ MANY: Final = 500  # jobs passed over, after which the table's lock is given bac
 
 
 class Gate:
-    """The pauses of a queue, as its worker knows them.
+    """The pauses and policies of a queue, as its worker knows them.
 
     Args:
         table: of the queue.
-        waiting: the worker's, where what is paused is parked.
+        waiting: the worker's, where what is not to be begun now is kept.
         clock: Unix seconds.
     """
 
     def __init__(self, table: Table, waiting: WaitingList, clock: Callable[[], float]) -> None:
-        self.held: Held | None = None  # None: nothing is paused
+        self.free = True  # nothing is paused, and no policy matters
+        self.wrote = False  # in this turn, what is to be synced
+        self._held: Held | None = None  # None: nothing is paused
+        self._policies = NONE
+        self._lanes: Lanes | None = None
+        self._expire = False
+        self._table = table
         self._path = table.sibling("paused")
         self._waiting = waiting
         self._clock = clock
         self._text = b""
         self._passed = 0
         self._fault = ""
+        self._doomed: tuple[Row, str] | None = None
+
+    # -- what holds ----------------------------------------------------------------------------
+
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies from now on."""
+        self._policies = policies
+        self._expire = policies.any(lambda policy: policy.expires)
+        if policies.any(lambda policy: policy.priority):
+            self._lanes = Lanes(lambda job_type: policies.of(job_type).priority or 0)
+        self._waiting.unpark()
+        self._waiting.lanes = self._lanes
+        self._settle()
+
+    def _settle(self) -> None:
+        self.free = self._held is None and not self._expire and self._lanes is None
 
     def look(self) -> None:
         """Learn what is paused now."""
@@ -49,34 +85,79 @@ class Gate:
                 log.warning("cannot see what is paused: %s", error, extra={"event": "paused"})
             return
         now = self._clock()
-        if text == self._text and (self.held is None or now < self.held.ends):
+        if text == self._text and (self._held is None or now < self._held.ends):
             return
         self._text = text
         pauses = paused_at(paused.parse(text), now)
-        if self.held is not None:
+        if self._held is not None:
             self._waiting.unpark()
-        before, self.held = self.held, Held(pauses) if pauses else None
+        before, self._held = self._held, Held(pauses) if pauses else None
+        self._settle()
         for pause in pauses:
             if before is None or pause not in before.pauses:
                 log.info("%s", printable(str(pause)), extra={"event": "paused"})
 
-    def may_begin(self, types: Container[str] | None) -> Container[str] | None:
-        """Which of these types may be begun now; to be asked under the lock, while any is held."""
-        held = self.held
+    # -- choosing, under the table's lock ------------------------------------------------------
+
+    def outright(self, types: Container[str] | None) -> Container[str] | None:
+        """Which of these types may be begun without a closer look at the job."""
+        held = self._held
         if held is not None and held.ends <= self._clock():
             self.look()
-            held = self.held
-        if held is None:
-            return types
-        return NOTHING if held.all else _Allowed(types, held)
+            held = self._held
+        if held is not None and held.all:
+            return NOTHING
+        return types if held is None and not self._expire else _Outright(types, self)
 
-    def passed(self, job_type: str, line: bytes, offset: int) -> bool:
-        """Note that a due job was passed over; whether that were many under this lock."""
-        if self.held is not None and job_type in self.held:
-            row = parse_line(line, offset)
-            if row is not None:
-                self._waiting.park(row.run_at, offset)
+    def pop_due(self, now: int) -> int | None:
+        """Take out the next job that is due and whose type may be begun: its offset, or None."""
+        waiting, lanes = self._waiting, self._lanes
+        if lanes is None:
+            return waiting.pop_due(now)
+        while (entry := waiting.pop_entry(now)) is not None:
+            words = self._table.line_at(waiting.offset_of(entry)).split(b"\t", 2)
+            if len(words) == 3:  # else it was written anew in place
+                lanes.add(words[1].decode(errors="replace"), entry)
+            self._passed += 1
+            if self._passed >= MANY:
+                return None
+        found = lanes.pop(self._is_open)
+        return None if found is None else waiting.offset_of(found)
+
+    def _is_open(self, job_type: str) -> bool:
+        return self._held is None or job_type not in self._held
+
+    def admits(self, row: Row | None, types: Container[str] | None, now: int) -> bool:
+        """Whether a job may be begun, of a type that may not be begun outright."""
+        job_type = "" if row is None else row.type.decode(errors="replace")
+        wanted = row is not None and (types is None or job_type in types)
+        if row is not None and wanted and self._is_open(job_type):
+            expires = self._policies.of(job_type).expires
+            if expires is None or row.attempts or row.run_at + expires > now:
+                return True
+            self._doomed = row, expired(expires)
+        elif row is not None and not self._is_open(job_type):
+            self._waiting.park(row.run_at, row.offset)
         self._passed += 1
+        return False
+
+    @property
+    def is_to_cancel(self) -> bool:
+        """Whether the job that was not admitted has expired: see `cancel`."""
+        return self._doomed is not None
+
+    def cancel(self, now: int) -> None:
+        """Cancel that job."""
+        assert self._doomed is not None
+        (row, error), self._doomed = self._doomed, None
+        require(row.id, row.status, CANCELLED)
+        self._table.change(row, CANCELLED, now, row.attempts, error.encode())
+        self.wrote = True
+        tell_expired(row.type.decode(errors="replace"), row.id.decode(), error)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether many jobs were passed over under this lock."""
         return self._passed >= MANY
 
     def passed_many(self) -> bool:
@@ -89,19 +170,27 @@ class Gate:
     def until_due(self) -> float:
         """In how many seconds there may be something to begin, as far as is known now."""
         now = self._clock()
-        if self.held is None:
+        held = self._held
+        if self._lanes is not None and any(map(self._is_open, self._lanes.types())):
+            return 0.0
+        if held is None:
             return self._waiting.until_due(now)
-        ends = max(0.0, self.held.ends - now)
-        return ends if self.held.all else min(ends, self._waiting.until_due(now))
+        ends = max(0.0, held.ends - now)
+        return ends if held.all else min(ends, self._waiting.until_due(now))
 
 
-class _Allowed:
-    """The types that a worker takes, less those that are held."""
+class _Outright:
+    """The types that a worker takes, less those of which each job is looked at."""
 
-    def __init__(self, types: Container[str] | None, held: Held) -> None:
+    def __init__(self, types: Container[str] | None, gate: Gate) -> None:
         self._types = types
-        self._held = held
+        self._gate = gate
 
     def __contains__(self, job_type: object) -> bool:
-        wanted = self._types is None or job_type in self._types
-        return wanted and isinstance(job_type, str) and job_type not in self._held
+        gate = self._gate
+        return (
+            (self._types is None or job_type in self._types)
+            and isinstance(job_type, str)
+            and gate._is_open(job_type)
+            and gate._policies.of(job_type).expires is None
+        )

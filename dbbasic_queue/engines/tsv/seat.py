@@ -106,6 +106,10 @@ class TsvSeat:
     def introduce(self, types: Collection[str]) -> None:
         """Do nothing: the workers of a file have one config."""
 
+    def govern(self, policies: Policies) -> None:
+        """Go by these policies, as `Seat.govern` says."""
+        self._gate.govern(policies)
+
     def _look_at_all(self, start: int = 0) -> None:
         self._state = self._table.state()
         self._waiting.read(start)
@@ -145,8 +149,8 @@ class TsvSeat:
                             self._part_twins()
                         try:
                             if take:
-                                held = self._gate.held
-                                attempt = self._take(types) if held is None else self._choose(types)
+                                free = self._gate.free
+                                attempt = self._take(types) if free else self._choose(types)
                         finally:
                             if self._end:
                                 self._write_end()
@@ -161,7 +165,7 @@ class TsvSeat:
         except BaseException:
             self._release_ended()
             raise
-        if table.synced and (changed or attempt is not None):
+        if table.synced and (changed or attempt is not None or self._gate.wrote):
             self._sync(attempt)
         self._in_hand = attempt
         now = time.monotonic()
@@ -170,6 +174,7 @@ class TsvSeat:
         return attempt
 
     def _sync(self, attempt: Attempt | None) -> None:
+        self._gate.wrote = False
         try:
             self._table.sync()
         except StorageError:
@@ -241,25 +246,38 @@ class TsvSeat:
             return self._in_hand is attempt and self._notes.write(attempt, progress)
 
     def _choose(self, types: Container[str] | None) -> Attempt | None:
-        """Take a job of those that may be begun, while there are some that may not."""
-        wanted = self._gate.may_begin(types)
-        return None if wanted is NOTHING else self._take(wanted)
+        """Take a job as the pauses and the policies have it."""
+        outright = self._gate.outright(types)
+        if outright is NOTHING:
+            return None
+        return self._take(outright, self._gate.pop_due, types)
 
-    def _take(self, types: Container[str] | None) -> Attempt | None:
+    def _take(
+        self,
+        types: Container[str] | None,
+        pop_due: Callable[[int], int | None] | None = None,
+        wanted: Container[str] | None = None,
+    ) -> Attempt | None:
+        """Take a job of `types`, or one of those `wanted` that the gate admits after a look."""
         now = int(self._clock())
-        waiting = self._waiting
+        waiting, gate = self._waiting, self._gate
+        pop_due = pop_due or waiting.pop_due
         line_at, moved = self._table.line_at, waiting.moved
-        while (offset := waiting.pop_due(now)) is not None:
+        while (offset := pop_due(now)) is not None:
             line = line_at(offset)
             begun = begin(line, offset, now)
             if begun is not None and not (moved and offset < moved.get(begun[0], 0)):
-                if types is not None and begun[1].type not in types:
-                    if self._gate.passed(begun[1].type, line, offset):
+                if (
+                    types is not None
+                    and begun[1].type not in types
+                    and (gate.free or not self._admits(parse_line(line, offset), wanted, now))
+                ):
+                    if gate.is_full:
                         return None
                     continue
                 attempt = self._begin(line, offset, begun)
             elif NAMES_PENDING in line:
-                attempt = self._take_odd(line, offset, now, types)
+                attempt = self._take_odd(line, offset, now, types, wanted)
             else:  # another worker has it; or the row has moved
                 if not line:  # saved in place, without the lock
                     self._read_again()
@@ -270,9 +288,22 @@ class TsvSeat:
         return None
 
     def _read_again(self) -> None:
+        self._flush()
+        self._waiting.read()
+
+    def _flush(self) -> None:
         if self._end:
             self._write_end()
-        self._waiting.read()
+
+    def _admits(self, row: Row | None, wanted: Container[str] | None, now: int) -> bool:
+        """Whether the gate lets a job through; one that has expired is cancelled."""
+        gate = self._gate
+        if gate.admits(row, wanted, now):
+            return True
+        if gate.is_to_cancel:
+            self._flush()
+            gate.cancel(now)
+        return False
 
     def _begin(
         self, line: bytes, offset: int, begun: tuple[bytes, Job, int, bytes]
@@ -304,7 +335,12 @@ class TsvSeat:
         return _new_tuple(Attempt, (job, token, False))
 
     def _take_odd(
-        self, line: bytes, offset: int, now: int, types: Container[str] | None
+        self,
+        line: bytes,
+        offset: int,
+        now: int,
+        types: Container[str] | None,
+        wanted: Container[str] | None,
     ) -> Attempt | None:
         """Take a job that `begin` declined: written by another program, unreadable, outdated or
         not yet due."""
@@ -317,8 +353,8 @@ class TsvSeat:
             self._waiting.add(row.run_at, offset)
             return None
         job_type = row.type.decode(errors="replace")
-        if types is not None and job_type not in types:
-            self._gate.passed(job_type, line, offset)
+        is_named = types is None or job_type in types
+        if not is_named and (self._gate.free or not self._admits(row, wanted, now)):
             return None
         claim = self._claims.take(row.id)
         if claim is None:

@@ -24,6 +24,7 @@ from typing import Final
 from ...table.scan import MARK, UNFINISHED_TAIL, ids_of, moved_in, row_at, rows_in
 from ...table.table import Table
 from . import twins
+from .lanes import Lanes
 
 _SHIFT: Final = 44  # an entry is run_at * 2**44 + offset: one int, 36 bytes, sorts as wanted
 _MASK: Final = (1 << _SHIFT) - 1
@@ -53,6 +54,7 @@ class WaitingList:
         self._ids: set[int] = set()  # hashes of ids that another line must not bear
         self._ids_at_most = _MANY
         self._front: Iterator[tuple[int, bytes]] | None = None  # what is still to be looked at
+        self.lanes: Lanes | None = None  # of what is due, where priorities count
         self._parked: list[int] = []  # entries of what is due, but is not to be begun now
         self.told = True  # that what lies beside the table has perhaps changed (paused.py)
         self._newest = 0  # when the last job in the table was created, in Unix seconds
@@ -70,6 +72,8 @@ class WaitingList:
             self.generation, size = table.generation, table.size
         self._read, self._heap, self.processing, self.moved = [], [], [], {}
         self._parked, self.told = [], True
+        if self.lanes is not None:
+            self.lanes.clear()
         self._ids, self.doubtful, self._front = set(), [], None
         self.read_to = lines = 0
         for offset, piece in table.pieces(end=size):
@@ -114,9 +118,11 @@ class WaitingList:
     def first(self) -> int:
         """Return where the first job stands that has not ended; 0 if that is not known."""
         known = len(self._read) + len(self._heap) + len(self._parked)
+        known += sum(1 for _ in self.lanes.entries()) if self.lanes is not None else 0
         if self._front is not None or self.is_stale() or known > _MANY:
             return 0
-        doubtful = (entry for _, entry in self.doubtful)
+        doubtful = [entry for _, entry in self.doubtful]
+        doubtful += self.lanes.entries() if self.lanes is not None else ()
         entries = itertools.chain(self._read, self._heap, self._parked, doubtful)
         offsets = itertools.chain((entry & _MASK for entry in entries), self.processing)
         return min(offsets, default=self.read_to)
@@ -232,6 +238,19 @@ class WaitingList:
         if heap and heap[0] >> _SHIFT <= now:
             return heapq.heappop(heap) & _MASK
         return None
+
+    def pop_entry(self, now: int) -> int | None:
+        """Do what `pop_due` does, for `Lanes`: an entry, which sorts by time."""
+        read, heap = self._read, self._heap
+        source = read if read and not (heap and heap[0] < read[-1]) else heap
+        if not source or (source[-1] if source is read else source[0]) >> _SHIFT > now:
+            return None
+        return read.pop() if source is read else heapq.heappop(heap)
+
+    @staticmethod
+    def offset_of(entry: int) -> int:
+        """Where the job of an entry stands."""
+        return entry & _MASK
 
     def next_time(self) -> int | None:
         """When the next job is due, in Unix seconds; None when none is pending."""
