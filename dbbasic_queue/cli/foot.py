@@ -42,6 +42,7 @@ from ..log import TextFormatter
 from ..support.columns import cut
 from ..support.durations import format_duration
 from ..support.text import escape_control
+from .log_file import encoding_of
 from .terminal import painted, rough
 
 MOMENT: Final = 0.5  # seconds that a worker runs before it has a line
@@ -271,7 +272,8 @@ class Keeper:
     def _write(self, text: str) -> None:
         # In one call, so that what others write does not come between.
         with suppress(OSError):  # the terminal is gone
-            os.write(self._terminal, text.encode(errors="backslashreplace"))
+            encoding = encoding_of(self._terminal)
+            os.write(self._terminal, text.encode(encoding, "backslashreplace"))
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         self._take_down()

@@ -66,7 +66,18 @@ def own_stderr() -> TextIO | None:
     except OSError:
         return None
     os.set_inheritable(fd, False)
-    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    encoding = encoding_of(fd)
+    return open(fd, "w", buffering=1, encoding=encoding, errors="backslashreplace")
+
+
+def encoding_of(fd: int) -> str:
+    """Return how text is written there: to a terminal as the locale says, else as UTF-8.
+
+    To a terminal of another encoding, bytes of UTF-8 are control characters, some of them.
+    """
+    if not os.isatty(fd):
+        return "utf-8"
+    return getattr(sys.__stderr__, "encoding", None) or "utf-8"
 
 
 # What a handler has closed by its number, which may be another file's by now: not to be closed.

@@ -116,6 +116,18 @@ def test_a_log_that_was_moved_is_opened_anew(app: Path) -> None:
     assert "completed move" in (app / "work.log").read_text()
 
 
+def test_a_terminal_of_another_encoding_gets_no_bytes_of_utf_8(app: Path) -> None:
+    """Some of them would be control characters there: what it cannot show is escaped."""
+    (app / "jobs.py").write_text(
+        "def bad(payload): raise ValueError('\\u011b \\u03c0')\nHANDLERS = {'bad': bad}\n"
+    )
+    queue_of(app).enqueue("bad", {})
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    _, shown = on_a_terminal("work", "jobs:HANDLERS", cwd=app, columns=200, env=ascii_only)
+    assert "ValueError: \\u011b \\u03c0" in shown
+    assert shown.isascii()
+
+
 def test_a_terminal_sees_the_log_too(app: Path) -> None:
     """With a log file, a person at a terminal sees what is done, and what is waited for."""
     queue_of(app).enqueue("ok", {}, job_id="a1")
