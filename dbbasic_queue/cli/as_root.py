@@ -35,7 +35,7 @@ _OURS: Final = __name__.partition(".")[0]
 LATE: Final = (
     *("difflib", "grp", "hashlib", "subprocess", "encodings.utf_8_sig"),
     *("heapq", "pickle", "select", "shlex", "shutil", f"{_OURS}.support.child"),
-    f"{_OURS}.cli.look",
+    *(f"{_OURS}.cli.look", f"{_OURS}.engines.tsv.portions"),
     *(f"{_OURS}.cli.types", f"{_OURS}.engines.tsv.edit", f"{_OURS}.engines.tsv.fsck"),
     *(f"{_OURS}.engines.tsv.engine", f"{_OURS}.engines.tsv.snapshot"),
     f"{_OURS}.engines.tsv.moving",

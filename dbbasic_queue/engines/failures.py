@@ -52,7 +52,36 @@ def group(jobs: Iterable[Job]) -> list[Failures]:
                 found[key] = _Group(job)
             found[key].add(job)
     groups = [each.told(*key) for key, each in found.items()]
-    return sorted(groups, key=lambda it: (-it.number, -(it.last or 0), it.type, it.glob))
+    return sorted(groups, key=_most_first)
+
+
+def merge(groups: Iterable[Failures]) -> list[Failures]:
+    """Return the groups of several portions of jobs as `group` returns those of all the jobs.
+
+    >>> jobs = [Job(f"a{n}", "mail", {}, "failed", 5, n, 3, f"E: no user {n}") for n in (7, 8)]
+    >>> merge(group([job])[0] for job in jobs) == group(jobs)
+    True
+    """
+    found: dict[tuple[str, str], Failures] = {}
+    for each in groups:
+        key = each.type, each.glob
+        known = found.get(key)
+        found[key] = each if known is None else _together(known, each)
+    return sorted(found.values(), key=_most_first)
+
+
+def _together(one: Failures, other: Failures) -> Failures:
+    newer = other if (other.last or 0) >= (one.last or 0) else one
+    return newer._replace(
+        number=one.number + other.number,
+        waiting=one.waiting + other.waiting,
+        first=min((at for at in (one.first, other.first) if at is not None), default=None),
+        next=min((at for at in (one.next, other.next) if at is not None), default=None),
+    )
+
+
+def _most_first(each: Failures) -> tuple[Any, ...]:
+    return -each.number, -(each.last or 0), each.type, each.glob
 
 
 def glob_of(error: str) -> str:

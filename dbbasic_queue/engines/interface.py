@@ -185,6 +185,14 @@ class Server(NamedTuple):
     lag: str = ""  # what is wrong with its last write or its role, in a sentence
 
 
+class Portion(NamedTuple):
+    """Some of the jobs of a queue, for who looks at them again and again."""
+
+    key: object  # equals an earlier one only if the jobs are the same as they were then
+    # Reads them: how many there are in each state, and those that are in the states asked for.
+    read: Callable[[], tuple[dict[str, int], list[Job]]]
+
+
 class Seat(Protocol):
     """A worker's place at an engine. One thread at a time uses it."""
 
@@ -285,6 +293,12 @@ class Engine(Protocol):
     ) -> Iterator[Job]:
         """The jobs in some states and of one type, in the engine's order; None for all."""
 
+    def portions(self, statuses: Collection[str]) -> Iterator[Portion]:
+        """All jobs in portions, whose keys tell which have changed since they were last read.
+
+        Of the jobs in `statuses` all is told, of others only how many there are.
+        """
+
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each of the five states."""
 
@@ -297,8 +311,11 @@ class Engine(Protocol):
         Raises `StorageError` or `TableError` when there is nothing to read.
         """
 
-    def running(self) -> list[Running]:
-        """The jobs that are processing, and whether their workers live."""
+    def running(self, known: Sequence[Job] | None = None) -> list[Running]:
+        """The jobs that are processing, and whether their workers live.
+
+        With `known`, an engine that would have to look for those jobs takes these for them.
+        """
 
     def act(self, verb: Verb, choice: Choice, *, dry_run: bool = False) -> list[Job]:
         """Do something by hand to the jobs that are meant; returns them as they are then.

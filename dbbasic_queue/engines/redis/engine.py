@@ -16,7 +16,7 @@ from ...errors import ConfigError, InvalidJob, StorageError
 from ...job import PENDING, Job, check_id
 from ...support.account import Account
 from ..by_hand import ByHand
-from ..interface import Limits, Order, Running, Server, Shortfall, Snapshot, Stats
+from ..interface import Limits, Order, Portion, Running, Server, Shortfall, Snapshot, Stats
 from ..unique import Unique
 from . import durability, identity, restart
 from .adding import Adding
@@ -233,6 +233,10 @@ class RedisEngine(ByHand, PausesOnServer):
         """The jobs in some states and of one type, state by state; None for all."""
         return self._looking.jobs(statuses, job_type)
 
+    def portions(self, statuses: Collection[str]) -> Iterator[Portion]:
+        """All jobs in one portion: a server does not say which have changed."""
+        yield Portion(object(), lambda: (self.counts(), list(self.jobs(statuses))))
+
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each of the five states."""
         return self._looking.counts()
@@ -249,8 +253,8 @@ class RedisEngine(ByHand, PausesOnServer):
 
         return take(self._link, self._records, self._looking, limits)
 
-    def running(self) -> list[Running]:
-        """The jobs that are processing, and whether their workers live.
+    def running(self, known: Sequence[Job] | None = None) -> list[Running]:
+        """The jobs that are processing, and whether their workers live: always asked for anew.
 
         A worker of another host lives as far as its lease says.
         """

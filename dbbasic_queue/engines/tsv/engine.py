@@ -26,7 +26,7 @@ from ...table.scan import rows_found, status_pattern
 from ...table.table import Table
 from .. import interface
 from ..by_hand import ByHand
-from ..interface import Limits, Order, Running, Snapshot, Stats
+from ..interface import Limits, Order, Portion, Running, Snapshot, Stats
 from ..moving import UNSURE
 from ..sameness import require_same
 from ..unique import Unique
@@ -246,6 +246,12 @@ class TsvEngine(ByHand, paused.PausesInFile):
         wanted = None if job_type is None else job_type.encode(errors="replace")
         return (to_job(row) for row in self.table.rows(statuses) if wanted in (None, row.type))
 
+    def portions(self, statuses: Collection[str]) -> Iterator[Portion]:
+        """All jobs in portions, whose keys tell which have changed: see portions.py."""
+        from .portions import portions
+
+        return portions(self.table, statuses)
+
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each of the five states."""
         counts = self.table.count_by_status()
@@ -270,13 +276,13 @@ class TsvEngine(ByHand, paused.PausesInFile):
 
         return take(self.path, limits)
 
-    def running(self) -> list[Running]:
+    def running(self, known: Sequence[Job] | None = None) -> list[Running]:
         """The jobs that are processing, and whether their workers live.
 
         Takes no more than read permission; whether a worker lives is None where the claims cannot
         be read, and its process is None where another user's cannot be looked into.
         """
-        jobs = list(self.jobs([PROCESSING]))
+        jobs = list(self.jobs([PROCESSING])) if known is None else known
         workers = self.claims.holders() if jobs else {}
         return [Running(job, *self._worker_of(job, workers)) for job in jobs]
 
