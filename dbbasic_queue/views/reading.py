@@ -170,7 +170,7 @@ class Reader:
         self.advice = advice
         self._scheduled = scheduled
         self._hide = hide or (lambda job: job)
-        self._hide_error = hide_error or (lambda job: job)
+        self.hide_error = hide_error or (lambda job: job)
         self._payloads = payloads
 
     def has_changed(self, reading: Reading) -> bool:
@@ -195,8 +195,8 @@ class Reader:
         notes: list[str] = []
         failures: tuple[Failing, ...] = ()
         if snapshot is not None:
-            failures = tuple(map(self._failing, group(self._failed(seen))))
-        paused = self._paused(notes) if snapshot else ()
+            failures = tuple(map(self.failing, group(self._failed(seen))))
+        paused = self.paused(notes) if snapshot else ()
         return Reading(
             queue=health.queue,
             at=health.at,
@@ -221,12 +221,13 @@ class Reader:
     def _failed(self, seen: _Pass) -> Iterator[Job]:
         """Yield the jobs that have failed, after all that are read have been counted."""
         for job in self.queue.engine.jobs((FAILED, PENDING, PROCESSING)):
-            shown = self._hide_error(job) if job.error else job
+            shown = self.hide_error(job) if job.error else job
             seen.take(shown)
             if job.error and job.status != PROCESSING:
                 yield shown
 
-    def _failing(self, kind: Failures) -> Failing:
+    def failing(self, kind: Failures) -> Failing:
+        """Return what is shown of jobs that failed in one way."""
         payload = None
         if self._payloads:
             job = self.queue.find_job(kind.example)
@@ -242,31 +243,32 @@ class Reader:
         return self.advice.dbq("retry", *words)
 
     def _running(self) -> tuple[RunningJob, ...]:
-        found = []
-        for job, alive, process in self.queue.engine.running():
-            shown = self._hide(job.as_dict())
-            progress = progress_of(job.status, shown["result"])
-            found.append(
-                RunningJob(
-                    id=job.id,
-                    type=job.type,
-                    since=job.run_at,
-                    attempt=job.attempts,
-                    alive=alive,
-                    process=process,
-                    share=progress.share if progress else None,
-                    words=progress.text if progress else "",
-                    payload=shown["payload"] if self._payloads else None,
-                )
-            )
+        found = (self.running_job(*each) for each in self.queue.engine.running())
         return tuple(sorted(found, key=lambda each: (each.since, each.id)))
 
-    def _paused(self, notes: list[str]) -> tuple[str, ...]:
+    def paused(self, notes: list[str]) -> tuple[str, ...]:
+        """Return the types and globs that are paused; what is wrong is added to `notes`."""
         try:
             return tuple(pause.type for pause in self.queue.paused())
         except QueueError as error:
             notes.append(f"what is paused could not be read: {error}")
             return ()
+
+    def running_job(self, job: Job, alive: bool | None, process: int | None) -> RunningJob:
+        """Return what is shown of a job that runs, as `Engine.running` tells it."""
+        shown = self._hide(job.as_dict())
+        progress = progress_of(job.status, shown["result"])
+        return RunningJob(
+            id=job.id,
+            type=job.type,
+            since=job.run_at,
+            attempt=job.attempts,
+            alive=alive,
+            process=process,
+            share=progress.share if progress else None,
+            words=progress.text if progress else "",
+            payload=shown["payload"] if self._payloads else None,
+        )
 
     def _schedules(self, notes: list[str]) -> tuple[Scheduled, ...]:
         try:
@@ -289,6 +291,11 @@ def _plain(glob: str) -> str:
     return "".join(part if part.isprintable() else "?" for part in cut)
 
 
+def waiting_job(job: Job) -> WaitingJob:
+    """Return what is shown of a job that waits."""
+    return WaitingJob(job.id, job.type, job.run_at, job.attempts, job.error or "")
+
+
 class _Pass:
     """What is kept of the jobs that are read one after the other."""
 
@@ -307,10 +314,7 @@ class _Pass:
 
     def waiting(self) -> tuple[WaitingJob, ...]:
         jobs = (job for _, _, job in self._first)
-        return tuple(
-            WaitingJob(job.id, job.type, job.run_at, job.attempts, job.error or "")
-            for job in sorted(jobs, key=lambda job: (job.run_at, job.id))
-        )
+        return tuple(map(waiting_job, sorted(jobs, key=lambda job: (job.run_at, job.id))))
 
     def types(self, paused: Collection[str]) -> tuple[TypeSeen, ...]:
         counts = self._counts
