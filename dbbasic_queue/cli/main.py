@@ -48,6 +48,7 @@ PLACES: Final = {
     "defer": "by_hand",
     "prune": "jobs",
     "stats": "look",
+    "top": "top",
     "report": "report",
     "work": "work",
     "run": "run",

@@ -88,6 +88,10 @@ class Screen:
         column, row = self._tmux("display-message", "-p", "#{cursor_x} #{cursor_y}").split()
         return int(column), int(row)
 
+    def shows_cursor(self) -> bool:
+        """Whether the cursor is to be seen."""
+        return self._tmux("display-message", "-p", "#{cursor_flag}").strip() == "1"
+
     def region(self) -> tuple[int, int]:
         """The first and the last row that scroll, from 0."""
         first, last = self._tmux(
