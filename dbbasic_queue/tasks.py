@@ -2,7 +2,7 @@
 
     tasks = Tasks(Queue("data/queue.tsv"))
 
-    @tasks.task
+    @tasks.task(max_attempts=5)
     def greet(name: str, times: int = 1) -> str: ...
 
     greet.enqueue("Zoë", times=2)    # a job `greet` with the payload {"name": "Zoë", "times": 2}
@@ -23,7 +23,9 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
+from .backoff import BackoffLike
 from .engines import unique as keys
+from .engines.interface import Policies, Policy
 from .errors import InvalidJob
 from .job import check_type
 from .queue import Queue, default_queue
@@ -192,7 +194,7 @@ class Tasks(Mapping[str, Handler]):
     >>> import tempfile
     >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
     >>> tasks = Tasks(queue)
-    >>> @tasks.task
+    >>> @tasks.task(max_attempts=5)
     ... def greet(name: str, times: int = 1) -> str:
     ...     return f"Hello {name}! " * times
     >>> job_id = greet.enqueue("Zoë", times=2)
@@ -206,6 +208,7 @@ class Tasks(Mapping[str, Handler]):
         self.queue = queue
         self._tasks: dict[str, Task[..., Any]] = {}
         self._handlers: dict[str, Handler] = {}
+        self.policies: dict[str, Policy] = {}  # which a worker asks for
 
     @overload
     def task(self, function: Callable[P, R], /, *, name: str | None = None) -> Task[P, R]: ...
@@ -216,6 +219,9 @@ class Tasks(Mapping[str, Handler]):
         /,
         *,
         name: str | None = None,
+        max_attempts: int | None = None,
+        timeout: float | None = None,
+        backoff: BackoffLike | None = None,
         unique: str | bool = False,
         unique_until: str | float | timedelta = "end",
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
@@ -226,6 +232,9 @@ class Tasks(Mapping[str, Handler]):
         /,
         *,
         name: str | None = None,
+        max_attempts: int | None = None,
+        timeout: float | None = None,
+        backoff: BackoffLike | None = None,
         unique: str | bool = False,
         unique_until: str | float | timedelta = "end",
     ) -> Any:
@@ -233,6 +242,8 @@ class Tasks(Mapping[str, Handler]):
 
         Args:
             name: the job type; if None, the function's name.
+            max_attempts, timeout, backoff: as a `Policy` has them; each as the worker has it, if
+                None. What the config says of this type in `[types]` comes first.
             unique: one job at a time: True for the same arguments, or a text in which arguments
                 stand by their names, such as `"sync-{customer}"`. While there is such a job,
                 `enqueue` adds none and returns its id.
@@ -251,9 +262,13 @@ class Tasks(Mapping[str, Handler]):
                     f" {function.__module__}.{function.__qualname__} another name"
                 )
             task = Task(function, self.queue, job_type, unique, unique_until)
+            if policy != Policy():
+                self.policies[job_type] = policy
             self._tasks[job_type], self._handlers[job_type] = task, task.handler
             return task
 
+        policy = Policy(max_attempts, timeout, backoff)
+        Policies({name or "*": policy})  # raises for what makes no sense
         return decorate if function is None else decorate(function)
 
     def __getitem__(self, job_type: str) -> Handler:

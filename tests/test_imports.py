@@ -48,7 +48,7 @@ GROUND: dict[str, set[str]] = {
     "backoff": {"errors"},
     "log": {"support"},
     "queue": {"errors", "job", "backoff", "support", "engines", "worker", "config"},
-    "tasks": {"errors", "job", "queue", "support", "engines", "worker"},
+    "tasks": {"errors", "job", "backoff", "queue", "support", "engines", "worker"},
     "__init__": {"errors", "version", "job", "backoff", "log", "queue", "worker", "engines"},
     "__main__": {"cli"},
     "celery": {"job", "backoff", "worker"},  # at an address that users of Celery import

@@ -7,6 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import ChainMap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,8 @@ import pytest
 from actors import AT_ONCE
 
 import dbbasic_queue
-from dbbasic_queue import InvalidJob, Queue
+from dbbasic_queue import InvalidJob, Policy, Queue
+from dbbasic_queue.integrations.wrapping import Around
 from dbbasic_queue.tasks import Task, Tasks
 from dbbasic_queue.worker.handlers import load
 
@@ -27,7 +31,7 @@ from dbbasic_queue.tasks import Tasks
 tasks = Tasks(Queue("queue.tsv"))
 
 
-@tasks.task(unique="greet-{name}")
+@tasks.task(max_attempts=5, unique="greet-{name}")
 def greet(name: str, times: int = 1) -> str:
     return f"Hello {name}! " * times
 
@@ -213,6 +217,8 @@ def test_a_type_is_one_task(tasks: Tasks) -> None:
         tasks.task(name="greet")(lambda: None)
     with pytest.raises(InvalidJob):
         tasks.task(name="two words")(lambda: None)
+    with pytest.raises(ValueError, match="max_attempts 0: must be 1 or more"):
+        tasks.task(max_attempts=0)
     with pytest.raises(ValueError, match=r"\{nme\} is not an argument; there are: name"):
         tasks.task(unique="greet-{nme}", name="other")(greet.function)
     assert list(tasks) == ["greet"]
@@ -238,3 +244,63 @@ def test_tasks_are_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     queue = Queue("data/queue.tsv")
     greet.enqueue("Zoë")  # of no queue in particular: the default one
     assert queue.process_jobs(handlers, backoff=AT_ONCE).completed == 1
+
+
+def test_a_task_says_how_often_it_is_tried(queue: Queue, tasks: Tasks) -> None:
+    """In the code, for a worker of any kind; what the worker is told of that type comes first."""
+
+    @tasks.task(max_attempts=1, backoff=lambda attempts: 0)
+    def once() -> None:
+        raise ConnectionError
+
+    @tasks.task
+    def often() -> None:
+        raise ConnectionError
+
+    @tasks.task(max_attempts=2, backoff=lambda attempts: 0)
+    def twice() -> None:
+        raise ConnectionError
+
+    for job_type in ("once", "often", "twice", "twice"):
+        queue.enqueue(job_type, {})
+    together = ChainMap({"other": print}, tasks)  # as several modules are
+    assert queue.process_jobs(OneByOne(together), backoff=AT_ONCE).failed == 4
+    assert [job["attempts"] for job in queue.list_jobs()] == [1, 3, 2, 2]
+    queue.enqueue("twice", {})
+    policies = {"twice": Policy(max_attempts=4), "o*": Policy(max_attempts=5)}
+    assert queue.process_jobs(tasks, policies=policies).failed == 1
+    assert [job["attempts"] for job in queue.list_jobs()][-1] == 4
+
+
+class OneByOne(Around):
+    """A wrapper that does nothing."""
+
+    @contextmanager
+    def around(self, job_type: str, payload: Any) -> Iterator[Any]:
+        """Nothing."""
+        yield payload
+
+
+def test_a_task_that_kills_its_worker_is_tried_as_often_as_it_says(tmp_path: Path) -> None:
+    """Where one of several processes dies, the jobs that it leaves go by their own policy."""
+    (tmp_path / "deadly.py").write_text(
+        "import os\n"
+        "from dbbasic_queue.tasks import Tasks\n"
+        "tasks = Tasks()\n"
+        "@tasks.task(max_attempts=1)\n"
+        "def die() -> None:\n"
+        "    os._exit(3)\n"
+    )
+    queue = Queue(tmp_path / "data" / "queue.tsv")
+    job_id = queue.enqueue("die", {})
+    words = ["work", "deadly:tasks", "--concurrency", "2", "--file", str(queue.path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "dbbasic_queue", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    job = queue.find_job(job_id)
+    assert job is not None
+    assert (job.status, job.attempts) == ("failed", 1)

@@ -19,7 +19,7 @@ from ..log import JsonFormatter, TextFormatter
 from ..queue import DEFAULT_FILE, Queue
 from ..support.durations import format_duration
 from ..support.files import given_path
-from ..worker.handlers import Handlers
+from ..worker.handlers import Handlers, policies_of
 from ..worker.loop import Summary, work
 from ..worker.options import Options
 from ..worker.renewal import Renewal
@@ -231,7 +231,13 @@ def _run(
     crew = WorkerProcesses(count, child, _tell, tell_manager)
     summary, failed = crew.run()
     if crew.lost:
-        summary.add(rescue(engine, options))
+        # In a child again: the handlers may say how often their jobs are tried.
+        again = WorkerProcesses(
+            1, lambda number, signals: rescue(engine, options.with_own(policies_of(handlers())))
+        )
+        rescued, more = again.run()
+        summary.add(rescued)
+        failed += more
     return summary, failed
 
 

@@ -58,6 +58,7 @@ class Policies:
         said = said or {}
         for name, policy in said.items():
             _check(name, policy)
+        self._by_name = dict(said)
         self._said = sorted(said.items(), key=lambda item: (-_exactness(item[0]), item[0]))
         self._known: dict[str, Policy] = {}
 
@@ -71,6 +72,20 @@ class Policies:
                 self._known.clear()
             policy = self._known[job_type] = self._found(job_type)
         return policy
+
+    def over(self, others: Mapping[str, Policy]) -> Policies:
+        """These, and what others say where these say nothing, name by name.
+
+        >>> Policies({"mail": Policy(timeout=30)}).over({"mail": Policy(5, 10)}).of("mail")[:2]
+        (5, 30)
+        """
+        if not others:
+            return self
+        said = {**others, **self._by_name}
+        for name in others.keys() & self._by_name.keys():
+            pairs: Any = zip(self._by_name[name], others[name], strict=True)
+            said[name] = Policy(*(other if own is None else own for own, other in pairs))
+        return Policies(said)
 
     def _found(self, job_type: str) -> Policy:
         own = [policy for name, policy in self._said if name == job_type]

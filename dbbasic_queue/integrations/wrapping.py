@@ -20,9 +20,10 @@ from functools import update_wrapper
 from inspect import iscoroutinefunction
 from typing import Any
 
+from ..engines.interface import Policy
 from ..errors import JobCancelled
 from ..worker.current import current_job
-from ..worker.handlers import Handler, Handlers
+from ..worker.handlers import Handler, Handlers, policies_of
 from ..worker.signals import PutBack
 from ..worker.wishes import Discard, Snooze, wish_in
 
@@ -36,6 +37,11 @@ class Around(Mapping[str, Handler]):
     def around(self, job_type: str, payload: Any) -> AbstractContextManager[Any]:
         """What is to be around a call; it yields the payload for the handler."""
         raise NotImplementedError
+
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        """What the handlers inside say of their types."""
+        return policies_of(self._handlers)
 
     def __getitem__(self, job_type: str) -> Handler:
         handler = self._handlers[job_type]

@@ -22,7 +22,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ..backoff import seconds
-from ..engines.interface import Attempt, Outcome, Progress, Seat
+from ..engines.interface import Attempt, Outcome, Policy, Progress, Seat
 from ..errors import ConfigError, InvalidJob, JobCancelled, StorageError
 from ..job import CANCELLED, COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, result_text
 from ..support.text import printable, shown
@@ -137,6 +137,17 @@ def load_all(names: Sequence[str], folder: str) -> Handlers:
             whose[job_type] = name
         parts.append(found)
     return ChainMap(*parts)  # type: ignore[arg-type]  # which are never written to
+
+
+def policies_of(handlers: Handlers) -> dict[str, Policy]:
+    """What handlers say of their own types, in an attribute `policies`, as `Tasks` does."""
+    if isinstance(handlers, ChainMap):  # of several modules
+        found: dict[str, Policy] = {}
+        for part in reversed(handlers.maps):
+            found |= policies_of(part)
+        return found
+    said = getattr(handlers, "policies", None)
+    return dict(said) if isinstance(said, Mapping) else {}
 
 
 def _faults(handlers: Any) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from ..engines.interface import Engine, Outcome, Seat
 from ..job import CANCELLED, COMPLETED, FAILED, Job, error_lines
 from ..support.text import printable
-from .handlers import Handlers, Runner
+from .handlers import Handlers, Runner, policies_of
 from .options import Options
 from .renewal import Renewal
 from .signals import StopSignals
@@ -149,6 +149,7 @@ class Worker:
         signals: StopSignals,
         queue: Any = None,
     ) -> None:
+        options = options.with_own(policies_of(handlers))
         self._options = options
         self._signals = signals
         self._runner = Runner(handlers, options, signals, engine.now, queue)

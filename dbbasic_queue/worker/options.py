@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..backoff import LONGEST, Backoff, BackoffLike
-from ..engines.interface import NONE, Policies
+from ..engines.interface import NONE, Policies, Policy
 
 Timeout = float | Mapping[str, float] | None
 
@@ -48,6 +48,10 @@ class Options(NamedTuple):
             return self
         limit = self.limit // count + (number < self.limit % count)
         return self._replace(limit=limit)
+
+    def with_own(self, policies: Mapping[str, Policy]) -> Options:
+        """These options, with what handlers say of their types where the options say nothing."""
+        return self._replace(policies=self.policies.over(policies)) if policies else self
 
     def timeout_of(self, job_type: str) -> float | None:
         """Seconds that a job of this type may run; None: without a limit."""
