@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from sys import modules
 from typing import Any, Final
@@ -136,13 +137,58 @@ def _resource() -> Any:
     return resource
 
 
+class _CountingSetlocale:
+    """What the module `locale` sets the locale by, with the number of times that it was set."""
+
+    def __init__(self, setlocale: Callable[..., str]) -> None:
+        self.changes = 0
+        self._setlocale = setlocale
+
+    def __call__(self, category: int, locale: str | None = None) -> str:
+        if locale is not None:
+            self.changes += 1
+        return self._setlocale(category, locale)
+
+
+class Locale:
+    """The locale as it was. To ask for it takes 0.4 us, so the changes are counted.
+
+    What is changed past the module `locale`, by a C library, is seen when it is first loaded.
+    """
+
+    def __init__(self) -> None:
+        self._before = _setlocale(_LC_ALL)
+        self._counting: _CountingSetlocale | None = None
+        self._changes = 0
+
+    def restore(self) -> None:
+        """Make it so again. Call it when the module `locale` is loaded."""
+        counting = self._counting
+        if counting is None:
+            self._counting = counting = _counted_setlocale()
+        elif counting.changes == self._changes:
+            return
+        self._changes = counting.changes
+        if _setlocale(_LC_ALL) != self._before:
+            _set_locale(self._before)
+
+
+def _counted_setlocale() -> _CountingSetlocale:
+    """What the module `locale` sets the locale by, which counts from now on."""
+    module: Any = modules["locale"]
+    if not isinstance(module._setlocale, _CountingSetlocale):
+        module._setlocale = _CountingSetlocale(module._setlocale)
+    counting: _CountingSetlocale = module._setlocale
+    return counting
+
+
 class Settings:
     """All of them as they were when this was made, in the main thread."""
 
     def __init__(self) -> None:
         self._environment = Environment()
         self._limits = Limits()
-        self._locale = _setlocale(_LC_ALL)
+        self._locale = Locale()
         self._switches = _recursion_limit(), _collects()
         self._patience = _patience()
         self._niceness = _niceness()
@@ -152,8 +198,8 @@ class Settings:
         self._environment.restore()
         if (_recursion_limit(), _collects()) != self._switches:
             self._restore_switches()
-        if "locale" in modules and _setlocale(_LC_ALL) != self._locale:
-            _set_locale(self._locale)
+        if "locale" in modules:
+            self._locale.restore()
         if "socket" in modules and _patience() != self._patience:
             modules["socket"].setdefaulttimeout(self._patience)
         if thorough and _niceness() != self._niceness:
