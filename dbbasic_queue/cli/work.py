@@ -22,7 +22,6 @@ from ..support.files import given_path
 from ..worker.handlers import Handlers, policies_of
 from ..worker.loop import Summary, work
 from ..worker.options import Options
-from ..worker.renewal import Renewal
 from ..worker.signals import StopSignals
 from ..worker.status import service_manager
 from ..worker.surroundings import end_in_time
@@ -211,7 +210,11 @@ def _run(
 
     def run(options: Options, signals: StopSignals) -> Summary:
         # Before the handlers are loaded: code that is new from then on is not theirs.
-        renewal = Renewal(engine.restart_mark, came_by) if options.linger else None
+        renewal = None
+        if options.linger:
+            from ..worker.renewal import Renewal  # here, as a run of the timer's does not linger
+
+            renewal = Renewal(engine.restart_mark, came_by)
         return work(engine, handlers(), options, signals, count, queue, renewal)
 
     tell_manager = service_manager()

@@ -32,7 +32,7 @@ LATE: Final = {
         "importlib.metadata._adapters",  # late from 3.13 on
     )
 }
-_URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(file):", re.IGNORECASE)
+_URL: Final = r"(?i)([a-z][a-z0-9+.-]*)://|(file):"
 
 
 def open_engine(
@@ -65,7 +65,7 @@ def open_engine(
     PosixPath('/srv/app/queue.tsv')
     """
     text = os.fspath(address)
-    found = _URL.match(text) if isinstance(text, str) else None
+    found = re.match(_URL, text) if isinstance(text, str) and ":" in text else None
     scheme = (found[1] or found[2]).lower() if found else "file"
     if scheme not in ENGINES:
         raise ConfigError(

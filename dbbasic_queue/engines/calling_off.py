@@ -16,7 +16,7 @@ from typing import Final
 
 from ..support.opening import user_name
 
-_MARK: Final = re.compile(r"CancelAsked: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (\S+)")
+_MARK: Final = r"CancelAsked: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (\S+)"
 _LONGEST: Final = 32  # characters of a user's name: so the mark fits into a row as it stands
 
 
@@ -41,5 +41,5 @@ def note_of(error: str | None) -> str:
     >>> note_of(mark_of(1700000000, "zoe")), note_of("ValueError: no"), note_of(None)
     ('Cancelled by zoe while it ran', '', '')
     """
-    found = _MARK.fullmatch(error) if error else None
+    found = re.fullmatch(_MARK, error) if error else None
     return f"Cancelled by {found[1]} while it ran" if found else ""

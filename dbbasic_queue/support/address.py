@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_URL: Final = r"(?i)([a-z][a-z0-9+.-]*)://"
 # User and password end at the last @ of what they stand in. Where a password holds a / that should
 # have been written %2F, that is the whole address: a message hides too much rather than too little.
-_USER: Final = re.compile(r"(?<=://)(?:([^/?#]*)|(.*))@")
-_NAME: Final = re.compile(r"[?&]name=")
-_SECRET: Final = re.compile(r"([?&](?:password|passwd|secret|token)=)[^&#]*", re.IGNORECASE)
+_USER: Final = r"(?<=://)(?:([^/?#]*)|(.*))@"
+_NAME: Final = r"[?&]name="
+_SECRET: Final = r"(?i)([?&](?:password|passwd|secret|token)=)[^&#]*"
 HIDDEN: Final = "***"
 
 
@@ -20,7 +20,7 @@ def scheme_of(address: str) -> str | None:
     >>> scheme_of("redis://10.0.0.5/0"), scheme_of("data/queue.tsv")
     ('redis', None)
     """
-    found = _URL.match(address)
+    found = re.match(_URL, address) if ":" in address else None
     if found is None or found[1].lower() == "file":
         return None
     return found[1].lower()
@@ -32,7 +32,9 @@ def is_url(address: str) -> bool:
     >>> is_url("file:data/queue.tsv"), is_url("unix:///run/redis.sock"), is_url("data/queue.tsv")
     (True, True, False)
     """
-    return _URL.match(address) is not None or address[:5].lower() == "file:"
+    return ":" in address and (
+        re.match(_URL, address) is not None or address[:5].lower() == "file:"
+    )
 
 
 def masked(address: str) -> str:
@@ -43,7 +45,7 @@ def masked(address: str) -> str:
     """
     if scheme_of(address) is None:
         return address
-    return _SECRET.sub(rf"\g<1>{HIDDEN}", _USER.sub(_mask, address, count=1))
+    return re.sub(_SECRET, rf"\g<1>{HIDDEN}", re.sub(_USER, _mask, address, count=1))
 
 
 def _mask(found: re.Match[str]) -> str:
@@ -67,6 +69,6 @@ def with_name(address: str, name: str) -> str:
     >>> with_name("redis://10.0.0.5/0", "shop")
     'redis://10.0.0.5/0?name=shop'
     """
-    if scheme_of(address) is None or _NAME.search(address):
+    if scheme_of(address) is None or re.search(_NAME, address):
         return address
     return f"{address}{'&' if '?' in address else '?'}name={name}"

@@ -21,7 +21,7 @@ from .text import shown
 
 LONGEST: Final = (128 << 10) - 1  # bytes of a word: MAX_ARG_STRLEN of execve(2), with its NUL
 _NAME: Final = "[A-Za-z_][A-Za-z0-9_-]*"
-_PIECE: Final = re.compile(rf"\{{({_NAME})\}}|(\{{\{{)|(\}}\}})|([{{}}])")
+_PIECE: Final = rf"\{{({_NAME})\}}|(\{{\{{)|(\}}\}})|([{{}}])"
 _SHELLS: Final = {"sh", "ash", "bash", "dash", "fish", "ksh", "mksh", "tcsh", "csh", "zsh"}
 
 
@@ -107,7 +107,7 @@ class Arguments:
 def _pieces(word: str) -> Iterator[tuple[str | None, str]]:
     """The placeholders of a word by name, and the text between them."""
     end = 0
-    for match in _PIECE.finditer(word):
+    for match in re.finditer(_PIECE, word):
         if match[4]:
             raise ValueError(f"{shown(word)}: write {{{{ and }}}} for braces of its own")
         if word[end : match.start()]:

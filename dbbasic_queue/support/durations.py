@@ -9,9 +9,7 @@ from .text import shown
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "min": 60, "s": 1}
 LONGEST = 100 * 365 * SECONDS["d"]
 
-_UNITS = re.compile(
-    "".join(rf" ?(?:(?P<{unit}>[0-9]{{1,18}}) ?{unit})?" for unit in SECONDS), re.ASCII
-)
+_UNITS = "".join(rf" ?(?:(?P<{unit}>[0-9]{{1,18}}) ?{unit})?" for unit in SECONDS)
 
 
 def parse_duration(text: str | int) -> int:
@@ -61,7 +59,7 @@ def _read(text: str | int) -> int | None:
     text = text.strip(" ")
     if re.fullmatch("[0-9]{1,18}", text):
         return int(text)
-    match = _UNITS.fullmatch(text)
+    match = re.fullmatch(_UNITS, text, re.ASCII)
     if match is None or not any(match.groupdict().values()):
         return None
     return sum(int(number) * SECONDS[unit] for unit, number in match.groupdict().items() if number)

@@ -338,11 +338,12 @@ def _may_lock(folder: Folder, name: str) -> bool:
 
 def leftovers(folder: Folder, name: str) -> list[str]:
     """Return the temporary names of new files `name`, made now or left by killed processes."""
-    pattern = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}\.tmp~?")  # 2.0.0 wrote no ~
+    pattern = rf"\.{re.escape(name)}\.[0-9a-f]{{12}}\.tmp~?"  # 2.0.0 wrote no ~
     try:
-        return list(filter(pattern.fullmatch, folder.names()))
+        names = folder.names()
     except OSError:  # a folder that cannot be listed
         return []
+    return [each for each in names if each.startswith(".") and re.fullmatch(pattern, each)]
 
 
 def keep_status(old: int, new: int) -> None:

@@ -7,7 +7,6 @@ what another machine does on a network file system, so a look now and then is ne
 from __future__ import annotations
 
 import os
-import select
 from typing import Final
 
 # <sys/inotify.h>, the same on all of Linux's machines that Python runs on.
@@ -35,6 +34,7 @@ class Notices:
 
     def __init__(self, folder: str) -> None:
         import ctypes  # which takes milliseconds that a worker with work to do has no use for
+        import select
 
         try:
             libc = ctypes.CDLL(None, use_errno=True)

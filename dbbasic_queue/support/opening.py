@@ -398,8 +398,11 @@ def _walk(path: Path) -> int:
 
 def _refuse_open_to_others(place: Path, status: os.stat_result, owner: int) -> None:
     """Raise `PermissionError` for a folder in which others than root and `owner` can write."""
+    is_known = status.st_uid in (ROOT, owner)
+    if is_known and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return
     word = quoted(place)
-    if status.st_uid not in (ROOT, owner) and status.st_uid not in _unmapped():
+    if not is_known and status.st_uid not in _unmapped():
         whose = f"{place} belongs to {user_name(status.st_uid)}"
         me = user_name(owner)
         remedy = f"chown root {word}" if owner == ROOT else f"run this as {me}, not as root"

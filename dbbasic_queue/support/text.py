@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from json import JSONEncoder, encoder
 from typing import Any, Final
 
 SHOWN: Final = 60  # characters of a value in a message
-
-# What steers a terminal, ends a line somewhere, or cannot be written as UTF-8.
-_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# The same, less what JSON escapes by itself.
-_UNSAFE_IN_JSON: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _readable: Final = JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -55,13 +51,25 @@ def dump_json(value: Any) -> str:
     return escape_json(text)
 
 
+@functools.cache  # compiled when it is wanted: a worker without work starts faster
+def _unsafe() -> re.Pattern[str]:
+    """What steers a terminal, ends a line somewhere, or cannot be written as UTF-8."""
+    return re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@functools.cache
+def _unsafe_in_json() -> re.Pattern[str]:
+    """The same, less what JSON escapes by itself."""
+    return re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
 def escape_json(text: str) -> str:
     """Return JSON with escapes for what `json` leaves as it is, but `escape_control` would not.
 
     >>> escape_json('"\\x9b31m"')
     '"\\\\u009b31m"'
     """
-    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _unsafe_in_json().sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def escape_control(text: str) -> str:
@@ -70,7 +78,7 @@ def escape_control(text: str) -> str:
     >>> escape_control("two\\nlines\\t")
     'two\\\\nlines\\\\t'
     """
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return _unsafe().sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def printable(text: str) -> str:

@@ -45,7 +45,7 @@ DROP: Final = 0
 DEAD: Final = 1
 MARKED: Final = 2  # the new version of a moved row, which loses its mark
 
-_CHANGING: Final = re.compile(
+_CHANGING: Final = (
     rb"\t(?:%b)\t\d" % "|".join(status for status in STATUSES if status != COMPLETED).encode()
 )
 
@@ -121,7 +121,7 @@ class Rewrite:
             for offset, piece in _chunks(start, lines):
                 at = self._length
                 self._copy_piece(new, offset, piece)
-                if _CHANGING.search(piece):
+                if re.search(_CHANGING, piece):
                     known = _Copied(offset, offset + len(piece), hash(piece), at, self._length)
                     self._copied.append(known)
 

@@ -25,7 +25,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ..support import acl
 from ..support.files import Fill, NewFile, leftovers
 from ..support.opening import (
     ROOT,
@@ -276,6 +275,8 @@ def _own(folder: Folder, fd: int) -> None:
     if os.geteuid() == ROOT != folder.owner:
         os.fchown(fd, folder.owner, folder.group)
     if folder.is_shared:
+        from ..support import acl  # here, as most folders are one user's
+
         acl.set_rights(fd, GROUP_MODE, acl.readers(folder.fd))
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -178,6 +177,8 @@ class _Program:
         """
         assert self._process is not None
         until = None if seconds is None else time.monotonic() + seconds
+        import select  # here, as a worker that starts no program need not load it
+
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         while (status := self._process.poll()) is None:

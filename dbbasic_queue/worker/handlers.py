@@ -28,7 +28,6 @@ from ..job import CANCELLED, COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, res
 from ..support.text import printable, shown
 from .current import Pace, at_work, current
 from .options import Options
-from .places import failure_text
 from .signals import PutBack, StopSignals, TimeLimit
 from .surroundings import Surroundings, flush
 from .wishes import Discard, Snooze, wish_in
@@ -205,7 +204,7 @@ class Runner:
         self._pace = Pace()
         self._loop: Loop | None = None
         self._process = _process
-        self.surroundings = Surroundings()
+        self.surroundings: Surroundings  # as they were before the first job
         self._is_timed = options.is_timed
         if self._is_timed and threading.current_thread() is not threading.main_thread():
             raise ValueError(
@@ -241,6 +240,10 @@ class Runner:
         """Let handlers, and the threads of handlers, ask for the job."""
         self._seat = seat
         at_work.append(self)
+
+    def begin(self) -> None:
+        """Note what the first job finds around it, as the others are to find the same."""
+        self.surroundings = Surroundings()
 
     def close(self) -> None:
         """Close the event loop, if a coroutine has needed one."""
@@ -326,6 +329,8 @@ class Runner:
                 seconds=duration,
                 exception=wish,
             )
+        from .places import failure_text  # which most jobs do not need
+
         error = wish or error
         if isinstance(wish, Discard) or job.attempts >= self.max_attempts_of(job.type):
             status, run_at = FAILED, now

@@ -16,16 +16,18 @@ import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..engines.interface import Engine, Outcome, Seat
 from ..job import CANCELLED, COMPLETED, FAILED, Job, error_lines
 from ..support.text import printable
 from .handlers import Handlers, Runner, policies_of
 from .options import Options
-from .renewal import Renewal
 from .signals import StopSignals
 from .watch import Watch
+
+if TYPE_CHECKING:
+    from .renewal import Renewal
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -110,6 +112,8 @@ def work(
     with signals or StopSignals() as caught:
         worker = Worker(engine, handlers, options, caught, queue)
         if options.linger:
+            from .renewal import Renewal  # here, as a run of the timer's does not linger
+
             worker.renewal = renewal or Renewal(engine.restart_mark)
         seat = engine.seat(places)
         if seat is None and options.linger == math.inf:
@@ -201,6 +205,7 @@ class Worker:
             if attempt is not None:
                 self._taken += 1
                 if self._taken == 1 and self._watch is not None:
+                    runner.begin()
                     self._watch.start()
                 self._logs_all = log.isEnabledFor(logging.INFO)
                 if self._logs_all:

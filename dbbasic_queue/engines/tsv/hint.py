@@ -27,7 +27,6 @@ NOTE: Final = (
     b"# Where the first job stands that has not ended: inode of the table, and offset in it.\n"
     b"# Workers write it, and begin to read there; it may be deleted.\n"
 )
-_match: Final = re.compile(re.escape(NOTE) + rb"(\d{1,20}) (\d{1,18})\n").fullmatch
 
 
 def read(table: Table) -> int:
@@ -38,9 +37,10 @@ def read(table: Table) -> int:
     except OSError:  # also what is not a file of ours
         return 0
     try:
-        found = _match(os.pread(fd, 512, 0))
+        text = os.pread(fd, 512, 0)
     finally:
         os.close(fd)
+    found = re.fullmatch(re.escape(NOTE) + rb"(\d{1,20}) (\d{1,18})\n", text)
     if found is None:
         return 0
     inode, start = map(int, found.groups())
