@@ -8,8 +8,19 @@ from contextlib import suppress
 from types import TracebackType
 
 
+def _end(end: socket.socket) -> None:
+    """Close a socket, also where another thread waits for what comes from it.
+
+    To close it alone would not wake that thread, which would keep the connection open: a server
+    that has as many as it takes then keeps the next test waiting.
+    """
+    with suppress(OSError):  # closed already, by either side
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
+
+
 class Wire:
-    """A TCP proxy to a port of this host. Both of its threads end with it.
+    """A TCP proxy to a port of this host. All of its threads and connections end with it.
 
     `cut(n)` closes the connection at the n-th message from now, which the server does not get;
     with `late`, it gets the message, and its answer is lost.
@@ -53,17 +64,21 @@ class Wire:
         lose = threading.Event()
         back = threading.Thread(target=_back, args=(server, client, lose), daemon=True)
         back.start()
-        with suppress(OSError), client, server:
-            while data := client.recv(1 << 20):
-                self.messages += 1
-                if self.messages == self._cut_at:
-                    if self._late:
-                        lose.set()
-                        server.sendall(data)
-                        back.join(30)  # until the server has answered
-                    self._cut_at = None
-                    return
-                server.sendall(data)
+        try:
+            with suppress(OSError):
+                while data := client.recv(1 << 20):
+                    self.messages += 1
+                    if self.messages == self._cut_at:
+                        if self._late:
+                            lose.set()
+                            server.sendall(data)
+                            back.join(30)  # until the server has answered
+                        self._cut_at = None
+                        return
+                    server.sendall(data)
+        finally:
+            _end(client)
+            _end(server)
 
     def __exit__(
         self,
@@ -71,9 +86,9 @@ class Wire:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._listening.close()
+        _end(self._listening)
         for each in self._open:
-            each.close()
+            _end(each)
 
 
 def _back(server: socket.socket, client: socket.socket, lose: threading.Event) -> None:
@@ -82,3 +97,5 @@ def _back(server: socket.socket, client: socket.socket, lose: threading.Event) -
             if lose.is_set():
                 return
             client.sendall(data)
+    if not lose.is_set():
+        _end(client)  # the server has closed: the client is not to wait for it
