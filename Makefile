@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples pages test server tmux coverage mutants test-all e2e screens torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
+.PHONY: help demo samples pages test stress server tmux coverage mutants test-all e2e screens torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -40,11 +40,17 @@ FAMILY := dbbasic-cli==1.0.0 dbbasic-email==1.0.0
 samples: $(BIN)/.ready ## the packaged config and the JSON Schema, after a change of the config's keys
 	$(BIN)/python packaging/tools/samples.py
 
-# One more than there are processors: many tests wait for something now and then.
-PROCESSES ?= $(shell expr 1 + `nproc`)
+# Two for each processor: many tests wait for something now and then.
+PROCESSES ?= $(shell expr 2 \* `nproc`)
+
+# The programs that tests start find the modules compiled: each would compile them for itself else.
+test stress: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(BIN)/.ready .cache/v1/.ready .cache/family/.ready server tmux ## the tests (about two minutes; ARGS="-n 0 tests/cron" for some)
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal --ignore=tests/stress $(ARGS)
+
+stress: $(BIN)/.ready .cache/v1/.ready ## processes really killed, and the quick form of the torture: a minute
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal tests/stress $(ARGS)
 
 # What is to be shown on a server is left out where there is none and it cannot be installed.
 server: ## a Redis server for the tests, where there is none (root, on Debian)
