@@ -21,13 +21,14 @@ from typing import Any
 
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.calling_off import note_of
+from dbbasic_queue.engines.tsv import hint
 from dbbasic_queue.engines.unique import key_of
 from dbbasic_queue.table import ending
 
 from . import child
 from .history import History
 from .reader import FINISHED, Seen, View, read
-from .scenarios import NOW, TABLE
+from .scenarios import HINTED, NOW, TABLE
 
 LATER = NOW + 1_000_000
 
@@ -55,6 +56,7 @@ def _look(
     root: Path, history: History, acks: int, floors: dict[str, int], power_cut: bool
 ) -> Iterator[str]:
     path = root / TABLE
+    hint.LEAST = HINTED  # type: ignore[misc]
     if power_cut:
         ending._boot = b"the kernel after the power cut"
     found = read(path)

@@ -81,8 +81,9 @@ def prepare(root: Path, case: Case, seed: int) -> None:
         for path in root.rglob("*")
         if path.is_file()
     }
-    if not any(name.endswith(".lock") and data for name, (data, _) in files.items()):
-        _prepared[key] = files  # a note in the lock file names the inode of the table
+    # A hint names the inode of the table, and so does a note in the lock file.
+    if not any(name.endswith((".lock", ".hint")) and data for name, (data, _) in files.items()):
+        _prepared[key] = files
 
 
 def _prepare(root: Path, case: Case, seed: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.interface import Outcome
+from dbbasic_queue.engines.tsv import hint
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
 from dbbasic_queue.engines.unique import key_of
 from dbbasic_queue.install.site import PlainFiles, Site, Wanted
@@ -33,6 +34,7 @@ from .still import hold_still
 
 NOW = 1_700_000_000
 TABLE = "data/queue.tsv"  # below the root of a case
+HINTED = 64  # bytes that a worker passes over by a hint, instead of megabytes
 FILE = "file:"  # before the path in a promise about a file, as others are about a job
 Say = Callable[[dict[str, str]], None]
 
@@ -374,6 +376,42 @@ def _orphans(stage: Stage) -> None:
 def rescue(stage: Stage) -> None:
     """Jobs of a dead worker are taken back; the one that has used up its attempts fails."""
     stage.work(lambda payload: None)
+
+
+def _hinted(stage: Stage) -> None:
+    hint.LEAST = HINTED  # type: ignore[misc]
+    stage.queue.enqueue_many([("work", stage.payload(60)) for _ in range(8)])
+    ends = iter([[].pop, *[bool] * 5])  # of which the first one fails
+    stage.queue.process_jobs({"work": lambda payload: next(ends)()}, 1, limit=6)
+
+
+@scenario(_hinted)
+def begin_by_the_hint(stage: Stage) -> None:
+    """A worker begins behind all that has ended; meanwhile the oldest job is put back; again."""
+    hint.LEAST = HINTED  # type: ignore[misc]
+    queue = stage.queue
+    if not hint.read(queue.engine.table):
+        raise AssertionError("there is no hint to begin by")
+    (oldest,) = [job["id"] for job in queue.list_jobs("failed")]
+    seat = queue.engine.seat()
+    outcome = None
+    try:
+        while True:
+            attempt = seat.turn(outcome)
+            if outcome is not None:
+                stage.say({outcome.attempt.job.id: "finished"})
+            if attempt is None:
+                break
+            stage.say({attempt.job.id: "processing"})
+            if queue.retry_job(oldest):
+                stage.say({oldest: "pending"})
+            result = '"%s"' % ("r" * 3 * len(attempt.job.payload["text"]))
+            outcome = Outcome(attempt, COMPLETED, NOW, "", result)
+    finally:
+        seat.leave()
+    stage.say({oldest: "finished"})
+    _say_all(stage, stage.fill(3), "pending")
+    stage.work(lambda payload: "ok")
 
 
 # -- by hand ---------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def read(table: Table) -> int:
         text = os.pread(fd, 512, 0)
     finally:
         os.close(fd)
-    found = re.fullmatch(re.escape(NOTE) + rb"(\d{1,20}) (\d{1,18})\n", text)
+    found = re.fullmatch(re.escape(NOTE) + rb" *(\d{1,20}) +(\d{1,18})\n", text)
     if found is None:
         return 0
     inode, start = map(int, found.groups())
@@ -61,6 +61,6 @@ def write(table: Table, start: int) -> None:
         fd = open_beside(table.sibling("hint"), table.data_file)
         try:
             os.ftruncate(fd, 0)
-            os.write(fd, b"%b%d %d\n" % (NOTE, file.identity[1], start))
+            os.write(fd, b"%b%20d %18d\n" % (NOTE, file.identity[1], start))
         finally:
             os.close(fd)
