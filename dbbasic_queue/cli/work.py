@@ -179,6 +179,7 @@ def _policies(args: argparse.Namespace, config: Config | None) -> Policies:
                 backoff=said.backoff,
                 priority=said.priority,
                 expires=said.expires,
+                concurrency=said.concurrency,
             )
             for name, said in (config.types if config else {}).items()
         }

@@ -39,6 +39,12 @@ class TypeConfig:
         example=10,
         otherwise="0",
     )
+    concurrency: int | None = key(
+        values.number(1, 1000),
+        about="how many jobs of a type run at once, in all workers together",
+        example=2,
+        otherwise="as many as there are workers",
+    )
     expires: int | None = key(
         values.duration(1),
         about="a job that was not begun so long after it was due is cancelled",

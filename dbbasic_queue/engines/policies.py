@@ -25,6 +25,7 @@ class Policy(NamedTuple):
         backoff: from the attempts so far to seconds until the next, as `Queue.process_jobs` takes
             it.
         priority: jobs of the highest are begun first, among those that are due; 0 if None.
+        concurrency: how many jobs of a type run at once, in all workers together.
         expires: seconds. A job that no worker has begun so long after it was due is cancelled.
     """
 
@@ -33,6 +34,12 @@ class Policy(NamedTuple):
     backoff: BackoffLike | None = None
     priority: int | None = None
     expires: float | None = None
+    concurrency: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a job may be begun without a closer look at it."""
+        return self.expires is None and self.concurrency is None
 
 
 NOTHING: Final = Policy()
@@ -136,6 +143,11 @@ def _check(name: str, policy: Any) -> None:
     most = policy.max_attempts
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         raise ValueError(f"policies[{name!r}]: max_attempts {most!r}: must be 1 or more")
+    most = policy.concurrency
+    if most is not None and (
+        isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= 1000
+    ):
+        raise ValueError(f"policies[{name!r}]: concurrency {most!r}: must be from 1 to 1000")
     priority = policy.priority
     if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int)):
         raise ValueError(f"policies[{name!r}]: priority {priority!r}: must be a whole number")

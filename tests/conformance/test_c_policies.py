@@ -10,6 +10,7 @@ from actors import AT_ONCE, Clock, die, in_child, queue_by
 
 from dbbasic_queue import Backoff, Policy, Queue, current_job
 from dbbasic_queue.engines import open_engine
+from dbbasic_queue.engines.interface import Attempt, Engine, Outcome, Policies, Seat
 
 
 def fail(payload: Any) -> None:
@@ -216,3 +217,99 @@ def test_what_is_paused_does_not_expire_before_it_is_resumed(address: str, clock
     queue.resume()
     assert begun(queue, {"code": Policy(expires=60)}) == []
     assert queue.count_jobs()["cancelled"] == 1
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+LIMITED = Policies({"mail": Policy(concurrency=1)})
+
+
+def sit(engine: Engine, policies: Policies = LIMITED) -> Seat:
+    seat = engine.seat()
+    assert seat is not None
+    seat.govern(policies)
+    return seat
+
+
+def end(attempt: Attempt) -> Outcome:
+    return Outcome(attempt, "completed", 1_700_000_000)
+
+
+def test_no_more_at_once_than_the_limit(address: str, queue: Queue) -> None:
+    """Another worker begins other types meanwhile, and this one when the first has ended."""
+    queue.enqueue_many([("mail", {}), ("mail", {}), ("report", {})])
+    first, second = sit(open_engine(address, "normal")), sit(open_engine(address, "normal"))
+    mail = first.turn(types=["mail"])
+    assert mail is not None
+    other = second.turn()
+    assert other is not None
+    assert other.job.type == "report"
+    assert second.turn(end(other)) is None
+    again = first.turn(end(mail))
+    assert again is not None
+    assert again.job.type == "mail"
+    assert second.turn() is None
+    assert first.turn(end(again)) is None
+    first.leave()
+    second.leave()
+    assert queue.count_jobs()["completed"] == 3
+
+
+def test_another_worker_goes_on_when_there_is_room(address: str, queue: Queue) -> None:
+    """What was at its limit is tried again soon, by a worker that waits."""
+    queue.enqueue_many([("mail", {}), ("mail", {})])
+    first, second = sit(open_engine(address, "normal")), sit(open_engine(address, "normal"))
+    mail = first.turn()
+    assert mail is not None
+    assert second.turn() is None
+    first.turn(end(mail), False)
+    first.leave()
+    attempt = None
+    while attempt is None:
+        second.wait(60)
+        attempt = second.turn()
+    assert attempt.job.type == "mail"
+    second.turn(end(attempt))
+    second.leave()
+
+
+def test_each_type_of_a_glob_has_its_own_limit(address: str, queue: Queue) -> None:
+    """A glob stands for several types, not for one."""
+    queue.enqueue_many([("a.x", {}), ("a.y", {}), ("a.x", {})])
+    policies = Policies({"a.*": Policy(concurrency=1)})
+    seats = [sit(open_engine(address, "normal"), policies) for _ in range(3)]
+    attempts = [seat.turn() for seat in seats]
+    assert [attempt and attempt.job.type for attempt in attempts] == ["a.x", "a.y", None]
+    for seat, attempt in zip(seats, attempts, strict=True):
+        seat.turn(attempt and end(attempt), False)
+        seat.leave()
+
+
+def test_a_dead_worker_holds_no_limit(address: str, queue: Queue) -> None:
+    """Another job of its type is begun as soon as its own has been taken back."""
+    queue.enqueue_many([("mail", {}), ("mail", {})])
+
+    def begin_and_die() -> None:
+        sit(open_engine(address, "normal")).turn()
+        die()
+
+    assert in_child(begin_and_die) < 0
+    seat = sit(open_engine(address, "normal"))
+    assert len(seat.rescue(3, lambda attempts: 1000)) == 1
+    attempt = seat.turn()
+    assert attempt is not None
+    seat.turn(end(attempt))
+    seat.leave()
+
+
+def test_a_limit_holds_for_what_goes_first(address: str, queue: Queue) -> None:
+    """A type of the highest priority that is at its limit does not hold up the others."""
+    queue.enqueue_many([("mail", {})] * 3 + [("report", {})] * 2)
+    policies = Policies({"mail": Policy(concurrency=1, priority=9)})
+    first = sit(open_engine(address, "normal"), policies)
+    second = sit(open_engine(address, "normal"), policies)
+    begun = [seat.turn() for seat in (first, second)]
+    assert [attempt and attempt.job.type for attempt in begun] == ["mail", "report"]
+    for seat, attempt in zip((first, second), begun, strict=True):
+        seat.turn(attempt and end(attempt), False)
+        seat.leave()

@@ -18,9 +18,9 @@ import redis
 from actors import AT_ONCE, Clock, queue_by
 from redis_server import RedisServer, contents, free_port
 
-from dbbasic_queue import ConfigError, JobExists, Queue, StorageError
+from dbbasic_queue import ConfigError, JobExists, Policy, Queue, StorageError
 from dbbasic_queue.engines import open_engine
-from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome, Seat
+from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome, Policies, Seat
 from dbbasic_queue.engines.pausing import Pause
 
 _names = (f"e{os.getpid()}-{number}" for number in itertools.count(1))
@@ -86,6 +86,30 @@ def test_a_pause_between_the_look_and_the_transaction(
     assert attempt is not None
     assert (attempt.job.id, attempt.job.attempts) == ("a1", 1)
     seat.leave()
+
+
+def test_a_limit_that_was_reached_since_the_look(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction counts the running jobs of the type once more."""
+    engines = [open_engine(address, "normal", clock=Clock()) for _ in range(2)]
+    engines[0].add([order("a1"), order("b2")], int(Clock().now))
+    seats = [sit(engine) for engine in engines]
+    for seat in seats:
+        seat.govern(Policies({"mail": Policy(concurrency=1)}))
+    transitions: Any = seats[0]._transitions
+    begin, begun = transitions.begin, []
+
+    def late(*args: Any) -> Any:
+        if not begun:
+            begun.append(seats[1].turn())
+        return begin(*args)
+
+    monkeypatch.setattr(transitions, "begin", late)
+    assert seats[0].turn() is None
+    assert begun[0] is not None
+    for seat in seats:
+        seat.leave()
 
 
 # -- leases ----------------------------------------------------------------------------------------

@@ -192,6 +192,7 @@ class RedisSeat:
                     self._lease.seconds,
                     policy.max_attempts or self._most,
                     policy.expires,
+                    policy.concurrency,
                 )
                 if taken is not None:
                     self._spread = max(1, self._spread - 1)
@@ -203,6 +204,7 @@ class RedisSeat:
     def _look(self, types: Collection[str] | None) -> tuple[list[Found], bool]:
         """The jobs to try, in order; and whether no other may be due."""
         lanes, began = self._lanes, ticks()
+        limits = {lane: most for lane in lanes if (most := self._most_at_once(lane)) is not None}
 
         def questions(pipe: Any) -> None:
             pipe.time()
@@ -211,11 +213,15 @@ class RedisSeat:
             for lane in lanes:
                 pipe.lrange(lane.queue, 0, self._window - 1)
                 pipe.zrange(lane.scheduled, 0, self._window - 1, withscores=True)
+            for lane in limits:
+                pipe.zcard(lane.started)
 
         moment, names, pauses, *heads = self._link.ask(questions)
         now = self._link.set_clock(moment, began)
         held = paused.held(pauses, now)
         self._looked = time.monotonic()
+        heads, running = heads[: 2 * len(lanes)], heads[2 * len(lanes) :]
+        full = {lane for (lane, most), n in zip(limits.items(), running, strict=True) if n >= most}
         known = [lane.type for lane in lanes]
         fresh = sorted(name.decode() for name in names)
         self._lanes = [self._records.lane(name) for name in fresh]
@@ -225,7 +231,7 @@ class RedisSeat:
         for lane, queue, scheduled in zip(lanes, heads[::2], heads[1::2], strict=True):
             if types is not None and lane.type not in types:
                 continue
-            if held is not None and lane.type in held:
+            if lane in full or (held is not None and lane.type in held):
                 continue
             due = [entry for entry, score in scheduled if score <= now]
             hidden |= self._hides(queue) or self._hides(due)
@@ -243,6 +249,9 @@ class RedisSeat:
         if self._ranked:
             found.sort(key=lambda some: -(self._policies.of(some[0].lane.type).priority or 0))
         return [each for some in found for each in some], known == fresh and not hidden
+
+    def _most_at_once(self, lane: Lane) -> int | None:
+        return self._policies.of(lane.type).concurrency
 
     def _hides(self, entries: list[bytes]) -> bool:
         """Whether jobs of ours may stand behind these, which are all of other tools."""

@@ -90,6 +90,7 @@ class Transitions:
         lease: float,
         most: int | None,
         expires: float | None = None,
+        limit: int | None = None,
     ) -> tuple[Record, Grip] | None:
         """Begin a pending job; None when it is not pending any more, or its type is paused.
 
@@ -102,6 +103,8 @@ class Transitions:
             most: attempts; a job whose last worker died in the last of them is failed instead.
             expires: seconds; a job that was never begun and was due so long ago is cancelled
                 instead.
+            limit: how many of the type run at once, those whose lease is over included until they
+                are rescued.
         """
         mine: set[str] = set()
         pauses: list[list[bytes]] = []
@@ -113,6 +116,8 @@ class Transitions:
                 return record, Grip(job_id, lane, record.holder or "", worker)
             now = int(self._link.now())
             ours = record is not None and record.status == PENDING
+            if limit is not None and pipe.zcard(lane.started) >= limit:
+                return None
             pipe.multi()
             pipe.hvals(self._records.paused)
             self._take_from(pipe, place, lane, job_id)
@@ -137,7 +142,9 @@ class Transitions:
             before.append(record._replace(error=error))
             return begun._replace(holder=grip.execution), grip
 
-        taken = self.change(job_id, change, done=lambda answers: pauses.append(answers[0]))
+        also = () if limit is None else (lane.started,)
+        done = pauses.append
+        taken = self.change(job_id, change, None, also, lambda answers: done(answers[0]))
         if ended:
             tell_expired(lane.type, job_id, ended[0])
         if taken is not None and self._is_held(lane.type, pauses[-1] if pauses else None):

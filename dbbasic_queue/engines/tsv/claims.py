@@ -52,6 +52,10 @@ _FLOCK: Final = struct.Struct("@hhqqi0q")
 _pack: Final = _FLOCK.pack
 _JOBS: Final = 1 << 61  # the bytes from here on are jobs, those below are worker slots
 _BELOW: Final = _JOBS - 1
+# From here on, up to those of restart.py, are the limits of types, at most as many each.
+_LIMITS: Final = 1 << 59
+MOST_OF_TYPE: Final = 1 << 16
+_BELOW_LIMITS: Final = _LIMITS - MOST_OF_TYPE
 
 
 def byte_of(job_id: bytes) -> int:
@@ -179,6 +183,16 @@ class Claims:
     def release_slot(self, slot: int) -> None:
         """Give a worker slot back."""
         self.release(slot)
+
+    def take_of(self, job_type: str, count: int) -> int | None:
+        """Take one of `count` bytes that stand for running jobs of a type; None when all are taken.
+
+        To be given back by `release`.
+        """
+        first = _LIMITS | byte_of(b"type " + job_type.encode()) & _BELOW_LIMITS
+        return next(
+            (byte for n in range(count) if (byte := self._lock(first + n)) is not None), None
+        )
 
     def share(self, byte: int) -> None:
         """Hold a byte together with other workers, until `unshare` or the process ends."""

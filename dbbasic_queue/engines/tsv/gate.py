@@ -13,6 +13,8 @@ parked until the pause is over.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Container
 from typing import Final
 
@@ -25,12 +27,14 @@ from ..interface import NONE, Policies
 from ..pausing import Held, paused_at
 from ..policies import expired, tell_expired
 from . import paused
+from .claims import Claims
 from .lanes import Lanes
 from .waiting import WaitingList
 
 log = logging.getLogger("dbbasic_queue")
 
 NOTHING: Final[Container[str]] = ()
+LOOK_AGAIN: Final = 1.0  # seconds after which a type at its limit is tried again
 MANY: Final = 500  # jobs passed over, after which the table's lock is given back for a moment
 
 
@@ -39,17 +43,24 @@ class Gate:
 
     Args:
         table: of the queue.
+        claims: of the queue, where the limits of types are bytes.
         waiting: the worker's, where what is not to be begun now is kept.
         clock: Unix seconds.
     """
 
-    def __init__(self, table: Table, waiting: WaitingList, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, table: Table, claims: Claims, waiting: WaitingList, clock: Callable[[], float]
+    ) -> None:
         self.free = True  # nothing is paused, and no policy matters
         self.wrote = False  # in this turn, what is to be synced
         self._held: Held | None = None  # None: nothing is paused
         self._policies = NONE
         self._lanes: Lanes | None = None
         self._expire = False
+        self._limit = False
+        self._slot: tuple[int, str] | None = None  # of the job in hand, and its type
+        self._closed: dict[str, float] = {}  # types at their limit; until when, monotonic
+        self._claims = claims
         self._table = table
         self._path = table.sibling("paused")
         self._waiting = waiting
@@ -65,7 +76,8 @@ class Gate:
         """Go by these policies from now on."""
         self._policies = policies
         self._expire = policies.any(lambda policy: policy.expires)
-        if policies.any(lambda policy: policy.priority):
+        self._limit = policies.any(lambda policy: policy.concurrency)
+        if self._limit or policies.any(lambda policy: policy.priority):
             self._lanes = Lanes(lambda job_type: policies.of(job_type).priority or 0)
         self._waiting.unpark()
         self._waiting.lanes = self._lanes
@@ -100,14 +112,23 @@ class Gate:
     # -- choosing, under the table's lock ------------------------------------------------------
 
     def outright(self, types: Container[str] | None) -> Container[str] | None:
-        """Which of these types may be begun without a closer look at the job."""
+        """Which of these types may be begun without a closer look at the job.
+
+        Begins a choice: the job that was in hand has ended.
+        """
+        if self._slot is not None:
+            self.let_go()
+        if self._closed:
+            now = time.monotonic()
+            self._closed = {each: until for each, until in self._closed.items() if until > now}
         held = self._held
         if held is not None and held.ends <= self._clock():
             self.look()
             held = self._held
         if held is not None and held.all:
             return NOTHING
-        return types if held is None and not self._expire else _Outright(types, self)
+        plain = held is None and not self._expire and not self._limit
+        return types if plain else _Outright(types, self)
 
     def pop_due(self, now: int) -> int | None:
         """Take out the next job that is due and whose type may be begun: its offset, or None."""
@@ -125,21 +146,52 @@ class Gate:
         return None if found is None else waiting.offset_of(found)
 
     def _is_open(self, job_type: str) -> bool:
-        return self._held is None or job_type not in self._held
+        return job_type not in self._closed and not self._is_held(job_type)
+
+    def _is_held(self, job_type: str) -> bool:
+        return self._held is not None and job_type in self._held
 
     def admits(self, row: Row | None, types: Container[str] | None, now: int) -> bool:
         """Whether a job may be begun, of a type that may not be begun outright."""
         job_type = "" if row is None else row.type.decode(errors="replace")
         wanted = row is not None and (types is None or job_type in types)
-        if row is not None and wanted and self._is_open(job_type):
-            expires = self._policies.of(job_type).expires
+        if row is not None and wanted and not self._is_held(job_type):
+            policy = self._policies.of(job_type)
+            expires, limit = policy.expires, policy.concurrency
             if expires is None or row.attempts or row.run_at + expires > now:
-                return True
+                return limit is None or self._takes_slot(row, job_type, limit)
             self._doomed = row, expired(expires)
-        elif row is not None and not self._is_open(job_type):
+        elif row is not None and self._is_held(job_type):
             self._waiting.park(row.run_at, row.offset)
         self._passed += 1
         return False
+
+    def _takes_slot(self, row: Row, job_type: str, limit: int) -> bool:
+        """Take one of the places of a type; whether there was one. Else its lane is closed."""
+        if self._slot is not None:
+            if self._slot[1] == job_type:
+                return True
+            self.let_go()
+        byte = self._claims.take_of(job_type, limit)
+        if byte is None:
+            self._closed[job_type] = time.monotonic() + LOOK_AGAIN
+            if self._lanes is not None:
+                self._lanes.add(job_type, self._waiting.entry_of(row.run_at, row.offset))
+            return False
+        self._slot = byte, job_type
+        return True
+
+    def begun(self, job_type: str | None) -> None:
+        """Note of which type a job was begun; None: of none."""
+        if self._slot is not None and self._slot[1] != job_type:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Give the place of a type back, if there is one: another of this type may be begun."""
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._claims.release(slot[0])
+            self._closed.pop(slot[1], None)
 
     @property
     def is_to_cancel(self) -> bool:
@@ -173,10 +225,12 @@ class Gate:
         held = self._held
         if self._lanes is not None and any(map(self._is_open, self._lanes.types())):
             return 0.0
-        if held is None:
-            return self._waiting.until_due(now)
-        ends = max(0.0, held.ends - now)
-        return ends if held.all else min(ends, self._waiting.until_due(now))
+        soon = min(self._closed.values(), default=math.inf) - time.monotonic()
+        if held is not None:
+            soon = min(soon, held.ends - now)
+        if held is None or not held.all:
+            soon = min(soon, self._waiting.until_due(now))
+        return max(0.0, soon)
 
 
 class _Outright:
@@ -192,5 +246,5 @@ class _Outright:
             (self._types is None or job_type in self._types)
             and isinstance(job_type, str)
             and gate._is_open(job_type)
-            and gate._policies.of(job_type).expires is None
+            and gate._policies.of(job_type).is_plain
         )

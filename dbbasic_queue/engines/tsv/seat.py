@@ -100,7 +100,7 @@ class TsvSeat:
         self._end, self._end_at, self._behind = b"", 0, 0
         self._marked, self._rescued_at = time.monotonic(), 0.0  # last times
         self._pauses = Pauses(str(table.data_dir))
-        self._gate = Gate(table, self._waiting, clock)
+        self._gate = Gate(table, claims, self._waiting, clock)
         self._look_at_all(hint.read(table))
 
     def introduce(self, types: Collection[str]) -> None:
@@ -250,7 +250,9 @@ class TsvSeat:
         outright = self._gate.outright(types)
         if outright is NOTHING:
             return None
-        return self._take(outright, self._gate.pop_due, types)
+        attempt = self._take(outright, self._gate.pop_due, types)
+        self._gate.begun(attempt and attempt.job.type)
+        return attempt
 
     def _take(
         self,
@@ -467,6 +469,7 @@ class TsvSeat:
         """Leave the place; a job that is still in hand is given up, for the next run to rescue."""
         attempt, self._in_hand = self._in_hand, None
         self._pauses.end()
+        self._gate.let_go()
         if attempt is not None:
             self._claims.release(attempt.token[4])
         else:

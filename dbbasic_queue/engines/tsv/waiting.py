@@ -248,6 +248,11 @@ class WaitingList:
         return read.pop() if source is read else heapq.heappop(heap)
 
     @staticmethod
+    def entry_of(run_at: int, offset: int) -> int:
+        """The entry of a job that is due then and stands there."""
+        return run_at << _SHIFT | offset
+
+    @staticmethod
     def offset_of(entry: int) -> int:
         """Where the job of an entry stands."""
         return entry & _MASK
