@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples pages test stress server tmux coverage mutants test-all e2e screens torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
+.PHONY: help demo samples pages pictures test stress server tmux coverage mutants test-all e2e screens torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,6 +25,9 @@ demo: $(BIN)/.ready ## the example application on real input (ENGINE=redis: its 
 pages: $(BIN)/.ready ## the README's picture, and what docs/ has of the library's own words
 	@$(BIN)/python packaging/tools/picture.py
 	@$(BIN)/python packaging/tools/pages.py
+
+pictures: $(BIN)/.ready tmux ## the README's picture of dbq top, from a terminal in use
+	@$(BIN)/python packaging/tools/pictures.py
 
 # The released 1.0.0 and the dbbasic-tsv of its time, whose files we read and which read ours.
 .cache/v1/.ready: | $(BIN)/.ready

@@ -120,13 +120,13 @@ def _head(reading: Reading, view: View, columns: int) -> Iterator[Line]:
 def _counts(reading: Reading) -> Line:
     counts = reading.counts
     ready = f" ({reading.ready:,} ready, {_short(reading.waited)})" if reading.ready else ""
-    failed = counts.get("failed", 0)
+    failed, cancelled = counts.get("failed", 0), counts.get("cancelled", 0)
     return [
         Span(f"{counts.get('pending', 0):,} pending{ready}{GAP}"),
         Span(f"{counts.get('processing', 0):,} running{GAP}", "running"),
         Span(f"{failed:,} failed{GAP}", "bad" if failed else "plain"),
         Span(f"{counts.get('completed', 0):,} completed{GAP}"),
-        Span(f"{counts.get('cancelled', 0):,} cancelled", "dim"),
+        Span(f"{cancelled:,} cancelled" if cancelled else "", "dim"),
     ]
 
 
@@ -200,7 +200,7 @@ def _failing(each: Failing, reading: Reading, width: int) -> Entry:
     line = [
         Span(f"{GAP}{fitted(clean(kind.type), width)}{GAP}"),
         Span(f"{kind.number:>6,}", "bad"),
-        Span(GAP + fitted(", ".join(it for it in (last, waiting) if it), 12) + GAP),
+        Span(GAP + fitted(", ".join(it for it in (last, waiting) if it), 16) + GAP),
         Span(clean(kind.error)),
     ]
     key = ("failed", kind.type, kind.glob)

@@ -23,6 +23,7 @@ from redis_server import program
 from dbbasic_queue import Queue
 from dbbasic_queue.cli import main as cli
 from dbbasic_queue.config import sections as config
+from dbbasic_queue.views import screen
 
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
@@ -184,6 +185,13 @@ def test_the_picture_is_of_what_the_commands_print(tmp_path: Path) -> None:
     drawn = (ROOT / "docs" / "terminal.svg").read_text()
     now = picture.drawn(picture.play(tmp_path))
     assert _without_numbers(now) == _without_numbers(drawn), "run `make pages`"
+
+
+def test_the_picture_of_the_screen_is_of_dbq_top() -> None:
+    """docs/top.svg has the groups and the keys that the screen has now."""
+    drawn = (ROOT / "docs" / "top.svg").read_text()
+    for words in (screen.RUNNING, screen.FAILED, screen.TYPES, screen.NEXT, screen.KEYS):
+        assert words in drawn, "run `make pictures`"
 
 
 def _without_numbers(svg: str) -> str:
