@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from types import MethodType
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from .backoff import Backoff, BackoffLike
 from .engines import open_engine
@@ -39,6 +39,9 @@ from .worker.handlers import Handlers
 from .worker.loop import Summary, work
 from .worker.options import Options, Timeout
 from .worker.signals import StopSignals
+
+if TYPE_CHECKING:
+    from .engines.history import History
 
 DEFAULT_FILE: Final = "data/queue.tsv"
 QUEUE_FILE = DEFAULT_FILE
@@ -371,6 +374,32 @@ class Queue(Choosing, Pausing):
         """
         job = self.engine.find(job_id)
         return job.as_dict() if job is not None else None
+
+    def history(self, types: str | Collection[str] | None = None, since: float = 0) -> History:
+        """What workers did: a list of an `Hour` for each hour and type, the oldest first.
+
+        An `Hour` has `start` (Unix seconds; 0: all that is older than is kept), `type`, the numbers
+        of attempts that are `completed`, `retried`, `failed` and `cancelled`, and two times in
+        seconds, `waited` and `ran`, with `total`, `most`, `number` and `quantile(0.95)`. The list
+        has `by_type()` and `by_hour(last, number)`, which add hours up. Workers write it once a
+        minute, and at the end of a run.
+
+        Args:
+            types: one type or several, which may be globs; None for all.
+            since: Unix seconds; only hours that had not ended then.
+
+        Takes no more than read permission. Raises `StorageError`.
+
+        >>> import tempfile
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> ids = [queue.enqueue("mail", {"to": to}) for to in ("Zoë", "Ann")]
+        >>> summary = queue.process_jobs({"mail": len})
+        >>> [(hour.type, hour.completed, hour.ran.number) for hour in queue.history("m*")]
+        [('mail', 2, 2)]
+        """
+        from .engines.history import chosen
+
+        return chosen(self.engine.history(), types, since)
 
     def count_jobs(self) -> dict[str, int]:
         """How many jobs there are in each of the five states.

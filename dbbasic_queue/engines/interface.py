@@ -31,6 +31,7 @@ from .unique import Unique
 
 if TYPE_CHECKING:
     from .choice import Choice
+    from .history import Hour
     from .pausing import Pause
     from .verbs import Verb
 
@@ -57,6 +58,12 @@ class Attempt(NamedTuple):
     job: Job
     token: Any  # the engine's own
     spoiled: bool = False  # the payload is not JSON; job.payload is its text
+    due: int = 0  # Unix seconds: when the job was, before it was begun; 0: not known
+
+
+# An attempt that has ended, as a worker notes it for the history: type, status, when it was begun,
+# when it was due, both in Unix seconds (0: not known), and how many seconds it ran (-1: not known).
+Ended = tuple[str, str, int, int, float]
 
 
 class Outcome(NamedTuple):
@@ -379,6 +386,24 @@ class Engine(Protocol):
 
     def slots(self) -> dict[str, int]:
         """The last slot claimed, by key. Raises as `claim_slot` does."""
+
+    # -- what workers did: history.py --------------------------------------------------------------
+
+    def history(self) -> list[Hour]:
+        """What workers did, by hour and type, sorted. Reads only. Raises `StorageError`."""
+
+    def add_history(self, noted: Sequence[Ended], call: str) -> None:
+        """Add attempts that have ended to the history: all or none.
+
+        A repetition of a `call`, by a name of its own, adds nothing. Raises `StorageError`; it may
+        be repeated then.
+        """
+
+    def fold_history(self, before: float) -> None:
+        """Add what ended in hours before a time, in Unix seconds, to one hour a type, `BEFORE`.
+
+        Raises `StorageError`.
+        """
 
     # -- what `dbq migrate` needs: moving.py says how a job goes from one queue to another ---------
 

@@ -53,6 +53,7 @@ BESIDE: Final = (
     "notified",
     "moved",
     "hint",
+    "history",
     "idx",
     "meta",
     "tmp",

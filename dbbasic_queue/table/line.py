@@ -391,9 +391,9 @@ def to_job(row: Row) -> Job:
     )
 
 
-def begin(line: bytes, offset: int, now: int) -> tuple[bytes, Job, int, bytes] | None:
+def begin(line: bytes, offset: int, now: int) -> tuple[bytes, Job, int, bytes, int] | None:
     """What begins the attempt at a pending job: its id, the job as it is then, where in the line
-    its tail begins, and the new tail.
+    its tail begins, the new tail, and when it was due.
 
     None when the line is not just as we write it, the job not due at `now`, or the new tail too
     long: that is for `parse_line`, `in_place` and `to_job`, which say the same of all other lines
@@ -406,7 +406,8 @@ def begin(line: bytes, offset: int, now: int) -> tuple[bytes, Job, int, bytes] |
     if match is None:
         return None
     job_id, job_type, payload, created, run_at, attempts, error = match.groups()
-    if int(run_at) > now or _RETURN in payload:
+    due = int(run_at)
+    if due > now or _RETURN in payload:
         return None
     try:
         type_text, text = job_type.decode(), payload.decode().strip(" ")
@@ -427,7 +428,7 @@ def begin(line: bytes, offset: int, now: int) -> tuple[bytes, Job, int, bytes] |
         Job,
         (job_id.decode(), type_text, value, PROCESSING, created_at, now, tried, before, None),
     )
-    return job_id, job, tail_at, tail
+    return job_id, job, tail_at, tail, due
 
 
 def _read_json(text: bytes, empty: Any) -> Any:

@@ -280,7 +280,7 @@ class Runner:
         )
 
     def _call(self, attempt: Attempt) -> Any:
-        job, _, spoiled = attempt
+        job, _, spoiled, _ = attempt
         self.attempt = attempt
         current.set((self, attempt))
         handler = self._handlers.get(job.type)

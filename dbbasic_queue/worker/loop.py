@@ -24,6 +24,7 @@ from ..support.text import printable
 from .handlers import Handlers, Runner, policies_of
 from .options import Options
 from .signals import StopSignals
+from .tally import Tally
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ class Worker:
         self._runner = Runner(handlers, options, signals, engine.now, queue)
         self._types = _types_to_take(handlers, options)
         self._handled = list(handlers)
+        self._tally = Tally(engine, self._handled)
         self._summary = Summary()
         self._limit = math.inf if options.limit is None else options.limit
         self._most = options.max_seconds
@@ -173,7 +175,7 @@ class Worker:
         self._signals.answer = self._answer
         self._runner.open(seat)
         seat.stopping = self._signals.stopping
-        self._watch = Watch(seat, self._signals)
+        self._watch = Watch(seat, self._signals, self._tally.save_in_time)
         try:
             seat.introduce(self._handled)
             seat.govern(self._options.policies)
@@ -187,18 +189,21 @@ class Worker:
             self._watch.stop()
             self._runner.close()
             seat.leave()
+            self._tally.save()
         self._summary.stopped = self._signals.received
         return self._summary
 
     def _work_off(self, seat: Seat) -> None:
         """Turn after turn: write how a job ended, take the next, run it."""
-        types, runner = self._types, self._runner
+        types, runner, noted = self._types, self._runner, self._tally.noted
         outcome: Outcome | None = None
         while True:
             attempt = seat.turn(outcome, self.may_take(), types)
             if outcome is not None:
                 if outcome.status == COMPLETED and not self._logs_all:  # as most of them end
                     self._summary.completed += 1
+                    job, _, _, due = outcome.attempt  # `Tally.note` in short
+                    noted.append((job.type, COMPLETED, job.run_at, due, outcome.seconds))
                 else:
                     self._count(outcome)
                 outcome = None
@@ -244,11 +249,13 @@ class Worker:
         rescued = seat.rescue(options.max_attempts, options.backoff, options.policies)
         self._summary.rescued += len(rescued)
         self._summary.failed += sum(job.status == FAILED for job in rescued)
+        self._tally.note_rescued(rescued)
         return bool(rescued)
 
     def _wait(self, seat: Seat) -> bool:
         """Wait for something to do, as long as this run may; whether to try again."""
         while self.may_take():
+            self._tally.save_in_time()
             left = max(0, self._options.linger - self._elapsed())
             if seat.wait(min(left, WAIT)) or self._rescue(seat):
                 return True
@@ -265,6 +272,7 @@ class Worker:
             self._summary.cancelled += 1
         elif not outcome.refund:
             self._summary.retried += 1
+        self._tally.note(outcome)
         if outcome.status != COMPLETED or self._logs_all:
             _log_end(outcome, self._options.max_attempts_of(outcome.attempt.job.type))
 

@@ -2,7 +2,8 @@
 
 And tells a service manager, if there is one, which job that is.
 
-One thread for a run, which sleeps: it costs a job that is over within a second nothing.
+One thread for a run, which sleeps: it costs a job that is over within a second nothing. What else
+is to be done now and then while a job runs is done by it, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import _thread
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from ..engines.interface import Seat
@@ -26,18 +28,19 @@ LOOK_EVERY: Final = 1.0  # seconds
 
 
 class Watch:
-    """Watches the jobs of one run, from `start` to `stop`."""
+    """Watches the jobs of one run, from `start` to `stop`, and calls `also` each second."""
 
-    def __init__(self, seat: Seat, signals: StopSignals) -> None:
+    def __init__(self, seat: Seat, signals: StopSignals, also: Callable[[], object]) -> None:
         self._seat = seat
+        self._also = also
         self._signals = signals
+        self._looks = True
         self._over = _thread.allocate_lock()  # held until the run is over
         self._gone = _thread.allocate_lock()  # held by the thread
 
     def start(self) -> None:
-        """Begin to look; not in a thread, whose jobs no signal can break off."""
-        if threading.current_thread() is not threading.main_thread():
-            return
+        """Begin to look; not at the jobs of a thread, which no signal can break off."""
+        self._looks = threading.current_thread() is threading.main_thread()
         self._over.acquire()
         self._gone.acquire()
         with without_signals():
@@ -48,7 +51,7 @@ class Watch:
         if self._over.locked():
             self._over.release()
             self._gone.acquire()
-            if self._signals.status is not None:
+            if self._looks and self._signals.status is not None:
                 self._signals.status(status.IDLE)
 
     def _run(self) -> None:
@@ -56,6 +59,9 @@ class Watch:
         job, told = None, 0.0
         try:
             while not self._over.acquire(timeout=LOOK_EVERY):
+                self._also()
+                if not self._looks:
+                    continue
                 if signals.status is not None:
                     signals.status(status.line(signals.job if signals.interruptible else None))
                 if signals.job is not job:  # begun since the last look

@@ -289,7 +289,7 @@ def test_both_ways_to_begin_an_attempt_agree(offset: int, now: int, data: st.Dat
     assert row.run_at <= now
     new = in_place(row, "processing", now, row.attempts + 1, row.error, b"")
     assert new is not None
-    assert repr(begun) == repr((row.id, to_job(new), row.tail, new.line[row.tail : -1]))
+    assert repr(begun) == repr((row.id, to_job(new), row.tail, new.line[row.tail : -1], row.run_at))
     json.loads(row.payload)
 
 

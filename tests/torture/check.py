@@ -7,7 +7,7 @@
 * No process is blocked, nothing is malformed that was not so before; a batch is there whole or not.
 * No key has two jobs that wait.
 * What was set aside is in `queue.torn`; the marks, and what was installed, are as they were said to
-  be, or as they became later.
+  be, or as they became later. The history has each attempt that was added to it, once.
 * Work goes on: whatever is unfinished runs exactly once more and ends; nothing finished runs, nor
   what was to be cancelled while it ran.
 """
@@ -69,6 +69,8 @@ def _look(
     yield from seen.compare(mended)
     yield from history.problems(mended, floors)
     yield from history.misplaced(lambda name: _read(root / name), acks)
+    counted = sum(hour.attempts for hour in queue.history())
+    yield from history.miscounted(counted, acks, power_cut=power_cut)
     if mended.torn or not mended.header:
         yield f"not mended: torn {mended.torn!r}, header {mended.header}"
     if not power_cut:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .reader import FINISHED, Seen, View, parse
-from .scenarios import FILE, TABLE, digest_of
+from .scenarios import COUNTED, FILE, TABLE, digest_of
 from .shim import Change, Step
 
 
@@ -76,6 +76,7 @@ class History:
         self.acks: list[int] = []  # numbers of the changes that are promises
         # What a file may hold, by its path: from which change on, and a digest of it.
         self.kept: dict[str, list[tuple[int, str]]] = {}
+        self.counted: list[tuple[int, int]] = [(-1, 0)]  # from which change on: attempts
         disk = Disk(files, inodes)
         self.malformed = parse(disk.table()).malformed
         self._look(-1, parse(disk.table()))
@@ -109,6 +110,9 @@ class History:
     def _require_kept(self, number: int, change: Change, view: View) -> None:
         """A promise has to be true already in the undisturbed run."""
         for name, promised in change.promised:
+            if name == COUNTED:
+                self.counted.append((number, int(promised)))
+                continue
             if name.startswith(FILE):
                 path = name.removeprefix(FILE)
                 before = [(-1, digest_of(self.files.get(path)))]
@@ -139,12 +143,24 @@ class History:
             f"gone without a trace: {line!r}" for line in self.loose if line not in there
         ]
 
+    def miscounted(self, counted: int, acks: int, *, power_cut: bool) -> list[str]:
+        """Say if the history has not the attempts that it had at its last promise, or at the next.
+
+        A power cut may take what was not synced.
+        """
+        made = self.acks[acks - 1] if acks else -1
+        at = max(i for i, (change, _) in enumerate(self.counted) if change <= made)
+        least = 0 if power_cut else self.counted[at][1]
+        most = self.counted[min(at + 1, len(self.counted) - 1)][1]
+        fits = least <= counted <= most
+        return [] if fits else [f"{counted} attempts are counted, not {least} to {most}"]
+
     def floors(self, acks: int) -> dict[str, int]:
         """For each job the change up to which its state was promised, after so many promises."""
         floors: dict[str, int] = {}
         for number in self.acks[:acks]:
             for name, _ in self.changes[number].promised:
-                if not name.startswith(FILE):
+                if not name.startswith((FILE, COUNTED)):
                     floors[name] = number
         return floors
 

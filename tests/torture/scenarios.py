@@ -36,6 +36,7 @@ NOW = 1_700_000_000
 TABLE = "data/queue.tsv"  # below the root of a case
 HINTED = 64  # bytes that a worker passes over by a hint, instead of megabytes
 FILE = "file:"  # before the path in a promise about a file, as others are about a job
+COUNTED = "counted:"  # instead, in a promise of how many attempts the history has
 Say = Callable[[dict[str, str]], None]
 
 
@@ -534,6 +535,21 @@ def mark(stage: Stage) -> None:
             held.all["shop", "nightly"] = marks.Mark(slot, "* * * * *")
             held.save()
         stage.keep(path)
+
+
+@scenario(_some)
+def history(stage: Stage) -> None:
+    """What workers did is added, one line or many, and what is old of it put together."""
+    counted = 0
+    for number, many in enumerate((1, 40, 0, 2, 0)):
+        if many:
+            at = NOW + 3600 * number
+            noted = [(f"{n}-" + "x" * 100, "completed", at, NOW, 0.5) for n in range(many)]
+            stage.queue.engine.add_history(noted, str(number))
+        else:
+            stage.queue.engine.fold_history(NOW + 3600 * number)
+        counted += many
+        stage.say({COUNTED: str(counted)})
 
 
 def _etc(stage: Stage) -> None:

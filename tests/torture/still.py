@@ -8,9 +8,9 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from dbbasic_queue.engines.tsv import seat
+from dbbasic_queue.engines.tsv import history, seat
 from dbbasic_queue.table import opened, reading
-from dbbasic_queue.worker import watch
+from dbbasic_queue.worker import tally, watch
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LONG = 1e6  # seconds
@@ -42,3 +42,6 @@ def hold_still(chance: random.Random) -> None:
     watch.LOOK_EVERY = LONG  # type: ignore[misc]
     seat.MARK_EVERY = LONG  # type: ignore[misc]
     seat.pause_after = lambda cost: LONG
+    # How long a job ran is another number each time; what is added to the history has a scenario.
+    tally.Tally.save = lambda self: None  # type: ignore[method-assign]
+    history.is_over = lambda moment: False

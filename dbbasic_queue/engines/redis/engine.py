@@ -16,7 +16,7 @@ from ...errors import ConfigError, InvalidJob, StorageError
 from ...job import PENDING, Job, check_id
 from ...support.account import Account
 from ..by_hand import ByHand
-from ..interface import Limits, Order, Portion, Running, Server, Shortfall, Snapshot, Stats
+from ..interface import Ended, Limits, Order, Portion, Running, Server, Shortfall, Snapshot, Stats
 from ..unique import Unique
 from . import durability, identity, restart
 from .adding import Adding
@@ -32,6 +32,7 @@ from .transitions import Transitions
 
 if TYPE_CHECKING:
     from ..choice import Choice
+    from ..history import Hour
     from ..verbs import Verb
     from .moving import Moving
 
@@ -155,6 +156,24 @@ class RedisEngine(ByHand, PausesOnServer):
         from .slots import read
 
         return read(self._link, self._records)
+
+    def history(self) -> list[Hour]:
+        """What workers did on all machines, by hour and type."""
+        from .history import read
+
+        return read(self._link, self._records)
+
+    def add_history(self, noted: Sequence[Ended], call: str) -> None:
+        """Add attempts that have ended, once a call: see history.py."""
+        from .history import add
+
+        add(self._link, self._records, noted, call)
+
+    def fold_history(self, before: float) -> None:
+        """Add what is old to one hour a type."""
+        from .history import fold
+
+        fold(self._link, self._records, before)
 
     def adopt(self, jobs: Sequence[Job], over: Callable[[Job], bool] | None = None) -> int:
         """Keep jobs with all that is known of them, all or none; returns how many were new."""

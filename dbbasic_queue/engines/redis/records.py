@@ -131,6 +131,7 @@ class Records:
         self.slots = f"dbq:{name}:slots"
         self.moved = f"dbq:{name}:moved"
         self.paused = f"dbq:{name}:paused"
+        self.history = f"dbq:{name}:history"
         self.run = f"dbq:{name}:run"
         self.workers = f"dbq:{name}:workers"
         self._prefix = f"{name}_"

@@ -120,7 +120,7 @@ class RedisSeat:
         record, grip = taken
         self._in_hand = grip
         self._lease.hold(grip)
-        return Attempt(to_job(record), grip, spoiled=not is_json(record.payload))
+        return Attempt(to_job(record), grip, not is_json(record.payload), grip.due)
 
     def _settle(self, outcome: Outcome) -> None:
         grip: Grip = outcome.attempt.token

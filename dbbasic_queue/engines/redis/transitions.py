@@ -48,6 +48,7 @@ class Grip(NamedTuple):
     lane: Lane
     execution: str
     worker: str
+    due: int = 0  # Unix seconds: when the job was, before it was begun; 0: not known
 
 
 class Transitions:
@@ -138,7 +139,7 @@ class Transitions:
                 error=error,
                 worker=worker,
             )
-            grip = self._grasp(pipe, begun, lane, lease, mine)
+            grip = self._grasp(pipe, begun, lane, lease, mine)._replace(due=record.run_at)
             before.append(record._replace(error=error))
             return begun._replace(holder=grip.execution), grip
 

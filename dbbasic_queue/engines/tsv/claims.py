@@ -51,6 +51,7 @@ _GETLK: Final[int] = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
 _FLOCK: Final = struct.Struct("@hhqqi0q")
 _pack: Final = _FLOCK.pack
 _JOBS: Final = 1 << 61  # the bytes from here on are jobs, those below are worker slots
+HISTORY: Final = (1 << 59) - 1  # the byte of the process that adds to the history
 _BELOW: Final = _JOBS - 1
 # From here on, up to those of restart.py, are the limits of types, at most as many each.
 _LIMITS: Final = 1 << 59
@@ -193,6 +194,10 @@ class Claims:
         return next(
             (byte for n in range(count) if (byte := self._lock(first + n)) is not None), None
         )
+
+    def take_history(self) -> int | None:
+        """Be the one that adds to the history, until `release`; None while another does."""
+        return self._lock(HISTORY)
 
     def share(self, byte: int) -> None:
         """Hold a byte together with other workers, until `unshare` or the process ends."""

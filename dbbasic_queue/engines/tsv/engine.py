@@ -26,7 +26,7 @@ from ...table.scan import rows_found, status_pattern
 from ...table.table import Table
 from .. import interface
 from ..by_hand import ByHand
-from ..interface import Limits, Order, Portion, Running, Snapshot, Stats
+from ..interface import Ended, Limits, Order, Portion, Running, Snapshot, Stats
 from ..moving import UNSURE
 from ..sameness import require_same
 from ..unique import Unique
@@ -36,6 +36,7 @@ from .seat import TsvSeat
 
 if TYPE_CHECKING:
     from ..choice import Choice
+    from ..history import Hour
     from ..verbs import Verb
 
 log = logging.getLogger("dbbasic_queue")
@@ -323,6 +324,24 @@ class TsvEngine(ByHand, paused.PausesInFile):
             f"{self.path}: the slots of recurring jobs are not kept in the queue's file; use"
             " dbq enqueue-recurring"
         )
+
+    def history(self) -> list[Hour]:
+        """What workers did, by hour and type. Takes no more than read permission."""
+        from .history import read
+
+        return read(self.table)
+
+    def add_history(self, noted: Sequence[Ended], call: str) -> None:
+        """Add attempts that have ended: see history.py, by which none is added in part."""
+        from .history import add
+
+        add(self.table, self.claims, noted)
+
+    def fold_history(self, before: float) -> None:
+        """Add what is old to one hour a type."""
+        from .history import fold
+
+        fold(self.table, self.claims, before)
 
     # -- moving to another queue, and from one: see moving.py, which only `dbq migrate` needs ------
 

@@ -190,7 +190,7 @@ class TsvSeat:
     def _settle(self, outcome: Outcome) -> None:
         """Write how an attempt ended, if the job is ours still; or leave that to `_begin`."""
         attempt, status, run_at, error, result, _, _, _ = outcome
-        job, token, _ = attempt
+        job, token, _, _ = attempt
         offset, line, tail_at, generation, _ = token
         table = self._table
         held = generation == table.generation and table.holds(line, offset)
@@ -308,9 +308,9 @@ class TsvSeat:
         return False
 
     def _begin(
-        self, line: bytes, offset: int, begun: tuple[bytes, Job, int, bytes]
+        self, line: bytes, offset: int, begun: tuple[bytes, Job, int, bytes, int]
     ) -> Attempt | None:
-        job_id, job, tail_at, tail = begun
+        job_id, job, tail_at, tail, due = begun
         if self._end and (offset != self._behind or tail_at > SECTOR):
             self._write_end()
         claim = self._claims.take(job_id)
@@ -334,7 +334,7 @@ class TsvSeat:
         if ended is not None:
             self._claims.release(ended)
         token = offset, line, tail_at, table.generation, claim
-        return _new_tuple(Attempt, (job, token, False))
+        return _new_tuple(Attempt, (job, token, False, due))
 
     def _take_odd(
         self,
@@ -374,7 +374,7 @@ class TsvSeat:
             job = job._replace(error=to_job(before).error)  # the handler is told all of it
         spoiled = isinstance(job.payload, str) and not row.payload.lstrip().startswith(b'"')
         token: _Token = row.offset, row.line, row.tail, self._table.generation, claim
-        return Attempt(job, token, spoiled)
+        return Attempt(job, token, spoiled, before.run_at)
 
     def _is_outdated(self, row: Row) -> bool:
         """Whether a later line of this job is alive; if so, finish what a crash interrupted."""

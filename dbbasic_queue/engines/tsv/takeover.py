@@ -37,6 +37,7 @@ _BEGINNINGS: Final = {
     "claims": b"Locks of running jobs",
     "recurring": b"# The last slot",
     "hint": b"# Where the first job",
+    "history": b"# What the workers",
 }
 
 

@@ -1,0 +1,152 @@
+"""`queue.history`: what workers did, beside the table, as lines of plain text.
+
+Theory of operation
+-------------------
+A worker appends what it has to add in one write, and takes back what a full disk has let it write
+of that: so it is there once or not at all, wherever the worker is killed. Lines of one hour and
+type belong together. The first that adds in a new hour makes one of them, in a new file that is
+renamed over the old one, as `dbq prune` does with what is old: only then is all of it read.
+
+They take turns by a byte of `queue.claims`, which readers cannot open, and so not hold. Nothing is
+synced but a new file: a power cut costs what the kernel had not written yet. A line that cannot be
+read, as after that, stays where it is and counts nothing; one that was cut is ended first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from ...errors import StorageError
+from ...support.files import refusing, replace, write_all
+from ...support.opening import Folder, open_file
+from ...table.rights import may_make, new_beside, open_beside
+from ...table.table import Table
+from ..history import BOUNDS, COLUMNS, HOUR, Hour, add_up, merged, parse_line, to_line
+from ..interface import Ended
+from .claims import Claims
+
+HEADING: Final = (
+    "# What the workers of this queue did, by hour (UTC) and type of job: dbq history shows it.\n"
+    "# Lines of one hour and type belong together; before: all that is older than is kept.\n"
+    "# waited, until its handler began, and ran: seconds in all, the longest, and how many were\n"
+    f"# within {', '.join(f'{bound:g}' for bound in BOUNDS)} s, or longer.\n"
+    "# This file may be deleted: that forgets what is in it, and harms no job.\n"
+    + "\t".join(COLUMNS)
+    + "\n"
+)
+LARGEST: Final = 1 << 26  # bytes of the file that are read
+PATIENCE: Final = 2.0  # seconds to wait for another worker; then it is tried a minute later
+PAUSE: Final = 0.002
+
+
+def read(table: Table) -> list[Hour]:
+    """The hours, one each of an hour and type. Raises `StorageError`."""
+    path = table.sibling("history")
+    with refusing(path, "cannot read"):
+        try:
+            fd = open_file(path, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            return merged(_hours(fd)[0])
+        finally:
+            os.close(fd)
+
+
+def add(table: Table, claims: Claims, noted: Sequence[Ended]) -> None:
+    """Add attempts that have ended. Raises `StorageError`; nothing is added then."""
+    path, hours = table.sibling("history"), add_up(noted)
+    with _taken(claims), refusing(path, "cannot write"):
+        fd = open_beside(path, table.data_file)
+        try:
+            status = os.fstat(fd)
+            if status.st_size and is_over(status.st_mtime):
+                _renew(table, fd, lambda there: merged([*there, *hours]))
+            else:
+                _append(fd, status.st_size, hours)
+        finally:
+            os.close(fd)
+
+
+def fold(table: Table, claims: Claims, before: float) -> None:
+    """Add what ended in hours before a time to one hour a type, as far as this user may.
+
+    Raises `StorageError`.
+    """
+    path = table.sibling("history")
+    if not os.path.lexists(path) or not may_make(table.data_file):
+        return
+    with _taken(claims), refusing(path, "cannot write"):
+        fd = open_beside(path, table.data_file)
+        try:
+            _renew(table, fd, lambda there: merged(there, before))
+        finally:
+            os.close(fd)
+
+
+def is_over(moment: float) -> bool:
+    """Whether the hour of a time, in Unix seconds, is over."""
+    return int(moment) // HOUR != int(time.time()) // HOUR
+
+
+@contextmanager
+def _taken(claims: Claims) -> Iterator[None]:
+    """Be the only one that changes the history."""
+    until = time.monotonic() + PATIENCE
+    while (claim := claims.take_history()) is None:
+        if time.monotonic() >= until:
+            said = f"{claims.path}: another process has kept the history to itself"
+            raise StorageError(errno.EAGAIN, f"{said} for {PATIENCE:g} s")
+        time.sleep(PAUSE)
+    try:
+        yield
+    finally:
+        claims.release(claim)
+
+
+def _append(fd: int, size: int, hours: Iterable[Hour]) -> None:
+    lines = "".join(f"{to_line(hour)}\n" for hour in hours)
+    if not size:
+        lines = HEADING + lines
+    elif os.pread(fd, 1, size - 1) != b"\n":
+        lines = "\n" + lines
+    try:
+        write_all(fd, lines.encode("utf-8", "surrogateescape"))
+    except BaseException:
+        os.ftruncate(fd, size)
+        raise
+
+
+def _renew(table: Table, fd: int, change: Callable[[list[Hour]], list[Hour]]) -> None:
+    """Replace the file by one with other hours, and with the lines that cannot be read."""
+    there, others = _hours(fd)
+    lines = [*map(to_line, change(there)), *others]
+    text = HEADING + "".join(f"{line}\n" for line in lines)
+    path = table.sibling("history")
+    with Folder(path.parent) as folder:
+        data = text.encode("utf-8", "surrogateescape")
+        replace(new_beside(folder, path, data, table.data_file))
+
+
+def _hours(fd: int) -> tuple[list[Hour], list[str]]:
+    """The hours of an open file, and the lines that are not such. Raises `OSError`."""
+    if os.fstat(fd).st_size > LARGEST:
+        raise OSError(errno.EFBIG, f"it has more than {LARGEST >> 20} MiB; delete it")
+    with open(fd, "rb", closefd=False) as file:
+        file.seek(0)
+        text = file.read().decode("utf-8", "surrogateescape")
+    hours, others = [], []
+    for line in text.split("\n"):
+        if not line or line.startswith(("#", "hour\t")):
+            continue
+        hour = parse_line(line)
+        if hour is None:
+            others.append(line)
+        else:
+            hours.append(hour)
+    return hours, others
