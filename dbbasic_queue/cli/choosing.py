@@ -95,8 +95,8 @@ def choice_of(args: argparse.Namespace, queue: Queue) -> Choice:
         args.type,
         args.limit,
         error=args.error,
-        since=_time("--since", args.since, now),
-        until=_time("--until", args.until, now),
+        since=time_of("--since", args.since, now),
+        until=time_of("--until", args.until, now),
     )
     return choice._replace(where=tuple(map(_where, args.where)) if args.where else None)
 
@@ -139,8 +139,8 @@ def agreed(verb: str, number: int) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _time(option: str, text: str | None, now: float) -> float | None:
-    """The Unix seconds of a time, or of a time ago."""
+def time_of(option: str, text: str | None, now: float) -> float | None:
+    """Return the Unix seconds of a time, or of a time ago. Raises `UsageError`."""
     if text is None:
         return None
     try:

@@ -124,6 +124,8 @@ def _prune(args: argparse.Namespace) -> int:
         removed = queue.prune_by_age(ages, dry_run=args.dry_run)
     if removed is None:
         return complain("nothing was removed", REFUSED)
+    if not args.dry_run:
+        _fold_history(queue, args)
     if not args.dry_run and "edit" in queue.engine.can:
         from ..engines.tsv.editor import remove_old_texts
 
@@ -131,6 +133,15 @@ def _prune(args: argparse.Namespace) -> int:
     if not args.json:
         print(f"{'would remove' if args.dry_run else 'removed'} {counted(removed, 'job')}")
     return code
+
+
+def _fold_history(queue: Queue, args: argparse.Namespace) -> None:
+    """Add up what is older of the history than it is kept by the hour."""
+    from ..engines.history import KEEP
+
+    config = config_of(args)
+    keep = config.history.keep if config is not None and config.history else KEEP
+    queue.engine.fold_history(queue.now() - keep)
 
 
 def _prune_chosen(

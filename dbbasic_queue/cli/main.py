@@ -50,6 +50,7 @@ PLACES: Final = {
     "stats": "look",
     "top": "top",
     "report": "report",
+    "history": "history",
     "work": "work",
     "run": "run",
     "restart": "restart",

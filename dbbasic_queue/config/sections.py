@@ -308,6 +308,18 @@ class PruneConfig:
 
 
 @dataclass(frozen=True)
+class HistoryConfig:
+    """`[history]`: what workers did, by hour and type."""
+
+    keep: int = key(
+        values.duration(3600),
+        "35d",
+        about="how long it is kept by the hour; dbq prune adds up what is older",
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
 class HealthConfig:
     """`[health]`: after how many seconds something is a fault, and who is told."""
 
@@ -409,6 +421,7 @@ class Config:
         RecurringConfig, "a job that the clock enqueues; one such section for each"
     )
     prune: PruneConfig | None = part(PruneConfig, "how long ended jobs are kept")
+    history: HistoryConfig | None = part(HistoryConfig, "what workers did, for dbq history")
     health: HealthConfig | None = part(HealthConfig, "dbq-health raises an alarm when ...")
     notify: NotifyConfig | None = part(
         NotifyConfig, "who is told when the verdict of the health check changes", live=False
