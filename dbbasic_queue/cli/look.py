@@ -1,4 +1,4 @@
-"""The commands of `dbq` that look at jobs: list, show, stats.
+"""The commands of `dbq` that look at jobs: list, show.
 
 A column of `dbq list` is a row of `COLUMNS`, below, and nothing else.
 """
@@ -32,7 +32,7 @@ from .common import (
     json_option,
     queue_of,
 )
-from .pausing import fields_of, tell_pauses
+from .pausing import tell_pauses
 from .secrets import REVEAL, secrets_of
 from .terminal import is_coloured, painted, print_lines, relative, width_of_terminal
 
@@ -279,28 +279,6 @@ def _time(seconds: float, now: float | None) -> str:
     return f"{local_time(seconds)}  ({beside})"
 
 
-# -- stats -----------------------------------------------------------------------------------------
-
-
-def _stats(args: argparse.Namespace) -> int:
-    queue = queue_of(args)
-    stats = queue.stats()
-    if args.json:
-        paused = [fields_of(pause) for pause in stats.paused]
-        print(dump_json(stats._asdict() | {"paused": paused}))
-        return DONE
-    for status, number in stats.jobs.items():
-        print(f"{status:11}{number:>12,}")
-    last_run = "never" if stats.last_run is None else local_time(stats.last_run)
-    print(f"{'ready':11}{stats.ready:>12,}  (pending and due)")
-    print(f"{'latency':11}{stats.latency:>10,} s  (since the oldest of them was due)")
-    print(f"{'last run':11}{last_run:>23}  (of a worker)")
-    print(f"{'size':11}{stats.size:>12,}  bytes")
-    for pause in stats.paused:
-        print(f"{'paused':11}{escape_control(str(pause))}")
-    return DONE
-
-
 LIST: Final = Command(
     "list",
     "list jobs",
@@ -331,11 +309,4 @@ SHOW: Final = Command(
         json_option("a JSON object"),
         REVEAL,
     ),
-)
-STATS: Final = Command(
-    "stats",
-    "show the queue in numbers",
-    _stats,
-    "dbq stats\ndbq stats --json",
-    (json_option("a JSON object"),),
 )

@@ -47,7 +47,7 @@ PLACES: Final = {
     "retry": "by_hand",
     "defer": "by_hand",
     "prune": "jobs",
-    "stats": "look",
+    "stats": "stats",
     "top": "top",
     "report": "report",
     "history": "history",

@@ -1,4 +1,4 @@
-"""The commands that look at jobs: list, show, stats."""
+"""The commands that look at jobs: list, show."""
 
 from __future__ import annotations
 
@@ -218,23 +218,6 @@ def test_any_locale_will_do(
             assert json.loads(done.stdout.decode("utf-8"))["payload"] == payload
         else:
             assert "\\u2713" in done.stdout.decode(encoding)
-
-
-def test_stats_counts(app: Path) -> None:
-    """stats counts by state, what is ready and since when, and when a worker last ran."""
-    queue = queue_of(app)
-    now = int(time.time())
-    queue.enqueue("ok", {}, now - 100)
-    queue.enqueue("ok", {}, now + 100)
-    stats = json.loads(dbq("stats", "--json", cwd=app).stdout)
-    assert stats["jobs"]["pending"] == 2
-    assert stats["ready"] == 1
-    assert 100 <= stats["latency"] <= 130
-    assert stats["last_run"] is None
-    assert stats["size"] == queue.path.stat().st_size
-    assert "never" in dbq("stats", cwd=app).stdout
-    dbq("work", "jobs:HANDLERS", cwd=app)
-    assert json.loads(dbq("stats", "--json", cwd=app).stdout)["last_run"] >= now
 
 
 def test_a_closed_pipe_is_no_error(app: Path) -> None:
