@@ -152,7 +152,7 @@ class Gate:
         return self._held is not None and job_type in self._held
 
     def admits(self, row: Row | None, types: Container[str] | None, now: int) -> bool:
-        """Whether a job may be begun, of a type that may not be begun outright."""
+        """Whether a job may be begun, of a type that takes a closer look at it."""
         job_type = "" if row is None else row.type.decode(errors="replace")
         wanted = row is not None and (types is None or job_type in types)
         if row is not None and wanted and not self._is_held(job_type):
