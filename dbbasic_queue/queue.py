@@ -114,11 +114,14 @@ class Queue(Choosing, Pausing):
         self.max_payload = max_payload
         # For copies: of a file its absolute path, of a server all of its URL, password and all.
         self._address = self.engine.url if self.engine.path is not None else os.fspath(path)
+        self.policies: Mapping[str, Policy] = {}  # of its config
         self._options = {"durability": durability, "max_payload": max_payload, **options}
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str] | None = None) -> Self:
-        """The queue that a `dbq.toml` says: its file or server, and how safely it keeps jobs.
+        """The queue that a `dbq.toml` says: its file or server, its durability, and its `[types]`.
+
+        These are its `policies`: `process_jobs` goes by them where it is not told otherwise.
 
         Args:
             path: of the config. If None, the commands' own search: `$DBQ_CONFIG`, `./dbq.toml`,
@@ -130,13 +133,18 @@ class Queue(Choosing, Pausing):
         from .config.sections import load
 
         config = load(search(None if path is None else os.fspath(path)))
-        return cls(config.address(), **config.queue_options)
+        queue = cls(config.address(), **config.queue_options)
+        queue.policies = {
+            name: Policy(*(getattr(said, key) for key in Policy._fields))
+            for name, said in config.types.items()
+        }
+        return queue
 
     def __repr__(self) -> str:
         return f"Queue({self.engine.url!r})"
 
     def __reduce__(self) -> Any:
-        return _opened, (self._address, self._options)
+        return _opened, (self._address, self._options, self.policies)
 
     @property
     def path(self) -> Path:
@@ -328,7 +336,7 @@ class Queue(Choosing, Pausing):
         backoff = Backoff() if backoff is None else backoff
         options = Options(
             *(max_attempts, types, limit, max_seconds, linger, timeout, backoff, unknown),
-            Policies(policies),
+            Policies(policies).over(self.policies),
         )
         signals = StopSignals()
         summary = work(self.engine, handlers, options, signals, queue=self)
@@ -415,9 +423,15 @@ class Queue(Choosing, Pausing):
         return self.engine.stats()
 
 
-def _opened(address: str | os.PathLike[str], options: Mapping[str, Any]) -> Queue:
+def _opened(
+    address: str | os.PathLike[str],
+    options: Mapping[str, Any],
+    policies: Mapping[str, Policy],
+) -> Queue:
     """A queue that was copied or pickled: the same address, opened anew."""
-    return Queue(address, **options)
+    queue = Queue(address, **options)
+    queue.policies = policies
+    return queue
 
 
 _SEQUENCES = (list, tuple)

@@ -81,6 +81,11 @@ def test_a_config_says_where_the_queue_is(tmp_path: Path, monkeypatch: pytest.Mo
     assert Queue.from_config().path == tmp_path / "there/there.tsv"
     assert Queue.from_config(tmp_path / "here/dbq.toml").path == tmp_path / "here/here.tsv"
     assert pickle.loads(pickle.dumps(queue)).path == queue.path
+    with (tmp_path / "here/dbq.toml").open("a") as config:
+        config.write('[types."mail.*"]\nmax_attempts = 1\nbackoff = "30s"\n')
+    queue = Queue.from_config(tmp_path / "here/dbq.toml")
+    queue.enqueue("mail.send", {})
+    assert copy.copy(queue).process_jobs({"mail.send": lambda payload: 1 / 0}).failed == 1
     (tmp_path / "here/dbq.toml").write_text("[queue]\nfile = 1\n[worker]\n")
     with pytest.raises(ConfigError, match=r"dbq\.toml:2: \[queue\]\.file: "):
         Queue.from_config(tmp_path / "here/dbq.toml")
