@@ -147,8 +147,8 @@ def wheelhouse(release: Release) -> Path:
     say(f"its dependencies for Python {release.python} into {folder.relative_to(CHECKOUT)}")
     only = ["--only-binary=:all:", "--python-version", release.python]
     # pip goes by the version of its own Python; Debian 12's is an older 3.11, which redis-py
-    # wants this for.
-    wanted = [f"{wheel}[redis]", "async-timeout"]
+    # wants this for. So is django-tasks, which Django 5.2 needs, and with that Debian 12.
+    wanted = [f"{wheel}[redis,django]", "async-timeout", "django-tasks"]
     _host([*_pip("download"), *only, "--find-links", str(folder), "-d", str(folder), *wanted])
     return folder
 
