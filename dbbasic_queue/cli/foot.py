@@ -123,29 +123,11 @@ def line_at_the_foot(
         types: those of the jobs that are to be done; None for all.
         coloured: whether the line is in reverse video.
     """
-    if not _in_foreground(2):
+    pipes = _start(engine, types, coloured) if _in_foreground(2) else None
+    if pipes is None:
         yield
         return
-    us = os.getpid()
-    heard, told = os.pipe()
-    kept, keeps = os.pipe()
-    os.set_blocking(told, False)
-    worker = os.pidfd_open(us)
-    child = os.fork()
-    if child == 0:  # ends at once, so that the keeper is nobody's child
-        code = 1
-        try:
-            if os.fork() == 0:
-                for fd in (told, kept):
-                    os.close(fd)
-                code = Keeper(heard, worker, keeps, engine, types, coloured).keep()
-            else:
-                code = 0
-        finally:
-            os._exit(code)
-    for fd in (heard, keeps, worker):
-        os.close(fd)
-    os.waitpid(child, 0)
+    us, (told, kept) = os.getpid(), pipes
     teller = Teller(told)
     log = logging.getLogger("dbbasic_queue")
     log.addHandler(teller)
@@ -157,17 +139,57 @@ def line_at_the_foot(
             _end(told, kept)
 
 
+def _start(engine: Engine, types: Collection[str] | None, coloured: bool) -> tuple[int, int] | None:
+    """Start the keeper; returns what it is told through, and what it tells its end through.
+
+    None where it cannot be started, such as by a kernel that has no pidfd_open(2): the jobs do not
+    depend on it.
+    """
+    heard, told = os.pipe()
+    kept, keeps = os.pipe()
+    os.set_blocking(told, False)
+    ours = [heard, keeps]
+    try:
+        worker = os.pidfd_open(os.getpid())
+        ours.append(worker)
+        child = os.fork()
+    except OSError:
+        for fd in (*ours, told, kept):
+            os.close(fd)
+        return None
+    if child == 0:  # ends at once, so that the keeper is nobody's child
+        code = 1
+        try:
+            if os.fork() == 0:
+                for fd in (told, kept):
+                    os.close(fd)
+                code = Keeper(heard, worker, keeps, engine, types, coloured).keep()
+            else:
+                code = 0
+        finally:
+            os._exit(code)
+    for fd in ours:
+        os.close(fd)
+    os.waitpid(child, 0)
+    return told, kept
+
+
 def _end(told: int, kept: int) -> None:
     """Have the keeper end, and put the terminal back where it could not."""
-    with suppress(OSError):
+    word = b""
+    try:
         os.set_blocking(told, True)
         os.write(told, LAST_WORD)
-    with suppress(OSError):
-        os.close(told)
-    readable, _, _ = select.select([kept], [], [], 5)
-    if not readable or os.read(kept, 1) != KEPT:
-        os.write(2, f"{SAVE}{ALL_ROWS}{RESTORE}{NOTHING_BELOW}".encode())
-    os.close(kept)
+        if select.select([kept], [], [], 5)[0]:
+            word = os.read(kept, 1)
+    except OSError:  # the keeper is gone, or a handler has closed what it did not open
+        pass
+    for fd in (told, kept):
+        with suppress(OSError):
+            os.close(fd)
+    if word != KEPT:
+        with suppress(OSError):  # so is the terminal
+            os.write(2, f"{SAVE}{ALL_ROWS}{RESTORE}{NOTHING_BELOW}".encode())
 
 
 def _in_foreground(terminal: int) -> bool:

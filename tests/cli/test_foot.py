@@ -15,6 +15,7 @@ import pytest
 from cli_app import Terminal, queue_of
 from screens import Screen, needs_tmux
 
+from dbbasic_queue.cli import foot
 from dbbasic_queue.cli.foot import ColourFormatter, Numbers
 
 DBQ = f"{sys.executable} -m dbbasic_queue"
@@ -281,6 +282,19 @@ def test_a_queue_that_cannot_be_read_costs_only_the_number(app: Path) -> None:
     numbers.look()
     numbers.hear(b"7\t2\t0\t\n")
     assert numbers.line() == "2 done"
+
+
+def test_jobs_do_not_depend_on_the_line(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what draws it cannot be started, there is none, and nothing is left open."""
+
+    def refuse(process: int) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(foot, "_in_foreground", lambda terminal: True)
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    before = os.listdir("/proc/self/fd")
+    with foot.line_at_the_foot(queue_of(app).engine, None, coloured=False):
+        assert os.listdir("/proc/self/fd") == before
 
 
 @needs_tmux

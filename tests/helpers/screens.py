@@ -15,7 +15,7 @@ import pytest
 
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 PROMPT = "$ "
-PATIENCE = 60  # seconds, after which what was waited for does not come
+PATIENCE = 40  # seconds, after which what was waited for does not come
 
 
 class Screen:
@@ -38,6 +38,8 @@ class Screen:
             "LANG": "C.UTF-8",
             "TERM": "xterm-256color",
             "TZ": "UTC",
+            # Where the tests are of a copy: the mutants.
+            **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
             **(env or {}),
         }
         size = ("-x", str(columns), "-y", str(rows))
