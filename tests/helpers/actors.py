@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -138,21 +139,25 @@ def die(*args: object) -> None:
 
 
 class Diary:
-    """A file to which every process adds whole lines."""
+    """A file to which every process adds whole lines.
+
+    A write that a kill broke off, which may end anywhere, is not a line: each is between two marks.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.touch()
 
     def add(self, *words: object) -> None:
-        """Add one line, in one write."""
+        """Add one line, or several at once, in one write."""
         fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-        os.write(fd, " ".join(map(str, words)).encode() + b"\n")
+        os.write(fd, f"\x02{' '.join(map(str, words))}\x03\n".encode())
         os.close(fd)
 
     def lines(self) -> list[str]:
         """All lines so far."""
-        return self.path.read_text().splitlines()
+        whole = re.findall("\x02([^\x02\x03]*)\x03", self.path.read_text(errors="replace"))
+        return [line for text in whole for line in text.split("\n")]
 
     def count(self) -> Counter[str]:
         """How often each line was written."""
