@@ -33,6 +33,7 @@ from ..health.report import (
     Thresholds,
 )
 from ..health.thresholds import Range
+from ..health.worked import by_type
 from ..queue import DEFAULT_FILE, Queue
 from ..support.account import Account
 from ..support.address import masked
@@ -292,7 +293,8 @@ def _run(options: argparse.Namespace, until: float) -> HealthReport | str:
         if settings.user:
             prepare(server=settings.url is not None)
         until -= for_ping if url else 0
-        report = _in_time(lambda: _examine(settings, names), until, settings.user)
+        metrics = options.format == "prometheus"
+        report = _in_time(lambda: _examine(settings, names, metrics), until, settings.user)
     except (ChildTimeout, ChildDied, QueueError) as error:
         report = _no_report(_reason(error, options))
     report = replace(report, queue=settings.queue, path=settings.file or Path(), url=settings.url)
@@ -332,8 +334,8 @@ def _in_time(function: Callable[[], T], until: float, user: Account | None = Non
     return call(function, max(0.001, until - time.monotonic()), user=user)
 
 
-def _examine(settings: Settings, names: int) -> HealthReport:
-    """Check the queue, and write the textfile."""
+def _examine(settings: Settings, names: int, metrics: bool = False) -> HealthReport:
+    """Check the queue, and write the textfile; with `metrics`, tell also what workers did."""
     report = check_health(
         settings.address,
         settings.thresholds,
@@ -348,6 +350,8 @@ def _examine(settings: Settings, names: int) -> HealthReport:
         (finding,) = report.findings
         tried = f"tried {', '.join(TRIED)}"
         report = replace(report, findings=(replace(finding, advice=(tried, *finding.advice)),))
+    if metrics or settings.textfile is not None:
+        report = _with_history(report, settings)
     if settings.textfile is not None:
         try:
             write_textfile(settings.textfile, formats.prometheus(report))
@@ -356,6 +360,18 @@ def _examine(settings: Settings, names: int) -> HealthReport:
             finding = Finding("textfile", WARNING, summary)
             return replace(report, findings=(*report.findings, finding))
     return report
+
+
+def _with_history(report: HealthReport, settings: Settings) -> HealthReport:
+    """Add what workers did, if it can be read; the queue could be, else that is told already."""
+    if report.snapshot is None:
+        return report
+    try:
+        hours = Queue(settings.address, **settings.options).engine.history()
+    except QueueError as error:
+        finding = Finding("history", WARNING, getattr(error, "strerror", None) or str(error))
+        return replace(report, findings=(*report.findings, finding))
+    return replace(report, worked=by_type(hours))
 
 
 def _settings(options: argparse.Namespace) -> Settings:

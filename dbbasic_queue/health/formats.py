@@ -11,6 +11,7 @@ from typing import Final
 from ..job import STATUSES
 from ..support.durations import format_duration
 from ..support.text import escape_control, escape_json
+from . import worked
 from .measures import MEASURES, METRICS, TIME, Measure, workers_by_host
 from .report import STATES, Finding, HealthReport, Named, local_time
 
@@ -168,7 +169,7 @@ def _datum(label: str, value: str, report: HealthReport) -> str:
 def prometheus(report: HealthReport) -> str:
     """Return Prometheus's text format 0.0.4, fit for node_exporter's textfile collector.
 
-    No timestamps, and no job's id or type: each would be a new time series.
+    No timestamps, and no job's id: each would be a new time series.
     """
     label = f'queue="{_label(report.queue)}"'
     lines = []
@@ -182,7 +183,7 @@ def prometheus(report: HealthReport) -> str:
             lines += [f'{name}{{{label},{by}="{_label(key)}"}} {value[key]}' for key in value]
         else:
             lines.append(f"{name}{{{label}}} {value}")
-    return _joined(lines)
+    return _joined([*lines, *worked.lines(report.worked, label, _label)])
 
 
 def _label(value: str) -> str:

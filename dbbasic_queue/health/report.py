@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ..config.sections import HealthConfig
+from ..engines.history import Hour
 from ..engines.interface import AHEAD, Server, Snapshot
 from ..job import PENDING, Job
 from ..schedule.recurring import RecurringJobs
@@ -90,8 +91,8 @@ class Finding:
 
     Args:
         kind: stuck, failed, overdue, malformed, silent, recurring, log, clock, claims, unreadable,
-            engine, durability, workers, textfile, check, or the name of a measure that is outside
-            its range.
+            engine, durability, workers, textfile, history, check, or the name of a measure that is
+            outside its range.
         state: WARNING, CRITICAL or UNKNOWN.
         summary: what, in a few words.
         since: Unix seconds, if it is known.
@@ -124,6 +125,7 @@ class HealthReport:
     url: str | None = None  # of a queue on a server, without its password
     server: Server | None = None
     contact: int | None = None  # Unix seconds; when the server was last reached
+    worked: tuple[Hour, ...] = ()  # what workers did, by type: for Prometheus only
 
     @property
     def kind(self) -> str:
