@@ -6,6 +6,7 @@
   when the first writer has.
 * No process is blocked, nothing is malformed that was not so before; a batch is there whole or not.
 * No key has two jobs that wait.
+* What was paused is so still; it is resumed for what follows.
 * What was set aside is in `queue.torn`; the marks, and what was installed, are as they were said to
   be, or as they became later. The history has each attempt that was added to it, once.
 * Work goes on: whatever is unfinished runs exactly once more and ends; nothing finished runs, nor
@@ -82,6 +83,7 @@ def _look(
                 yield f"of a batch of {len(group)} jobs there are {len(there)}"
     if not power_cut:  # in "normal" the beginning of one may be lost, and not what came after it
         yield from _two_of_a_key(mended)
+    queue.resume()
     yield from _work_goes_on(queue, mended)
 
 

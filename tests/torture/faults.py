@@ -116,6 +116,7 @@ def _go_on(stage: Stage, runs: dict[str, int]) -> None:
         name = current_job().id
         runs[name] = runs.get(name, 0) + 1
 
+    stage.queue.resume()
     stage.queue.enqueue("work", {"again": True}, job_id="again")
     stage.queue.process_jobs({"work": handler}, 1000, backoff=lambda attempts: 0)
 

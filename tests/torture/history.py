@@ -115,7 +115,7 @@ class History:
                 continue
             if name.startswith(FILE):
                 path = name.removeprefix(FILE)
-                before = [(-1, digest_of(self.files.get(path)))]
+                before = [(-1, digest_of(self.files.get(path), path))]
                 self.kept.setdefault(path, before).append((number, promised))
                 continue
             seen = view.jobs.get(name)
@@ -136,7 +136,7 @@ class History:
         found = []
         for path, contents in self.kept.items():
             first = max(i for i, (change, _) in enumerate(contents) if change <= made)
-            if digest_of(read(path)) not in [digest for _, digest in contents[first:]]:
+            if digest_of(read(path), path) not in [digest for _, digest in contents[first:]]:
                 found.append(f"{path} is not as it was said to be")
         there = (read(TABLE) or b"") + (read(TABLE.replace(".tsv", ".torn")) or b"")
         return found + [

@@ -40,8 +40,13 @@ COUNTED = "counted:"  # instead, in a promise of how many attempts the history h
 Say = Callable[[dict[str, str]], None]
 
 
-def digest_of(data: bytes | None) -> str:
-    """Return what tells one content of a file from another; "" for a file that is not there."""
+def digest_of(data: bytes | None, path: str | Path = "") -> str:
+    """Return what tells one content of a file from another; "" for a file that is not there.
+
+    Of the pauses, it is what is paused: a line that was cut off says nothing.
+    """
+    if str(path).endswith(".paused"):
+        return " ".join(paused_in(data or b""))
     return "" if data is None else hashlib.blake2b(data).hexdigest()
 
 
@@ -75,7 +80,7 @@ class Stage:
         self.say(
             {
                 FILE + str(path.relative_to(self.root)): digest_of(
-                    path.read_bytes() if path.exists() else None
+                    path.read_bytes() if path.exists() else None, path
                 )
                 for path in paths
             }
@@ -413,6 +418,45 @@ def begin_by_the_hint(stage: Stage) -> None:
     stage.say({oldest: "finished"})
     _say_all(stage, stage.fill(3), "pending")
     stage.work(lambda payload: "ok")
+
+
+# -- pauses ----------------------------------------------------------------------------------------
+
+
+def paused_in(data: bytes) -> list[str]:
+    """What a file of pauses says is paused, by a reader that shares no code with the engine."""
+    found: set[str] = set()
+    for line in data.decode(errors="replace").split("\n"):
+        words = line.split("\t")
+        if words[0] == "paused" and len(words) == 6:
+            found.add(words[1])
+        elif words[0] == "resumed" and len(words) == 4 and words[3]:
+            found = set() if words[1] == "*" else found - {words[1]}
+    return sorted(found)
+
+
+def _paused(stage: Stage) -> None:
+    stage.fill(2)
+    stage.queue.pause("other", why="w" * stage.random.randint(0, 200))
+
+
+@scenario(_paused)
+def pause(stage: Stage) -> None:
+    """A type is paused while a worker has a job in hand; then all that is paused is resumed."""
+    queue, path = stage.queue, stage.path.with_suffix(".paused")
+    seat = queue.engine.seat()
+    try:
+        attempt = seat.turn()
+        stage.say({attempt.job.id: "processing"})
+        queue.pause("work")
+        stage.keep(path)
+        if seat.turn(Outcome(attempt, COMPLETED, NOW)) is not None:
+            raise AssertionError("a job of a paused type was begun")
+        stage.say({attempt.job.id: "finished"})
+    finally:
+        seat.leave()
+    queue.resume()
+    stage.keep(path)
 
 
 # -- by hand ---------------------------------------------------------------------------------

@@ -169,10 +169,9 @@ class Changes:
             except OSError:
                 os.ftruncate(fd, size)
                 raise
-            if self._table.synced:
-                os.fsync(fd)
-                if not before:
-                    sync_folder(self._path.parent)
+            os.fsync(fd)  # in "normal" as well: it is rare
+            if not before:
+                sync_folder(self._path.parent)
         finally:
             os.close(fd)
 
