@@ -377,7 +377,7 @@ def test_a_queue_shows_users_their_verbs_only() -> None:
             "restore",
             "restart_workers",
         ),
-        *("stats", "now", "path", "aenqueue", "from_config"),
+        *("stats", "now", "path", "aenqueue", "from_config", "history"),
     }
 
 
