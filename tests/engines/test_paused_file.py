@@ -12,8 +12,7 @@ from working import take
 
 from dbbasic_queue import Queue, StorageError
 from dbbasic_queue.engines.interface import Outcome
-from dbbasic_queue.engines.tsv import fsck, gate, paused
-from dbbasic_queue.engines.tsv import seat as tsv_seat
+from dbbasic_queue.engines.tsv import fsck, gate, idle, paused
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def test_a_file_that_is_deleted_or_written_by_hand_counts_soon(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker at work looks again by itself."""
-    monkeypatch.setattr(tsv_seat, "MARK_EVERY", 0)
+    monkeypatch.setattr(idle, "MARK_EVERY", 0)
     queue.enqueue_many([("mail", {})] * 3)
     queue.pause("mail")
     line = file_of(queue).read_text().splitlines()[-1]

@@ -15,8 +15,7 @@ from working import take
 
 from dbbasic_queue import Queue, StorageError
 from dbbasic_queue.engines.interface import Outcome
-from dbbasic_queue.engines.tsv import pauses
-from dbbasic_queue.engines.tsv import seat as tsv_seat
+from dbbasic_queue.engines.tsv import idle, pauses
 from dbbasic_queue.engines.tsv.waiting import WaitingList
 
 
@@ -148,7 +147,7 @@ def test_a_worker_marks_its_run_while_it_is_at_work(
     seat = queue.engine.seat()
     claims = queue.path.with_suffix(".claims")
     os.utime(claims, (1, 1))
-    monkeypatch.setattr(tsv_seat, "MARK_EVERY", 0)
+    monkeypatch.setattr(idle, "MARK_EVERY", 0)
     if waits:
         seat.turn(None, False)
         os.utime(claims, (1, 1))

@@ -16,6 +16,7 @@ from working import edit, job_in, take
 
 from dbbasic_queue import IllegalTransition, Queue, StorageError, Summary, current_job
 from dbbasic_queue.engines.interface import Outcome
+from dbbasic_queue.engines.tsv import idle
 from dbbasic_queue.engines.tsv import seat as tsv_seat
 from dbbasic_queue.job import STATUSES
 from dbbasic_queue.table.line import HEADER
@@ -486,7 +487,7 @@ def test_every_run_marks_the_time_even_without_work(queue: Queue) -> None:
 
 def test_a_run_marks_the_time_while_it_works(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is never idle is at work all the same."""
-    monkeypatch.setattr(tsv_seat, "MARK_EVERY", 0)
+    monkeypatch.setattr(idle, "MARK_EVERY", 0)
     claims = queue.path.with_name("queue.claims")
     queue.enqueue("x", {})
     queue.process_jobs({"x": lambda payload: os.utime(claims, (1, 1))}, limit=1)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from dbbasic_queue.engines.tsv import history, seat
+from dbbasic_queue.engines.tsv import history, idle
 from dbbasic_queue.table import opened, reading
 from dbbasic_queue.worker import tally, watch
 
@@ -40,8 +40,8 @@ def hold_still(chance: random.Random) -> None:
     reading.TICK = 10**18  # type: ignore[misc]
     # What is done again after a time is not done again, however long a step takes.
     watch.LOOK_EVERY = LONG  # type: ignore[misc]
-    seat.MARK_EVERY = LONG  # type: ignore[misc]
-    seat.pause_after = lambda cost: LONG
+    idle.MARK_EVERY = LONG  # type: ignore[misc]
+    idle.pause_after = lambda cost: LONG
     # How long a job ran is another number each time; what is added to the history has a scenario.
     tally.Tally.save = lambda self: None  # type: ignore[method-assign]
     history.is_over = lambda moment: False

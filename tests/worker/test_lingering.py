@@ -96,7 +96,7 @@ def test_a_lingering_worker_notes_that_it_is_alive(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time of `queue.claims` is that of the last run, also while it only waits."""
-    monkeypatch.setattr("dbbasic_queue.engines.tsv.seat.MARK_EVERY", 0.02)
+    monkeypatch.setattr("dbbasic_queue.engines.tsv.idle.MARK_EVERY", 0.02)
     claims = queue.path.with_suffix(".claims")
     queue.process_jobs({})
     os.utime(claims, (1, 1))

@@ -1,4 +1,4 @@
-"""A worker's place at a table: one attempt ended, the next begun; what dead workers left.
+"""A worker's place at a table: one attempt ended, the next begun.
 
 Theory of operation
 -------------------
@@ -13,8 +13,7 @@ A job is ours while its line is as we left it, in the same generation of the fil
 looked for by its id, and written to only if it is still processing this very attempt. What another
 process changed meanwhile stands ("fenced").
 
-The waiting list learns of appended jobs at each turn. Of rows that others put back in place it
-learns only by reading the whole table again: as often as pauses.py says.
+What a worker does between its turns is in idle.py.
 """
 
 from __future__ import annotations
@@ -24,10 +23,8 @@ import time
 from collections.abc import Callable, Collection, Container
 from typing import Final
 
-from ...backoff import BackoffLike, seconds
 from ...errors import StorageError
-from ...job import CANCELLED, COMPLETED, FAILED, NEXT_LINE, PENDING, PROCESSING, Job, require
-from ...support.text import printable
+from ...job import CANCELLED, COMPLETED, NEXT_LINE, PENDING, PROCESSING, Job, require
 from ...table.line import (
     ATTEMPTS_LIMIT,
     SECTOR,
@@ -41,21 +38,15 @@ from ...table.line import (
 from ...table.scan import NAMES_PENDING
 from ...table.table import Table
 from ..calling_off import note_of
-from ..interface import NONE, Attempt, Outcome, Policies, Rescued
+from ..interface import Attempt, Outcome
 from ..progress import Progress
 from ..unique import instead
-from . import hint, twins
-from .asked import Asked
-from .claims import Claims
-from .gate import NOTHING, Gate
-from .noting import Notes
-from .pauses import Pauses, pause_after
+from . import idle
+from .gate import NOTHING
+from .idle import IdleSeat, warn
 from .uniqueness import Waits
-from .waiting import WaitingList
 
 log = logging.getLogger("dbbasic_queue")
-
-MARK_EVERY: Final = 5  # seconds between two notes that a worker is at work
 
 _PLACE: Final = NEXT_LINE.encode()  # before where an attempt failed
 _new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, written in Python
@@ -65,58 +56,8 @@ _new_tuple = tuple.__new__  # without the call of a NamedTuple's __new__, writte
 _Token = tuple[int, bytes, int, int, int]
 
 
-class TsvSeat:
-    """One worker at one table; `engine.seat()` makes it.
-
-    Args:
-        table: of the engine; it exists.
-        claims: of the engine.
-        clock: Unix seconds.
-        place: the worker slot to give back in the end, if one was taken.
-        heard: the byte that says which word to the workers this one has heard (restart.py).
-    """
-
-    def __init__(
-        self,
-        table: Table,
-        claims: Claims,
-        clock: Callable[[], float],
-        place: int | None = None,
-        heard: int | None = None,
-    ) -> None:
-        self.stopping: Callable[[], bool] = lambda: False  # not asked: a file is never away
-        self._table = table
-        self._claims = claims
-        self._clock = clock
-        self._place = place
-        self._heard = heard
-        self._waiting = WaitingList(table)
-        self._asked = Asked(table.data_file)
-        self._waits = Waits(table)
-        self._in_hand: Attempt | None = None
-        self._ending: int | None = None  # the claim on the job whose end is being written
-        self._notes = Notes(table)
-        # What is still to be written of it and where, and where the next row begins.
-        self._end, self._end_at, self._behind = b"", 0, 0
-        self._marked, self._rescued_at = time.monotonic(), 0.0  # last times
-        self._pauses = Pauses(str(table.data_dir))
-        self._gate = Gate(table, claims, self._waiting, clock)
-        self._look_at_all(hint.read(table))
-
-    def introduce(self, types: Collection[str]) -> None:
-        """Do nothing: the workers of a file have one config."""
-
-    def govern(self, policies: Policies) -> None:
-        """Go by these policies, as `Seat.govern` says."""
-        self._gate.govern(policies)
-
-    def _look_at_all(self, start: int = 0) -> None:
-        self._state = self._table.state()
-        self._waiting.read(start)
-        self._gate.look()
-        self._looked = time.monotonic()
-
-    # -- one attempt ended, the next begun -----------------------------------------------------
+class TsvSeat(IdleSeat):
+    """One worker at one table; `engine.seat()` makes it, with the arguments of `IdleSeat`."""
 
     def turn(
         self,
@@ -140,23 +81,13 @@ class TsvSeat:
                     table.acquire(False, True)
                     if read or waiting.generation == table.generation:
                         if read or waiting.read_to != table.size:
-                            waiting.catch_up()
-                            if waiting.told:
-                                self._gate.look()
+                            self._catch_up()
                         if outcome is not None:
                             self._settle(outcome)
                         if waiting.twins:
                             self._part_twins()
-                        try:
-                            if take:
-                                free = self._gate.free
-                                attempt = self._take(types) if free else self._choose(types)
-                        finally:
-                            if self._end:
-                                self._write_end()
-                        if attempt is not None or not (
-                            take and (waiting.doubtful or self._gate.passed_many())
-                        ):
+                        attempt = self._take_next(take, types)
+                        if attempt is not None or not take or not self._has_more():
                             break
                         outcome = None  # written; what came meanwhile is looked at first
                         continue
@@ -169,9 +100,28 @@ class TsvSeat:
             self._sync(attempt)
         self._in_hand = attempt
         now = time.monotonic()
-        if now - self._marked >= MARK_EVERY:
+        if now - self._marked >= idle.MARK_EVERY:
             self._mark(now)
         return attempt
+
+    def _catch_up(self) -> None:
+        self._waiting.catch_up()
+        if self._waiting.told:
+            self._gate.look()
+
+    def _take_next(self, take: bool, types: Collection[str] | None) -> Attempt | None:
+        """Begin a job, if one is to be taken; at last write what is still to be written."""
+        try:
+            if not take:
+                return None
+            return self._take(types) if self._gate.free else self._choose(types)
+        finally:
+            if self._end:
+                self._write_end()
+
+    def _has_more(self) -> bool:
+        """Whether there may be a job to take after all, when more was looked at."""
+        return bool(self._waiting.doubtful) or self._gate.passed_many()
 
     def _sync(self, attempt: Attempt | None) -> None:
         self._gate.wrote = False
@@ -181,11 +131,6 @@ class TsvSeat:
             if attempt is not None:
                 self._put_back(attempt)
             raise
-
-    def _mark(self, now: float) -> None:
-        self._marked = now
-        self._claims.mark_run()
-        self._gate.look()
 
     def _settle(self, outcome: Outcome) -> None:
         """Write how an attempt ended, if the job is ours still; or leave that to `_begin`."""
@@ -376,16 +321,6 @@ class TsvSeat:
         token: _Token = row.offset, row.line, row.tail, self._table.generation, claim
         return Attempt(job, token, spoiled, before.run_at)
 
-    def _is_outdated(self, row: Row) -> bool:
-        """Whether a later line of this job is alive; if so, finish what a crash interrupted."""
-        return twins.is_left_of_a_move(self._table, self._claims, row, self._waiting.moved)
-
-    def _part_twins(self) -> None:
-        """See that no line runs that bears the id of another. Call it under the lock."""
-        found, self._waiting.twins = self._waiting.twins, {}
-        for job_id, places in found.items():
-            twins.part(self._table, self._claims, job_id, places, self._waiting.moved)
-
     def _put_back(self, attempt: Attempt) -> None:
         """Undo the beginning of an attempt that is perhaps not on disk, and so must not run."""
         try:
@@ -397,90 +332,10 @@ class TsvSeat:
         finally:
             self._claims.release(attempt.token[4])
 
-    # -- what dead workers left ----------------------------------------------------------------
-
-    def rescue(
-        self, max_attempts: int, backoff: BackoffLike, policies: Policies = NONE
-    ) -> list[Rescued]:
-        """Take back the jobs whose worker died: see `Seat.rescue`.
-
-        Looks again after all was read anew, or the pause that `wait` keeps between two readings.
-        """
-        waiting, now, last = self._waiting, time.monotonic(), self._rescued_at
-        soon = now < last + pause_after(waiting.read_cost) and waiting.read_at <= last
-        if soon or not waiting.processing:
-            return []
-        self._rescued_at = now
-        rescued = []
-        rules = int(self._clock()), max_attempts, backoff, policies
-        with self._table.writing():
-            waiting.catch_up()
-            if waiting.twins:
-                self._part_twins()
-            suspects, waiting.processing = waiting.processing, []
-            for offset in suspects:
-                row = self._table.read_row(offset)
-                if row is None or row.status != PROCESSING or self._is_outdated(row):
-                    continue
-                if self._claims.is_held(row.id):
-                    waiting.processing.append(offset)
-                else:
-                    rescued.append(_rescue(self._table, waiting, row, *rules))
-        if rescued:
-            self._table.sync()
-        return rescued
-
-    # -- waiting -------------------------------------------------------------------------------
-
     def asked(self) -> str:
         """The note that the job in hand is to be cancelled with: see `Seat.asked`."""
         attempt = self._in_hand
         return self._asked.look(attempt) if attempt is not None else ""
-
-    def wait(self, most: float) -> bool:
-        """Wait for at most `most` seconds until there may be work; whether there may be."""
-        ends = time.monotonic() + most
-        while not self._may_have_work():
-            now = time.monotonic()
-            if now >= ends:
-                return False
-            if now - self._marked >= MARK_EVERY:
-                self._mark(now)
-            self._pauses.take(now, min(self._gate.until_due(), ends - now))
-        self._pauses.end()
-        return True
-
-    def _may_have_work(self) -> bool:
-        waiting = self._waiting
-        if self._gate.until_due() <= 0:
-            return True
-        if waiting.doubtful or waiting.is_stale() or not self._table.is_at(waiting.read_to):
-            return True
-        if time.monotonic() - self._looked < pause_after(self._waiting.read_cost):
-            return False
-        if self._table.state() == self._state:
-            return False
-        self._look_at_all()
-        return True
-
-    # -- the end -------------------------------------------------------------------------------
-
-    def leave(self) -> None:
-        """Leave the place; a job that is still in hand is given up, for the next run to rescue."""
-        attempt, self._in_hand = self._in_hand, None
-        self._pauses.end()
-        self._gate.let_go()
-        if attempt is not None:
-            self._claims.release(attempt.token[4])
-        else:
-            self._table.compact_if_moved()
-            hint.write(self._table, self._waiting.first())
-        if self._place is not None:
-            self._claims.release_slot(self._place)
-            self._place = None
-        if self._heard is not None:
-            self._claims.unshare(self._heard)
-            self._heard = None
 
 
 def _row_if_ours(table: Table, job: Job) -> Row | None:
@@ -491,7 +346,7 @@ def _row_if_ours(table: Table, job: Job) -> Row | None:
         return row
     status = row.status if row else "gone"
     message = f"not recorded: %s %s is {status} now, another process changed it while it ran"
-    _warn("fenced", message, job)
+    warn("fenced", message, job)
     return None
 
 
@@ -505,40 +360,3 @@ def _end_of(row: Row, outcome: Outcome, now: int, waits: Waits) -> tuple[str, in
         status, error = instead(error, refund, other)
         return status, now, error
     return status, run_at, error
-
-
-def _rescue(
-    table: Table,
-    waiting: WaitingList,
-    row: Row,
-    now: int,
-    max_attempts: int,
-    backoff: BackoffLike,
-    policies: Policies,
-) -> Rescued:
-    """Take back a job whose worker died. Call it under the lock."""
-    job_type = row.type.decode(errors="replace")
-    max_attempts, backoff = policies.trying(job_type, max_attempts, backoff)
-    error = b"WorkerDied: the worker died while it ran this job (attempt %d)" % row.attempts
-    note = note_of(row.error.decode(errors="replace"))
-    if note:
-        status, run_at, error = CANCELLED, now, note.encode()
-    elif row.attempts >= max_attempts:
-        status, run_at = FAILED, now
-    elif other := Waits(table).other(row.id.decode()):
-        status, text = instead(error.decode(), False, other)
-        run_at, error = now, text.encode()
-    else:
-        status, run_at = PENDING, now + seconds(backoff, row.attempts)
-    row = table.change(row, status, run_at, row.attempts, error)
-    if status == PENDING:
-        waiting.add(run_at, row.offset)
-    job = to_job(row)
-    which = f"attempt {job.attempts} of {max_attempts}; it is {status} now"
-    _warn("rescued", f"rescued %s %s: its worker died, {which}", job)
-    return Rescued(job, status, run_at)
-
-
-def _warn(event: str, message: str, job: Job) -> None:
-    more = {"event": event, "job_id": job.id, "job_type": job.type}
-    log.warning(message, printable(job.type), job.id, extra=more)
