@@ -395,7 +395,7 @@ def test_a_daily_task(machine: Machine, task: str) -> None:
     if "run a failed job again" in task:
         _dbq(machine, "cancel", job_id)
     for command in _daily_tasks()[task]:
-        typed = command.replace("ID", job_id)
+        typed = f"cd $(mktemp -d -p /run) && {command.replace('ID', job_id)}"
         again = 2 if " kill " in typed else 1
         for _ in range(again):
             done = machine.run(typed, environment={"EDITOR": "true"}, check=False)
