@@ -200,7 +200,8 @@ def test_one_user_needs_no_set_up() -> None:
 
         assert as_user(WORKER, live) == 1
         found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in table.parent.iterdir()}
-        assert found == {"queue.tsv": 0o644, "queue.lock": 0o600, "queue.claims": 0o600}
+        readable = {"queue.tsv": 0o644, "queue.history": 0o644}
+        assert found == {**readable, "queue.lock": 0o600, "queue.claims": 0o600}
 
 
 def test_dbq_init_makes_the_files_of_a_shared_queue() -> None:
