@@ -200,6 +200,47 @@ def test_a_limit_is_shared_out(app: Path) -> None:
     assert queue.count_jobs()["completed"] == 5
 
 
+LOADED = """
+import atexit, os
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(1)
+pool.submit(os.getpid).result()  # a thread that a fork would lose
+loaded = os.getpid()
+
+def note(text):
+    with open("notes", "a") as file:
+        file.write(f"{text} {os.getpid()}\\n")
+
+note("loaded")
+atexit.register(note, "ended")
+
+def where(payload):
+    print("not flushed", end="")
+    return [loaded, os.getpid(), pool.submit(os.getpid).result(timeout=60)]
+
+HANDLERS = {"where": where}
+"""
+
+
+@pytest.mark.parametrize("crew", ["1", "2"])
+def test_handlers_are_loaded_where_they_run(app: Path, crew: str) -> None:
+    """Each process loads the handlers itself, never before a fork, and ends as a program does."""
+    (app / "loaded.py").write_text(LOADED)
+    queue = queue_of(app)
+    for _ in range(6):
+        queue.enqueue("where", {})
+    done = dbq("work", "loaded:HANDLERS", "--concurrency", crew, cwd=app)
+    assert done.returncode == 0, done.stderr
+    results = [job["result"] for job in queue.list_jobs(job_type="where")]
+    assert all(len(set(pids)) == 1 for pids in results)
+    notes = (app / "notes").read_text().splitlines()
+    assert len(notes) == 2 * int(crew)
+    began = {note.split()[1] for note in notes if note.startswith("loaded")}
+    assert began == {note.split()[1] for note in notes if note.startswith("ended")}
+    assert {str(pids[0]) for pids in results} <= began
+    assert done.stdout == "not flushed" * 6
+
+
 def test_concurrency_bounds_all_runs_together(app: Path) -> None:
     """A run that finds all worker slots taken exits 0 and takes nothing."""
     queue = queue_of(app)
