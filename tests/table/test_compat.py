@@ -202,7 +202,7 @@ def test_backup_and_restore(queue: Queue, path: Path, tmp_path: Path) -> None:
     with pytest.raises(TableError):
         ours(queue).restore(tmp_path / "deep" / "backup")
     assert path.read_bytes() == before
-    assert names(path.parent) == {"queue.tsv", "queue.lock", "queue.claims"}
+    assert names(path.parent) == {"queue.tsv", "queue.lock", "queue.claims", "queue.history"}
 
 
 # -- flaws of the plain class ----------------------------------------------------------------------

@@ -225,13 +225,15 @@ def test_what_a_killed_rewrite_has_left_is_removed(queue: Queue, path: Path) -> 
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     assert path.read_bytes() == content
-    litter = names(path.parent) - {"queue.tsv", "queue.lock", "queue.claims"}
+    litter = names(path.parent) - {"queue.tsv", "queue.lock", "queue.claims", "queue.history"}
     assert len(litter) == 1
     others = {".queue.tsv.swp", ".queue2.tsv.0123456789ab.tmp", "queue.tmp"}
     for name in others:
         (path.parent / name).touch()
     assert queue.prune_jobs(0) == 4
-    assert names(path.parent) == {"queue.tsv", "queue.lock", "queue.claims"} | others
+    assert (
+        names(path.parent) == {"queue.tsv", "queue.lock", "queue.claims", "queue.history"} | others
+    )
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "pwrite", "fchown", "open"])
