@@ -35,8 +35,8 @@ pictures: $(BIN)/.ready tmux ## the README's picture of dbq top, from a terminal
 	@touch $@
 
 # The family's released packages, which find this checkout's dbbasic_queue beside them.
-FAMILY := dbbasic-cli==1.0.0 dbbasic-email==1.0.0
-.cache/family/.ready: | $(BIN)/.ready
+FAMILY := dbbasic-cli==1.0.0 dbbasic-email==1.0.0 dbbasic-web==0.1.11 dbbasic-admin==0.1.1
+.cache/family/.ready: Makefile | $(BIN)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .cache/family $(FAMILY) "setuptools<81"
 	@touch $@
 

@@ -54,7 +54,15 @@ GROUND: dict[str, set[str]] = {
     "celery": {"job", "backoff", "worker"},  # at an address that users of Celery import
 }
 # At addresses that others fix, or that are easily said: door -> the wing that it leads to.
-DOORS = {"cli_env": "cli", "cli_health": "cli", "django": "integrations", "testing": "integrations"}
+DOORS = {
+    "admin": "cli",
+    "api": "cli",
+    "cli_env": "cli",
+    "cli_health": "cli",
+    "web": "cli",
+    "django": "integrations",
+    "testing": "integrations",
+}
 WORDS = {"errors", "version", "job", "backoff", "log"}  # which every wing above `support` may use
 FLOORS = 8
 DOOR_LINES = 12
@@ -145,7 +153,7 @@ def test_no_arrow_points_upward(module: str) -> None:
     """A module imports only from its own wing and from those that its wing's row names."""
     place = place_of(module)
     if place in DOORS:
-        assert {place_of(name) for name in arrows(module, tree_of(module))} == {DOORS[place]}
+        assert {place_of(name) for name in arrows(module, tree_of(module))} <= {DOORS[place]}
         assert len(MODULES[module].read_text().splitlines()) <= DOOR_LINES
         return
     allowed = {place, *GROUND.get(place, ()), *WINGS.get(place, ())}

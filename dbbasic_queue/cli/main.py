@@ -51,6 +51,7 @@ PLACES: Final = {
     "top": "top",
     "report": "report",
     "history": "history",
+    "serve": "serve",
     "work": "work",
     "run": "run",
     "restart": "restart",
@@ -74,6 +75,14 @@ def command(name: str) -> Command:
     module = import_module(f".{PLACES[name]}", __package__)
     found: Command = getattr(module, name.upper().replace("-", "_"))
     return found
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Return the arguments of one command, for what is not started by a person.
+
+    Raises `SystemExit`, with a message on standard error, for a mistake in them.
+    """
+    return _parser(words[:1]).parse_args(words, argparse.Namespace(words=words[1:]))
 
 
 def main(argv: list[str] | None = None) -> int:

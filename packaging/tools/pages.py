@@ -19,7 +19,7 @@ PACKAGE = ROOT / "dbbasic_queue"
 WINGS = (
     *("support", "table", "engines", "engines/tsv", "engines/redis", "worker", "schedule"),
     *("config", "install", "cron", "systemd", "check", "health", "migrate", "views"),
-    *("integrations", "integrations/django", "cli"),
+    *("integrations", "integrations/django", "cli", "api"),
 )
 THEORY = "Theory of operation"
 

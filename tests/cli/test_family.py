@@ -1,7 +1,8 @@
-"""The family's released packages with this library: dbbasic-cli 1.0.0 and dbbasic-email 1.0.0."""
+"""The family's released packages with this library: dbbasic-cli, -email, -web and -admin."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import dbbasic_queue
 from dbbasic_queue import Queue
 from dbbasic_queue.cli import family
 
@@ -93,3 +95,58 @@ def test_the_mail_of_the_family_goes_through_this_queue(tmp_path: Path) -> None:
     assert (job["type"], job["payload"]["to"]) == ("send_email", "zoe@example.com")
     told = dbbasic(tmp_path, "email:queue").stdout
     assert "Total:     1\nPending:   1\nCompleted: 0\nFailed:    0\n" in told
+
+
+WEB = """
+import json, sys
+from urllib.parse import urlencode
+from dbbasic_admin.admin import discover_modules
+from dbbasic_web.router import route
+
+PATH = "/admin/queue"
+KIND = (b"content-type", b"application/x-www-form-urlencoded")
+
+def ask(method, body=b"", client="127.0.0.1", *headers):
+    scope = {"method": method, "path": PATH, "query_string": b"", "client": (client, 5)}
+    status, answered, parts = route(
+        {**scope, "headers": [(b"host", b"localhost:8000"), *headers]}, body
+    )
+    return status, dict(answered), b"".join(parts).decode()
+
+status, headers, text = ask("GET")
+cookie = headers["Set-Cookie"].partition(";")[0]
+form = {"token": cookie.partition("=")[2], "act": "cancel", "id": "greet-1"}
+sent = (KIND, (b"cookie", cookie.encode()))
+foreign, own = ((b"origin", each) for each in (b"http://evil.example", b"http://localhost:8000"))
+print(json.dumps({
+    "menu": [each["config"] for each in discover_modules() if each["name"] == "dbbasic_queue"],
+    "shown": [status, f'action="{PATH}"' in text],
+    "stranger": ask("GET", b"", "10.0.0.5")[0],
+    "forged": ask("POST", urlencode(form).encode(), "127.0.0.1", *sent, foreign)[0],
+    "clicked": ask("POST", urlencode(form).encode(), "127.0.0.1", *sent, own)[0],
+}))
+"""
+
+
+def test_the_family_s_site_has_the_page(tmp_path: Path) -> None:
+    """dbbasic-admin has it in its menu, and dbbasic-web's router finds it there."""
+    if not (FAMILY / "dbbasic_web").is_dir():
+        raise AssertionError(f"{FAMILY} holds no dbbasic-web: run `make .cache/family/.ready` once")
+    queue = Queue(tmp_path / "data" / "queue.tsv")
+    queue.enqueue("greet", {}, job_id="greet-1")
+    # pkgutil, by which the menu is made, sees folders only, and no editable installation.
+    path = f"{FAMILY}:{Path(dbbasic_queue.__file__).parents[1]}"
+    done = subprocess.run(
+        [sys.executable, "-c", WEB],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    ((entry,),) = found.pop("menu")
+    assert (entry["label"], entry["href"]) == ("Queue", "/admin/queue")
+    assert found == {"shown": [200, True], "stranger": 403, "forged": 403, "clicked": 303}
+    assert queue.get_job("greet-1")["status"] == "cancelled"

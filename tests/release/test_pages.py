@@ -39,6 +39,8 @@ COMMANDS = "tests/cli/test_commands.py"
 # What a page tells to type that takes root or a machine of its own: the test that does it, and
 # what that test says for it.
 HELD = {
+    r"dbq serve.*": ("tests/cli/test_serve.py", '"serve", "--port", "0"'),
+    r"gunicorn dbbasic_queue\.web:app": ("tests/cli/test_serve.py", "web import app"),
     r"apt-get install \./dbbasic-queue_.*_all\.deb": (PACKAGE, '"apt-get", "--yes"'),
     r"sudoedit /etc/dbbasic-queue/dbq\.toml": (PACKAGE, "^python = .*|python ="),
     r"dbq check --config \S+": (PACKAGE, '"dbq", "check", "--config", CONFIG'),

@@ -1,0 +1,1 @@
+"""Handlers of dbbasic-web: its router finds them by their place."""
