@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..engines.failures import Failures, group
+from ..engines.history import History, Times
+from ..engines.history import Hour as PastHour
 from ..engines.pausing import matches
 from ..engines.progress import progress_of
 from ..errors import QueueError
@@ -197,6 +199,7 @@ class Reader:
         if snapshot is not None:
             failures = tuple(map(self.failing, group(self._failed(seen))))
         paused = self.paused(notes) if snapshot else ()
+        history = self._history(health.at, notes) if snapshot else History()
         return Reading(
             queue=health.queue,
             at=health.at,
@@ -207,9 +210,9 @@ class Reader:
             failures=failures,
             running=self._running() if snapshot else (),
             waiting=seen.waiting(),
-            hours=(),
+            hours=_hours(history, health.at),
             schedules=self._schedules(notes),
-            types=seen.types(paused),
+            types=seen.types(paused, history),
             size=snapshot.size if snapshot else 0,
             last_run=health.last_run,
             paused=paused,
@@ -254,6 +257,14 @@ class Reader:
             notes.append(f"what is paused could not be read: {error}")
             return ()
 
+    def _history(self, now: int, notes: list[str]) -> History:
+        """What workers did in the last hours; what is wrong is added to `notes`."""
+        try:
+            return self.queue.history(since=now - (HOURS - 1) * 3600)
+        except QueueError as error:
+            notes.append(f"what workers did could not be read: {error}")
+            return History()
+
     def running_job(self, job: Job, alive: bool | None, process: int | None) -> RunningJob:
         """Return what is shown of a job that runs, as `Engine.running` tells it."""
         shown = self._hide(job.as_dict())
@@ -296,6 +307,25 @@ def waiting_job(job: Job) -> WaitingJob:
     return WaitingJob(job.id, job.type, job.run_at, job.attempts, job.error or "")
 
 
+def _hours(history: History, now: int) -> tuple[Hour, ...]:
+    """The last hours of a history; empty where it has none."""
+    if not history:
+        return ()
+    return tuple(
+        Hour(each.start, each.completed, each.retried, each.failed)
+        for each in history.by_hour(now, HOURS)
+    )
+
+
+def _ended(hour: PastHour) -> int:
+    return hour.completed + hour.retried + hour.failed + hour.cancelled
+
+
+def _spread(times: Times) -> Spread | None:
+    half, most = times.quantile(0.5), times.quantile(0.95)
+    return Spread(half, most) if half is not None and most is not None else None
+
+
 class _Pass:
     """What is kept of the jobs that are read one after the other."""
 
@@ -316,8 +346,8 @@ class _Pass:
         jobs = (job for _, _, job in self._first)
         return tuple(map(waiting_job, sorted(jobs, key=lambda job: (job.run_at, job.id))))
 
-    def types(self, paused: Collection[str]) -> tuple[TypeSeen, ...]:
-        counts = self._counts
+    def types(self, paused: Collection[str], history: History) -> tuple[TypeSeen, ...]:
+        counts, past = self._counts, {hour.type: hour for hour in history.by_type()}
         return tuple(
             TypeSeen(
                 type=name,
@@ -325,6 +355,9 @@ class _Pass:
                 processing=counts[name, PROCESSING],
                 failed=counts[name, FAILED],
                 paused=any(matches(name, glob) for glob in paused),
+                ended=_ended(past[name]) if name in past else 0,
+                wait=_spread(past[name].waited) if name in past else None,
+                run=_spread(past[name].ran) if name in past else None,
             )
-            for name in sorted({name for name, _ in counts})
+            for name in sorted({name for name, _ in counts} | past.keys())
         )

@@ -11,7 +11,7 @@ from dbbasic_queue import Queue, current_job
 from dbbasic_queue.health.advice import Advice
 from dbbasic_queue.health.judge import check_health
 from dbbasic_queue.health.report import OK, UNKNOWN, WARNING
-from dbbasic_queue.views.reading import NEXT, Reader
+from dbbasic_queue.views.reading import HOURS, NEXT, Reader
 
 
 def reader(queue: Queue, address: str, **options: Any) -> Reader:
@@ -149,3 +149,23 @@ def test_what_is_paused_is_told(address: str, queue: Queue) -> None:
         ("mail.send", True),
         ("sync", False),
     ]
+
+
+def test_what_workers_did_is_told(address: str, queue: Queue) -> None:
+    """By the hour and outcome, and by type: how many ended, how long they waited and ran."""
+
+    def bad(payload: dict[str, Any]) -> None:
+        raise OSError("gone")
+
+    queue.enqueue_many([("mail", {}), ("mail", {}), ("bad", {})])
+    queue.process_jobs({"mail": bool, "bad": bad}, max_attempts=1)
+    seen = reader(queue, address).read()
+    assert len(seen.hours) == HOURS
+    assert seen.hours[-1].start <= seen.at
+    assert sum(hour.completed for hour in seen.hours[-2:]) == 2
+    assert sum(hour.failed for hour in seen.hours[-2:]) == 1
+    found = {each.type: each for each in seen.types}
+    assert {name: each.ended for name, each in found.items()} == {"mail": 2, "bad": 1}
+    spread = found["mail"].run
+    assert spread is not None
+    assert 0 <= spread.p50 <= spread.p95
