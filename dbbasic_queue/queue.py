@@ -268,28 +268,12 @@ class Queue(Choosing, Pausing):
         jobs = list(jobs)
         new = new_ids(len(jobs), now)
         orders = [
-            self._order(number, job, own_id, now)
+            _order(number, job, own_id, now, self.max_payload)
             for number, (job, own_id) in enumerate(zip(jobs, new, strict=True))
         ]
         added = self.engine.add(orders, int(now))
         log.info("enqueued %d jobs", added, extra={"event": "enqueued", "count": added})
         return [order.job_id for order in orders]
-
-    def _order(self, number: int, job: Any, new_id: str, now: float) -> Order:
-        try:
-            job_type, payload, run_at, job_id = _unpack(job)
-            return _new_tuple(
-                Order,
-                (
-                    new_id if job_id is None else check_own_id(job_id),
-                    check_type(job_type),
-                    check_payload(payload, self.max_payload),
-                    int(now) if run_at is None else check_time(run_at, now),
-                    job_id is not None,
-                ),
-            )
-        except InvalidJob as error:
-            raise type(error)(f"job {number}: {error}; none was added") from None
 
     # -- working -----------------------------------------------------------------------------
 
@@ -435,6 +419,24 @@ def _opened(
 
 
 _SEQUENCES = (list, tuple)
+
+
+def _order(number: int, job: Any, new_id: str, now: float, max_payload: int) -> Order:
+    """One job of a batch, checked; raises `InvalidJob`, naming its number."""
+    try:
+        job_type, payload, run_at, job_id = _unpack(job)
+        return _new_tuple(
+            Order,
+            (
+                new_id if job_id is None else check_own_id(job_id),
+                check_type(job_type),
+                check_payload(payload, max_payload),
+                int(now) if run_at is None else check_time(run_at, now),
+                job_id is not None,
+            ),
+        )
+    except InvalidJob as error:
+        raise type(error)(f"job {number}: {error}; none was added") from None
 
 
 def _unpack(job: Any) -> tuple[Any, Any, Any, Any]:

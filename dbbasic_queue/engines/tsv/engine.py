@@ -108,7 +108,7 @@ class TsvEngine(ByHand, paused.PausesInFile):
         with self.table.writing():
             self.table.require_open()
             if keys:
-                orders = self._without_known(orders, hints)
+                orders = _without_known(self.table, orders, hints)
             if orders:
                 self.table.append_batch(_lines(orders, self.table.size, now))
         self.table.sync()
@@ -149,22 +149,6 @@ class TsvEngine(ByHand, paused.PausesInFile):
         if not known and order.due <= now:
             self.wake_up(now)
         return known or order.job_id
-
-    def _without_known(self, orders: Sequence[Order], hints: Mapping[bytes, Hint]) -> list[Order]:
-        """The orders whose id is neither in the table nor borne by one before them."""
-        table = self.table
-        if any(hint.generation != table.generation for hint in hints.values()):
-            hints = table.search_many(hints)  # the table was written anew meanwhile
-        rows = [row for key, hint in hints.items() if (row := table.find(key, hint)) is not None]
-        known = {row.id.decode(): (row.type.decode(), row.payload.decode()) for row in rows}
-        fresh = []
-        for order in orders:
-            if order.job_id in known:
-                require_same(order.job_id, known[order.job_id], order)
-            else:
-                known[order.job_id] = order.job_type, order.payload
-                fresh.append(order)
-        return fresh
 
     def wake_up(self, now: int) -> None:
         """Touch `queue.wake`, where it exists: a systemd path unit starts a worker on that."""
@@ -285,15 +269,7 @@ class TsvEngine(ByHand, paused.PausesInFile):
         """
         jobs = list(self.jobs([PROCESSING])) if known is None else known
         workers = self.claims.holders() if jobs else {}
-        return [Running(job, *self._worker_of(job, workers)) for job in jobs]
-
-    def _worker_of(self, job: Job, workers: Mapping[int, int]) -> tuple[bool | None, int | None]:
-        key = job.id.encode()
-        try:
-            alive = self.claims.is_held(key)
-        except OSError:
-            return None, None
-        return alive, workers.get(byte_of(key))
+        return [Running(job, *_worker_of(self.claims, job, workers)) for job in jobs]
 
     # -- working -----------------------------------------------------------------------------
 
@@ -411,6 +387,35 @@ class TsvEngine(ByHand, paused.PausesInFile):
             self.claims.mark_run()
             self.claims.share(heard)
         return TsvSeat(self.table, self.claims, self.now, place, heard)
+
+
+def _without_known(
+    table: Table, orders: Sequence[Order], hints: Mapping[bytes, Hint]
+) -> list[Order]:
+    """The orders whose id is neither in the table nor borne by one before them."""
+    if any(hint.generation != table.generation for hint in hints.values()):
+        hints = table.search_many(hints)  # the table was written anew meanwhile
+    rows = [row for key, hint in hints.items() if (row := table.find(key, hint)) is not None]
+    known = {row.id.decode(): (row.type.decode(), row.payload.decode()) for row in rows}
+    fresh = []
+    for order in orders:
+        if order.job_id in known:
+            require_same(order.job_id, known[order.job_id], order)
+        else:
+            known[order.job_id] = order.job_type, order.payload
+            fresh.append(order)
+    return fresh
+
+
+def _worker_of(
+    claims: Claims, job: Job, workers: Mapping[int, int]
+) -> tuple[bool | None, int | None]:
+    key = job.id.encode()
+    try:
+        alive = claims.is_held(key)
+    except OSError:
+        return None, None
+    return alive, workers.get(byte_of(key))
 
 
 def _lines(orders: Sequence[Order], offset: int, now: int) -> bytes:
