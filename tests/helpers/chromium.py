@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from playwright.sync_api import Page
+if TYPE_CHECKING:  # only `make screens` installs it
+    from playwright.sync_api import Page
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 AXE = ROOT / ".cache/screens/node_modules/axe-core/axe.min.js"
