@@ -83,7 +83,7 @@ def test_an_application_tests_its_jobs(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "DBQ_URL": "redis://127.0.0.1:1/0"},
+        env=os.environ | {"DBQ_URL": "redis://127.0.0.1:1/0"},
         capture_output=True,
         text=True,
     )
