@@ -100,6 +100,7 @@ def test_keys_ask_first(screen: Screen, jobs: Path) -> None:
     screen.press("Y")
     screen.wait_for("^cancelled much-later", row=-1)
     assert status(jobs, "much-later") == "cancelled"
+    screen.wait_for("slow +much-later", gone=True)  # or its type is chosen still
     screen.press("Escape")
     screen.wait_for("bad-0")
     screen.press("p")
