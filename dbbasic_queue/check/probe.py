@@ -22,7 +22,7 @@ WHERE = "[worker].handlers"
 # Runs under the configured interpreter, whose version and packages are not known beforehand. What
 # the application prints at its import goes to standard error, only the answer to standard output.
 PROGRAM = """
-import importlib, json, os, sys, traceback
+import importlib, importlib.util, json, os, sys, traceback
 answer = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 found = {"python": sys.version.split()[0]}
@@ -33,6 +33,7 @@ try:
     found["library"] = getattr(dbbasic_queue, "__version__", "without a version")
 except BaseException as error:
     found["library_error"] = "%s: %s" % (type(error).__name__, error)
+found["apprise"] = importlib.util.find_spec("apprise") is not None
 found["hidden"] = sorted(
     name for name in os.listdir() if name.partition(".")[0] in sys.stdlib_module_names
     and (name.endswith(".py") or os.path.exists(os.path.join(name, "__init__.py"))))
@@ -116,6 +117,10 @@ def _judge(config: Config, answer: dict[str, Any]) -> tuple[frozenset[str] | Non
     elif answer["library"] != VERSION:
         said = f"{python} has dbbasic_queue {answer['library']}, this is {VERSION}"
         found.append(warning("[worker].python", said))
+    if config.notify and config.notify.urls and not answer["apprise"]:
+        said = f"{python} cannot import Apprise, which tells them: {python} -m pip install apprise"
+        said += "; for Debian's own Python, apt-get install python3-apprise"
+        found.append(fault("[notify].urls", said))
     for file in answer["hidden"]:
         said = f"{config.directory / file} bears the name of a module of Python, which is imported"
         found.append(warning(WHERE, f"{said} in its place: rename it"))

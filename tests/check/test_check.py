@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import dbbasic_queue
 from dbbasic_queue import Queue
 from dbbasic_queue.check.check import CheckReport, check_config
 from dbbasic_queue.check.finding import Level, Problem, fault, warning
@@ -280,6 +281,35 @@ def test_interpreter_with_another_version(app: App) -> None:
     (found,) = app.check().findings
     assert found.level is Level.WARNING
     assert "has dbbasic_queue 1.0.0, this is 2." in found.what
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "missing"])
+def test_urls_of_notify_need_apprise(app: App, there: bool) -> None:
+    """Without Apprise, services that `[notify]` names are told with what to install; with it not.
+
+    What counts is the worker's interpreter: the health check runs by it.
+    """
+    packages = app.folder / "packages"
+    packages.mkdir()
+    (packages / "dbbasic_queue").symlink_to(Path(dbbasic_queue.__file__).parent)
+    if there:
+        (packages / "apprise").mkdir()
+        (packages / "apprise" / "__init__.py").touch()
+    bare = app.folder / "python"  # has the standard library, and what PYTHONPATH names
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    worker = f'python = "./python"\nenvironment = {{ PYTHONPATH = "{packages}" }}'
+    notify = '[health]\nschedule = "*/5 * * * *"\n[notify]\n'
+    app.write(worker=worker, more=notify + 'command = ["true"]\n')
+    assert told(app.check()) == []
+    app.write(worker=worker, more=notify + 'urls = ["mailto://user:secret@example.com"]\n')
+    expected = (
+        f"fault: [notify].urls: {bare} cannot import Apprise, which tells them: {bare} -m pip "
+        "install apprise; for Debian's own Python, apt-get install python3-apprise"
+    )
+    report = app.check()
+    assert told(report) == ([] if there else [expected])
+    assert (report.ok, report.types) == (there, ("mail", "tidy"))
 
 
 def test_interpreter_that_is_none(app: App) -> None:
