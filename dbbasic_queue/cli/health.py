@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -418,20 +417,39 @@ def _settings(options: argparse.Namespace) -> Settings:
         place=place,
         textfile=textfile if options.textfile else told.textfile,
         ping_url=told.ping_url,
-        contact=last_contact(textfile) if url and textfile else None,
+        contact=_last_contact(own, textfile) if url else None,
         user=user,
     )
+
+
+def _last_contact(own: configs.Config | None, textfile: Path | None) -> int | None:
+    """Return when the server was last reached, by what the checks before have left."""
+    found = [last_contact(textfile)] if textfile else []
+    if own and own.notify and own.notify.remember:
+        from ..health import notify
+
+        found.append(notify.last_contact(own.notify.remember))
+    return max((at for at in found if at is not None), default=None)
 
 
 def checker(args: argparse.Namespace) -> tuple[Callable[[], HealthReport], Advice]:
     """Return what checks the queue of a command of `dbq`, and the commands to type next.
 
-    It neither reports nor notifies. Raises `UsageError`, `ConfigError`.
+    It neither reports nor notifies. It may be called again and again, and remembers when it last
+    reached the queue's server. Raises `UsageError`, `ConfigError`.
     """
     options = _parser().parse_args([])
     options.file, options.config, options.url = args.file, args.config, args.url
     settings = _settings(options)
-    return partial(_examine, settings, NAMES[0]), settings.advice
+    contact = settings.contact
+
+    def check() -> HealthReport:
+        nonlocal contact
+        report = _examine(replace(settings, contact=contact), NAMES[0])
+        contact = report.contact
+        return report
+
+    return check, settings.advice
 
 
 def _naming(place: Where) -> list[str]:

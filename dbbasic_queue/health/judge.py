@@ -218,7 +218,7 @@ def _unreadable(error: QueueError, report: HealthReport, advice: Advice) -> Find
 def _unreached(error: QueueError, report: HealthReport, advice: Advice) -> Finding:
     """Tell that the server does not answer: a reason to alarm once that lasts as long as silence.
 
-    How long it lasts, only a scheduled check with a textfile knows, from the one before.
+    How long it lasts is known from the checks before, if they could leave word: see `contact`.
     """
     since = report.contact
     reason = getattr(error, "strerror", None) or str(error)

@@ -6,6 +6,9 @@ Each of them is told on its own when the verdict is another one than it was told
 cleared, and again after `repeat` while something is wrong. What was said stands in a plain-text
 file, a line each, and is written after the telling: what did not arrive is tried again by the next
 check. A process of its own tells, in bounded time, as the worker's user.
+
+The file also keeps when the queue's server was last reached, so that a later check knows for how
+long it has been away.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -36,6 +41,7 @@ log = logging.getLogger("dbbasic_queue")
 SECONDS: Final = 15.0  # that each of them may take
 LARGEST: Final = 1 << 16  # bytes of what is remembered
 NOTE: Final = "# What [notify] of dbq.toml has said last, to whom. Without this it is said anew.\n"
+SERVER, REACHED = "the queue's server", "REACHED"  # its line, beside those of who is told
 _MODE: Final = 0o640
 
 CHANGED, CLEARED, AGAIN = "changed", "cleared", "again"
@@ -98,6 +104,8 @@ def tell(
 ) -> None:
     """Tell all that have not heard of this verdict; what fails is logged, and tried again later.
 
+    Before that, it is written down when the queue's server was reached, if it was.
+
     Args:
         notify: whom, and how often.
         report: of the check.
@@ -107,13 +115,15 @@ def tell(
     """
     channels = {"command": notify.command} if notify.command else {}
     channels |= {_name(url): (url,) for url in notify.urls}
-    for name, words in channels.items():
+    parts = {
+        name: partial(_tell, name, words, notify, report, file, payload_of)
+        for name, words in channels.items()
+    }
+    if report.server is not None and report.contact is not None:
+        parts = {SERVER: partial(_keep_contact, file, report.contact), **parts}
+    for name, part in parts.items():
         try:
-            fault = call(
-                lambda name=name, words=words: _tell(name, words, notify, report, file, payload_of),  # type: ignore[misc]
-                SECONDS,
-                user=user,
-            )
+            fault = call(part, SECONDS, user=user)
         except ChildTimeout:
             fault = f"it did not end within {SECONDS:g} s"
         except ChildDied as error:
@@ -128,6 +138,23 @@ def _name(url: str) -> str:
     """A name for a service without the secrets of its URL."""
     scheme = url.partition(":")[0][:20]
     return f"{scheme} {blake2b(url.encode(), digest_size=4).hexdigest()}"
+
+
+def _keep_contact(file: Path, at: int) -> str:
+    """Write down when the server was reached. Returns the empty text, as nothing went wrong."""
+    remember(file, {**read(file), SERVER: Said(REACHED, at)})
+    return ""
+
+
+def last_contact(file: Path) -> int | None:
+    """Return when the queue's server was last reached, in Unix seconds.
+
+    None if the file does not tell, or cannot be read.
+    """
+    with suppress(StorageError):
+        if SERVER in (known := read(file)):
+            return known[SERVER].at
+    return None
 
 
 def _tell(
@@ -210,7 +237,7 @@ def read(file: Path) -> dict[str, Said]:
     found = {}
     for line in lines:
         words = line.split("\t")
-        if len(words) == 4 and words[0].isdecimal() and words[2] in STATES:
+        if len(words) == 4 and words[0].isdecimal() and words[2] in (*STATES, REACHED):
             found[words[3]] = Said(words[2], int(words[0][:12]))
     return found
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pwd
 import re
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from parties import needs_root, open_place
 from redis_server import RedisServer, contents, program
 
 from dbbasic_queue import Queue, Unsupported, enqueue, get_job
+from dbbasic_queue.cli import health as health_command
+from dbbasic_queue.cli.health import checker
 from dbbasic_queue.cli.health import main as health
 from dbbasic_queue.cli.slots import ServerSlots
 from dbbasic_queue.config.sections import load
@@ -317,6 +321,75 @@ def test_a_server_that_is_away_for_long_by_a_textfile_of_the_command_line(
     textfile.write_text(re.sub(r"(last_contact\S+) \d+", r"\1 1000", textfile.read_text()))
     assert health(away) == 2
     assert "CRITICAL: the server of the queue cannot be asked" in capsys.readouterr().out
+
+
+def _with_notify_alone(here: Path) -> Path:
+    """Change the config to one that has no textfile; returns what [notify] remembers by."""
+    config = here / "dbq.toml"
+    notify = '[notify]\ncommand = ["true"]\nremember = "dbq.notified"\n'
+    config.write_text(config.read_text().replace('textfile = "dbq.prom"\n', notify))
+    return here / "dbq.notified"
+
+
+def _age(file: Path) -> None:
+    """Let it say that the server was last reached long ago."""
+    text = file.read_text()
+    aged = re.sub(r"^\d+(\t.*\tREACHED\t)", r"1000\1", text, flags=re.MULTILINE)
+    assert aged != text
+    file.write_text(aged)
+
+
+def test_a_server_that_is_away_for_long_by_the_file_of_notify(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a textfile, that file tells; also a check that does not report."""
+    monkeypatch.chdir(here)
+    file = _with_notify_alone(here)
+    assert health(["--config", "dbq.toml"]) in (0, 1)
+    assert not file.exists()  # only the scheduled check may write
+    assert health(["--report"]) in (0, 1)
+    (here / "url").write_text("redis://:secret@127.0.0.1:1/0\n")
+    assert health(["--report"]) == 3
+    _age(file)
+    capsys.readouterr()
+    assert health(["--report"]) == 2
+    assert "CRITICAL: the server of the queue cannot be asked" in capsys.readouterr().out
+    assert health(["--config", "dbq.toml"]) == 2
+    said = sorted(line.split("\t")[2:] for line in file.read_text().splitlines()[1:])
+    assert said == [["CRITICAL", "command"], ["REACHED", "the queue's server"]]
+
+
+def test_a_server_that_is_back_is_written_down_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside what was said; what was written of another time, or cannot be read, does no harm."""
+    monkeypatch.chdir(here)
+    file = _with_notify_alone(here)
+    file.write_text("1000\t\tREACHED\tthe queue's server\n2000\t\tWARNING\tanother\n")
+    health(["--report"])
+    assert file.read_text().count("\tWARNING\tanother\n") == 1
+    (here / "url").write_text("redis://127.0.0.1:1/0\n")
+    assert health(["--report"]) == 3  # it was reached a moment ago
+    file.unlink()
+    file.mkdir()
+    assert health(["--config", "dbq.toml"]) == 3
+
+
+@pytest.mark.skipif(program() is None, reason="no redis-server and no valkey-server")
+def test_a_view_remembers_when_it_reached_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks again and again needs no file for that."""
+    monkeypatch.setattr(judge, "PATIENCE", 0.1)
+    with RedisServer(tmp_path / "redis") as server:
+        check, _ = checker(argparse.Namespace(file=None, config=None, url=server.url()))
+        assert check().state in (0, 1)
+    (away,) = check().findings
+    assert (away.kind, away.state) == ("engine", 3)
+    later = partial(judge.check_health, clock=lambda: time.time() + 3600)
+    monkeypatch.setattr(health_command, "check_health", later)
+    (away,) = check().findings
+    assert (away.kind, away.state) == ("engine", 2)
 
 
 def test_a_machine_without_workers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
