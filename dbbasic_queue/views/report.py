@@ -28,7 +28,7 @@ from .words import age, clean, size, stamp
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 MODE: Final = 0o640  # of a report: it names jobs, so it is for the group, such as a web server's
 # How many of each are shown, so that the page stays small and is read to its end.
-LIMITS: Final = {"failures": 12, "running": 40, "types": 40, "schedules": 40}
+LIMITS: Final = {"named": 3, "failures": 12, "running": 40, "types": 40, "schedules": 40}
 WIDTH: Final = 10  # of an hour's bar with the gap after it
 LABELS: Final = 4  # below the bars, as many as style.css.j2 has columns for
 

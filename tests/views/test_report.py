@@ -130,6 +130,19 @@ def test_more_than_a_page_holds_is_counted(queue: Queue) -> None:
     assert len(text) < 60_000
 
 
+def test_the_verdict_is_short(queue: Queue) -> None:
+    """Its state stands there once, a few jobs are named, and the others are counted."""
+    for number in range(7):
+        fail(queue, f"gone {number}")
+    text = report(read(queue), ADVICE)
+    verdict = re.sub(
+        "<[^>]*>", "", text[text.index('<h2 id="verdict"') :].partition("</section>")[0]
+    )
+    assert verdict.count("WARNING") == 1
+    assert verdict.count("after 1 attempt") == 3
+    assert "and 4 more" in verdict
+
+
 def test_a_queue_that_is_not_there_has_a_page(tmp_path: Path) -> None:
     """It says UNKNOWN and why, and shows no number that is not known."""
     text = report(read(Queue(tmp_path / "queue.tsv")), ADVICE)
