@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo samples pages pictures test stress server tmux coverage mutants test-all e2e screens torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
+.PHONY: help demo samples pages pictures test stress server tmux coverage mutants test-all e2e screens browser torture conformance matrix bench bench-here lint docs deb rpm dist build release clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,8 +26,10 @@ pages: $(BIN)/.ready ## the README's picture, and what docs/ has of the library'
 	@$(BIN)/python packaging/tools/picture.py
 	@$(BIN)/python packaging/tools/pages.py
 
-pictures: $(BIN)/.ready tmux ## the README's picture of dbq top, from a terminal in use
+pictures: $(BIN)/.ready tmux browser ## the README's pictures of dbq top and dbq report, in use
+	@$(BIN)/pip install --quiet --disable-pip-version-check pillow
 	@$(BIN)/python packaging/tools/pictures.py
+	@$(BIN)/python packaging/tools/report_picture.py
 
 # The released 1.0.0 and the dbbasic-tsv of its time, whose files we read and which read ours.
 .cache/v1/.ready: | $(BIN)/.ready
@@ -104,16 +106,19 @@ BENCH_PYTHON  = $(if $(filter file,$(origin PYTHON)),$(SYSTEM_PYTHON),$(PYTHON))
 # The pages in Debian's Chromium, driven by Playwright, which brings no browser here; axe-core finds
 # what a person with a screen reader would miss. Pictures of them are in dist/screens then.
 SCREENS := $(CURDIR)/.cache/screens
-screens: $(BIN)/.ready ## the report and the page in a browser (root, where chromium or npm is missing)
-	@for tool in chromium npm; do command -v $$tool >/dev/null && continue; \
-	  echo "screens: $$tool is missing; installing it"; \
-	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -q -y --no-install-recommends $$tool; } || exit 1; \
-	done
+screens: $(BIN)/.ready browser ## the report and the page in a browser
+	@command -v npm >/dev/null || { echo "screens: npm is missing; installing it"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -q -y --no-install-recommends npm; }
 	@test -e $(SCREENS)/node_modules/axe-core/axe.min.js || \
 	  { mkdir -p $(SCREENS) && npm install --silent --no-audit --no-fund --prefix $(SCREENS) axe-core@4.14.1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check playwright
 	$(BIN)/python -m pytest -vv -s tests/screens $(ARGS)
+
+browser: $(BIN)/.ready ## Debian's Chromium, and Playwright to drive it (root, where it is missing)
+	@command -v chromium >/dev/null || { echo "chromium is missing; installing it"; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -q -y --no-install-recommends chromium; }
+	$(BIN)/pip install --quiet --disable-pip-version-check playwright
 
 # Each server in turn; where there is no valkey-server, Debian 13's is unpacked below .cache. A test
 # that hangs for five minutes ends the run, and so does one of half an hour.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,13 @@ LOOKS: dict[str, dict[str, Any]] = {
     "telephone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"},
     "telephone-dark": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
 }
+
+
+def program() -> str:
+    """The browser."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert found, "there is no chromium: make screens installs Debian's"
+    return found
 
 
 class Watched:

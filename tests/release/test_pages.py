@@ -196,6 +196,13 @@ def test_the_picture_of_the_screen_is_of_dbq_top() -> None:
         assert words in drawn, "run `make pictures`"
 
 
+def test_the_picture_of_the_report_is_small() -> None:
+    """docs/report.png is a PNG that a page on the way to a telephone can hold."""
+    drawn = (ROOT / "docs" / "report.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG\r\n")
+    assert len(drawn) < 200_000
+
+
 def _without_numbers(svg: str) -> str:
     words = re.sub(r"<[^>]*>", "", svg).replace("last worker run now", "last worker run 1s ago")
     return re.sub(r"\b[0-9a-z]{16}\b|\d+", "N", words)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from chromium import LOOKS, OPTIONS, Watched
+from chromium import LOOKS, OPTIONS, Watched, program
 from playwright.sync_api import Browser, sync_playwright
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program, "there is no chromium: make screens installs Debian's"
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=OPTIONS)
+        started = playwright.chromium.launch(executable_path=program(), args=OPTIONS)
         yield started
         started.close()
 
