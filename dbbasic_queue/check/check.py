@@ -203,7 +203,7 @@ def _needless_alarms(config: Config) -> Iterator[Problem]:
     if health is None:
         return
     pause = worker.schedule.longest_gap()
-    for key in ("silent_after", "overdue_after"):
+    for key in ("silent_after", "overdue_after") if worker.enabled else ():
         limit = getattr(health, key)
         if limit < pause:
             said = (
@@ -220,7 +220,8 @@ def _needless_alarms(config: Config) -> Iterator[Problem]:
 
 
 def _schedules(config: Config) -> Iterator[tuple[str, Schedule]]:
-    yield "[worker].schedule", config.worker.schedule
+    if config.worker.enabled:
+        yield "[worker].schedule", config.worker.schedule
     for job in (each for each in config.recurring if each.enabled):
         yield f"[recurring].schedule of {job.name}", job.schedule
     if config.prune and config.prune.enabled:

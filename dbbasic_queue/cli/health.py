@@ -467,7 +467,7 @@ def _expectation(config: configs.Config, user: Account | None) -> Expectation:
         checks=config.health.schedule if config.health else None,
         recurring=config.recurring_jobs,
         log=config.log.file if config.log and is_worker else None,
-        always=config.queue.file is None and _is_in_units(config),
+        always=config.queue.file is None and config.worker.enabled and _is_in_units(config),
     )
 
 

@@ -24,7 +24,7 @@ def programs_of(config: Config, options: tuple[str, ...]) -> Iterator[Program]:
         config: a worker process for each of its `concurrency`.
         options: of `dbq work`, about its log.
     """
-    count = config.worker.concurrency
+    count = config.worker.concurrency if config.worker.enabled else 0
     words = entries.argv(config, entries.WORK, "--forever", "--places", str(count), *options)
     for number in range(1, count + 1):
         yield Program("worker" if count == 1 else f"worker {number}", words)

@@ -76,6 +76,8 @@ def _run_jobs(args: argparse.Namespace) -> int:
     if config is not None:
         _set_umask(config)
     _set_up_log(args, config)
+    if config is not None and not config.worker.enabled and not args.handlers:
+        return _off(args, config)
     handlers = handlers_of(args.handlers, config)
     if handlers is None:
         raise UsageError("work: name the handlers, such as myapp.jobs:HANDLERS, or a --config")
@@ -101,6 +103,18 @@ def _run_jobs(args: argparse.Namespace) -> int:
     code = WRONG if failed else DONE
     end_in_time(code)
     return code
+
+
+def _off(args: argparse.Namespace, config: Config) -> int:
+    """Say that the config has no worker run."""
+    log.info(
+        "off, by enabled = false in [worker] of %s; dbq work MODULE:ATTR works all the same",
+        config.path,
+        extra={"event": "off"},
+    )
+    if args.forever and not to_terminal():  # an entry of before, which is started again each time
+        time.sleep(PAUSE)
+    return DONE
 
 
 def _foot(args: argparse.Namespace, queue: Queue, options: Options) -> AbstractContextManager[None]:

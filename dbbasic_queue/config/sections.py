@@ -226,6 +226,14 @@ class WorkerConfig:
         example="200%",
         otherwise="without a limit",
     )
+    enabled: bool = key(
+        values.boolean,
+        True,
+        about="false: this config runs no jobs, as where a machine only enqueues them",
+        example=False,
+        otherwise="true",
+        more="No entry of a worker is installed then, and one that is ends at once.",
+    )
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,11 @@ def lines(config: Config, inline: Mapping[str, str]) -> list[Line]:
     def line(label: str, comment: str, schedule: Schedule, command: str) -> Line:
         return Line(label, f"{comment}; {schedule.describe()}", schedule.cron(), command)
 
-    work = run(entries.WORK, *_waiting(config), *(() if config.log else ("--quiet",)))
-    found = [line("worker", "Worker: runs the jobs that are due", config.worker.schedule, work)]
+    found = []
+    if config.worker.enabled:
+        work = run(entries.WORK, *_waiting(config), *(() if config.log else ("--quiet",)))
+        comment = "Worker: runs the jobs that are due"
+        found.append(line("worker", comment, config.worker.schedule, work))
     for job in config.recurring:
         enqueue = run(entries.ENQUEUE_RECURRING, job.name) + " >/dev/null"
         found.append(line(job.name, f"Recurring: enqueues {job.name}", job.schedule, enqueue))

@@ -51,7 +51,8 @@ def schedules(
     last = None if stats.last_run is None else _aware(int(stats.last_run))
     running = stats.jobs["processing"]
     how = f"{running} running" if running else ""
-    worker = _one(config.worker.schedule, "worker", "worker", True, installed)
+    enabled = config.worker.enabled
+    worker = _one(config.worker.schedule, "worker", "worker", enabled, installed)
     yield worker._replace(last=last or _last(seen, "worker"), how=how)
     done = last_slots(config.recurring_jobs, int(engine.now()), slots)
     for job in config.recurring:

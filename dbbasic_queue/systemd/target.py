@@ -123,6 +123,8 @@ class SystemdTarget(Target):
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
         found = [*self._user_notes(config), *self._sandbox_notes(config)]
+        if not config.worker.enabled:
+            return found
         if config.worker.timeout is None:
             found.append(_NO_TIMEOUT)
         if config.worker.linger:

@@ -52,9 +52,11 @@ def unit_pattern(name: str) -> re.Pattern[str]:
 def wake_file(config: Config) -> Path | None:
     """The file that `enqueue` touches where it exists: beside the queue, `.wake` for `.tsv`.
 
-    None for a queue on a server, which wakes its workers itself.
+    None for a queue on a server, which wakes its workers itself, and where no worker is to run.
     """
-    return config.queue.file.with_suffix(".wake") if config.queue.file else None
+    if config.queue.file is None or not config.worker.enabled:
+        return None
+    return config.queue.file.with_suffix(".wake")
 
 
 def start_mark(name: str) -> str:
@@ -92,10 +94,11 @@ def write_units(
             "Add it, or install into your own service manager with --user"
         )
     writer = UnitWriter(config, for_user, zone)
-    if (wake := wake_file(config)) is not None:
-        writer.worker(wake)
-    else:
-        writer.workers()
+    if config.worker.enabled:
+        if (wake := wake_file(config)) is not None:
+            writer.worker(wake)
+        else:
+            writer.workers()
     writer.recurring()
     writer.prune()
     writer.health()

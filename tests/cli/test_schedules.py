@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cli_app import dbq, queue_of
+from cli_app import dbq, queue_of, start
+
+from dbbasic_queue.cli.programs import programs_of
+from dbbasic_queue.config.sections import load
 
 CONFIG = """
 name = "app"
@@ -94,3 +99,49 @@ def test_what_is_off_does_nothing(app: Path, home: dict[str, str]) -> None:
     assert dbq("prune", "--older-than", "0s", cwd=app, env=home).stdout == "removed 1 job\n"
     dbq("enqueue-recurring", "often", "--now", cwd=app, env=home)
     assert queue.count_jobs()["pending"] == 1
+
+
+def test_a_worker_that_is_off_runs_no_job(app: Path, home: dict[str, str]) -> None:
+    """A run of the config ends at once and says so in the log; with handlers named, it works."""
+    write(app, enabled=True)
+    config = (app / "dbq.toml").read_text()
+    (app / "dbq.toml").write_text(config.replace("[worker]", "[worker]\nenabled = false"))
+    queue = queue_of(app)
+    queue.enqueue("ok", {}, job_id="waits")
+    done = dbq("work", cwd=app, env=home)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"off, by enabled = false in [worker] of {app}/dbq.toml" in done.stderr
+    assert dbq("work", "--quiet", cwd=app, env=home).stderr == ""
+    assert queue.find_job("waits").status == "pending"
+    assert "worker  every minute (off)\n" in dbq("schedules", cwd=app, env=home).stdout
+    checked = dbq("check", cwd=app, env=home)
+    assert "[worker].schedule" not in checked.stdout
+    assert "[prune].schedule" in checked.stdout
+    dbq("work", "jobs:HANDLERS", cwd=app, env=home)
+    assert queue.find_job("waits").status == "completed"
+
+
+def test_a_worker_that_is_off_does_not_end_at_once_as_a_service(
+    app: Path, home: dict[str, str]
+) -> None:
+    """One that was installed before is started again whenever it ends: it waits, as for a fault."""
+    write(app, enabled=True)
+    config = (app / "dbq.toml").read_text()
+    (app / "dbq.toml").write_text(config.replace("[worker]", "[worker]\nenabled = false"))
+    process = start("work", "--forever", cwd=app)
+    assert process.stderr is not None
+    assert "off, by enabled = false" in process.stderr.readline()
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == -signal.SIGTERM
+    process.communicate()
+
+
+def test_dbq_run_starts_no_worker_that_is_off(app: Path) -> None:
+    """What the clock starts is run all the same."""
+    write(app, enabled=True)
+    config = load(app / "dbq.toml")
+    off = replace(config, worker=replace(config.worker, enabled=False))
+    assert [each.name for each in programs_of(config, ())][:2] == ["worker", "often"]
+    names = ["often", "prune", "health", "report"]
+    assert [each.name for each in programs_of(off, ())] == names

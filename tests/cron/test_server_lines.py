@@ -23,6 +23,13 @@ def test_a_worker_waits_until_the_next_one_starts() -> None:
     assert " --linger " not in command(load(), "worker")
 
 
+def test_a_worker_that_is_off_has_no_entry() -> None:
+    """With `enabled = false` in [worker] all other entries stay as they are."""
+    for each in (load(), config()):
+        others = [line for line in lines(each, {}) if line.label != "worker"]
+        assert lines(with_worker(each, enabled=False), {}) == others
+
+
 def test_one_machine_prunes() -> None:
     """All machines have the entry, and the server gives each time to one of them."""
     assert " prune --scheduled " in command(config(), "prune")

@@ -13,6 +13,7 @@ from dbbasic_queue.systemd.syntax import parse as settings_of
 from dbbasic_queue.systemd.units import unit_pattern, units, wake_file, write_units
 from dbbasic_queue.systemd.verify import unit_faults
 
+WORKER = re.compile("^dbq-app-(worker|rewake)")
 FILE = 'file = "/var/lib/app/queue.tsv"'
 
 
@@ -50,6 +51,19 @@ def test_the_target_wants_as_many_workers_as_the_config_says() -> None:
     assert values(worker, "Restart") == ["always"]
     assert values(worker, "TimeoutStopSec") == ["630"]
     assert "DBQ_BOOT_ID=%b" in values(worker, "Environment")
+
+
+@pytest.mark.parametrize("place", ["file", "server"])
+def test_a_worker_that_is_off_has_no_unit(place: str) -> None:
+    """With `enabled = false` in [worker] nothing runs or wakes one; all other units stay."""
+    on = load() if place == "file" else config()
+    off = with_worker(on, enabled=False)
+    writer = write_units(off)
+    others = {name: text for name, text in units(on).items() if not WORKER.search(name)}
+    assert writer.units == others
+    assert "dbq-app-health.timer" in others
+    assert not any("worker" in entry.label for entry in writer.entries)
+    assert wake_file(off) is None
 
 
 def test_what_is_scheduled() -> None:
