@@ -1,4 +1,4 @@
-"""A queue as it is after two busy days: many jobs, five kinds of failures, awkward texts."""
+"""A queue after two busy days: many jobs, five kinds of failures, a history, awkward texts."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ ERRORS = (
 
 
 def large_queue(path: Path, jobs: int, seed: int = 1) -> Queue:
-    """Make a queue of so many jobs: nine in ten completed, some failed, cancelled and pending."""
+    """Make a queue of so many jobs: nine in ten completed, some failed, cancelled and pending.
+
+    Its history knows of those that have ended; two types are paused.
+    """
     chance, now = random.Random(seed), int(time.time())
-    made = []
+    made, noted = [], []
     for n in range(jobs):
         kind = HOSTILE if n % 5000 == 0 else chance.choice(TYPES)
         ended = now - chance.randrange(0, 48 * 3600)
@@ -39,6 +42,14 @@ def large_queue(path: Path, jobs: int, seed: int = 1) -> Queue:
         else:
             job = (payload, "pending", now - 60, now + chance.randrange(-30, 7200), 0, None)
         made.append(Job(f"j{n:06d}", kind, *job))
+        if job[1] in ("completed", "failed"):
+            waited, ran = chance.randrange(60), chance.expovariate(0.2)
+            noted.append((kind, job[1], int(ended - ran), int(ended - ran) - waited, ran))
+            if chance.random() < 0.03:  # an earlier attempt at it
+                noted.append((kind, "pending", ended - 90, ended - 90, 1.0))
     queue = Queue(path, "normal")
     queue.engine.adopt(made)
+    queue.engine.add_history(noted, "large")
+    queue.pause("thumbnail", why="its disk is full")
+    queue.pause(HOSTILE, why="<b>unknown</b>")
     return queue

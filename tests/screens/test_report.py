@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from chromium import LOOKS, Watched
 from cli_app import start, wait_for
-from large_queue import large_queue
+from large_queue import HOSTILE, large_queue
 
 from dbbasic_queue import Queue
 
@@ -21,13 +21,18 @@ import time, os
 from dbbasic_queue import current_job
 
 def slow(payload):
-    current_job().progress(0.42, "page 21 of 50, <b>bold</b>")
-    open("running", "w").close()
+    current_job().progress(payload["share"], payload["words"])
+    open(f"running-{payload['n']}", "w").close()
     while not os.path.exists("enough"):
         time.sleep(0.01)
 
-HANDLERS = {"export": slow}
+HANDLERS = {"export": slow, "transcode": slow}
 """
+RUNNING = (  # type, how far, and what they say of it
+    ("export", 0.42, "page 21 of 50, <b>bold</b>"),
+    ("transcode", 1.0, "</table><script>alert('progress')</script>" + "w" * 60),
+    ("transcode", 0.0, ""),
+)
 CONFIG = """
 name = "shop"
 [queue]
@@ -45,17 +50,22 @@ completed = "7d"
 file = "queue.html"
 """
 
+# What the failures of each of the five kinds say.
+KINDS = ("ConnectionRefusedError", "KeyError", "ValueError: no user", "TimeoutError", "<img src=x")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An application whose queue has 100,000 jobs, one of which runs."""
+    """An application whose queue has 100,000 jobs and a history, and three that run."""
     path = tmp_path_factory.mktemp("shop")
     (path / "jobs.py").write_text(HANDLERS)
     (path / "dbq.toml").write_text(CONFIG)
     queue: Queue = large_queue(path / "queue.tsv", JOBS)
-    queue.enqueue("export", {"month": 5}, run_at=1)
-    worker = start("work", "jobs:HANDLERS", "--types", "export", cwd=path)
-    wait_for(lambda: (path / "running").exists())
+    for n, (kind, share, words) in enumerate(RUNNING):
+        queue.enqueue(kind, {"n": n, "share": share, "words": words}, run_at=1)
+    options = ["--types", "export,transcode", "--concurrency", str(len(RUNNING))]
+    worker = start("work", "jobs:HANDLERS", *options, cwd=path)
+    wait_for(lambda: all((path / f"running-{n}").exists() for n in range(len(RUNNING))))
     yield path
     (path / "enough").touch()
     worker.communicate()
@@ -87,7 +97,12 @@ def test_a_report_is_fit_to_be_read(look: str, report: Path, watch: Callable[...
     seen.page.goto(report.as_uri())
     seen.page.locator("body").wait_for()
     assert seen.page.title() == "CRITICAL: shop"
-    assert "42 %, page 21 of 50, <b>bold</b>" in seen.page.locator("main").inner_text()
+    text = seen.page.locator("main").inner_text()
+    assert all(f"{share:.0%}".replace("%", " %") in text for _, share, _ in RUNNING)
+    assert "42 %, page 21 of 50, <b>bold</b>" in text
+    assert all(part in text for part in KINDS)
+    assert seen.page.locator(".paused .tag").all_inner_texts() == sorted(["thumbnail", HOSTILE])
+    assert seen.page.locator(".chart path").count() == 3
     assert not seen.is_wider_than_the_window()
     seen.keep(f"report-{look}")
     assert seen.violations() == []
