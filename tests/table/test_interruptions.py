@@ -52,12 +52,14 @@ class Interruption:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Count, and act, in this block."""
+        """Count, and act, in this block, in which the garbage of other tests is not collected."""
+        gc.disable()
         sys.setprofile(self)
         try:
             yield
         finally:
             sys.setprofile(None)
+            gc.enable()
 
 
 def stop() -> None:
