@@ -44,6 +44,24 @@ def test_a_cancelled_job_never_runs(queue: Queue, address: str, tmp_path: Path) 
     assert (counts["completed"], counts["cancelled"]) == (len(ran), len(cancelled))
 
 
+def test_jobs_that_fall_due_at_once_begin_once(queue: Queue, address: str, tmp_path: Path) -> None:
+    """Of many workers that wait for the moment, each job is begun by one."""
+    diary, moment = Diary(tmp_path / "ran"), int(queue.now()) + 2
+    ids = queue.enqueue_many([("x", {"n": n}, moment) for n in range(200)])
+
+    def run(linger: float = 0) -> None:
+        own = Queue(address, "normal")
+        own.process_jobs({"x": lambda payload: diary.add(ids[payload["n"]])}, linger=linger)
+
+    join(*[start(run, 4) for _ in range(4)])
+    while queue.now() < moment:  # the workers had no time to see them fall due
+        time.sleep(0.1)
+    run()
+    assert diary.count() == dict.fromkeys(ids, 1)
+    assert queue.count_jobs()["completed"] == len(ids)
+    assert {job["attempts"] for job in queue.list_jobs("completed")} == {1}
+
+
 def test_eight_producers_of_one_key_make_one_job(queue: Queue, address: str) -> None:
     """Whichever process is first."""
 

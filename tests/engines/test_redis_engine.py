@@ -112,6 +112,63 @@ def test_a_limit_that_was_reached_since_the_look(
         seat.leave()
 
 
+# -- delayed jobs ----------------------------------------------------------------------------------
+
+
+def promote_as_rq(server: RedisServer, address: str, job_type: str) -> None:
+    """Move the jobs that are due from RQ's scheduled jobs to its queue, as its scheduler does."""
+    from rq import Queue as RqQueue
+    from rq.scheduler import RQScheduler
+
+    client, name = redis.Redis(port=server.port), address.partition("name=")[2]
+    lane = RqQueue(f"dbq.{name}.{job_type}", connection=client)
+    scheduler = RQScheduler([lane], client)
+    scheduler.acquire_locks()
+    scheduler.enqueue_scheduled_jobs()
+    scheduler.release_locks()
+    assert lane.count == 1
+
+
+@pytest.mark.parametrize("other", ["worker", "rq"])
+def test_two_promoters_begin_a_delayed_job_once(
+    server: RedisServer,
+    engine: Engine,
+    address: str,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    other: str,
+) -> None:
+    """Both have seen it fall due; one moves it amid the transaction of the other."""
+    engine.add([order("a1", due=int(clock.now) + 60)], int(clock.now))
+    seats = [sit(each) for each in (engine, open_engine(address, "normal", clock=clock))]
+    assert [seat.turn() for seat in seats] == [None, None]
+    clock.now += 60
+    transitions: Any = seats[0]._transitions
+    take_from, begun = transitions._take_from, []
+
+    def late(*args: Any) -> None:
+        take_from(*args)
+        if not begun:
+            begun.append(None)
+            if other == "rq":
+                promote_as_rq(server, address, "mail")
+            else:
+                begun[0] = seats[1].turn()
+
+    monkeypatch.setattr(transitions, "_take_from", late)
+    begun += [seat.turn() for seat in (*seats, *seats)]
+    monkeypatch.undo()
+    (attempt,) = filter(None, begun)
+    assert (attempt.job.id, attempt.job.attempts) == ("a1", 1)
+    ends = Outcome(attempt, "completed", int(clock.now))
+    holder = seats[1] if other == "worker" else seats[0]
+    assert holder.turn(ends) is None
+    assert [seat.turn() for seat in seats] == [None, None]
+    assert status(engine) == ("completed", 1, None)
+    for seat in seats:
+        seat.leave()
+
+
 # -- leases ----------------------------------------------------------------------------------------
 
 
