@@ -26,7 +26,7 @@ file = "queue.html"
 
 def failing(app: Path) -> None:
     queue = queue_of(app)
-    queue.enqueue("mail.send", {"token": "s3cret-s3cret", "to": "zoe"}, job_id="m1")
+    queue.enqueue("mail.send", {"token": "open-sesame", "to": "zoe"}, job_id="m1")
 
     def bad(payload: dict[str, str]) -> None:
         raise ValueError(f"no {payload['token']}")
@@ -52,7 +52,7 @@ def test_a_report_hides_what_the_config_hides(app: Path) -> None:
     (app / "dbq.toml").write_text(CONFIG)
     text = dbq("report", "--payloads", cwd=app).stdout
     assert "zoe" in text
-    assert "s3cret" not in text
+    assert "sesame" not in text
     assert "zoe" not in dbq("report", cwd=app).stdout
 
 

@@ -18,6 +18,7 @@ from cli_app import dbq, queue_of, start
 from dbbasic_queue.admin import ADMIN_CONFIG
 from dbbasic_queue.api import queue as handler
 from dbbasic_queue.cli import serve
+from dbbasic_queue.cli.common import UsageError
 
 WITHOUT_WAITRESS = "import sys; sys.modules['waitress'] = None; from dbbasic_queue.cli.main"
 
@@ -109,6 +110,15 @@ def test_options_of_the_callable_are_in_the_environment(
     text = b"".join(callable_(environ, lambda *answer: said.append(answer))).decode()
     assert said[0][0] == "200 OK"
     assert "it was started with --read-only" in text
+
+
+def test_the_callable_refuses_what_the_command_does(
+    alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To be reached by other machines, it takes a password file or a proxy."""
+    monkeypatch.setenv("DBQ_SERVE", "--bind 0.0.0.0")
+    with pytest.raises(UsageError, match="give --password-file, or --proxy"):
+        serve.page()
 
 
 def request_of(method: str, client: str, body: bytes = b"", **headers: str) -> dict[str, Any]:

@@ -24,12 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 WINGS = (
     *("table", "engines", "redis", "worker", "schedule"),
     *("install", "cron", "systemd", "health", "migrate", "choosing", "commands"),
-    *("control", "others"),
+    *("control", "views", "others"),
 )
 AT_LEAST = 150  # in the whole list
 SECONDS = 120  # for the one test of a mutant
 TRIES = 3  # not each run of a test that finds a race, or draws its examples, meets the fault
-COPIED = ("dbbasic_queue", "tests", "packaging", "cron", "systemd", "examples", "docs")
+COPIED = ("dbbasic_queue", "tests", "packaging", "cron", "systemd", "views", "examples", "docs")
 FILES = ("pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 # Where `--find` looks for a test besides the folder of the wing's own.
 ELSEWHERE = {

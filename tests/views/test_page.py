@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from dbbasic_queue import ConfigError, Queue
 from dbbasic_queue.config.sections import parse
 from dbbasic_queue.health.advice import Advice
 from dbbasic_queue.health.judge import check_health
+from dbbasic_queue.views import guard as guard_module
 from dbbasic_queue.views.acts import acts_of
 from dbbasic_queue.views.guard import Guard, read_passwords
 from dbbasic_queue.views.page import Page
@@ -121,7 +123,9 @@ def test_a_click_is_done_once_and_told(browser: Browser, queue: Queue) -> None:
     assert queue.get_job("m1")["status"] == "cancelled"
     browser.ask()
     assert "m1 is cancelled." in browser.text
-    browser.cookies.pop("dbq-said")  # its time is over
+    (said,) = (value for _, value in browser.headers if value.startswith("dbq-said="))
+    assert said.endswith("; Max-Age=0")
+    browser.cookies.pop("dbq-said")
     browser.ask()
     assert "m1 is cancelled." not in browser.text
 
@@ -172,9 +176,17 @@ def test_a_forged_click_does_nothing(what: str, browser: Browser, queue: Queue) 
     assert queue.get_job("m1")["status"] == "pending"
 
 
+class Endless(io.BytesIO):
+    """What a client sends that never stops."""
+
+    def read(self, *_: Any) -> bytes:
+        raise AssertionError("it was read")
+
+
 def test_a_form_without_end_is_not_read(browser: Browser) -> None:
     """What says that it is longer than a form of ours is left where it is."""
-    assert browser.ask("POST", {}, CONTENT_LENGTH=str(10**9)) == 403
+    given: dict[str, Any] = {"CONTENT_LENGTH": str(10**9), "wsgi.input": Endless()}
+    assert browser.ask("POST", {}, **given) == 403
 
 
 def login(name: str, password: str) -> str:
@@ -242,12 +254,31 @@ def test_other_addresses_and_methods_are_refused(browser: Browser) -> None:
     assert (browser.ask("HEAD"), browser.text) == (200, "")
 
 
+def test_an_answer_is_for_this_page_only(browser: Browser) -> None:
+    """It is not kept nor framed, takes nothing from elsewhere, and its cookies stay here."""
+    browser.click("cancel", {"id": "m1"})
+    clicked = browser.headers
+    browser.ask()
+    for headers in (clicked, browser.headers):
+        said = dict(headers)
+        assert said["Cache-Control"] == "no-store"
+        assert said["X-Content-Type-Options"] == "nosniff"
+        policy = said["Content-Security-Policy"].split("; ")
+        assert {"default-src 'none'", "form-action 'self'", "frame-ancestors 'none'"} <= {*policy}
+        cookies = [value for name, value in headers if name == "Set-Cookie"]
+        assert cookies
+        assert all("; HttpOnly; SameSite=Strict" in cookie for cookie in cookies)
+
+
 def test_what_strangers_wrote_stays_text(queue: Queue) -> None:
     """In the page, in the fields of its forms, and in what it says of a click."""
     hostile = '"><script>alert(1)</script>'
     queue.enqueue("mail", {}, job_id="m1")
     browser = Browser(page_of(queue))
     browser.ask(HTTP_COOKIE=f'dbq="{hostile}"; dbq-said=%22%3E%3Cscript%3E')
+    assert "<script>" not in browser.text
+    assert re.fullmatch("[A-Za-z0-9_-]{32}", browser.cookies["dbq"])
+    browser.ask(HTTP_COOKIE="dbq=<script>alert(1)</script><!--that-is-long-enough-->")
     assert "<script>" not in browser.text
     assert re.fullmatch("[A-Za-z0-9_-]{32}", browser.cookies["dbq"])
 
@@ -274,3 +305,17 @@ def test_a_password_file_has_to_be_a_secret(
     file.write_text("# people\nzoe:a:b c d e f\n")
     file.chmod(0o600)
     assert read_passwords(file) == {"zoe": "a:b c d e f"}
+
+
+def test_a_password_file_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That user could change it: only files of one's own and of root's are read."""
+    file = tmp_path / "users"
+    file.write_text("zoe:s3cret-s3cret\n")
+    file.chmod(0o600)
+    monkeypatch.setattr(guard_module, "ROOT", -1)
+    assert read_passwords(file)
+    monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+    with pytest.raises(ConfigError, match="it belongs to"):
+        read_passwords(file)
