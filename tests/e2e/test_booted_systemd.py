@@ -488,20 +488,26 @@ def test_every_service_scores_as_its_profile_promises(app: App) -> None:
 
 
 def test_every_service_does_its_work_in_its_sandbox(app: App) -> None:
-    """Prune, health check and recurring job run to a good end when they are started."""
+    """Prune, health check, recurring job and report run to a good end when they are started."""
     app.rest()
     app.machine.run(["chgrp", "shared", "/var/lib/app/queue.tsv"])
     app.machine.run(["chmod", "0660", "/var/lib/app/queue.tsv"])
-    app.configure(FULL.replace('completed = "7d"', 'completed = "0s"'))
+    report = '[report]\nfile = "/var/lib/app/report.html"\n'
+    app.configure(FULL.replace('completed = "7d"', 'completed = "0s"') + report)
     app.install()
     queue = app.machine.path("/var/lib/app/queue.tsv")
     assert "by-timer" in queue.read_text()
-    for role in ("prune", "health", "recurring@worker-report"):
+    for role in ("prune", "health", "recurring@worker-report", "report"):
         app.machine.run(["systemctl", "start", app.unit(f"{role}.service")])
     assert "by-timer" not in queue.read_text(), "prune deleted nothing"
     owner = app.machine.run(["stat", "-c", "%U %G %a", "/var/lib/app/queue.tsv"]).stdout
     assert owner == "app shared 660\n"
     assert "completed" in app.machine.path("/var/lib/app/log/dbq.log").read_text()
+    page = app.machine.path("/var/lib/app/report.html").read_text()
+    assert re.search("<title>[A-Z]+: app</title>", page)
+    assert page.endswith("</html>\n")
+    owner = app.machine.run(["stat", "-c", "%U %a", "/var/lib/app/report.html"]).stdout
+    assert owner == "app 640\n"
     app.configure(FULL)
     app.install()
     assert app.check() == 0
