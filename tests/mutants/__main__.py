@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WINGS = (
     *("table", "engines", "redis", "worker", "schedule"),
     *("install", "cron", "systemd", "health", "migrate", "choosing", "commands"),
-    *("control", "views", "others"),
+    *("control", "history", "integrations", "views", "others"),
 )
 AT_LEAST = 150  # in the whole list
 SECONDS = 120  # for the one test of a mutant

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from mutants.__main__ import WINGS
 from mutants.mutant import FOLDER, load
 
 LIBRARY = Path(__file__).parents[2] / "dbbasic_queue"
@@ -32,3 +33,8 @@ def test_each_fault_fits(wing: str) -> None:
         if not tests.exists() or (test and f"def {name}(" not in tests.read_text()):
             wrong.append(f"{mutant.promise}: there is no test {mutant.test}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_each_list_is_run() -> None:
+    """`make mutants` knows each list in its folder, and no other."""
+    assert sorted(WINGS) == sorted(path.stem for path in FOLDER.glob("*.txt"))
