@@ -29,7 +29,7 @@ from .errors import (
     Unsupported,
 )
 from .job import Job
-from .log import JsonFormatter, TextFormatter
+from .log import JsonFormatter, TextFormatter, read_log
 from .queue import (
     Queue,
     _read_tsv,  # noqa: F401 - dbbasic-email 1.0.0 imports it from here
@@ -48,6 +48,7 @@ from .version import VERSION
 from .worker.commands import Command
 from .worker.current import current_job
 from .worker.loop import Summary
+from .worker.records import JobFields
 from .worker.wishes import Discard, Retry, Snooze
 
 __version__ = VERSION
@@ -63,6 +64,7 @@ __all__ = [
     "Job",
     "JobCancelled",
     "JobExists",
+    "JobFields",
     "JobTimeout",
     "JsonFormatter",
     "Policy",
@@ -85,5 +87,6 @@ __all__ = [
     "list_jobs",
     "process_jobs",
     "prune_jobs",
+    "read_log",
     "retry_job",
 ]

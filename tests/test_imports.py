@@ -46,7 +46,7 @@ GROUND: dict[str, set[str]] = {
     "version": set(),
     "job": {"errors", "support"},
     "backoff": {"errors"},
-    "log": {"support"},
+    "log": {"errors", "support"},
     "queue": {"errors", "job", "backoff", "support", "engines", "worker", "config"},
     "tasks": {"errors", "job", "backoff", "queue", "support", "engines", "worker"},
     "__init__": {"errors", "version", "job", "backoff", "log", "queue", "worker", "engines"},

@@ -42,6 +42,7 @@ PLACES: Final = {
     "list": "look",
     "show": "look",
     "errors": "errors",
+    "log": "job_log",
     "wait": "awaiting",
     "cancel": "by_hand",
     "retry": "by_hand",

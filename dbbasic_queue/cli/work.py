@@ -22,6 +22,7 @@ from ..support.files import given_path
 from ..worker.handlers import Handlers, policies_of
 from ..worker.loop import Summary, work
 from ..worker.options import Options
+from ..worker.records import keep
 from ..worker.signals import StopSignals
 from ..worker.status import service_manager
 from ..worker.surroundings import end_in_time
@@ -112,8 +113,8 @@ def _off(args: argparse.Namespace, config: Config) -> int:
         config.path,
         extra={"event": "off"},
     )
-    if args.forever and not to_terminal():  # an entry of before, which is started again each time
-        time.sleep(PAUSE)
+    if args.forever and not to_terminal():
+        time.sleep(PAUSE)  # an entry of before, which is started again each time
     return DONE
 
 
@@ -307,6 +308,7 @@ def _set_up_log(args: argparse.Namespace, config: Config | None) -> None:
     if path is None or to_terminal():
         handlers.append(StderrLog(_coloured(formatter)))
     set_up(handlers, logging.WARNING if args.quiet else logging.INFO)
+    keep(handlers[0], unheard=path is None)
 
 
 def _coloured(formatter: logging.Formatter) -> logging.Formatter:

@@ -116,6 +116,12 @@ def queue_in_hand() -> Any:
     return None if found is None or found[0] is None else found[0].queue
 
 
+def job_in_hand() -> Job | None:
+    """The job whose handler is running, as `current_job` knows it; None outside a handler."""
+    found = _in_hand()
+    return None if found is None else found[1].job
+
+
 def _in_hand() -> tuple[Runner | None, Attempt] | None:
     found = current.get(None)
     if found is None and at_work and threading.current_thread() is not threading.main_thread():
