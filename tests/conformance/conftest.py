@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from actors import Clock
+from actors import Clock, leave_all
 from redis_server import RedisServer
 
 from dbbasic_queue import Queue
@@ -40,6 +40,13 @@ ADDRESSES: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a queue is that has no jobs yet."""
     return ADDRESSES[request.param](request, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def left() -> Iterator[None]:
+    """Each place that `sit` has taken is left."""
+    yield
+    leave_all()
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from actors import Clock, die, in_child, queue_by
+from actors import Clock, die, in_child, queue_by, sit
 
 from dbbasic_queue import InvalidJob, Queue
 from dbbasic_queue.engines import open_engine
-from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome, Seat
+from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome
 from dbbasic_queue.engines.pausing import Pause
 
 HANDLERS: dict[str, Callable[[Any], Any]] = {"mail": bool, "mail.send": bool, "report": bool}
@@ -21,12 +21,6 @@ HANDLERS: dict[str, Callable[[Any], Any]] = {"mail": bool, "mail.send": bool, "r
 def add(engine: Engine, *names: str, job_type: str = "mail") -> None:
     now = int(engine.now())
     engine.add([Order(name, job_type, "{}", now, False) for name in names], now)
-
-
-def sit(engine: Engine) -> Seat:
-    seat = engine.seat()
-    assert seat is not None
-    return seat
 
 
 def done(queue: Queue) -> list[str]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from actors import AT_ONCE, Clock, die, in_child
+from actors import AT_ONCE, Clock, die, in_child, sit
 
 from dbbasic_queue import ConfigError, JobExists
 from dbbasic_queue.engines import open_engine
@@ -28,8 +28,7 @@ def add(engine: Engine, *orders: Order) -> int:
 
 def finish(engine: Engine, status: str, count: int = 1) -> None:
     """Take and end the next jobs."""
-    seat = engine.seat()
-    assert seat is not None
+    seat = sit(engine)
     outcome = None
     for number in range(count + 1):
         attempt = seat.turn(outcome, number < count)
@@ -197,9 +196,7 @@ def test_the_numbers_agree(engine: Engine, clock: Clock) -> None:
     assert engine.counts() == NONE
     add(engine, order("done"), order("runs"), order("waits"), order("later", due=2_000_000_000))
     finish(engine, "completed")
-    seat = engine.seat()
-    assert seat is not None
-    attempt = seat.turn()
+    attempt = sit(engine).turn()
     assert attempt is not None
     clock.now += 30
     stats = engine.stats()
@@ -219,9 +216,7 @@ def test_a_dead_worker_is_seen(engine: Engine) -> None:
     add(engine, order("a1"))
 
     def begin_and_die() -> None:
-        seat = engine.seat()
-        assert seat is not None
-        seat.turn()
+        sit(engine).turn()
         die()
 
     assert in_child(begin_and_die) < 0
@@ -229,6 +224,4 @@ def test_a_dead_worker_is_seen(engine: Engine) -> None:
     assert running.alive is False
     now = int(engine.now())
     assert engine.snapshot(Limits(now, now - 3600, now - 3600, now - 3600, names=5)).stuck == 1
-    seat = engine.seat()
-    assert seat is not None
-    assert [each.job.id for each in seat.rescue(3, AT_ONCE)] == ["a1"]
+    assert [each.job.id for each in sit(engine).rescue(3, AT_ONCE)] == ["a1"]

@@ -7,6 +7,8 @@ import shlex
 from functools import partial
 from typing import Any
 
+from actors import sit
+
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.health.advice import Advice
 from dbbasic_queue.health.judge import check_health
@@ -27,7 +29,7 @@ def test_an_empty_queue_is_read(address: str, queue: Queue) -> None:
     if queue.engine.path is not None:
         assert read().health.state == UNKNOWN
         assert (read().counts, read().failures, read().types, read().waited) == ({}, (), (), 0)
-    queue.engine.seat()
+    sit(queue.engine)
     seen = read()
     assert (seen.queue, sum(seen.counts.values())) == ("shop", 0)
     assert seen.health.state in (OK, WARNING)  # a server for tests is not set up to be durable

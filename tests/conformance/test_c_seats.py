@@ -7,11 +7,11 @@ import signal
 import time
 
 import pytest
-from actors import AT_ONCE, Clock, die, in_child, start
+from actors import AT_ONCE, Clock, die, in_child, sit, start
 
 from dbbasic_queue import IllegalTransition
 from dbbasic_queue.engines import open_engine
-from dbbasic_queue.engines.interface import Engine, Order, Outcome, Seat
+from dbbasic_queue.engines.interface import Engine, Order, Outcome
 from dbbasic_queue.job import Job
 
 FAR = 2_000_000_000
@@ -19,12 +19,6 @@ FAR = 2_000_000_000
 
 def add(engine: Engine, *names: str, due: int = int(Clock().now), job_type: str = "mail") -> None:
     engine.add([Order(name, job_type, "{}", due, False) for name in names], int(engine.now()))
-
-
-def sit(engine: Engine) -> Seat:
-    seat = engine.seat()
-    assert seat is not None
-    return seat
 
 
 def found(engine: Engine, job_id: str) -> Job:
@@ -210,10 +204,9 @@ def test_a_seat_waits_until_there_may_be_work(engine: Engine, address: str, cloc
 
 def test_places_bound_the_workers(engine: Engine, address: str) -> None:
     """Those that name a number of places; a place that is left is free."""
-    first, second = engine.seat(2), open_engine(address, "normal").seat(2)
-    assert first is not None
-    assert second is not None
+    first = sit(engine, 2)
+    sit(open_engine(address, "normal"), 2)
     assert engine.seat(2) is None
-    assert engine.seat() is not None
+    sit(engine)
     first.leave()
-    assert engine.seat(2) is not None
+    sit(engine, 2)

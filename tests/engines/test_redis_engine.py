@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import re
@@ -10,18 +11,21 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from actors import AT_ONCE, Clock, queue_by
+from actors import AT_ONCE, Clock, leave_all, queue_by, sit
 from redis_server import RedisServer, contents, free_port
 
 from dbbasic_queue import ConfigError, JobExists, Policy, Queue, StorageError
 from dbbasic_queue.engines import open_engine
-from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome, Policies, Seat
+from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome, Policies
 from dbbasic_queue.engines.pausing import Pause
+from dbbasic_queue.engines.redis.lease import Lease
 
 _names = (f"e{os.getpid()}-{number}" for number in itertools.count(1))
 
@@ -30,6 +34,13 @@ _names = (f"e{os.getpid()}-{number}" for number in itertools.count(1))
 def address(server: RedisServer) -> str:
     """A queue on the server that has no jobs yet."""
     return server.url(next(_names))
+
+
+@pytest.fixture(autouse=True)
+def left() -> Iterator[None]:
+    """Each place that `sit` has taken is left."""
+    yield
+    leave_all()
 
 
 @pytest.fixture
@@ -44,12 +55,6 @@ def engine(address: str, clock: Clock) -> Engine:
 
 def order(job_id: str, job_type: str = "mail", due: int = int(Clock().now)) -> Order:
     return Order(job_id, job_type, "{}", due, False)
-
-
-def sit(engine: Engine) -> Seat:
-    seat = engine.seat()
-    assert seat is not None
-    return seat
 
 
 def status(engine: Engine, job_id: str = "a1") -> tuple[str, int, str | None]:
@@ -181,6 +186,45 @@ def test_no_signal_goes_to_the_thread_that_renews(engine: Engine) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         assert int(blocked, 16) >> (number - 1) & 1, number.name
     seat.leave()
+
+
+def test_the_thread_that_renews_ends_with_its_place(tmp_path: Path, server: RedisServer) -> None:
+    """Also of a worker that leaves with a job in hand while the server is away."""
+    with RedisServer(tmp_path / "own") as own:
+        engine = open_engine(own.url(), "normal", clock=Clock(), lock_timeout=0.1)
+        engine.add([order("a1")], int(Clock().now))
+        seat: Any = engine.seat()
+        assert seat.turn() is not None
+    seat.leave()
+    seat._lease._thread.join(60)
+    assert not seat._lease._thread.is_alive()
+
+
+def test_the_thread_that_renews_ends_with_a_place_that_is_dropped(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job goes to another worker then, once its lease has run out."""
+    renew, renewed = Lease.renew, threading.Event()
+
+    def noticed(lease: Lease) -> None:
+        renew(lease)
+        renewed.set()
+
+    monkeypatch.setattr(Lease, "renew", noticed)
+    engine = open_engine(address, "normal", lease=1)
+    engine.add([order("a1")], int(engine.now()))
+    seat: Any = engine.seat()
+    assert seat.turn() is not None
+    thread = seat._lease._thread
+    assert renewed.wait(60)
+    del seat
+    gc.collect()
+    thread.join(60)
+    assert not thread.is_alive()
+    other = sit(engine)
+    while not (rescued := other.rescue(2, AT_ONCE)):
+        time.sleep(0.1)
+    assert [each.job.id for each in rescued] == ["a1"]
 
 
 def test_a_worker_whose_lease_is_over_is_overtaken_and_fenced(
@@ -462,7 +506,8 @@ def test_an_outcome_is_kept_while_the_server_refuses_it(
         client = redis.Redis(port=other.port)
         engine = open_engine(other.url(), "normal")
         engine.add([order("a1")], 5)
-        seat = sit(engine)
+        seat = engine.seat()
+        assert seat is not None
         attempt = seat.turn()
         assert attempt is not None
         client.config_set("maxmemory", 1)

@@ -18,6 +18,7 @@ from typing import Any
 
 from dbbasic_queue import Queue
 from dbbasic_queue.engines import open_engine
+from dbbasic_queue.engines.interface import Engine, Seat
 
 fork = multiprocessing.get_context("fork")
 AT_ONCE = lambda attempts: 0  # noqa: E731  # a backoff for tests that have no minute to wait
@@ -31,6 +32,23 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+_taken: list[Seat] = []
+
+
+def sit(engine: Engine, places: int | None = None) -> Seat:
+    """A worker's place, which `leave_all` leaves: one at a server has a thread."""
+    seat = engine.seat(places)
+    assert seat is not None
+    _taken.append(seat)
+    return seat
+
+
+def leave_all() -> None:
+    """Leave the places that the test has taken; to do so twice does no harm."""
+    while _taken:
+        _taken.pop().leave()
 
 
 def queue_by(clock: Callable[[], float], address: str) -> Queue:

@@ -2,12 +2,16 @@
 
 A lease that has run out is not taken up again: the entry of an execution that another worker has
 ended is not there any more, and the renewal writes only to one that is (ZADD XX).
+
+The thread does not keep what it renews alive: of a worker's place that was dropped without a word
+the job is another worker's, once its lease has run out.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from typing import Any, Final
 
 from rq.worker import SimpleWorker
@@ -28,7 +32,7 @@ log = logging.getLogger("dbbasic_queue")
 
 
 class Lease:
-    """A worker's signs of life, from `begin` to `end`.
+    """A worker's signs of life, from `begin` to `stop`.
 
     Args:
         link: to the server.
@@ -48,7 +52,12 @@ class Lease:
         self._worker = worker
         self._grip: Grip | None = None
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew_on, name="dbq lease", daemon=True)
+        self._thread = threading.Thread(
+            target=_renew_on,
+            args=(weakref.ref(self), self._over, seconds / SHARE),
+            name="dbq lease",
+            daemon=True,
+        )
 
     def begin(self) -> None:
         """Let the worker be seen, and begin to renew."""
@@ -75,16 +84,6 @@ class Lease:
         """Renew the lease of this job from now on; None: of no job."""
         self._grip = grip
 
-    def _renew_on(self) -> None:
-        pause = self.seconds / SHARE
-        while not self._over.wait(pause):
-            try:
-                self.renew()
-                pause = self.seconds / SHARE
-            except StorageError as error:
-                log.warning("the lease is not renewed: %s", error, extra={"event": "lease"})
-                pause = min(1.0, self.seconds / SHARE)
-
     def renew(self) -> None:
         """Renew the lease of the job in hand, and say that the worker lives."""
         grip, now = self._grip, self._link.now()
@@ -107,13 +106,32 @@ class Lease:
         started = grip.lane.started
         self._link.run(lambda client: client.zadd(started, {member: 1}, xx=True), FAREWELL)
 
-    def end(self) -> None:
-        """Stop renewing, and take the worker out of sight."""
+    def stop(self) -> None:
+        """Stop renewing."""
         self._over.set()
         self._grip = None
+
+    def end(self) -> None:
+        """Take the worker out of sight, once it has stopped renewing."""
 
         def tell(client: Any) -> None:
             self._worker.register_death()
             client.srem(self._records.workers, self.name)
 
         self._link.run(tell, FAREWELL)
+
+
+def _renew_on(held: weakref.ref[Lease], over: threading.Event, share: float) -> None:
+    """Renew a lease each `share` seconds until that is over, or nothing holds it any more."""
+    pause = share
+    while not over.wait(pause):
+        lease = held()
+        if lease is None:
+            return
+        try:
+            lease.renew()
+            pause = share
+        except StorageError as error:
+            log.warning("the lease is not renewed: %s", error, extra={"event": "lease"})
+            pause = min(1.0, share)
+        del lease

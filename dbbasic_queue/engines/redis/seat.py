@@ -355,7 +355,7 @@ class RedisSeat:
     def leave(self) -> None:
         """Leave the place; a job that is still in hand is given up, for the next run to rescue."""
         grip, self._in_hand = self._in_hand, None
-        self._lease.hold(None)
+        self._lease.stop()  # first, as the server is perhaps away
         self._deafen()
         try:
             if grip is not None:
