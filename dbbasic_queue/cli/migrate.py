@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..engines import open_engine
 from ..errors import MigrationError
+from ..support.text import escape_control
 from .common import DONE, REFUSED, Command, UsageError, arg, complain, counted, duration, reason
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ EVERY: Final = 1.0  # seconds between two looks of --follow
 
 def _migrate(args: argparse.Namespace) -> int:
     from ..migrate import move  # not needed by a worker, which should start fast
+    from ..migrate.pauses import pauses_to_carry
 
     idle = duration(args.idle)
     target_address = _address(args.target)
@@ -31,9 +33,12 @@ def _migrate(args: argparse.Namespace) -> int:
     source, target = _open(_address(args.source), args), _open(target_address, args)
     _become_owner(source, target)
     _require_queue(source)
+    pauses = ", ".join(escape_control(each.type) for each in pauses_to_carry(source, target))
     if args.dry_run:
         left = move.look(source)
-        print(_plan(left, source, target))
+        print(
+            _plan(left, source, target) + (f"; would pause there, too: {pauses}" if pauses else "")
+        )
         return REFUSED if left.waiting or left.jobs["processing"] else DONE
     bar = _Bar(source)
     try:
@@ -46,6 +51,8 @@ def _migrate(args: argparse.Namespace) -> int:
         return complain(str(error), REFUSED)
     bar.clear()
     print(f"{counted(new, 'job')} moved to {target.url}", flush=True)
+    if pauses:
+        print(f"paused there, too: {pauses}", flush=True)
     while args.follow:
         time.sleep(EVERY)
         new = move.move_waiting(source, target)

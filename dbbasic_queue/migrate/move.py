@@ -13,7 +13,8 @@ goes on with 2; killed after 2, it repeats 2, which does nothing. A worker of th
 faster than 1 keeps its job, and what it becomes is moved later.
 
 What is completed never changes again: it is copied, so that its id stays known. What is processing
-stays until it has ended. The mark of each recurring job's last slot moves along.
+stays until it has ended. The mark of each recurring job's last slot moves along, and so do pauses:
+before the first job, so that none is begun at the target that was held back at the source.
 
 `finish` closes the source: first its last jobs are moved, then it refuses new ones, then what came
 in between is moved, and the notes are removed. Until then the way back is open at any moment: the
@@ -28,8 +29,10 @@ from typing import Final, NamedTuple
 
 from ..engines.interface import Engine
 from ..engines.moving import MOVABLE, departed, note_of
+from ..engines.pausing import ALL
 from ..errors import MigrationError
 from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, STATUSES, Job
+from .pauses import carry_pauses
 from .slots import carry_slots
 
 BATCH: Final = 2000  # jobs that are taken out at a time
@@ -73,6 +76,7 @@ def move(source: Engine, target: Engine, tell: Tell = lambda count: None) -> int
     'cancelled'
     """
     _require_way(source, target)
+    carry_pauses(source, target)
     new = _go_on(source, target, tell)
     new += sum(_adopt(target, jobs, tell) for jobs in batches(source.jobs([COMPLETED]), BATCH))
     # Before those that are taken out now, whose notes would only be looked through.
@@ -119,6 +123,8 @@ def finish(source: Engine, target: Engine, idle: int, tell: Tell = lambda count:
     _require_none_runs(source, source.counts())
     new += sum(_adopt(target, jobs, tell) for jobs in batches(source.jobs([COMPLETED]), BATCH))
     source.forget_moved()
+    if source.paused():
+        source.resume([ALL])  # what holds now is said at the target
     return new
 
 

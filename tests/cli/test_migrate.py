@@ -67,6 +67,20 @@ def test_what_is_being_processed_is_left_and_named(app: Path) -> None:
     seat.leave()
 
 
+def test_pauses_that_move_are_named(app: Path) -> None:
+    """Before and when they do, and not again when they have."""
+    queue = queue_of(app)
+    queue.enqueue("ok", {"n": 1})
+    queue.pause("mail.*", "report")
+    said = dbq("migrate", OLD, NEW, "--dry-run", cwd=app).stdout
+    assert said.endswith(": 1 pending; would pause there, too: mail.*, report\n")
+    assert Queue(app / NEW).paused() == []
+    said = dbq("migrate", OLD, NEW, cwd=app).stdout
+    assert said.endswith("\npaused there, too: mail.*, report\n")
+    assert [pause.type for pause in Queue(app / NEW).paused()] == ["mail.*", "report"]
+    assert "paused" not in dbq("migrate", OLD, NEW, cwd=app).stdout
+
+
 def test_follow_moves_what_comes_until_it_is_interrupted(app: Path) -> None:
     """Ctrl-C ends it, with the exit code of an interruption."""
     queue = queue_of(app)

@@ -36,7 +36,16 @@ class Killed(BaseException):
 class Mortal:
     """An engine that dies at one of its steps, before or after it is kept."""
 
-    STEPS = ("withdraw", "adopt", "renote", "close_for", "forget_moved", "claim_slot")
+    STEPS = (
+        "withdraw",
+        "adopt",
+        "renote",
+        "close_for",
+        "forget_moved",
+        "claim_slot",
+        "pause",
+        "resume",
+    )
 
     def __init__(self, engine: Engine, life: list[int]) -> None:
         self._engine = engine
@@ -364,6 +373,57 @@ def _slots(engine: Engine) -> dict[str, int]:
     from dbbasic_queue.migrate import slots
 
     return slots._of_file(engine.path) if engine.path else engine.slots()
+
+
+# -- keys and pauses -------------------------------------------------------------------------------
+
+
+def test_a_unique_key_moves_with_its_job(old: Queue, new: Queue, clock: Clock) -> None:
+    """At the target it counts as there for as long as it would have at the source, both ways."""
+    first = old.enqueue("ok", {"n": 1}, unique="sync-42")
+    other = old.enqueue("ok", {"n": 2}, unique="sync-4", unique_until=3600)
+    assert old.process_jobs(HANDLERS, limit=1).completed == 1  # the first one
+    second = old.enqueue("ok", {"n": 1}, unique="sync-42")
+    move.move(old.engine, new.engine)
+    for until in ("end", "start", 3600):
+        assert new.enqueue("ok", {"n": 3}, unique="sync-42", unique_until=until) == second
+    assert new.enqueue("ok", {"n": 3}, unique="sync-4", unique_until=3600) == other
+    new.process_jobs(HANDLERS)
+    assert new.enqueue("ok", {"n": 3}, unique="sync-4", unique_until=3600) == other
+    third = new.enqueue("ok", {"n": 3}, unique="sync-42")
+    assert third not in (first, second)
+    move.move(new.engine, old.engine)
+    assert old.enqueue("ok", {"n": 4}, unique="sync-42") == third
+
+
+def test_a_pause_holds_at_the_target_before_a_job_is_there(
+    old: Queue, new: Queue, clock: Clock
+) -> None:
+    """With its time, its user and its reason; what runs or is resumed there is left so."""
+
+    class Watched(Mortal):
+        def adopt(self, *args: Any, **options: Any) -> Any:
+            assert [pause.type for pause in new.paused()] == ["bad", "ok"]
+            return new.engine.adopt(*args, **options)
+
+    old.enqueue("ok", {"n": 1}, job_id="a")
+    old.pause("ok", until=clock() + 3600, why="the disk is full")
+    (told,) = old.paused()
+    clock.now += 60
+    new.pause("bad", why="of its own")
+    move.move(old.engine, Watched(new.engine, [-1]))  # type: ignore[arg-type]
+    assert new.paused()[1] == told
+    assert new.process_jobs(HANDLERS).completed == 0
+    new.resume("ok")
+    old.enqueue("ok", {"n": 2}, job_id="b")
+    move.move(old.engine, new.engine)  # again, as what was resumed there is not paused anew
+    assert [pause.type for pause in new.paused()] == ["bad"]
+    assert new.process_jobs(HANDLERS).completed == 2
+    assert [pause.type for pause in old.paused()] == ["ok"]  # until the way back is closed
+    finish(old.engine, new.engine, 0)
+    finish(old.engine, new.engine, 0)
+    assert old.paused() == []
+    assert [pause.type for pause in new.paused()] == ["bad"]
 
 
 # -- how much it costs -----------------------------------------------------------------------------
