@@ -19,6 +19,10 @@ have left is seen in them (`may_be_left`), and only for those is the rest of the
 is a job that is running, and one whose line has no reserve. Any other line is given a mark before
 it is moved (`spoiled`): a carriage return for the last space of its reserve, which readers pass
 over.
+
+In "normal" a power cut can lose that a job was begun, and keep the new line: the old one looks as
+if it was never moved. A move syncs before anything else is written, so the new line is the last of
+the table then, which is looked at for each pending job. Many moves at once sync before their lines.
 """
 
 from __future__ import annotations
@@ -28,10 +32,10 @@ import os
 import re
 from typing import Final, NamedTuple
 
-from ..job import COMPLETED, PROCESSING
+from ..job import COMPLETED, PENDING, PROCESSING
 from ..support.ids import made_at, time_part
 from .line import ANY_STATUS, ID, SECTOR, Row
-from .scan import LONGEST_LINE, last_row
+from .scan import LONGEST_LINE, last_row, line_start, row_at
 
 PROBE: Final = 1 << 10  # bytes that a probe reads first
 FAR: Final = 1 << 14  # bytes without a row to go by, after which a probe gives up
@@ -81,8 +85,14 @@ def find(fd: int, job_id: bytes, end: int) -> Row | None:
             if row is not None:
                 if may_be_left(row):
                     return last_row(fd, job_id, row.offset + len(row.line), end) or row
-                return row
+                return _begun_since(fd, row, end) if row.status == PENDING else row
     return None
+
+
+def _begun_since(fd: int, row: Row, end: int) -> Row:
+    """Return the last row of the table, if it is the same job, else the pending one."""
+    last = row_at(fd, line_start(fd, end - 1))
+    return last if last is not None and last.id == row.id else row
 
 
 def _places(fd: int, sought: _Sought, end: int) -> tuple[int, ...]:

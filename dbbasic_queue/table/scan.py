@@ -125,12 +125,13 @@ def line_end(fd: int, at: int, end: int) -> int:
 
 def line_start(fd: int, end: int) -> int:
     """Return where the line begins whose last byte is before `end`."""
+    length = 1 << 12  # enough for most lines
     while end > 0:
-        start = max(0, end - PIECE)
+        start = max(0, end - length)
         newline = os.pread(fd, end - start, start).rfind(b"\n")
         if newline >= 0:
             return start + newline + 1
-        end = start
+        end, length = start, PIECE
     return 0
 
 

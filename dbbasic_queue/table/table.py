@@ -30,6 +30,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
 from ..errors import StorageError
+from ..job import PROCESSING
 from ..support.files import (
     SLICE,
     refused,
@@ -227,6 +228,8 @@ class Table(RenewableTable):
             at += len(line)
         if rows:
             self._spoil(change.row for change in changes)
+            if any(change.row.status == PROCESSING for change in changes):
+                self._fdatasync()  # that they were begun is on disk before their new lines
             self.append_batch(b"".join(lines))
             self._fdatasync()
             for change in changes:

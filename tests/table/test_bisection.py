@@ -16,6 +16,7 @@ from dbbasic_queue.support.ids import new_id, new_ids
 from dbbasic_queue.table import bisection, scan
 from dbbasic_queue.table.bisection import may_be_left
 from dbbasic_queue.table.line import HEADER, Row, parse_line
+from dbbasic_queue.table.table import Change
 
 NOW = 1_800_000_000
 
@@ -229,6 +230,47 @@ def test_a_line_is_marked_before_it_is_moved(path: Path) -> None:
     assert left is not None
     assert left.status == "pending"
     assert may_be_left(left)
+
+
+def test_a_power_cut_loses_that_a_moved_job_was_begun(path: Path) -> None:
+    """Its old line is pending as before; the new one, the last of the table, is the job."""
+    made = Made()
+    for _ in range(300):
+        made.moment += 0.5
+        made.put(new_id(made.moment))
+    job_id = made.ids[100]
+    made.put(job_id, "completed", attempts=1, result=LONG, moved=True)
+    write(path, made.content[len(HEADER) :])
+    table = look(path)
+    hint = table.search(job_id.encode())
+    with table.reading():
+        for row in (table.find(job_id.encode()), table.find(job_id.encode(), hint)):
+            assert row is not None
+            assert row.status == "completed"
+
+
+def test_many_that_are_begun_are_synced_before_they_move(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several new lines not each is the last, so no old one is to look as if it had stayed."""
+    table = look(path)
+    rows = [add(table, new_id(NOW + n), status="processing", created_at=NOW + n) for n in range(2)]
+    steps: list[str] = []
+    sync, append = table._fdatasync, table.append_batch
+
+    def noted_sync() -> None:
+        steps.append("sync")
+        sync()
+
+    def noted_append(data: bytes) -> int:
+        steps.append("append")
+        return append(data)
+
+    monkeypatch.setattr(table, "_fdatasync", noted_sync)
+    monkeypatch.setattr(table, "append_batch", noted_append)
+    with table.writing():
+        table.change_all([Change(row, "failed", NOW, 1, b"E: " + b"x" * 700, b"") for row in rows])
+    assert steps[:2] == ["sync", "append"]
 
 
 @pytest.mark.parametrize("status", ["pending", "failed", "cancelled", "completed"])
