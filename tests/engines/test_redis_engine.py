@@ -82,7 +82,9 @@ def test_a_pause_between_the_look_and_the_transaction(
 
     monkeypatch.setattr(transitions, "begin", late)
     if not answered:
-        monkeypatch.setattr(transitions, "change", lambda *args, done=len: change(*args))
+        monkeypatch.setattr(
+            transitions, "change", lambda *args, done=len, **more: change(*args, **more)
+        )
     assert seat.turn() is None
     assert status(engine) == ("pending", 0, None)
     engine.resume(["*"])

@@ -31,6 +31,7 @@ from ...errors import StorageError
 from ...support.text import printable
 from ..calling_off import note_of
 from ..interface import NONE, Attempt, Outcome, Policies, Rescued
+from ..pausing import Held
 from ..progress import Progress
 from . import paused
 from .lease import Lease
@@ -38,7 +39,7 @@ from .link import Away, Link, ticks
 from .looking import Looking
 from .records import Lane, Record, Records, is_json, to_job
 from .rescue import Rescuer
-from .transitions import Grip, Transitions, own_part
+from .transitions import Found, Grip, Terms, Transitions, own_part
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -50,12 +51,14 @@ STEP: Final = 1.0  # seconds that a worker with an outcome waits for the server 
 _LOST: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
-class Found(NamedTuple):
-    """A job that may be due, and the key where it was seen."""
+class _Heads(NamedTuple):
+    """What was first in each queue at one look."""
 
-    job_id: str
-    place: str
-    lane: Lane
+    now: float  # Unix seconds
+    types: list[str]  # all that there are
+    held: Held | None  # what is paused
+    first: list[tuple[list[bytes], list[Any]]]  # of each lane: listed, scheduled
+    full: set[Lane]  # those at their limits
 
 
 class RedisSeat:
@@ -184,16 +187,14 @@ class RedisSeat:
                 continue  # of what was not seen, one may go first
             for each in found:
                 policy = self._policies.of(each.lane.type)
-                taken = self._transitions.begin(
-                    each.job_id,
-                    each.place,
-                    each.lane,
+                terms = Terms(
                     self._lease.name,
                     self._lease.seconds,
                     policy.max_attempts or self._most,
                     policy.expires,
                     policy.concurrency,
                 )
+                taken = self._transitions.begin(each, terms)
                 if taken is not None:
                     self._spread = max(1, self._spread - 1)
                     return taken
@@ -203,32 +204,14 @@ class RedisSeat:
 
     def _look(self, types: Collection[str] | None) -> tuple[list[Found], bool]:
         """The jobs to try, in order; and whether no other may be due."""
-        lanes, began = self._lanes, ticks()
-        limits = {lane: most for lane in lanes if (most := self._most_at_once(lane)) is not None}
-
-        def questions(pipe: Any) -> None:
-            pipe.time()
-            pipe.smembers(self._records.types)
-            pipe.hvals(self._records.paused)
-            for lane in lanes:
-                pipe.lrange(lane.queue, 0, self._window - 1)
-                pipe.zrange(lane.scheduled, 0, self._window - 1, withscores=True)
-            for lane in limits:
-                pipe.zcard(lane.started)
-
-        moment, names, pauses, *heads = self._link.ask(questions)
-        now = self._link.set_clock(moment, began)
-        held = paused.held(pauses, now)
-        self._looked = time.monotonic()
-        heads, running = heads[: 2 * len(lanes)], heads[2 * len(lanes) :]
-        full = {lane for (lane, most), n in zip(limits.items(), running, strict=True) if n >= most}
+        lanes = self._lanes
+        now, fresh, held, first, full = self._heads(lanes)
         known = [lane.type for lane in lanes]
-        fresh = sorted(name.decode() for name in names)
         self._lanes = [self._records.lane(name) for name in fresh]
         self._next_due = held.ends if held is not None else None
         found: list[list[Found]] = []
         hidden = False
-        for lane, queue, scheduled in zip(lanes, heads[::2], heads[1::2], strict=True):
+        for lane, (queue, scheduled) in zip(lanes, first, strict=True):
             if types is not None and lane.type not in types:
                 continue
             if lane in full or (held is not None and lane.type in held):
@@ -249,6 +232,33 @@ class RedisSeat:
         if self._ranked:
             found.sort(key=lambda some: -(self._policies.of(some[0].lane.type).priority or 0))
         return [each for some in found for each in some], known == fresh and not hidden
+
+    def _heads(self, lanes: list[Lane]) -> _Heads:
+        """Ask for the first of each queue, and for what says which are to be begun: one trip."""
+        began = ticks()
+        limits = {lane: most for lane in lanes if (most := self._most_at_once(lane)) is not None}
+
+        def questions(pipe: Any) -> None:
+            pipe.time()
+            pipe.smembers(self._records.types)
+            pipe.hvals(self._records.paused)
+            for lane in lanes:
+                pipe.lrange(lane.queue, 0, self._window - 1)
+                pipe.zrange(lane.scheduled, 0, self._window - 1, withscores=True)
+            for lane in limits:
+                pipe.zcard(lane.started)
+
+        moment, names, pauses, *answers = self._link.ask(questions)
+        now = self._link.set_clock(moment, began)
+        self._looked = time.monotonic()
+        heads, running = answers[: 2 * len(lanes)], answers[2 * len(lanes) :]
+        return _Heads(
+            now,
+            sorted(name.decode() for name in names),
+            paused.held(pauses, now),
+            list(zip(heads[::2], heads[1::2], strict=True)),
+            {lane for (lane, most), n in zip(limits.items(), running, strict=True) if n >= most},
+        )
 
     def _most_at_once(self, lane: Lane) -> int | None:
         return self._policies.of(lane.type).concurrency

@@ -51,6 +51,47 @@ class Grip(NamedTuple):
     due: int = 0  # Unix seconds: when the job was, before it was begun; 0: not known
 
 
+class Found(NamedTuple):
+    """A job that may be due, and the key where it was seen."""
+
+    job_id: str
+    place: str
+    lane: Lane
+
+
+class Terms(NamedTuple):
+    """On what terms a worker begins a job.
+
+    Args:
+        worker: the worker's name.
+        lease: seconds.
+        most: attempts; a job whose last worker died in the last of them is failed instead.
+        expires: seconds; a job that was never begun and was due so long ago is cancelled instead.
+        limit: how many of the type run at once, those whose lease is over included until they are
+            rescued.
+    """
+
+    worker: str
+    lease: float
+    most: int | None = None
+    expires: float | None = None
+    limit: int | None = None
+
+
+class _Tries:
+    """What the tries of one call have done: it is tried again when its answer was lost."""
+
+    def __init__(self) -> None:
+        self.mine: set[str] = set()  # the executions
+        self.pauses: list[bytes] | None = None  # that held as the job was begun, if that was heard
+        self.before: Record | None = None  # the job as it is put back
+        self.expired = ""  # why the job ended instead
+
+    def note(self, answers: list[Any]) -> None:
+        """Note what the server has answered to what was written."""
+        self.pauses = answers[0]
+
+
 class Transitions:
     """The transitions of one queue's jobs."""
 
@@ -82,77 +123,61 @@ class Transitions:
 
     # -- begun and ended -----------------------------------------------------------------------
 
-    def begin(
-        self,
-        job_id: str,
-        place: str,
-        lane: Lane,
-        worker: str,
-        lease: float,
-        most: int | None,
-        expires: float | None = None,
-        limit: int | None = None,
-    ) -> tuple[Record, Grip] | None:
-        """Begin a pending job; None when it is not pending any more, or its type is paused.
+    def begin(self, found: Found, terms: Terms) -> tuple[Record, Grip] | None:
+        """Begin a pending job; None when it is not pending any more, or is not to be begun.
 
-        Args:
-            job_id: the job.
-            place: the key of `lane` under which it was found.
-            lane: of its type.
-            worker: the worker's name.
-            lease: seconds.
-            most: attempts; a job whose last worker died in the last of them is failed instead.
-            expires: seconds; a job that was never begun and was due so long ago is cancelled
-                instead.
-            limit: how many of the type run at once, those whose lease is over included until they
-                are rescued.
+        That is so where its type is paused or at its limit, and where it ends instead: see `Terms`.
         """
-        mine: set[str] = set()
-        pauses: list[list[bytes]] = []
-        before: list[Record] = []
-        ended: list[str] = []
-
-        def change(pipe: Any, record: Record | None) -> tuple[Record, Grip] | None:
-            if record is not None and record.holder in mine:  # begun; the answer was lost
-                return record, Grip(job_id, lane, record.holder or "", worker)
-            now = int(self._link.now())
-            ours = record is not None and record.status == PENDING
-            if limit is not None and pipe.zcard(lane.started) >= limit:
-                return None
-            pipe.multi()
-            pipe.hvals(self._records.paused)
-            self._take_from(pipe, place, lane, job_id)
-            if record is None or not ours:  # a second entry of one id, or what is left of a job
-                return None
-            end = _end_before(record, most, expires, now)
-            if end is not None:
-                self._write_end(pipe, record, lane, end[0], now, end[1])
-                ended[:] = [end[1]] if record.holder is None else []
-                return None
-            error = record.error if record.holder is None else died(record.attempts)
-            require(record.id.encode(), record.status, PROCESSING)
-            begun = record._replace(
-                status=PROCESSING,
-                rq_status=STARTED,
-                run_at=now,
-                attempts=record.attempts + 1,
-                error=error,
-                worker=worker,
-            )
-            grip = self._grasp(pipe, begun, lane, lease, mine)._replace(due=record.run_at)
-            before.append(record._replace(error=error))
-            return begun._replace(holder=grip.execution), grip
-
-        also = () if limit is None else (lane.started,)
-        done = pauses.append
-        taken = self.change(job_id, change, None, also, lambda answers: done(answers[0]))
-        if ended:
-            tell_expired(lane.type, job_id, ended[0])
-        if taken is not None and self._is_held(lane.type, pauses[-1] if pauses else None):
-            was = before[-1]
+        tries, lane = _Tries(), found.lane
+        taken = self.change(
+            found.job_id,
+            lambda pipe, record: self._try(pipe, record, found, terms, tries),
+            also=() if terms.limit is None else (lane.started,),
+            done=tries.note,
+        )
+        if tries.expired:
+            tell_expired(lane.type, found.job_id, tries.expired)
+        if taken is not None and self._is_held(lane.type, tries.pauses):
+            was = tries.before
+            assert was is not None  # a try has begun the job
             self.end(taken[1], PENDING, was.run_at, was.error or "", refund=True)
             return None
         return taken
+
+    def _try(
+        self, pipe: Any, record: Record | None, found: Found, terms: Terms, tries: _Tries
+    ) -> tuple[Record, Grip] | None:
+        """Put into a pipeline what begins a job, or ends it instead: one try of `begin`."""
+        job_id, place, lane = found
+        if record is not None and record.holder in tries.mine:  # begun; the answer was lost
+            return record, Grip(job_id, lane, record.holder or "", terms.worker)
+        now = int(self._link.now())
+        ours = record is not None and record.status == PENDING
+        if terms.limit is not None and pipe.zcard(lane.started) >= terms.limit:
+            return None
+        pipe.multi()
+        pipe.hvals(self._records.paused)
+        self._take_from(pipe, place, lane, job_id)
+        if record is None or not ours:  # a second entry of one id, or what is left of a job
+            return None
+        end = _end_before(record, terms.most, terms.expires, now)
+        if end is not None:
+            self._write_end(pipe, record, lane, end[0], now, end[1])
+            tries.expired = end[1] if record.holder is None else ""
+            return None
+        error = record.error if record.holder is None else died(record.attempts)
+        require(record.id.encode(), record.status, PROCESSING)
+        begun = record._replace(
+            status=PROCESSING,
+            rq_status=STARTED,
+            run_at=now,
+            attempts=record.attempts + 1,
+            error=error,
+            worker=terms.worker,
+        )
+        grip = self._grasp(pipe, begun, lane, terms.lease, tries.mine)._replace(due=record.run_at)
+        tries.before = record._replace(error=error)
+        return begun._replace(holder=grip.execution), grip
 
     def _is_held(self, job_type: str, pauses: list[bytes] | None) -> bool:
         """Whether a type is paused; None of pauses if the answer that had them was lost."""
