@@ -190,6 +190,20 @@ def get(machine: Machine, url: str) -> str:
     return machine.run([f"{VENV}/bin/python", "-c", code, url]).stdout
 
 
+SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+LABEL = re.compile(r'\w+="(?:[^"\\]|\\.)*"')
+
+
+def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Each sample of the text format: by its name and its labels, whose order says nothing."""
+    found = {}
+    for line in text.splitlines():
+        if sample := SAMPLE.fullmatch(line):
+            name, labels, value = sample.groups()
+            found[name, tuple(sorted(LABEL.findall(labels or "")))] = float(value)
+    return found
+
+
 def test_node_exporter_serves_the_file(machine: Machine) -> None:
     """Every sample of the file is served, and no error in reading it; two queues do not clash."""
     other = f"{PLUGINS}/check_dbq --file {QUEUE} --textfile {Path(TEXTFILE).parent}/other.prom"
@@ -197,12 +211,9 @@ def test_node_exporter_serves_the_file(machine: Machine) -> None:
     served = get(machine, "http://127.0.0.1:9100/metrics")
     assert "node_textfile_scrape_error 0" in served
     for name in ("dbq-app.prom", "other.prom"):
-        text = machine.path(TEXTFILE).with_name(name).read_text()
-        for line in text.splitlines():
-            if not line.startswith("#"):
-                labelled, value = line.rsplit(" ", 1)
-                (shown,) = re.findall(rf"^{re.escape(labelled)} (\S+)$", served, re.MULTILINE)
-                assert float(shown) == float(value)
+        written = samples(machine.path(TEXTFILE).with_name(name).read_text())
+        assert {"dbq_up", "dbq_jobs_processed_total"} <= {metric for metric, _ in written}
+        assert written.items() <= samples(served).items()
     machine.path(TEXTFILE).with_name("other.prom").unlink()
 
 
