@@ -553,12 +553,21 @@ def _twins(stage: Stage) -> None:
 
 @scenario(_twins)
 def rewrite_twins(stage: Stage) -> None:
-    """A table with an interrupted move in it is pruned and compacted."""
+    """A table with an interrupted move in it is pruned."""
     stage.queue.prune_jobs(0)
-    stage.say({"old-1": "absent", "done": "absent"})
+    stage.say({"old-1": "absent", "done": "absent", "twin": "pending"})
+
+
+def _twins_half_dead(stage: Stage) -> None:
+    _twins(stage)
     stage.append(b" " * 16_000 + b"\n")
+
+
+@scenario(_twins_half_dead)
+def compact_twins(stage: Stage) -> None:
+    """A table with an interrupted move in it is compacted."""
     _compact(stage)
-    stage.say({"twin": "pending"})
+    stage.say({"twin": "pending", "done": "finished"})
 
 
 # -- other files -----------------------------------------------------------------------------------
