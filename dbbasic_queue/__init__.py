@@ -44,6 +44,7 @@ from .queue import (
     prune_jobs,
     retry_job,
 )
+from .rate import Rate
 from .version import VERSION
 from .worker.commands import Command
 from .worker.current import current_job
@@ -70,6 +71,7 @@ __all__ = [
     "Policy",
     "Queue",
     "QueueError",
+    "Rate",
     "Retry",
     "Snooze",
     "StorageError",

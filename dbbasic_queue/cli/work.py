@@ -195,6 +195,7 @@ def _policies(args: argparse.Namespace, config: Config | None) -> Policies:
                 priority=said.priority,
                 expires=said.expires,
                 concurrency=said.concurrency,
+                rate=said.rate,
             )
             for name, said in (config.types if config else {}).items()
         }

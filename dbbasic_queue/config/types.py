@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..backoff import Backoff
+from ..rate import Rate
 from . import values
 from .reader import key
 
@@ -44,6 +45,14 @@ class TypeConfig:
         about="how many jobs of a type run at once, in all workers together",
         example=2,
         otherwise="as many as there are workers",
+    )
+    rate: Rate | None = key(  # noqa: RUF009 - a field, as those above
+        values.rate,
+        about="how many jobs of a type are begun in a time, in all workers together",
+        example="100/min",
+        more="They are spread evenly; 100/min, burst=20 begins up to 20 at once after a time "
+        "without any.",
+        otherwise="as many as come",
     )
     expires: int | None = key(
         values.duration(1),

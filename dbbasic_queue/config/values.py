@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from ..backoff import Backoff
 from ..job import check_payload, check_type
+from ..rate import Rate
 from ..schedule.schedule import Schedule
 from ..support.address import masked, scheme_of
 from ..support.durations import parse_duration
@@ -210,6 +211,12 @@ def _share(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", text) or float(text) > 1:
         raise ValueError(f"jitter {shown(text)}: must be from 0 to 1")
     return float(text)
+
+
+@_check(type="string", pattern="^[0-9]+ ?/")
+def rate(value: object) -> Rate:
+    """Take so many in a time, such as `100/min` or `100/min, burst=20`."""
+    return Rate.parse(string(value))
 
 
 # --- names ----------------------------------------------------------------------------------------

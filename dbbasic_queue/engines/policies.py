@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from ..backoff import LONGEST, BackoffLike
+from ..rate import Rate
 from ..support.durations import format_duration
 from ..support.text import printable
 
@@ -27,6 +28,7 @@ class Policy(NamedTuple):
         priority: jobs of the highest are begun first, among those that are due; 0 if None.
         concurrency: how many jobs of a type run at once, in all workers together.
         expires: seconds. A job that no worker has begun so long after it was due is cancelled.
+        rate: how many are begun in a time, in all workers together.
     """
 
     max_attempts: int | None = None
@@ -35,11 +37,12 @@ class Policy(NamedTuple):
     priority: int | None = None
     expires: float | None = None
     concurrency: int | None = None
+    rate: Rate | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether a job may be begun without a closer look at it."""
-        return self.expires is None and self.concurrency is None
+        return self.expires is None and self.concurrency is None and self.rate is None
 
 
 NOTHING: Final = Policy()
@@ -151,6 +154,7 @@ def _check(name: str, policy: Any) -> None:
     priority = policy.priority
     if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int)):
         raise ValueError(f"policies[{name!r}]: priority {priority!r}: must be a whole number")
+    _check_rate(name, policy.rate)
     for key in ("timeout", "expires"):
         value = getattr(policy, key)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -158,3 +162,15 @@ def _check(name: str, policy: Any) -> None:
             raise ValueError(
                 f"policies[{name!r}]: {key} {value!r}: must be 0 to ten years in seconds"
             )
+
+
+def _check_rate(name: str, rate: Any) -> None:
+    if rate is None:
+        return
+    if not isinstance(rate, Rate):
+        said = f'must be a Rate, such as Rate.parse("100/min"), not {type(rate).__name__}'
+        raise ValueError(f"policies[{name!r}]: rate {rate!r}: {said}")
+    try:
+        rate.check()
+    except ValueError as error:
+        raise ValueError(f"policies[{name!r}]: rate {error}") from None

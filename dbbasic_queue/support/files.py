@@ -54,6 +54,7 @@ BESIDE: Final = (
     "moved",
     "hint",
     "history",
+    "rates",
     "idx",
     "meta",
     "tmp",

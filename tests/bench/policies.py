@@ -10,12 +10,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from dbbasic_queue import Policy, Queue
+from dbbasic_queue import Policy, Queue, Rate
 from dbbasic_queue.engines.interface import Outcome, Policies
 
 ROUNDS = 5
 JOBS = 20_000
 MANY = 100_000
+PLENTY = Rate(100_000, 1, 100_000)  # so many that no job waits
 TYPES = [f"type-{number}" for number in range(50)]
 
 
@@ -60,6 +61,9 @@ def main() -> None:
         "with an expiry": least(one, JOBS, {"mail": Policy(expires=86_400)}),
         "with a priority and a limit": least(
             one, JOBS, {"mail": Policy(priority=5, concurrency=2)}
+        ),
+        "with a priority, a limit and a rate": least(
+            one, JOBS, {"mail": Policy(priority=5, concurrency=2, rate=PLENTY)}
         ),
         f"{MANY:,} due jobs of {len(TYPES)} types, by time": least(TYPES, MANY, {}),
         f"{MANY:,} due jobs of {len(TYPES)} types, by priority": least(TYPES, MANY, ranks),

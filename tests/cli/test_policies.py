@@ -44,3 +44,15 @@ def test_the_backoff_of_a_type(app: Path) -> None:
     dbq("work", cwd=app)
     (job,) = queue_of(app).list_jobs()
     assert 3600 <= job["run_at"] - job["created_at"] <= 3700
+
+
+def test_the_rate_of_a_type(app: Path) -> None:
+    """No more are begun than it has, in this run and the next; other types go on."""
+    (app / "dbq.toml").write_text(CONFIG.format('rate = "2/d, burst=2"'))
+    queue_of(app).enqueue_many([("bad", {})] * 3 + [("ok", {})])
+    for _ in range(2):
+        done = dbq("work", cwd=app)
+        assert done.returncode == 0, done.stderr
+    jobs = list(queue_of(app).list_jobs())
+    assert sorted(job["attempts"] for job in jobs if job["type"] == "bad") == [0, 1, 1]
+    assert [job["attempts"] for job in jobs if job["type"] != "bad"] == [1]

@@ -84,6 +84,7 @@ def test_wrong_ones_are_refused_by_both(text: str) -> None:
 
 POOL = [
     *("", "a", "a:b", "1", "0", "10min", "1h 30min", "2w", "50%", "2G", "500", "027", "0027", "7"),
+    "100/min",
     *("@daily", "0 2 * * *", "every 5 minutes", "* * * * *", "full", "normal", "network", "weekly"),
     *(
         "redis://h/0",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dbbasic_queue import Backoff, ConfigError
+from dbbasic_queue import Backoff, ConfigError, Rate
 from dbbasic_queue.config.sections import Config, load
 
 CONFIG = """
@@ -66,3 +66,17 @@ def test_the_longest_timeout(tmp_path: Path) -> None:
     """A stop waits for the job that may run the longest, whatever its type."""
     assert loaded(tmp_path, 'timeout = "1h"').longest_timeout == 3600
     assert loaded(tmp_path, 'timeout = "1s"').longest_timeout == 60
+
+
+def test_a_rate(tmp_path: Path) -> None:
+    """It is what `Rate` in Python is."""
+    assert loaded(tmp_path, 'rate = "100/min"').types["mail.*"].rate == Rate(100, 60)
+    said = 'rate = "1000/h, burst=50"'
+    assert loaded(tmp_path, said).types["mail.*"].rate == Rate(1000, 3600, 50)
+
+
+@pytest.mark.parametrize("said", ['"100"', "100", '"100/moon"', '"5/s, burst=6"', '"0/s"', "true"])
+def test_what_is_not_a_rate(tmp_path: Path, said: str) -> None:
+    """It is a fault of its key."""
+    with pytest.raises(ConfigError, match="rate"):
+        loaded(tmp_path, f"rate = {said}")

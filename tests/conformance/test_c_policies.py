@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from actors import AT_ONCE, Clock, die, in_child, queue_by
 
-from dbbasic_queue import Backoff, Policy, Queue, current_job
+from dbbasic_queue import Backoff, Policy, Queue, Rate, current_job
 from dbbasic_queue.engines import open_engine
 from dbbasic_queue.engines.interface import Attempt, Engine, Outcome, Policies, Seat
 
@@ -313,3 +313,165 @@ def test_a_limit_holds_for_what_goes_first(address: str, queue: Queue) -> None:
     for seat, attempt in zip((first, second), begun, strict=True):
         seat.turn(attempt and end(attempt), False)
         seat.leave()
+
+
+# -- rates -----------------------------------------------------------------------------------------
+
+HOUR = 3600
+HOURLY = Policies({"mail": Policy(rate=Rate(1, HOUR))})
+
+
+def types_of(seat: Seat, most: int = 100) -> list[str]:
+    """The types of the jobs that a worker begins at once; each ends then."""
+    found: list[str] = []
+    attempt = seat.turn()
+    while attempt is not None and len(found) < most:
+        found.append(attempt.job.type)
+        attempt = seat.turn(end(attempt))
+    return found
+
+
+def rated(clock: Clock, address: str, policies: Policies = HOURLY) -> Seat:
+    """A worker by these policies, with an engine and a connection of its own."""
+    return sit(open_engine(address, "normal", clock=clock), policies)
+
+
+def test_no_more_in_a_time_than_the_rate(address: str, clock: Clock) -> None:
+    """All workers together; other types are begun meanwhile, and this one when it is time."""
+    queue_by(clock, address).enqueue_many([("mail", {})] * 4 + [("report", {})])
+    seats = [rated(clock, address) for _ in range(2)]
+    assert [types_of(seat) for seat in seats] == [["mail", "report"], []]
+    clock.now += HOUR - 0.001
+    assert [types_of(seat) for seat in seats] == [[], []]
+    clock.now += 0.001
+    assert [types_of(seat) for seat in reversed(seats)] == [["mail"], []]
+    for seat in seats:
+        seat.leave()
+    seat = rated(clock, address)
+    assert types_of(seat) == []
+    clock.now += HOUR
+    assert types_of(seat) == ["mail"]
+    seat.leave()
+
+
+def test_a_burst(address: str, clock: Clock) -> None:
+    """So many at once after a time without any, and no more than that after a longer one."""
+    queue_by(clock, address).enqueue_many([("mail", {})] * 20)
+    policies = Policies({"mail": Policy(rate=Rate(6, HOUR, burst=3))})
+    seats = [rated(clock, address, policies) for _ in range(2)]
+    counts = []
+    for later in (0, 600, 500, 100, 1200, 100 * HOUR):
+        clock.now += later
+        counts.append([len(types_of(seat)) for seat in seats])
+    assert counts == [[3, 0], [1, 0], [0, 0], [1, 0], [2, 0], [3, 0]]
+    for seat in seats:
+        seat.leave()
+
+
+def test_each_type_of_a_glob_has_its_own_rate(address: str, clock: Clock) -> None:
+    """A glob stands for several types, not for one."""
+    queue_by(clock, address).enqueue_many([("a.x", {}), ("a.y", {}), ("a.x", {})])
+    seat = rated(clock, address, Policies({"a.*": Policy(rate=Rate(1, HOUR))}))
+    assert types_of(seat) == ["a.x", "a.y"]
+    seat.leave()
+
+
+def test_each_attempt_counts_for_the_rate(address: str, clock: Clock) -> None:
+    """A job that is tried again waits like any other; it may have been a dead worker's."""
+    queue_by(clock, address).enqueue("mail", {})
+
+    def begin_and_die() -> None:
+        rated(clock, address).turn()
+        die()
+
+    assert in_child(begin_and_die) < 0
+    seat = rated(clock, address)
+    assert len(seat.rescue(3, AT_ONCE)) == 1
+    assert types_of(seat) == []
+    clock.now += HOUR
+    assert types_of(seat) == ["mail"]
+    seat.leave()
+
+
+def test_a_clock_that_is_put_back_neither_stops_a_type_nor_gives_it_more(
+    address: str, clock: Clock
+) -> None:
+    """From then on the next is begun after the time of one job, by this worker or another."""
+    queue_by(clock, address).enqueue_many([("mail", {}, 1)] * 6)
+    policies = Policies({"mail": Policy(rate=Rate(4, HOUR, burst=2))})
+    seats = [rated(clock, address, policies) for _ in range(2)]
+    assert types_of(seats[0]) == ["mail"] * 2
+    clock.now -= 1000 * HOUR
+    for later, count in ((0, 0), (899, 0), (1, 1), (0, 0), (899, 0), (1, 1)):
+        clock.now += later
+        assert sum(len(types_of(seat)) for seat in seats) == count
+    for seat in seats:
+        seat.leave()
+
+
+def test_a_rate_that_is_another_now(address: str, clock: Clock) -> None:
+    """What the slower one was used up for does not hold up the quicker one."""
+    queue_by(clock, address).enqueue_many([("mail", {})] * 2)
+    seat = rated(clock, address, Policies({"mail": Policy(rate=Rate(1, 300 * 24 * HOUR))}))
+    assert types_of(seat) == ["mail"]
+    seat.leave()
+    seat = rated(clock, address)
+    assert types_of(seat) == []
+    clock.now += HOUR
+    assert types_of(seat) == ["mail"]
+    seat.leave()
+
+
+def test_a_rate_with_a_limit_and_a_priority(address: str, clock: Clock) -> None:
+    """A type that waits for its rate does not hold up others, nor keep its limit for itself."""
+    queue = queue_by(clock, address)
+    queue.enqueue_many([("mail", {})] * 3 + [("report", {})] * 2)
+    policies = Policies({"mail": Policy(rate=Rate(1, HOUR), concurrency=1, priority=9)})
+    first, second = rated(clock, address, policies), rated(clock, address, policies)
+    assert types_of(first) == ["mail", "report", "report"]
+    clock.now += HOUR
+    assert types_of(second) == ["mail"]
+    assert types_of(first) == []
+    clock.now += HOUR
+    assert types_of(first) == ["mail"]
+    first.leave()
+    second.leave()
+
+
+def test_a_job_that_is_not_begun_does_not_count(address: str, clock: Clock) -> None:
+    """One that has expired is cancelled, and the next is begun in its place."""
+    queue = queue_by(clock, address)
+    queue.enqueue("mail", {})
+    clock.now += 100
+    queue.enqueue("mail", {})
+    seat = rated(clock, address, Policies({"mail": Policy(rate=Rate(1, HOUR), expires=60)}))
+    assert types_of(seat) == ["mail"]
+    seat.leave()
+    assert queue.count_jobs()["cancelled"] == 1
+
+
+def test_a_worker_that_waits_begins_the_next_in_time(address: str, queue: Queue) -> None:
+    """It sleeps until the rate has one, and does not ask for a job again and again."""
+    queue.enqueue_many([("mail", {})] * 3)
+    seat = sit(open_engine(address, "normal"), Policies({"mail": Policy(rate=Rate(4, 1))}))
+    found: list[str] = []
+    turns = 0
+    while len(found) < 3:
+        found += types_of(seat)
+        seat.wait(60)
+        turns += 1
+    assert turns < 30
+    seat.leave()
+
+
+@pytest.mark.parametrize(
+    "rate",
+    ["100/min", 5, Rate(0, 60), Rate(1, 0), Rate(5, 60, 6), Rate(True, 60), Rate(1, 0.5)],  # type: ignore[arg-type]
+    ids=["text", "number", "none", "no time", "burst", "bool", "float"],
+)
+def test_a_rate_that_makes_no_sense(queue: Queue, rate: Any) -> None:
+    """It is refused before a job is begun."""
+    queue.enqueue("mail", {})
+    with pytest.raises(ValueError, match="mail"):
+        queue.process_jobs({"mail": bool}, policies={"mail": Policy(rate=rate)})
+    assert queue.count_jobs()["pending"] == 1

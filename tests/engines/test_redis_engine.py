@@ -21,11 +21,13 @@ import redis
 from actors import AT_ONCE, Clock, leave_all, queue_by, sit
 from redis_server import RedisServer, contents, free_port
 
-from dbbasic_queue import ConfigError, JobExists, Policy, Queue, StorageError
+from dbbasic_queue import ConfigError, JobExists, Policy, Queue, Rate, StorageError
 from dbbasic_queue.engines import open_engine
 from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome, Policies
 from dbbasic_queue.engines.pausing import Pause
 from dbbasic_queue.engines.redis.lease import Lease
+from dbbasic_queue.engines.redis.transitions import Found, Terms
+from dbbasic_queue.rate import MICROS
 
 _names = (f"e{os.getpid()}-{number}" for number in itertools.count(1))
 
@@ -117,6 +119,73 @@ def test_a_limit_that_was_reached_since_the_look(
     assert begun[0] is not None
     for seat in seats:
         seat.leave()
+
+
+def test_a_rate_that_was_used_up_since_the_look(
+    address: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction looks once more at what is left of it."""
+    engines = [open_engine(address, "normal", clock=clock) for _ in range(2)]
+    engines[0].add([order("a1"), order("b2"), order("c3")], int(clock.now))
+    seats = [sit(engine) for engine in engines]
+    for seat in seats:
+        seat.govern(Policies({"mail": Policy(rate=Rate(1, 3600))}))
+    transitions: Any = seats[0]._transitions
+    begin, begun = transitions.begin, []
+
+    def late(*args: Any) -> Any:
+        if not begun:
+            begun.append(seats[1].turn())
+        return begin(*args)
+
+    monkeypatch.setattr(transitions, "begin", late)
+    assert seats[0].turn() is None
+    assert begun[0] is not None
+    clock.now += 3600
+    assert seats[0].turn() is not None
+    for seat in seats:
+        seat.leave()
+
+
+def test_a_beginning_whose_answer_was_lost_counts_once(
+    engine: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its repetition knows its own work, and needs nothing of the rate."""
+    engine.add([order("a1"), order("b2")], int(clock.now))
+    seat: Any = sit(engine)
+    seat.govern(Policies({"mail": Policy(rate=Rate(1, 3600))}))
+    link = seat._transitions._link
+    real = link.transact
+
+    def lost(*args: Any) -> Any:
+        real(*args)
+        return real(*args)
+
+    monkeypatch.setattr(link, "transact", lost)
+    attempt = seat.turn()
+    assert attempt is not None
+    monkeypatch.undo()
+    assert seat.turn(Outcome(attempt, "completed", int(clock.now))) is None
+    clock.now += 3600
+    assert seat.turn() is not None
+    seat.leave()
+
+
+def test_what_a_clock_that_was_put_back_makes_of_a_rate_is_kept(
+    server: RedisServer, engine: Any, address: str, clock: Clock
+) -> None:
+    """Else each look at it would put off the next job once more."""
+    engine.add([order("a1")], int(clock.now))
+    client, name = redis.Redis(port=server.port), address.partition("name=")[2]
+    key = f"dbq:{name}:rate:mail"
+    client.set(key, int(clock.now + 10**6) * MICROS)
+    lane, rate = engine._records.lane("mail"), Rate(1, 3600)
+    begun = engine._transitions.begin(Found("a1", lane.queue, lane), Terms("w", 60, rate=rate))
+    assert begun is None
+    kept = client.get(key)
+    assert kept is not None
+    assert int(kept) == int(clock.now + 3600) * MICROS
+    client.close()
 
 
 # -- delayed jobs ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 * No process is blocked, nothing is malformed that was not so before; a batch is there whole or not.
 * No key has two jobs that wait.
 * What was paused is so still; it is resumed for what follows.
+* No job was begun that its type's rate does not count, unless the power was cut.
 * What was set aside is in `queue.torn`; the marks, and what was installed, are as they were said to
   be, or as they became later. The history has each attempt that was added to it, once.
 * Work goes on: whatever is unfinished runs exactly once more and ends; nothing finished runs, nor
@@ -29,7 +30,7 @@ from dbbasic_queue.table import ending
 from . import child
 from .history import History
 from .reader import FINISHED, Seen, View, read
-from .scenarios import HINTED, NOW, TABLE
+from .scenarios import BURST, HINTED, NOW, RATED, TABLE, used_up
 
 LATER = NOW + 1_000_000
 
@@ -83,6 +84,7 @@ def _look(
                 yield f"of a batch of {len(group)} jobs there are {len(there)}"
     if not power_cut:  # in "normal" the beginning of one may be lost, and not what came after it
         yield from _two_of_a_key(mended)
+        yield from _more_than_counted(mended, _read(path.with_suffix(".rates")) or b"")
     queue.resume()
     yield from _work_goes_on(queue, mended)
 
@@ -93,6 +95,18 @@ def _two_of_a_key(view: View) -> Iterator[str]:
     for key, count in Counter(key for name in waiting if (key := key_of(name))).items():
         if count > 1:
             yield f"{count} jobs with the key {key} wait"
+
+
+def _more_than_counted(view: View, rates: bytes) -> Iterator[str]:
+    """Say which types have begun more jobs than are counted for their rate, or than it allows."""
+    counted = used_up(rates)
+    begun: Counter[str] = Counter()
+    for seen in view.jobs.values():
+        if seen.type.startswith(RATED):
+            begun[seen.type] += seen.attempts
+    for job_type, count in begun.items():
+        if count > min(BURST, counted.get(job_type, 0)):
+            yield f"{count} jobs of {job_type} were begun, and {counted.get(job_type)} counted"
 
 
 class _Readers:

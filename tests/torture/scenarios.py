@@ -9,6 +9,7 @@ has to be true.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import random
@@ -16,9 +17,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dbbasic_queue import Queue, current_job
-from dbbasic_queue.engines.interface import Outcome
-from dbbasic_queue.engines.tsv import hint
+from dbbasic_queue import Policy, Queue, Rate, StorageError, current_job
+from dbbasic_queue.engines.interface import Outcome, Policies
+from dbbasic_queue.engines.tsv import hint, rates
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
 from dbbasic_queue.engines.unique import key_of
 from dbbasic_queue.install.site import PlainFiles, Site, Wanted
@@ -457,6 +458,49 @@ def pause(stage: Stage) -> None:
         seat.leave()
     queue.resume()
     stage.keep(path)
+
+
+# -- rates -----------------------------------------------------------------------------------------
+
+RATED = "rated-"  # so begin the types that have a rate
+STEP = 60  # seconds in which one job of them may be begun, or else some at once
+BURST = 3
+
+
+def used_up(data: bytes) -> dict[str, int]:
+    """How many jobs of each type are counted, by a reader that shares no code with the engine."""
+    lines = [line.split("\t") for line in data.decode(errors="replace").split("\n")[:-1]]
+    return {line[1]: round(float(line[0]) - NOW) // STEP for line in lines if len(line) == 2}
+
+
+def _rated(stage: Stage) -> None:
+    stage.queue.enqueue_many([(f"{RATED}{n % 2}", stage.payload()) for n in range(10)])
+    stage.path.with_suffix(".rates").write_bytes(b"%d.000000\told\n%d.00" % (NOW - STEP, NOW))
+
+
+@scenario(_rated)
+def rate(stage: Stage) -> None:
+    """Jobs of two types are begun until each has used up its rate; the file is written anew.
+
+    What cannot be counted is not begun, of which the engine tells in its log.
+    """
+    rates.LONG = 20  # type: ignore[misc]
+    for job_type in (f"{RATED}0", f"{RATED}1"):
+        seat = stage.queue.engine.seat()
+        seat.govern(Policies({job_type: Policy(rate=Rate(60, 60 * STEP, BURST))}))
+        outcome, begun = None, 0
+        try:
+            while (attempt := seat.turn(outcome, types=[job_type])) is not None:
+                if outcome is not None:
+                    stage.say({outcome.attempt.job.id: "finished"})
+                stage.say({attempt.job.id: "processing"})
+                outcome, begun = Outcome(attempt, COMPLETED, NOW), begun + 1
+            if outcome is not None:
+                stage.say({outcome.attempt.job.id: "finished"})
+        finally:
+            seat.leave()
+        if begun < BURST:
+            raise StorageError(errno.EIO, "a job was not begun, as it could not be counted")
 
 
 # -- by hand ---------------------------------------------------------------------------------

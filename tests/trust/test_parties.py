@@ -120,7 +120,7 @@ def test_a_reader_looks(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "ending", ["lock", "claims", "torn", "wake", "restart", "paused", "recurring"]
+    "ending", ["lock", "claims", "torn", "wake", "restart", "paused", "recurring", "rates"]
 )
 def test_a_reader_opens_no_other_file(house: House, ending: str) -> None:
     """A descriptor is enough to lock a file, so the reader gets none, not even for reading."""

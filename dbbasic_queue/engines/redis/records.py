@@ -198,6 +198,10 @@ class Records:
         """The id of a job, from its id on the server or from that of an execution."""
         return rq_id.decode().partition(":")[0].removeprefix(self._prefix)
 
+    def rate(self, job_type: str) -> str:
+        """The key of a type's rate."""
+        return f"dbq:{self.name}:rate:{job_type}"
+
     def lane(self, job_type: str) -> Lane:
         """The keys of a type's queue."""
         lane = self._lanes.get(job_type)

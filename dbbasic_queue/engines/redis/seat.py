@@ -33,7 +33,7 @@ from ..calling_off import note_of
 from ..interface import NONE, Attempt, Outcome, Policies, Rescued
 from ..pausing import Held
 from ..progress import Progress
-from . import paused
+from . import paused, rates
 from .lease import Lease
 from .link import Away, Link, ticks
 from .looking import Looking
@@ -58,7 +58,8 @@ class _Heads(NamedTuple):
     types: list[str]  # all that there are
     held: Held | None  # what is paused
     first: list[tuple[list[bytes], list[Any]]]  # of each lane: listed, scheduled
-    full: set[Lane]  # those at their limits
+    full: set[Lane]  # those at their limits or rates
+    opens: float | None  # when the first that is at its rate has one left again
 
 
 class RedisSeat:
@@ -193,6 +194,7 @@ class RedisSeat:
                     policy.max_attempts or self._most,
                     policy.expires,
                     policy.concurrency,
+                    policy.rate,
                 )
                 taken = self._transitions.begin(each, terms)
                 if taken is not None:
@@ -205,10 +207,10 @@ class RedisSeat:
     def _look(self, types: Collection[str] | None) -> tuple[list[Found], bool]:
         """The jobs to try, in order; and whether no other may be due."""
         lanes = self._lanes
-        now, fresh, held, first, full = self._heads(lanes)
+        now, fresh, held, first, full, opens = self._heads(lanes)
         known = [lane.type for lane in lanes]
         self._lanes = [self._records.lane(name) for name in fresh]
-        self._next_due = held.ends if held is not None else None
+        self._next_due = opens if held is None else min(held.ends, opens or held.ends)
         found: list[list[Found]] = []
         hidden = False
         for lane, (queue, scheduled) in zip(lanes, first, strict=True):
@@ -237,6 +239,7 @@ class RedisSeat:
         """Ask for the first of each queue, and for what says which are to be begun: one trip."""
         began = ticks()
         limits = {lane: most for lane in lanes if (most := self._most_at_once(lane)) is not None}
+        rated = {lane: rate for lane in lanes if (rate := self._policies.of(lane.type).rate)}
 
         def questions(pipe: Any) -> None:
             pipe.time()
@@ -247,17 +250,27 @@ class RedisSeat:
                 pipe.zrange(lane.scheduled, 0, self._window - 1, withscores=True)
             for lane in limits:
                 pipe.zcard(lane.started)
+            for lane in rated:
+                pipe.get(self._records.rate(lane.type))
 
         moment, names, pauses, *answers = self._link.ask(questions)
         now = self._link.set_clock(moment, began)
         self._looked = time.monotonic()
-        heads, running = answers[: 2 * len(lanes)], answers[2 * len(lanes) :]
+        heads, more = answers[: 2 * len(lanes)], answers[2 * len(lanes) :]
+        running, moments = more[: len(limits)], more[len(limits) :]
+        used_up = {
+            lane: opens
+            for (lane, rate), text in zip(rated.items(), moments, strict=True)
+            if (opens := rates.opens(rate, text, now)) is not None
+        }
         return _Heads(
             now,
             sorted(name.decode() for name in names),
             paused.held(pauses, now),
             list(zip(heads[::2], heads[1::2], strict=True)),
-            {lane for (lane, most), n in zip(limits.items(), running, strict=True) if n >= most},
+            {lane for (lane, most), n in zip(limits.items(), running, strict=True) if n >= most}
+            | used_up.keys(),
+            min(used_up.values(), default=None),
         )
 
     def _most_at_once(self, lane: Lane) -> int | None:

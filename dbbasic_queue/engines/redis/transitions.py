@@ -18,10 +18,11 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, require
+from ...rate import Rate
 from ..calling_off import note_of
 from ..policies import expired, tell_expired
 from ..unique import instead, key_of
-from . import paused
+from . import paused, rates
 from .link import Link
 from .records import (
     KEEP,
@@ -69,6 +70,7 @@ class Terms(NamedTuple):
         expires: seconds; a job that was never begun and was due so long ago is cancelled instead.
         limit: how many of the type run at once, those whose lease is over included until they are
             rescued.
+        rate: of the type; a job is not begun if it has none left.
     """
 
     worker: str
@@ -76,6 +78,7 @@ class Terms(NamedTuple):
     most: int | None = None
     expires: float | None = None
     limit: int | None = None
+    rate: Rate | None = None
 
 
 class _Tries:
@@ -126,13 +129,18 @@ class Transitions:
     def begin(self, found: Found, terms: Terms) -> tuple[Record, Grip] | None:
         """Begin a pending job; None when it is not pending any more, or is not to be begun.
 
-        That is so where its type is paused or at its limit, and where it ends instead: see `Terms`.
+        That is so where its type is paused, at its limit or rate, and where it ends instead: see
+        `Terms`.
         """
         tries, lane = _Tries(), found.lane
+        watched = (
+            (lane.started, terms.limit),
+            (self._records.rate(lane.type), terms.rate),
+        )
         taken = self.change(
             found.job_id,
             lambda pipe, record: self._try(pipe, record, found, terms, tries),
-            also=() if terms.limit is None else (lane.started,),
+            also=tuple(key for key, says in watched if says is not None),
             done=tries.note,
         )
         if tries.expired:
@@ -155,6 +163,10 @@ class Transitions:
         ours = record is not None and record.status == PENDING
         if terms.limit is not None and pipe.zcard(lane.started) >= terms.limit:
             return None
+        rated = rates.Rated(pipe, self._link, self._records.rate(lane.type), terms.rate)
+        if rated.is_used_up:
+            rated.keep_if_late()
+            return None
         pipe.multi()
         pipe.hvals(self._records.paused)
         self._take_from(pipe, place, lane, job_id)
@@ -165,6 +177,7 @@ class Transitions:
             self._write_end(pipe, record, lane, end[0], now, end[1])
             tries.expired = end[1] if record.holder is None else ""
             return None
+        rated.keep()
         error = record.error if record.holder is None else died(record.attempts)
         require(record.id.encode(), record.status, PROCESSING)
         begun = record._replace(

@@ -12,7 +12,7 @@ from ...job import PROCESSING
 from ...table.line import HEADER, Row, explain
 from ...table.scan import OVERLONG, TOO_LONG, ids_of, lines_in
 from ...table.table import Table
-from . import paused
+from . import paused, rates
 from .engine import TsvEngine
 
 MALFORMED: Final = "malformed"
@@ -20,6 +20,7 @@ TORN: Final = "torn"
 DUPLICATE: Final = "duplicate"
 ORPHAN: Final = "orphan"
 PAUSES: Final = "paused"
+RATES: Final = "rates"
 TRIES: Final = 3
 
 _BITS: Final = 27
@@ -29,9 +30,9 @@ _MASK: Final = (1 << _BITS) - 1
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something wrong with a line of the table (counted from 1, the header being line 1), or of
-    `queue.paused`, where `kind` is `PAUSES`."""
+    `queue.paused` or `queue.rates`, where `kind` is `PAUSES` or `RATES`."""
 
-    kind: str  # malformed, torn, duplicate, orphan, paused
+    kind: str  # malformed, torn, duplicate, orphan, paused, rates
     line: int
     message: str
     offset: int  # in bytes, of the line
@@ -45,23 +46,30 @@ def check(engine: TsvEngine) -> list[Finding]:
     * duplicate: a row of which a later one of the same id is alive; the later one counts.
     * orphan: a job that is processing, but whose worker is dead. The next worker takes it back.
     * paused: a line of `queue.paused` that says nothing, and so pauses nothing.
+    * rates: a line of `queue.rates` that says nothing, and so counts nothing.
 
     >>> import tempfile
     >>> check(TsvEngine(tempfile.mkdtemp() + "/queue.tsv"))
     []
     """
-    pauses = _bad_pauses(engine)
+    beside = _beside(engine)
     for _ in range(TRIES):
         findings = _look(engine)
         if findings is not None:
-            return findings + pauses
+            return findings + beside
     with engine.table.reading():  # it is written anew faster than it is read: hold it
-        return (_look(engine) or []) + pauses
+        return (_look(engine) or []) + beside
 
 
-def _bad_pauses(engine: TsvEngine) -> list[Finding]:
-    text = paused.read(engine.table.sibling("paused"))
-    return [Finding(PAUSES, number, why, 0) for number, why in paused.bad_lines(text)]
+def _beside(engine: TsvEngine) -> list[Finding]:
+    """What is wrong with the files beside the table."""
+    sibling = engine.table.sibling
+    pauses = paused.bad_lines(paused.read(sibling("paused")))
+    spent = rates.bad_lines(rates.read(sibling("rates")))
+    return [
+        *(Finding(PAUSES, number, why, 0) for number, why in pauses),
+        *(Finding(RATES, number, why, 0) for number, why in spent),
+    ]
 
 
 def _look(engine: TsvEngine) -> list[Finding] | None:
@@ -162,9 +170,10 @@ def _name(row: Row) -> str:
 def repair(engine: TsvEngine) -> list[Finding]:
     """Put right what `check` finds; returns what was found.
 
-    Malformed, torn and outdated lines, and those of `queue.paused` that say nothing, are moved into
-    `queue.torn` beside the table. Orphans are left to the next worker, which knows how often a job
-    may be tried. A table that has a second name gets a file of its own. Raises `StorageError`.
+    Malformed, torn and outdated lines, and those of `queue.paused` and `queue.rates` that say
+    nothing, are moved into `queue.torn` beside the table. Orphans are left to the next worker,
+    which knows how often a job may be tried. A table that has a second name gets a file of its own.
+    Raises `StorageError`.
     """
     table = engine.table
     table.renews = True
@@ -173,11 +182,13 @@ def repair(engine: TsvEngine) -> list[Finding]:
             generation = table.generation
         findings = check(engine)
         bad = [finding for finding in findings if finding.kind in (MALFORMED, DUPLICATE)]
-        pauses = any(finding.kind == PAUSES for finding in findings)
-        if bad or pauses:
+        kinds = {finding.kind for finding in findings}
+        if bad or kinds & {PAUSES, RATES}:
             table.require_owner("fsck --repair")
-        if pauses:
+        if PAUSES in kinds:
             paused.Changes(table).mend(int(engine.now()))
+        if RATES in kinds:
+            rates.mend(table)
         aside = {finding.offset for finding in bad if not _runs(engine, finding)}
         if not aside or table.set_lines_aside(aside, generation):
             return findings

@@ -16,10 +16,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Container
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ...errors import StorageError
 from ...job import CANCELLED, require
+from ...rate import Rate
 from ...support.text import printable
 from ...table.line import Row
 from ...table.table import Table
@@ -31,9 +32,13 @@ from .claims import Claims
 from .lanes import Lanes
 from .waiting import WaitingList
 
+if TYPE_CHECKING:
+    from .rates import Rates
+
 log = logging.getLogger("dbbasic_queue")
 
 NOTHING: Final[Container[str]] = ()
+_RATES: Final = {"event": "rates"}
 LOOK_AGAIN: Final = 1.0  # seconds after which a type at its limit is tried again
 MANY: Final = 500  # jobs passed over, after which the table's lock is given back for a moment
 
@@ -59,7 +64,11 @@ class Gate:
         self._expire = False
         self._limit = False
         self._slot: tuple[int, str] | None = None  # of the job in hand, and its type
-        self._closed: dict[str, float] = {}  # types at their limit; until when, monotonic
+        self._rates: Rates | None = None  # None: no type has one
+        self._counted = ""  # the type that a job of this turn was counted for already
+        # Types at their limit or rate; until when, by time.monotonic() and by the clock: one that
+        # is set must not keep a type closed.
+        self._closed: dict[str, tuple[float, float]] = {}
         self._claims = claims
         self._table = table
         self._path = table.sibling("paused")
@@ -77,7 +86,13 @@ class Gate:
         self._policies = policies
         self._expire = policies.any(lambda policy: policy.expires)
         self._limit = policies.any(lambda policy: policy.concurrency)
-        if self._limit or policies.any(lambda policy: policy.priority):
+        self._rates = None
+        if policies.any(lambda policy: policy.rate):
+            from .rates import Rates  # here, as most queues have none
+
+            self._rates = Rates(self._table)
+        chooses = self._limit or self._rates is not None
+        if chooses or policies.any(lambda policy: policy.priority):
             self._lanes = Lanes(lambda job_type: policies.of(job_type).priority or 0)
         self._waiting.unpark()
         self._waiting.lanes = self._lanes
@@ -118,16 +133,21 @@ class Gate:
         """
         if self._slot is not None:
             self.let_go()
+        self._counted = ""
         if self._closed:
-            now = time.monotonic()
-            self._closed = {each: until for each, until in self._closed.items() if until > now}
+            now, moment = time.monotonic(), self._clock()
+            self._closed = {
+                job_type: (until, opens)
+                for job_type, (until, opens) in self._closed.items()
+                if until > now and opens > moment
+            }
         held = self._held
         if held is not None and held.ends <= self._clock():
             self.look()
             held = self._held
         if held is not None and held.all:
             return NOTHING
-        plain = held is None and not self._expire and not self._limit
+        plain = held is None and not self._expire and not self._limit and self._rates is None
         return types if plain else _Outright(types, self)
 
     def pop_due(self, now: int) -> int | None:
@@ -159,7 +179,9 @@ class Gate:
             policy = self._policies.of(job_type)
             expires, limit = policy.expires, policy.concurrency
             if expires is None or row.attempts or row.run_at + expires > now:
-                return limit is None or self._takes_slot(row, job_type, limit)
+                has_place = limit is None or self._takes_slot(row, job_type, limit)
+                rate = policy.rate
+                return has_place and (rate is None or self._counts(row, job_type, rate))
             self._doomed = row, expired(expires)
         elif row is not None and self._is_held(job_type):
             self._waiting.park(row.run_at, row.offset)
@@ -174,15 +196,41 @@ class Gate:
             self.let_go()
         byte = self._claims.take_of(job_type, limit)
         if byte is None:
-            self._closed[job_type] = time.monotonic() + LOOK_AGAIN
-            if self._lanes is not None:
-                self._lanes.add(job_type, self._waiting.entry_of(row.run_at, row.offset))
+            self._close(row, job_type, LOOK_AGAIN)
             return False
         self._slot = byte, job_type
         return True
 
+    def _counts(self, row: Row, job_type: str, rate: Rate) -> bool:
+        """Count a job for the rate of its type, if that has one left. Else its lane is closed."""
+        if self._counted == job_type:  # the one before it was not begun after all
+            return True
+        assert self._rates is not None
+        now, opens = self._clock(), math.inf
+        try:
+            wait = self._rates.take(job_type, rate, now)
+            opens = now + wait
+        except StorageError as error:
+            if str(error) != self._fault:
+                self._fault = str(error)
+                log.warning("no job of a type with a rate is begun: %s", error, extra=_RATES)
+            wait = LOOK_AGAIN
+        if wait:
+            self.let_go()
+            self._close(row, job_type, wait, opens)
+            return False
+        self._counted = job_type
+        return True
+
+    def _close(self, row: Row, job_type: str, wait: float, opens: float = math.inf) -> None:
+        """Pass over a type for so many seconds, or until the clock shows that time."""
+        self._closed[job_type] = time.monotonic() + wait, opens
+        if self._lanes is not None:
+            self._lanes.add(job_type, self._waiting.entry_of(row.run_at, row.offset))
+
     def begun(self, job_type: str | None) -> None:
         """Note of which type a job was begun; None: of none."""
+        self._counted = ""
         if self._slot is not None and self._slot[1] != job_type:
             self.let_go()
 
@@ -192,6 +240,12 @@ class Gate:
         if slot is not None:
             self._claims.release(slot[0])
             self._closed.pop(slot[1], None)
+
+    def leave(self) -> None:
+        """Give back and close what is the worker's."""
+        self.let_go()
+        if self._rates is not None:
+            self._rates.close()
 
     @property
     def is_to_cancel(self) -> bool:
@@ -225,7 +279,10 @@ class Gate:
         held = self._held
         if self._lanes is not None and any(map(self._is_open, self._lanes.types())):
             return 0.0
-        soon = min(self._closed.values(), default=math.inf) - time.monotonic()
+        soon = math.inf
+        if self._closed:
+            ends, opens = map(min, zip(*self._closed.values(), strict=True))
+            soon = min(ends - time.monotonic(), opens - now)
         if held is not None:
             soon = min(soon, held.ends - now)
         if held is None or not held.all:

@@ -164,7 +164,7 @@ class IdleSeat:
         """Leave the place; a job that is still in hand is given up, for the next run to rescue."""
         attempt, self._in_hand = self._in_hand, None
         self._pauses.end()
-        self._gate.let_go()
+        self._gate.leave()
         if attempt is not None:
             self._claims.release(attempt.token[4])
         else:

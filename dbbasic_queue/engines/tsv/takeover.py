@@ -38,6 +38,7 @@ _BEGINNINGS: Final = {
     "recurring": b"# The last slot",
     "hint": b"# Where the first job",
     "history": b"# What the workers",
+    "rates": b"# How far the jobs",
 }
 
 
