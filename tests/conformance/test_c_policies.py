@@ -302,6 +302,24 @@ def test_a_dead_worker_holds_no_limit(address: str, queue: Queue) -> None:
     seat.leave()
 
 
+def test_a_job_that_has_ended_holds_no_limit_while_all_is_paused(
+    address: str, queue: Queue
+) -> None:
+    """Its worker begins nothing then, and another may begin the next job after the pause."""
+    queue.enqueue_many([("mail", {}), ("mail", {})])
+    first, second = sit(open_engine(address, "normal")), sit(open_engine(address, "normal"))
+    mail = first.turn()
+    assert mail is not None
+    queue.pause()
+    assert first.turn(end(mail)) is None
+    queue.resume()
+    attempt = second.turn()
+    assert attempt is not None
+    second.turn(end(attempt), False)
+    first.leave()
+    second.leave()
+
+
 def test_a_limit_holds_for_what_goes_first(address: str, queue: Queue) -> None:
     """A type of the highest priority that is at its limit does not hold up the others."""
     queue.enqueue_many([("mail", {})] * 3 + [("report", {})] * 2)
