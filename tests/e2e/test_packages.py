@@ -379,7 +379,8 @@ def _daily_tasks() -> dict[str, list[str]]:
     """What the table of docs/operations.md says: task -> what to type."""
     page = (CHECKOUT / "docs/operations.md").read_text()
     rows = page.split("## Each day")[1].split("\n## ")[0].split("|---|---|\n")[1]
-    cells = [row.strip("| ").split(" | ") for row in rows.strip().splitlines()]
+    table = rows.split("\n\n")[0]
+    cells = [row.strip("| ").split(" | ") for row in table.strip().splitlines()]
     return {task: re.findall("`([a-z][^`]* [^`]+|dbq [^`]+)`", typed) for task, typed in cells}
 
 
