@@ -166,10 +166,11 @@ $(BIN)/.bench-ready: $(BIN)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
-lint: $(BIN)/.ready ## ruff and mypy --strict
+lint: $(BIN)/.ready ## ruff and mypy --strict; that the tests of booted machines can be read
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest --collect-only --quiet --quiet tests/e2e
 
 # Links to pages, headings and files of the checkout are looked at, and a warning is an error.
 docs: $(BIN)/.docs-ready ## a site of docs/ and the pages beside it, into dist/site

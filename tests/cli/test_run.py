@@ -95,16 +95,17 @@ class Running:
             wait_for(lambda: children.read_text().split())
             self.pid = int(children.read_text().split()[0])
 
-    def hears_sigterm(self) -> bool:
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send it a signal when it hears them, and wait for its end; returns the exit code."""
+        wait_for(self._hears_sigterm)
+        os.kill(self.pid, number)
+        return self.process.wait(60)
+
+    def _hears_sigterm(self) -> bool:
         """Whether it has got as far as to end in order: proc_pid_status(5)."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         caught = int(status.partition("SigCgt:")[2].split()[0], 16)
         return bool(caught >> (signal.SIGTERM - 1) & 1)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send it a signal, and wait for its end; returns the exit code."""
-        os.kill(self.pid, number)
-        return self.process.wait(60)
 
 
 @pytest.fixture
@@ -165,7 +166,6 @@ def test_as_process_1_beside_another_one(shop: Path, runs: list[Running]) -> Non
     wait_for((shop / "noted").exists, seconds=130)
     noted = (shop / "noted").read_text().split()
     assert sorted(set(noted)) == sorted(noted)
-    wait_for(runs[1].hears_sigterm)
     assert runs[1].end() == 0
     job_id = queue.enqueue("slow", {"seconds": 1})
     wait_for((shop / "running").exists)
