@@ -10,8 +10,8 @@ to be caught and written anew, and nothing breaks the line.
 
 A process of its own draws it: the keeper. The worker's turn costs nothing for it, and a worker that
 is killed leaves no terminal behind whose last row cannot be used: the keeper holds a descriptor of
-the worker's process, and puts the terminal back when that ends, however it ends. The keeper is
-nobody's child, as a handler may wait for all children of its process.
+the worker's process, and puts the terminal back when that ends, however it ends. The keeper is not
+a child of the worker, as a handler may wait for all children of its process.
 
 What the keeper is told comes through a pipe, from a handler of the log: the worker's loop knows
 nothing of all this. How much there is to do it reads from the queue, the less often the longer that
@@ -157,7 +157,7 @@ def _start(engine: Engine, types: Collection[str] | None, coloured: bool) -> tup
         for fd in (*ours, told, kept):
             os.close(fd)
         return None
-    if child == 0:  # ends at once, so that the keeper is nobody's child
+    if child == 0:  # ends at once, so that the keeper is no child of the worker
         code = 1
         try:
             if os.fork() == 0:
