@@ -157,7 +157,7 @@ def _start(engine: Engine, types: Collection[str] | None, coloured: bool) -> tup
         for fd in (*ours, told, kept):
             os.close(fd)
         return None
-    if child == 0:  # ends at once, so that the keeper is no child of the worker
+    if child == 0:  # ends at once, so that the worker's children are its own
         code = 1
         try:
             if os.fork() == 0:
