@@ -273,7 +273,7 @@ def _below(root: str, path: Any) -> str:
 
 
 # What fcntl(2) does that neither locks nor changes a file.
-LOOKS = (fcntl.F_GETFL, fcntl.F_GETFD, fcntl.F_DUPFD_CLOEXEC)
+LOOKS = (fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_GETFD, fcntl.F_DUPFD_CLOEXEC)
 
 
 class Shim:
