@@ -20,6 +20,7 @@ from ..support.opening import ROOT, Folder
 from .common import DONE, complain
 
 APPEND = os.O_WRONLY | os.O_APPEND
+TRIES: Final = 5  # to open a log that is being rotated
 
 
 class KeptLogger(logging.Logger):
@@ -164,10 +165,7 @@ class LogFile(logging.FileHandler):
             _ensure_folder(path.parent)
             # Job types are in the log, so a producer chooses what is written there.
             with Folder(path.parent) as folder:
-                try:
-                    fd = folder.open(path.name, APPEND, one_name=True)
-                except FileNotFoundError:
-                    fd = folder.make(path.name, APPEND)
+                fd = _open_or_make(folder, path.name)
         status = os.fstat(fd)
         self._opened = status.st_dev, status.st_ino
         return os.fdopen(fd, "a", encoding=self.encoding, errors=self.errors)
@@ -177,6 +175,19 @@ class LogFile(logging.FileHandler):
         if said != self._told:
             self._told = said
             complain(said, DONE)
+
+
+def _open_or_make(folder: Folder, name: str) -> int:
+    """Open the log, or make it where there is none. Raises `OSError`.
+
+    Between a look and the making of it logrotate, or another worker, may have made it.
+    """
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):
+            return folder.open(name, APPEND, one_name=True)
+        with suppress(FileExistsError):
+            return folder.make(name, APPEND)
+    raise FileNotFoundError(errno.ENOENT, "it is renamed again and again")
 
 
 def to_terminal(stream: TextIO | None = None) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import textwrap
 from pathlib import Path
 
 import pytest
 from cli_app import dbq, on_a_terminal, queue_of, start, wait_for
+
+from dbbasic_queue.cli.log_file import LogFile
+from dbbasic_queue.support.opening import Folder
 
 DICT_CONFIG = """
 import logging, logging.config
@@ -114,6 +118,26 @@ def test_a_log_that_was_moved_is_opened_anew(app: Path) -> None:
     assert done.stderr == ""
     assert "started move" in (app / "work.log.1").read_text()
     assert "completed move" in (app / "work.log").read_text()
+
+
+def test_a_log_made_between_look_and_making_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Logrotate, or another worker, makes it just then: the line goes there, not elsewhere."""
+    path = tmp_path / "work.log"
+    made = Folder.make
+
+    def make(folder: Folder, name: str, flags: int) -> int:
+        if not path.exists():
+            path.write_text("of the other\n")
+        return made(folder, name, flags)
+
+    monkeypatch.setattr(Folder, "make", make)
+    log = LogFile(path, logging.Formatter("%(message)s"))
+    log.emit(logging.LogRecord("dbbasic_queue", logging.INFO, "", 0, "started", None, None))
+    log.close()
+    assert path.read_text() == "of the other\nstarted\n"
+    assert capfd.readouterr().err == ""
 
 
 def test_a_terminal_of_another_encoding_gets_no_bytes_of_utf_8(app: Path) -> None:
