@@ -29,8 +29,9 @@ OURS: Final = "dbbasic_queue"
 LONGEST: Final = 1 << 20  # bytes of a line that are read
 TRIES: Final = 5  # to read a log while it is being rotated
 COMPRESSED: Final = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}  # suffix -> module
-# How logrotate names what it has renamed, by number or date, and compressed (logrotate.conf(5)).
-_ROTATED: Final = r"(?:[.-][0-9][0-9.-]*)?(?:\.(?:gz|bz2|xz))?"
+# How logrotate names what it has renamed, by number or date, and compressed (logrotate.conf(5)). A
+# "backup" is a log that a worker had made before logrotate could make the new one.
+_ROTATED: Final = r"(?:[.-][0-9][0-9.-]*(?:\.backup)?)?(?:\.(?:gz|bz2|xz))?"
 
 FIELDS: Final = (
     "event",

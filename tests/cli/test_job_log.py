@@ -158,14 +158,18 @@ def test_rotated_logs_are_read(app: Path, home: dict[str, str]) -> None:
     (app / "work.log-20260101").write_text("2 INFO job-1 second\n2 INFO job-10 another\n")
     with gzip.open(app / "work.log-20260101.gz", "wb") as stream:
         stream.write(b"2 INFO job-1 sec")  # it is being made just now
-    (app / "work.log").write_text("3 INFO job-1 third\n")
+    # Logrotate found a log where it wanted to make the new one.
+    (app / "work.log-2026010107.backup").write_text("3 INFO job-1 third\n")
+    (app / "work.log").write_text("3 INFO job-1 fourth\n")
     (app / "work.log.orig").write_text("4 INFO job-1 of another file\n")
-    for age, name in enumerate(("work.log", "work.log-20260101", "work.log.2.gz")):
+    parts = ("work.log", "work.log-2026010107.backup", "work.log-20260101", "work.log.2.gz")
+    for age, name in enumerate(parts):
         os.utime(app / name, (1_700_000_000 - age, 1_700_000_000 - age))
     expected = [
         "1 INFO job-1 first\n    its traceback",
         "2 INFO job-1 second",
         "3 INFO job-1 third",
+        "3 INFO job-1 fourth",
     ]
     assert read_log(app / "work.log", "job-1") == expected
     queue_of(app).enqueue("talk", {}, job_id="other")
