@@ -270,7 +270,7 @@ class Runner:
             return self._failed(attempt, error, time.monotonic() - began)
         finally:
             if _process is self._process:
-                self.surroundings.restore()
+                self.surroundings.restore(began)
         if _process is not self._process:  # a child that the handler has forked
             flush()
             os._exit(0)

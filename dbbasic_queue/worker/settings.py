@@ -24,6 +24,8 @@ log = logging.getLogger("dbbasic_queue")
 
 _recursion_limit: Final = sys.getrecursionlimit
 _collects: Final = gc.isenabled
+_niceness_of: Final = os.getpriority
+_PROCESS: Final = os.PRIO_PROCESS
 _setlocale: Final = _locale.setlocale
 _LC_ALL: Final = _locale.LC_ALL
 
@@ -191,10 +193,10 @@ class Settings:
         self._locale = Locale()
         self._switches = _recursion_limit(), _collects()
         self._patience = _patience()
-        self._niceness = _niceness()
+        self._niceness = _niceness_of(_PROCESS, 0)
 
-    def restore(self, thorough: bool) -> bool:
-        """Make them so again; whether that could be done. The niceness takes a thorough look."""
+    def restore(self) -> bool:
+        """Make them so again; whether that could be done."""
         self._environment.restore()
         if (_recursion_limit(), _collects()) != self._switches:
             self._restore_switches()
@@ -202,7 +204,7 @@ class Settings:
             self._locale.restore()
         if "socket" in modules and _patience() != self._patience:
             modules["socket"].setdefaulttimeout(self._patience)
-        if thorough and _niceness() != self._niceness:
+        if _niceness_of(_PROCESS, 0) != self._niceness:
             self._restore_niceness()
         return "resource" not in modules or self._limits.restore()
 
@@ -218,17 +220,13 @@ class Settings:
         try:
             os.setpriority(os.PRIO_PROCESS, 0, self._niceness)
         except OSError:  # it takes root; and a job is better done slowly than in a later run
-            self._niceness = _niceness()
+            self._niceness = _niceness_of(_PROCESS, 0)
             log.warning(
                 "a handler has raised the niceness to %d, which cannot be lowered again: the jobs"
                 " after it have it, too; better call os.nice in a process of its own",
                 self._niceness,
                 extra={"event": "niceness"},
             )
-
-
-def _niceness() -> int:
-    return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def _patience() -> float | None:

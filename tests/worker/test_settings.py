@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from working import WORKER
 
 from dbbasic_queue import Queue
 from dbbasic_queue.support.account import Account
-from dbbasic_queue.worker import surroundings
 from dbbasic_queue.worker.settings import Environment
 
 HABITS = {
@@ -124,7 +122,6 @@ def test_a_handler_that_stands_back_does_so_for_itself(user: Account) -> None:
             seen.append(os.getpriority(os.PRIO_PROCESS, 0))
             if payload:
                 os.nice(3)
-            time.sleep(2 * surroundings.LOOK)
 
         queue = Queue(folder / "queue.tsv", "normal")
         queue.enqueue_many([("x", {"nice": 3}), ("x", {}), ("x", {})])

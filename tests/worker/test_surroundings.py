@@ -332,7 +332,8 @@ def test_another_file_in_the_place_of_a_plain_one_is_noticed(queue: Queue, tmp_p
     """As with `>> worker.log` in a crontab: a file of the handler gets nothing that is printed."""
     code = WORKER + (
         "from dbbasic_queue.worker import surroundings\n"
-        "KEPT, surroundings.LOOK = [], 3600  # for a plain file no thorough look is needed\n"
+        "KEPT = []\n"
+        "surroundings.LOOK = surroundings.SWAP = 3600  # a plain file needs no thorough look\n"
         "def habit(payload):\n"
         "    os.close(1); KEPT.append(os.open('mine', os.O_WRONLY | os.O_APPEND | os.O_CREAT))\n"
         "    os.set_inheritable(1, True)\n"
@@ -349,11 +350,12 @@ def test_another_file_in_the_place_of_a_plain_one_is_noticed(queue: Queue, tmp_p
 
 
 def test_another_pipe_in_the_place_of_a_pipe_is_noticed(queue: Queue) -> None:
-    """What catches a job's output, and is not put back, catches nothing of the next job's."""
+    """What catches a job's output catches nothing of the next job's, however short the job was."""
     code = WORKER + (
-        f"KEPT, LOOK = [], {surroundings.LOOK}\n"
+        "from dbbasic_queue.worker import surroundings\n"
+        "KEPT, surroundings.LOOK = [], 3600  # it is noticed by the job's own duration\n"
         "def habit(payload):\n"
-        "    KEPT.extend(os.pipe()); os.dup2(KEPT[1], 1); time.sleep(2 * LOOK)\n"
+        "    KEPT.extend(os.pipe()); os.dup2(KEPT[1], 1)\n"
         "def prints(payload): print('out', flush=True)\n"
         "queue.process_jobs({'habit': habit, 'prints': prints})\n"
     )
