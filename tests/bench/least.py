@@ -1,6 +1,6 @@
-"""The least a turn can cost in Python: its system calls and bytes, in one function, unchecked.
+"""The least that an enqueue and a turn can cost in Python: their system calls, unchecked.
 
-No queue: it looks for nothing that could have gone wrong and keeps no rule. What a turn costs more
+No queue: it looks for nothing that could have gone wrong and keeps no rule. What they cost more
 than this is our own Python; what this costs more than a sync alone, no queue of this design can
 save on that disk.
 """
@@ -19,6 +19,26 @@ from dbbasic_queue.table.table import AHEAD
 
 _FLOCK = struct.Struct("@hhqqi0q")  # struct flock, fcntl(2)
 _SETLK = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
+
+
+def append(table: Path, lines: Iterable[bytes]) -> list[float]:
+    """Add these lines, one after the other; the seconds that each took."""
+    file = os.open(table, os.O_RDWR | os.O_CREAT)
+    lock = os.open(table.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+    folder, clock = str(table.parent), time.perf_counter
+    took = []
+    for line in lines:
+        start = clock()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.stat(folder)
+        os.lseek(file, 0, os.SEEK_END)
+        os.lseek(lock, 0, os.SEEK_END)
+        os.pwritev(file, (line,), 0, os.RWF_APPEND)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        took.append(clock() - start)
+    os.close(file)
+    os.close(lock)
+    return took
 
 
 def work(

@@ -23,6 +23,7 @@ ROUND = (  # operation, rows of the table
     ("take_normal", 100_000),
     ("take_full", 1_000),
     ("take_full", 100_000),
+    ("least_enqueue", 0),
     ("least_normal", 0),
     ("least_full", 0),
     ("enqueue_many", 0),
