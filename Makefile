@@ -82,7 +82,7 @@ E2E_TOOLS    := debootstrap systemd-nspawn systemd-analyze nsenter setpriv
 E2E_PACKAGES := debootstrap systemd-container systemd util-linux debian-archive-keyring
 DEBIAN       ?= 12
 
-e2e: $(BIN)/.ready ## the installers on a booted Debian, as root (DEBIAN=13 for that release)
+e2e: $(BIN)/.ready ## the installers on a booted Debian, as root (DEBIAN=13 for that release; FILES=...)
 	@test "$$(id -u)" = 0 || { echo "make e2e boots machines and takes root: sudo make e2e" >&2; exit 1; }
 	@for tool in $(E2E_TOOLS); do command -v $$tool >/dev/null && continue; \
 	  echo "e2e: $$tool is missing; installing $(E2E_PACKAGES)"; \
@@ -90,7 +90,7 @@ e2e: $(BIN)/.ready ## the installers on a booted Debian, as root (DEBIAN=13 for 
 	    apt-get install -q -y --no-install-recommends $(E2E_PACKAGES) && break || exit 1; \
 	done
 	$(BIN)/pip install --quiet --disable-pip-version-check build twine
-	DBQ_E2E_DEBIAN=$(DEBIAN) $(BIN)/python -m pytest -vv --capture=no tests/e2e
+	DBQ_E2E_DEBIAN=$(DEBIAN) $(BIN)/python -m pytest -vv -rfE --capture=no $(or $(FILES),tests/e2e)
 
 torture: $(BIN)/.ready ## kills, power cuts and disk errors at every step; a soak (15 minutes)
 	@command -v strace >/dev/null || { echo "torture: strace is missing; installing it"; \
