@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from ..install import entries as commands
 from ..install.target import Entry
 from ..install.templates import fill
+from .sandbox import COMPAT
 from .syntax import command, file_pattern, line, word
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ class UnitWriter:
     def _worker(self, role: str, about: str, argv: list[str], **values: object) -> None:
         """The service of a worker."""
         worker, longest = self.config.worker, self.config.longest_timeout
+        # The other profiles let nothing change its niceness, and a user's manager gives no such
+        # right.
+        may_nice = worker.hardening == COMPAT and not self.for_user
         self._service(
             role,
             f"{role}.service",
@@ -153,6 +157,7 @@ class UnitWriter:
             writable=worker.writable,
             umask=UMASK if worker.umask is None else f"{worker.umask:04o}",
             nice=worker.nice,
+            nice_limit=f"{worker.nice or 0:+d}" if may_nice else None,
             memory_max=worker.memory_max,
             cpu_quota=worker.cpu_quota,
             **values,

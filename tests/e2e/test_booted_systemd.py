@@ -78,6 +78,12 @@ def limits(payload):
     OUT.joinpath(payload["name"]).write_text(json.dumps(found))
 
 
+def stand_back(payload):
+    OUT.joinpath(payload["name"]).write_text(str(os.getpriority(os.PRIO_PROCESS, 0)))
+    os.nice(5)
+    time.sleep(0.5)  # a worker looks at its niceness after some of the short jobs only
+
+
 def shout(payload):
     print("<7>from a handler", flush=True)
     note(payload)
@@ -105,7 +111,7 @@ ATTEMPTS = {
 }
 HANDLERS = {
     "note": note, "describe": describe, "slow": slow, "tries": tries, "limits": limits,
-    "shout": shout,
+    "shout": shout, "stand_back": stand_back,
 }
 """
 NEWLINE = "\n"
@@ -571,6 +577,26 @@ def test_a_profile_refuses_what_the_installer_says(app: App, profile: str) -> No
     always = {"open a packet socket", "become more important"}
     refused = {each.key for each in REFUSALS if profile in each.profiles}
     assert {name for name, outcome in found.items() if outcome != "done"} == refused | always
+    app.configure(FULL)
+    app.install()
+
+
+@pytest.mark.parametrize("key", ["", "nice = 4\n"], ids=["usual", "nice"])
+def test_a_job_that_stands_back_does_so_for_itself(app: App, key: str) -> None:
+    """Under compat, which lets jobs call os.nice, the unit lets the worker undo it; not more."""
+    keys = f"hardening = 'compat'\n{key}timeout ="
+    app.configure(FULL.replace("timeout =", keys))
+    app.install()
+    app.stop("worker.path", "worker.timer")
+    app.rest()
+    names = [f"back-{number}{key[-2:-1]}" for number in (1, 2, 3)]
+    for name in names:
+        app.enqueue("stand_back", name=name)
+    app.machine.run(["systemctl", "start", app.unit("worker.service")])
+    niceness = key[-2:-1] or "0"
+    assert [app.result(name) for name in names] == [niceness] * 3
+    said = app.machine.path("/var/lib/app/log/dbq.log").read_text()
+    assert "raised the niceness" not in said
     app.configure(FULL)
     app.install()
 

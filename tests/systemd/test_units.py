@@ -199,6 +199,33 @@ def test_what_the_config_allows_and_limits(config: Config) -> None:
     assert found == {name: text for name, text in usual.items() if name in found}
 
 
+@pytest.mark.parametrize("queue", ["file", "server"])
+@pytest.mark.parametrize(
+    ("profile", "nice", "limit"),
+    [
+        ("compat", None, ["+0"]),
+        ("compat", 7, ["+7"]),
+        ("compat", -5, ["-5"]),
+        ("network", 7, []),
+        ("isolated", None, []),
+    ],
+)
+def test_a_worker_may_undo_the_niceness_of_a_job(
+    profile: str, nice: int | None, limit: list[str], queue: str
+) -> None:
+    """Where jobs can call os.nice, the worker can go back to where it began, and no further.
+
+    The rule: the niceness may be lowered to 20 - RLIMIT_NICE (setrlimit(2)), which LimitNICE= with
+    a sign gives as a niceness (systemd.exec(5)). A user's own manager cannot give the right to it.
+    """
+    file = 'file = "/var/lib/app/queue.tsv"'
+    text = TOML if queue == "file" else TOML.replace(file, 'url = "redis://10.0.0.5/0"')
+    config = with_worker(load(text), hardening=profile, nice=nice)
+    name = "dbq-app-worker.service" if queue == "file" else "dbq-app-worker@.service"
+    assert values(units(config)[name], "LimitNICE") == limit
+    assert values(units(config, for_user=True)[name], "LimitNICE") == []
+
+
 def test_a_start_of_the_worker_is_never_refused_for_being_one_of_many(config: Config) -> None:
     """Every wake starts a run, so the limit of starts is off where it would stop the queue."""
     found = units(config)
