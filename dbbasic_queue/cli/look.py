@@ -19,7 +19,7 @@ from ..job import Job as JobTuple
 from ..queue import Queue
 from ..support.columns import cut, fitted, width_of
 from ..support.durations import format_duration
-from ..support.text import dump_json, escape_control
+from ..support.text import dump_json, escape_control, printable
 from .choosing import choice_of, filters, named, none_like
 from .common import (
     DONE,
@@ -56,7 +56,7 @@ class Column(NamedTuple):
 
 COLUMNS: Final = (
     Column("ID", lambda job: str(job["id"])),
-    Column("TYPE", lambda job: escape_control(job["type"])),
+    Column("TYPE", lambda job: printable(job["type"])),
     Column("STATUS", lambda job: str(job["status"])),
     Column("ATTEMPTS", lambda job: str(job["attempts"]), right=True, short="TRY"),
     Column(
@@ -78,8 +78,8 @@ ENDED: Final = "ended"
 def _gist(job: Job) -> str:
     """How far a job is, its error, or else its payload."""
     progress = progress_of(job["status"], job["result"])
-    text = str(progress) if progress else error_lines(job["error"])[0] or dump_json(job["payload"])
-    return escape_control(text)
+    said = str(progress) if progress else job["error"] and error_lines(job["error"])[0]
+    return escape_control(said) if said else dump_json(job["payload"])
 
 
 # -- list ------------------------------------------------------------------------------------------
@@ -193,8 +193,8 @@ def _line(
         right = COLUMNS[number].right
         if number == len(widths):
             text = cell if left is None else cut(cell, left)
-        elif left is None:
-            text = fitted(cell, max(widths[number], width_of(cell)), right=right)
+        elif left is None:  # whole, however long
+            text = _padded(cell, widths[number], right)
         else:
             text = fitted(cell, min(widths[number], left), right=right)
             left = max(0, left - widths[number] - len(GAP))
@@ -204,6 +204,13 @@ def _line(
         if left == 0:
             break
     return GAP.join(parts)
+
+
+def _padded(cell: str, width: int, right: bool) -> str:
+    """A whole cell with spaces up to a width."""
+    if cell.isascii():  # of a pipe's many lines, most cells
+        return cell.rjust(width) if right else cell.ljust(width)
+    return fitted(cell, max(width, width_of(cell)), right=right)
 
 
 def local_time(seconds: float) -> str:

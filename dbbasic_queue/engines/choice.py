@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import math
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
@@ -103,13 +103,7 @@ def chosen(engine: _Looks, choice: Choice) -> Iterator[Job]:
         jobs: Iterator[Job] = (job for job in found if job is not None)
     else:
         jobs = engine.jobs(choice.statuses, choice.only_type())
-    left = math.inf if choice.limit is None else choice.limit
-    while left > 0:
-        job = next((job for job in jobs if choice.takes(job)), None)
-        if job is None:
-            return
-        yield job
-        left -= 1
+    yield from itertools.islice(filter(choice.takes, jobs), choice.limit)
 
 
 def choose(
