@@ -19,7 +19,7 @@ from ..log import JsonFormatter, TextFormatter
 from ..queue import DEFAULT_FILE, Queue
 from ..support.durations import format_duration
 from ..support.files import given_path
-from ..worker.handlers import Handlers, policies_of
+from ..worker.handlers import Handlers
 from ..worker.loop import Summary, work
 from ..worker.options import Options
 from ..worker.records import keep
@@ -252,9 +252,7 @@ def _run(
     summary, failed = crew.run()
     if crew.lost:
         # In a child again: the handlers may say how often their jobs are tried.
-        again = WorkerProcesses(
-            1, lambda number, signals: rescue(engine, options.with_own(policies_of(handlers())))
-        )
+        again = WorkerProcesses(1, lambda number, signals: rescue(engine, handlers(), options))
         rescued, more = again.run()
         summary.add(rescued)
         failed += more

@@ -22,8 +22,9 @@ from sentry_sdk.integrations.logging import ignore_logger
 
 from ..engines.choice import matches
 from ..errors import JobCancelled
+from ..job import FAILED, Job
 from ..support.text import dump_json
-from ..worker.current import CurrentJob, current_job
+from ..worker.current import current_job
 from ..worker.handlers import Handlers
 from .wrapping import Around, is_final
 
@@ -60,11 +61,24 @@ class SentryHandlers(Around):
             self._monitors = _monitors(found)
             self._hidden = {name: each.redact for name, each in found.types.items()}
 
+    def worker_died(self, job: Job) -> None:
+        """Tell of a job that ended with its worker, which had no time to tell of it."""
+        if job.status == FAILED:
+            with sentry_sdk.isolation_scope() as scope:
+                scope.clear_breadcrumbs()
+                scope.set_tag("dbq.type", job.type)
+                scope.set_context("dbq job", {"id": job.id, "attempt": job.attempts})
+                sentry_sdk.capture_message(job.error or "", "error")
+        slug = _slug_of(job.id)
+        if slug in self._monitors:
+            _check_in(job.id, slug, self._monitors[slug], "error")
+        super().worker_died(job)
+
     @contextmanager
     def around(self, job_type: str, payload: Any) -> Generator[Any]:
         """A scope and a transaction for one job; what ends it is captured."""
         job = current_job()
-        slug = _slug_of(job)
+        slug = _slug_of(job.id)
         monitor = self._monitors.get(slug)
         keys = {
             key for glob, each in self._hidden.items() if matches(job_type, glob) for key in each
@@ -78,7 +92,7 @@ class SentryHandlers(Around):
             if keys:
                 scope.add_event_processor(_hider(keys, payload))
             if monitor and job.attempt == 1:
-                _check_in(job, slug, monitor, "in_progress")
+                _check_in(job.id, slug, monitor, "in_progress")
             with sentry_sdk.start_transaction(op="queue.process", name=job_type):
                 try:
                     yield payload
@@ -87,21 +101,21 @@ class SentryHandlers(Around):
                         if not isinstance(error, JobCancelled):
                             sentry_sdk.capture_exception(error)
                         if monitor:
-                            _check_in(job, slug, monitor, "error")
+                            _check_in(job.id, slug, monitor, "error")
                     raise
             if monitor:
-                _check_in(job, slug, monitor, "ok")
+                _check_in(job.id, slug, monitor, "ok")
 
 
-def _slug_of(job: CurrentJob) -> str:
+def _slug_of(job_id: str) -> str:
     """The name of the monitor of a job that the clock has enqueued; empty for others."""
-    found = _RECURRING.fullmatch(job.id)
+    found = _RECURRING.fullmatch(job_id)
     return f"{found['config']}-{found['name']}" if found else ""
 
 
-def _check_in(job: CurrentJob, slug: str, monitor: Any, status: str) -> None:
+def _check_in(job_id: str, slug: str, monitor: Any, status: str) -> None:
     # The same id for each attempt, whichever process makes it.
-    known = hashlib.md5(job.id.encode(), usedforsecurity=False).hexdigest()
+    known = hashlib.md5(job_id.encode(), usedforsecurity=False).hexdigest()
     capture_checkin(slug, known, status, monitor_config=monitor)
 
 

@@ -22,8 +22,9 @@ from typing import Any
 
 from ..engines.interface import Policy
 from ..errors import JobCancelled
+from ..job import Job
 from ..worker.current import current_job
-from ..worker.handlers import Handler, Handlers, policies_of
+from ..worker.handlers import Handler, Handlers, policies_of, tell_of_death
 from ..worker.signals import PutBack
 from ..worker.wishes import Discard, Snooze, wish_in
 
@@ -42,6 +43,10 @@ class Around(Mapping[str, Handler]):
     def policies(self) -> Mapping[str, Policy]:
         """What the handlers inside say of their types."""
         return policies_of(self._handlers)
+
+    def worker_died(self, job: Job) -> None:
+        """Tell the handlers inside of a job that ended with its worker, and is not tried again."""
+        tell_of_death(self._handlers, job)
 
     def __getitem__(self, job_type: str) -> Handler:
         handler = self._handlers[job_type]

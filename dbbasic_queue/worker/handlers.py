@@ -22,7 +22,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ..backoff import seconds
-from ..engines.interface import Attempt, Outcome, Policy, Progress, Seat
+from ..engines.interface import Attempt, Outcome, Policy, Progress, Rescued, Seat
 from ..errors import ConfigError, InvalidJob, JobCancelled, StorageError
 from ..job import CANCELLED, COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, result_text
 from ..support.text import printable, shown
@@ -147,6 +147,29 @@ def policies_of(handlers: Handlers) -> dict[str, Policy]:
         return found
     said = getattr(handlers, "policies", None)
     return dict(said) if isinstance(said, Mapping) else {}
+
+
+def tell_of_deaths(handlers: Handlers, rescued: Sequence[Rescued]) -> None:
+    """Tell handlers of the jobs that have ended with their workers, and are not tried again."""
+    for job, status, _ in rescued:
+        if status in (FAILED, CANCELLED):
+            tell_of_death(handlers, job)
+
+
+def tell_of_death(handlers: Handlers, job: Job) -> None:
+    """Tell handlers of one such job, by their method `worker_died(job)`, if they have it.
+
+    It is called once a job, by the worker that took the job back. What it raises is logged.
+    """
+    if isinstance(handlers, ChainMap):  # of several modules
+        for part in handlers.maps:
+            tell_of_death(part, job)
+    elif tell := getattr(handlers, "worker_died", None):
+        try:
+            tell(job)
+        except (Exception, SystemExit):
+            more = {"event": "worker_died", "job_id": job.id, "job_type": job.type}
+            log.exception("worker_died of the handlers failed for %s", job.id, extra=more)
 
 
 def _faults(handlers: Any) -> list[str]:

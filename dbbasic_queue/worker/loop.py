@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..engines.interface import Engine, Outcome, Seat
 from ..job import CANCELLED, COMPLETED, FAILED, Job, error_lines
 from ..support.text import printable
-from .handlers import Handlers, Runner, policies_of
+from .handlers import Handlers, Runner, policies_of, tell_of_deaths
 from .options import Options
 from .signals import StopSignals
 from .tally import Tally
@@ -131,14 +131,19 @@ def work(
         return worker.run(seat)
 
 
-def rescue(engine: Engine, options: Options) -> Summary:
+def rescue(engine: Engine, handlers: Handlers, options: Options) -> Summary:
     """Take back the jobs of dead workers, and do nothing else."""
+    options = options.with_own(policies_of(handlers))
+    tally = Tally(engine, list(handlers))
     seat = engine.seat()
     assert seat is not None  # as no number of places was named
     try:
         rescued = seat.rescue(options.max_attempts, options.backoff, options.policies)
     finally:
         seat.leave()
+    tally.note_rescued(rescued)
+    tally.save()
+    tell_of_deaths(handlers, rescued)
     failed = sum(job.status == FAILED for job in rescued)
     return Summary(rescued=len(rescued), failed=failed)
 
@@ -157,6 +162,7 @@ class Worker:
         options = options.with_own(policies_of(handlers))
         self._options = options
         self._signals = signals
+        self._handlers = handlers
         self._runner = Runner(handlers, options, signals, engine.now, queue)
         self._types = _types_to_take(handlers, options)
         self._handled = list(handlers)
@@ -250,6 +256,7 @@ class Worker:
         self._summary.rescued += len(rescued)
         self._summary.failed += sum(job.status == FAILED for job in rescued)
         self._tally.note_rescued(rescued)
+        tell_of_deaths(self._handlers, rescued)
         return bool(rescued)
 
     def _wait(self, seat: Seat) -> bool:

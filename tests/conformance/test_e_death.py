@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from actors import AT_ONCE, Diary, start
+from actors import AT_ONCE, Diary, die, in_child, start
 from redis_server import RedisServer
 
-from dbbasic_queue import Queue, current_job
+from dbbasic_queue import Queue, Summary, current_job
 from dbbasic_queue.engines import open_engine
+from dbbasic_queue.job import Job
 
 KILLS = int(os.environ.get("DBQ_KILLS", "200"))
 LEASE = 2.0
@@ -121,6 +122,34 @@ def test_a_job_that_kills_each_worker_ends_failed(
     assert job is not None
     assert (job["status"], job["attempts"], begun(diary, job_id)) == ("failed", 3, 3)
     assert job["error"].startswith("WorkerDied: ")
+
+
+class Told(dict[str, Any]):
+    """Handlers that keep what they are told of jobs that ended with their workers."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.told: list[tuple[str, str, int, str]] = []
+
+    def worker_died(self, job: Job) -> None:
+        """Keep it, and fail."""
+        self.told.append((job.id, job.status, job.attempts, (job.error or "").partition(":")[0]))
+        raise ValueError("a receiver that fails does no harm")
+
+
+def test_handlers_are_told_of_a_job_that_ended_with_its_worker(queue: Queue) -> None:
+    """By the worker that takes it back: when no attempt follows, and once."""
+    job_id = queue.enqueue("x", {})
+    handlers = Told({"x": die})
+
+    def work() -> Summary:
+        return queue.process_jobs(handlers, 2, backoff=AT_ONCE)
+
+    for _ in range(2):
+        until(lambda: in_child(work) == -signal.SIGKILL)
+    until(lambda: work().failed)
+    work()
+    assert handlers.told == [(job_id, "failed", 2, "WorkerDied")]
 
 
 def produce(address: str, diary: Diary) -> None:

@@ -19,7 +19,7 @@ import dbbasic_queue
 from dbbasic_queue import Queue
 
 PROJECT = Path(__file__).with_name("django_project")
-LEAST = 33  # tests of the project
+LEAST = 34  # tests of the project
 
 pytest.importorskip("django", reason="the extra `django` is not installed")
 

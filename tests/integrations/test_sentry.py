@@ -47,8 +47,19 @@ def give_up(payload):
     raise Discard("bad address")
 
 
+def die(payload):
+    os._exit(9)
+
+
 HANDLERS = SentryHandlers(
-    {"fail": fail, "afail": afail, "again": again, "give_up": give_up, "nightly": again}, "dbq.toml"
+    {
+        "fail": fail,
+        "afail": afail,
+        "again": again,
+        "give_up": give_up,
+        "nightly": die if "DIE" in os.environ else again,
+    },
+    "dbq.toml",
 )
 """
 CONFIG = """
@@ -117,16 +128,16 @@ def queue(tmp_path: Path) -> Queue:
     return Queue(tmp_path / "queue.tsv")
 
 
-def work(queue: Queue, service: Service, *options: str) -> None:
+def work(queue: Queue, service: Service, *options: str, code: int = 0, **more: str) -> None:
     """Run what is due, as cron would."""
     done = subprocess.run(
         [sys.executable, "-m", "dbbasic_queue", "work", "--config", "dbq.toml", *options],
         cwd=queue.path.parent,
-        env=os.environ | {"SENTRY": service.address},
+        env=os.environ | {"SENTRY": service.address} | more,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
 
 
 def test_each_failure_is_told_once(queue: Queue, service: Service) -> None:
@@ -176,3 +187,17 @@ def test_recurring_jobs_are_monitors(queue: Queue, service: Service) -> None:
     assert told[0] == "in_progress"
     assert told[-1] == "ok"
     assert len({each["check_in_id"] for each in service.of("check_in")}) == 1
+
+
+def test_a_worker_that_died_is_told(queue: Queue, service: Service) -> None:
+    """Of a job that ended with its worker the next one tells, and that its monitor has failed."""
+    queue.enqueue("nightly", {}, job_id="shop_nightly_20260102T0100Z")
+    work(queue, service, "--concurrency", "1", code=9, DIE="1")
+    assert service.of("event") == []
+    work(queue, service, "--concurrency", "1")
+    (event,) = service.of("event")
+    assert event["message"].startswith("WorkerDied: the worker died while it ran this job")
+    assert event["tags"]["dbq.type"] == "nightly"
+    checks = service.of("check_in")
+    assert checks[-1]["status"] == "error"
+    assert len({each["check_in_id"] for each in checks}) == 1

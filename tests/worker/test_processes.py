@@ -193,8 +193,9 @@ def test_a_job_whose_process_was_ended_by_its_handler_is_not_lost(queue: Queue) 
         "    handlers = {'die': lambda payload: os._exit(1)}\n"
         "    return loop.work(queue.engine, handlers, options.Options(1), signals, 2)\n"
         "run(child)\n"
-        "loop.rescue(queue.engine, options.Options(1))\n",
+        "loop.rescue(queue.engine, {}, options.Options(1))\n",
         queue.path,
     )
     assert said[0].endswith(" 1 1")  # its process has failed, and may have left a job behind
     assert queue.get_job(job_id)["status"] == "failed"
+    assert [row.failed for row in queue.history()] == [1]

@@ -3,8 +3,8 @@
 A worker is a process that lives between requests: `django.setup()` is called once, database
 connections that are too old or broken are closed before and after each job, and the log of queries
 that DEBUG keeps is emptied. The signals `task_started` and `task_finished` are sent here; the
-second one when a job has failed for good, or is done. A job whose worker died at its last attempt
-has no process that could send it.
+second one when a job has failed for good, or is done. For a job whose worker died at its last
+attempt, the worker sends it that takes the job back.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from django.apps import apps
 from django.db import close_old_connections, reset_queries
 from django.utils import timezone
 
+from ...job import Job
 from ...worker.current import current_job
 from ...worker.handlers import Handler
 from ...worker.signals import PutBack
@@ -42,6 +43,18 @@ class DjangoHandlers(Mapping[str, Handler]):
         if task is None:
             raise KeyError(job_type)
         return _coroutine_handler(task) if iscoroutinefunction(task.func) else _handler(task)
+
+    def worker_died(self, job: Job) -> None:
+        """Send `task_finished` for a job that ended with its worker, and is not tried again."""
+        _set_up()
+        task = task_named(job.type)
+        if task is None:
+            return
+        _tidy()
+        try:
+            _send(result_of(task, job))
+        finally:
+            _tidy()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._listed())

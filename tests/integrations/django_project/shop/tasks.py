@@ -1,6 +1,7 @@
 """The tasks of the shop."""
 
 import os
+import signal
 
 try:
     from django.tasks import task
@@ -113,6 +114,12 @@ def send_order(number):
 async def asend_order(number):
     """Mark an order as sent, as a coroutine."""
     return await Order.objects.filter(pk=number).aupdate(sent=True)
+
+
+@task
+def die():
+    """End its worker as the kernel does that is short of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @task

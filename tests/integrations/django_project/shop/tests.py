@@ -1,6 +1,7 @@
 """What Django expects of a backend, and what a worker does with its tasks."""
 
 import json
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -11,7 +12,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.test import SimpleTestCase, TransactionTestCase, override_settings
 
 from dbbasic_queue import Backoff, JobCancelled
@@ -345,6 +346,27 @@ class Worker(Case):
             enqueued, started, finished = heard.all[-1][4]
             self.assertLessEqual(enqueued, started)
             self.assertLess(started, finished)
+
+    def test_a_job_that_ended_with_its_worker_has_finished(self):
+        """A job that ended with its worker has finished: told by the next worker, once."""
+        result = tasks.die.enqueue()
+        connections.close_all()  # a child takes none along
+        with Heard() as heard:
+            for _ in range(2):
+                child = os.fork()
+                if not child:
+                    work(attempts=2)
+                    os._exit(1)
+                os.waitpid(child, 0)
+            self.assertEqual(work(attempts=2).failed, 1)
+            work(attempts=2)
+        self.assertEqual([each[:3] for each in heard.all], [("finished", Status.FAILED, 2)])
+        errors, times = heard.all[0][3:]
+        self.assertEqual(errors[0].exception_class_path, "dbbasic_queue.errors.QueueError")
+        self.assertIn("WorkerDied: the worker died while it ran this job", errors[0].traceback)
+        self.assertIsNotNone(times[2])
+        result.refresh()
+        self.assertEqual((result.status, result.attempts), (Status.FAILED, 2))
 
     def test_an_attempt_that_is_repeated_has_not_finished(self):
         """An attempt that is repeated has not finished."""
