@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
+from typing import Final
+
+# An advice that is a command, or ends with one; the programs are all that an advice names.
+_STEP: Final = re.compile(
+    r"(?:(?P<words>.*?): )?"
+    r"(?P<command>(?:dbq(?:-health|-install-cron|-install-systemd)?"
+    r"|sudo|ls|crontab|timedatectl)(?: .*)?)",
+    re.DOTALL,
+)
 
 
 class Advice:
@@ -37,3 +47,15 @@ class Advice:
             )
         tools = ("dbq-install-cron", "dbq-install-systemd")
         return tuple(shlex.join([tool, "--status", *self._where]) for tool in tools)
+
+
+def parted(advice: str) -> tuple[str, str]:
+    """Return the words of an advice, and the command after them: one of the two may be empty.
+
+    >>> parted("to try again: dbq retry a1"), parted("dbq show a1")
+    (('to try again', 'dbq retry a1'), ('', 'dbq show a1'))
+    >>> parted("does the worker know their types?")
+    ('does the worker know their types?', '')
+    """
+    found = _STEP.fullmatch(advice)
+    return (found["words"] or "", found["command"]) if found else (advice, "")

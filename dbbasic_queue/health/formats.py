@@ -78,9 +78,9 @@ def _summary(report: HealthReport) -> str:
     else:
         last = "last worker run " + (f"{format_duration(silence)} ago" if silence else "now")
     return (
-        f"{counts['pending']} pending ({report.snapshot.ready} ready),"
-        f" {counts['processing']} running, {counts['completed']} completed,"
-        f" {counts['failed']} failed; {last}{_pauses(report)}"
+        f"{counts['pending']:,} pending ({report.snapshot.ready:,} ready),"
+        f" {counts['processing']:,} running, {counts['completed']:,} completed,"
+        f" {counts['failed']:,} failed; {last}{_pauses(report)}"
     )
 
 
@@ -107,7 +107,7 @@ def _finding(finding: Finding) -> Iterator[str]:
     for named in finding.named:
         yield f"  {escape_control(_named(named))}"
     if finding.count > len(finding.named) > 0:
-        yield f"  and {finding.count - len(finding.named)} more (-v shows more of them)"
+        yield f"  and {finding.count - len(finding.named):,} more (-v shows more of them)"
     for advice in finding.advice:
         yield f"  -> {escape_control(advice)}"
 

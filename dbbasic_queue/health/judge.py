@@ -363,7 +363,7 @@ class _Judge:
             "pending": _many(value, "pending job"),
             "ready": _many(value, "ready job"),
             "latency": f"the oldest ready job has waited {format_duration(value)}",
-            "size": f"the file has {value} bytes",
+            "size": f"the file has {value:,} bytes",
             "memory": f"the server uses {value} % of the memory that it may use",
         }.get(name, name)
         how = "is in" if limit.inside else "is not in"
@@ -535,7 +535,7 @@ def _named(job: Job, note: str) -> Named:
 
 
 def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _age(seconds: int) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..health.advice import Advice
+from ..health.advice import Advice, parted
 from ..health.report import STATES
 from ..install.templates import template_folder
 from ..support.files import NewFile, refusing, replace
@@ -185,6 +185,7 @@ def _template() -> Any:
         "exact": _exact,
         "iso": _iso,
         "limit": _limit,
+        "parted": parted,
     }
     environment = Environment(
         loader=FileSystemLoader(template_folder() / "views"),

@@ -146,6 +146,27 @@ def test_the_verdict_is_short(queue: Queue) -> None:
     assert "and 4 more" in verdict
 
 
+def test_a_command_stands_alone(queue: Queue) -> None:
+    """What it is for stands above it, so that the whole box can be copied into a shell."""
+    fail(queue, "gone")
+    fail(queue, "gone")
+    text = re.sub("</?span>", "", report(read(queue), ADVICE))
+    lines = text.splitlines()
+    words = lines.index('<p class="step">To try again:</p>')
+    assert lines[words + 1].startswith('<code class="run">dbq retry --failed --file ')
+    boxes = re.findall('<code class="run">(.*?)</code>', text)
+    assert len(boxes) == 3
+    assert all(box.startswith("dbq ") for box in boxes)
+
+
+def test_numbers_have_their_thousands_apart(queue: Queue) -> None:
+    """In the verdict as in the numbers below it."""
+    queue.enqueue_many([("mail", {}, 1)] * 1234)
+    text = report(read(queue), ADVICE)
+    assert "<strong>1,234 overdue jobs</strong>" in text
+    assert "and 1,231 more" in text
+
+
 def test_a_queue_that_is_not_there_has_a_page(tmp_path: Path) -> None:
     """It says UNKNOWN and why, and shows no number that is not known."""
     text = report(read(Queue(tmp_path / "queue.tsv")), ADVICE)
