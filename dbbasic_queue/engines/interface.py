@@ -266,6 +266,25 @@ class Seat(Protocol):
         it."""
 
 
+class HistoryMoves(Protocol):
+    """The history on its way from one queue to another: history_moves.py. Raises `StorageError`.
+
+    Each change is kept whole or not at all when it returns.
+    """
+
+    def underway(self) -> dict[str, list[Hour]]:
+        """What was taken out and is not forgotten, by call. Reads only."""
+
+    def take_out(self, call: str) -> None:
+        """Have all hours leave by a call of this name; `Engine.history` tells of none then."""
+
+    def adopt(self, call: str, hours: list[Hour]) -> None:
+        """Add hours of another queue; a repetition of a call adds nothing."""
+
+    def forget(self, call: str) -> None:
+        """Remove what was taken out by a call."""
+
+
 class Engine(Protocol):
     """What keeps the jobs of one queue. Cheap to make; threads may share it; survives a fork."""
 
@@ -406,6 +425,9 @@ class Engine(Protocol):
         """
 
     # -- what `dbq migrate` needs: moving.py says how a job goes from one queue to another ---------
+
+    def history_moves(self) -> HistoryMoves:
+        """The history on its way to another queue, and from one."""
 
     def withdraw(
         self,

@@ -17,8 +17,8 @@ stays until it has ended. The mark of each recurring job's last slot moves along
 before the first job, so that none is begun at the target that was held back at the source.
 
 `finish` closes the source: first its last jobs are moved, then it refuses new ones, then what came
-in between is moved, and the notes are removed. Until then the way back is open at any moment: the
-same with the names exchanged.
+in between is moved, the history goes along, and the notes are removed. Until then the way back is
+open at any moment: the same with the names exchanged.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..engines.moving import MOVABLE, departed, note_of
 from ..engines.pausing import ALL
 from ..errors import MigrationError
 from ..job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, STATUSES, Job
+from .history import carry_history
 from .pauses import carry_pauses
 from .slots import carry_slots
 
@@ -122,6 +123,7 @@ def finish(source: Engine, target: Engine, idle: int, tell: Tell = lambda count:
     new += _withdraw(source, target, (CANCELLED,), tell)
     _require_none_runs(source, source.counts())
     new += sum(_adopt(target, jobs, tell) for jobs in batches(source.jobs([COMPLETED]), BATCH))
+    carry_history(source, target)
     source.forget_moved()
     if source.paused():
         source.resume([ALL])  # what holds now is said at the target

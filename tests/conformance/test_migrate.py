@@ -45,6 +45,8 @@ class Mortal:
         "claim_slot",
         "pause",
         "resume",
+        "take_out",
+        "forget",
     )
 
     def __init__(self, engine: Engine, life: list[int]) -> None:
@@ -53,6 +55,8 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         there = getattr(self._engine, name)
+        if name == "history_moves":
+            return lambda: Mortal(there(), self._life)
         if name not in self.STEPS:
             return there
 
@@ -190,6 +194,9 @@ def test_killed_at_any_step_no_job_is_lost_and_none_runs_twice(
     def work(queue: Queue) -> None:
         queue.process_jobs({"ok": lambda payload: ran.update([payload["id"]])}, limit=1)
 
+    def counted(queue: Queue) -> int:
+        return sum(hour.completed for hour in queue.history())
+
     def go(life: list[int]) -> None:
         source, target = Mortal(old.engine, life), Mortal(new.engine, life)
         if way == "move":
@@ -217,6 +224,8 @@ def test_killed_at_any_step_no_job_is_lost_and_none_runs_twice(
     new.process_jobs({"ok": lambda payload: ran.update([payload["id"]])})
     assert ran == Counter(added)
     assert old.count_jobs()["pending"] == new.count_jobs()["pending"] == 0
+    finish(old.engine, new.engine, 0)
+    assert (counted(old), counted(new)) == (0, len(added))
 
 
 def test_what_has_run_and_been_pruned_does_not_come_again(
@@ -424,6 +433,54 @@ def test_a_pause_holds_at_the_target_before_a_job_is_there(
     finish(old.engine, new.engine, 0)
     assert old.paused() == []
     assert [pause.type for pause in new.paused()] == ["bad"]
+
+
+def history_of(queue: Queue) -> list[tuple[str, int]]:
+    return [(hour.type, hour.completed) for hour in queue.history().by_type()]
+
+
+def test_the_history_goes_along_in_the_end(old: Queue, new: Queue, clock: Clock) -> None:
+    """Added to that of the target; what a worker of the source adds later goes the next time."""
+
+    def work(queue: Queue, number: int) -> None:
+        queue.enqueue_many([("ok", {"n": n}) for n in range(number)])
+        queue.process_jobs(HANDLERS)
+
+    work(old, 3)
+    work(new, 2)
+    told = old.history()
+    move.move(old.engine, new.engine)
+    assert (history_of(old), history_of(new)) == ([("ok", 3)], [("ok", 2)])
+    finish(old.engine, new.engine, 0)
+    assert (history_of(old), history_of(new)) == ([], [("ok", 5)])
+    assert {hour.start for hour in told} <= {hour.start for hour in new.history()}
+    begun = int(clock())
+    old.engine.add_history([("ok", "completed", begun, begun, 7.0)], "late")
+    finish(old.engine, new.engine, 0)
+    assert (history_of(old), history_of(new)) == ([], [("ok", 6)])
+    assert max(hour.ran.most for hour in new.history()) == 7.0
+    finish(new.engine, old.engine, 0)
+    assert (history_of(old), history_of(new)) == ([("ok", 6)], [])
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["not-there-yet", "there"])
+def test_a_history_on_its_way_is_counted_once(
+    old: Queue, new: Queue, clock: Clock, there: bool
+) -> None:
+    """A mover died in between; the way back brings it to where it was to go, and back."""
+    begun = int(clock())
+    for queue in (old, new):
+        queue.engine.add_history([("ok", "completed", begun, begun, 1.0)], "one")
+    moves = old.engine.history_moves()
+    moves.take_out("f3")
+    if there:
+        new.engine.history_moves().adopt("f3", moves.underway()["f3"])
+    finish(new.engine, old.engine, 0)
+    assert (history_of(old), history_of(new)) == ([("ok", 2)], [])
+    finish(old.engine, new.engine, 0)
+    finish(old.engine, new.engine, 0)
+    assert (history_of(old), history_of(new)) == ([], [("ok", 2)])
+    assert old.engine.history_moves().underway() == {}
 
 
 # -- how much it costs -----------------------------------------------------------------------------

@@ -119,9 +119,9 @@ def test_the_file_explains_itself(queue: Queue) -> None:
     run(queue)
     lines = file_of(queue).read_text().splitlines()
     assert lines[0].startswith("# What the workers of this queue did")
-    assert [line[:1] for line in lines[:6]] == ["#"] * 5 + ["h"]
-    assert lines[6].split("\t")[1:3] == ["mail", "1"]
-    assert {line.count("\t") for line in lines[5:]} == {11}
+    assert [line[:1] for line in lines[:7]] == ["#"] * 6 + ["h"]
+    assert lines[7].split("\t")[1:3] == ["mail", "1"]
+    assert {line.count("\t") for line in lines[6:]} == {11}
 
 
 def test_a_new_hour_makes_one_line_of_many(queue: Queue) -> None:

@@ -33,6 +33,7 @@ from .transitions import Transitions
 if TYPE_CHECKING:
     from ..choice import Choice
     from ..history import Hour
+    from ..interface import HistoryMoves
     from ..verbs import Verb
     from .moving import Moving
 
@@ -199,6 +200,12 @@ class RedisEngine(ByHand, PausesOnServer):
         return act(self._link, self._records, self._looking, verb, choice, dry_run=dry_run)
 
     # -- to another queue ----------------------------------------------------------------------
+
+    def history_moves(self) -> HistoryMoves:
+        """The history on its way to another queue, and from one."""
+        from .history_moves import MovesOnServer
+
+        return MovesOnServer(self._link, self._records)
 
     def withdraw(
         self,

@@ -20,21 +20,21 @@ PATIENCE: Final = 1.0  # seconds; what could not be added is kept by the worker
 
 def read(link: Link, records: Records) -> list[Hour]:
     """The hours, one each of an hour and type. Raises `StorageError`."""
-    return merged(_parsed(link.run(lambda client: client.hvals(records.history))))
+    return merged(hours_in(link.run(lambda client: client.hvals(records.history))))
 
 
 def add(link: Link, records: Records, noted: Sequence[Ended], call: str) -> None:
     """Add attempts that have ended, once a call. Raises `StorageError`."""
     key, done = records.history, f"{records.history}:{call}"
     new = add_up(noted)
-    fields = [_field(hour) for hour in new]
+    fields = [field_of(hour) for hour in new]
 
     def change(pipe: Any) -> None:
         if pipe.exists(done):
             return  # added; the answer was lost
-        there = _parsed(pipe.hmget(key, fields))
+        there = hours_in(pipe.hmget(key, fields))
         pipe.multi()
-        _put(pipe, key, merged([*there, *new]))
+        put(pipe, key, merged([*there, *new]))
         pipe.set(done, 1, ex=REMEMBERED)
 
     if new:
@@ -46,26 +46,34 @@ def fold(link: Link, records: Records, before: float) -> None:
     key = records.history
 
     def change(pipe: Any) -> None:
-        there = _parsed(pipe.hvals(key))
+        there = hours_in(pipe.hvals(key))
         old = [hour for hour in there if hour.start < before and hour.start != BEFORE]
         pipe.multi()
         if old:
             known = [hour for hour in there if hour.start == BEFORE]
-            pipe.hdel(key, *map(_field, old))
-            _put(pipe, key, merged([*known, *old], before))
+            pipe.hdel(key, *map(field_of, old))
+            put(pipe, key, merged([*known, *old], before))
 
     link.transact([key], change)
 
 
-def _put(pipe: Any, key: str, hours: list[Hour]) -> None:
-    lines = {_field(hour): to_line(hour).encode("utf-8", "surrogateescape") for hour in hours}
+def put(pipe: Any, key: str, hours: list[Hour]) -> None:
+    """Write hours, each in place of what its field had."""
+    lines = {field_of(hour): to_line(hour).encode("utf-8", "surrogateescape") for hour in hours}
     pipe.hset(key, mapping=lines)
 
 
-def _field(hour: Hour) -> bytes:
+def field_of(hour: Hour) -> bytes:
+    """The field of an hour and type."""
     return f"{hour.start // HOUR} {hour.type}".encode("utf-8", "surrogateescape")
 
 
-def _parsed(lines: list[bytes | None]) -> list[Hour]:
-    found = (parse_line(line.decode("utf-8", "surrogateescape")) for line in lines if line)
+def hours_in(lines: list[bytes | None]) -> list[Hour]:
+    """The hours of those lines that are one."""
+    found = (parse_line(text_of(line)) for line in lines if line)
     return [hour for hour in found if hour is not None]
+
+
+def text_of(line: bytes) -> str:
+    """The text of a line."""
+    return line.decode("utf-8", "surrogateescape")

@@ -37,6 +37,7 @@ from .seat import TsvSeat
 if TYPE_CHECKING:
     from ..choice import Choice
     from ..history import Hour
+    from ..interface import HistoryMoves
     from ..verbs import Verb
 
 log = logging.getLogger("dbbasic_queue")
@@ -320,6 +321,12 @@ class TsvEngine(ByHand, paused.PausesInFile):
         fold(self.table, self.claims, before)
 
     # -- moving to another queue, and from one: see moving.py, which only `dbq migrate` needs ------
+
+    def history_moves(self) -> HistoryMoves:
+        """The history on its way to another queue, and from one."""
+        from .history_moves import MovesOfFile
+
+        return MovesOfFile(self.table, self.claims)
 
     def withdraw(
         self,

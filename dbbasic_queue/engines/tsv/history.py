@@ -35,6 +35,7 @@ HEADING: Final = (
     "# Lines of one hour and type belong together; before: all that is older than is kept.\n"
     "# waited, until its handler began, and ran: seconds in all, the longest, and how many were\n"
     f"# within {', '.join(f'{bound:g}' for bound in BOUNDS)} s, or longer.\n"
+    "# leaving, adopted: what dbq migrate moves to another queue, and from one.\n"
     "# This file may be deleted: that forgets what is in it, and harms no job.\n"
     + "\t".join(COLUMNS)
     + "\n"
@@ -42,18 +43,25 @@ HEADING: Final = (
 LARGEST: Final = 1 << 26  # bytes of the file that are read
 PATIENCE: Final = 2.0  # seconds to wait for another worker; then it is tried a minute later
 PAUSE: Final = 0.002
+# What the hours and the other lines become: those that cannot be read, and of history_moves.py.
+Change = Callable[[list[Hour], list[str]], tuple[list[Hour], list[str]]]
 
 
 def read(table: Table) -> list[Hour]:
     """The hours, one each of an hour and type. Raises `StorageError`."""
+    return merged(read_lines(table)[0])
+
+
+def read_lines(table: Table) -> tuple[list[Hour], list[str]]:
+    """The hour of each line that has one, and the other lines. Raises `StorageError`."""
     path = table.sibling("history")
     with refusing(path, "cannot read"):
         try:
             fd = open_file(path, os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return [], []
         try:
-            return merged(_hours(fd)[0])
+            return _hours(fd)
         finally:
             os.close(fd)
 
@@ -66,7 +74,7 @@ def add(table: Table, claims: Claims, noted: Sequence[Ended]) -> None:
         try:
             status = os.fstat(fd)
             if status.st_size and is_over(status.st_mtime):
-                _renew(table, fd, lambda there: merged([*there, *hours]))
+                _renew(table, fd, lambda there, others: (merged([*there, *hours]), others))
             else:
                 _append(fd, status.st_size, hours)
         finally:
@@ -78,13 +86,17 @@ def fold(table: Table, claims: Claims, before: float) -> None:
 
     Raises `StorageError`.
     """
+    if os.path.lexists(table.sibling("history")) and may_make(table.data_file):
+        rewrite(table, claims, lambda there, others: (merged(there, before), others))
+
+
+def rewrite(table: Table, claims: Claims, change: Change) -> None:
+    """Replace the file by one with other lines. Raises `StorageError`."""
     path = table.sibling("history")
-    if not os.path.lexists(path) or not may_make(table.data_file):
-        return
     with _taken(claims), refusing(path, "cannot write"):
         fd = open_beside(path, table.data_file)
         try:
-            _renew(table, fd, lambda there: merged(there, before))
+            _renew(table, fd, change)
         finally:
             os.close(fd)
 
@@ -122,10 +134,9 @@ def _append(fd: int, size: int, hours: Iterable[Hour]) -> None:
         raise
 
 
-def _renew(table: Table, fd: int, change: Callable[[list[Hour]], list[Hour]]) -> None:
-    """Replace the file by one with other hours, and with the lines that cannot be read."""
-    there, others = _hours(fd)
-    lines = [*map(to_line, change(there)), *others]
+def _renew(table: Table, fd: int, change: Change) -> None:
+    hours, others = change(*_hours(fd))
+    lines = [*map(to_line, hours), *others]
     text = HEADING + "".join(f"{line}\n" for line in lines)
     path = table.sibling("history")
     with Folder(path.parent) as folder:
