@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import warm
+
 from dbbasic_queue import Queue
 
 JOBS = """
@@ -44,14 +46,7 @@ def dbq(
     *args: str, cwd: Path, stdin: str = "", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("DBQ_")}
-    return subprocess.run(
-        [sys.executable, "-m", "dbbasic_queue.cli", *args],
-        cwd=cwd,
-        input=stdin,
-        env={**clean, **(env or {})},
-        capture_output=True,
-        text=True,
-    )
+    return warm.run([*args], cwd=cwd, stdin=stdin, env={**clean, **(env or {})})
 
 
 def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
