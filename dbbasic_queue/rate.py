@@ -87,6 +87,14 @@ class Rate(NamedTuple):
         since, or the rate was another."""
         return until > now + self.burst * self.step
 
+    def opens(self, until: int, now: int) -> int:
+        """When it has one left again, or had, if it is until then that it is used up.
+
+        >>> Rate(60, 60, 2).opens(5 * MICROS, 4 * MICROS)
+        4000000
+        """
+        return min(until, now + self.burst * self.step) - (self.burst - 1) * self.step
+
     def take(self, until: int, now: int) -> tuple[int, int]:
         """Begin a job, if the rate has one left.
 

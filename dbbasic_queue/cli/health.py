@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from ..config import sections as configs
 from ..config.search import SYSTEM_CONFIG
 from ..config.whose import require_own
+from ..engines.interface import Policies, Policy
 from ..errors import QueueError
 from ..health import formats
 from ..health.advice import Advice
@@ -468,6 +469,12 @@ def _expectation(config: configs.Config, user: Account | None) -> Expectation:
         recurring=config.recurring_jobs,
         log=config.log.file if config.log and is_worker else None,
         always=config.queue.file is None and config.worker.enabled and _is_in_units(config),
+        policies=Policies(
+            {
+                name: Policy(concurrency=said.concurrency, rate=said.rate)
+                for name, said in config.types.items()
+            }
+        ),
     )
 
 

@@ -111,9 +111,10 @@ class Limits(NamedTuple):
 
     now: int
     stuck_before: int  # processing since before then
-    overdue_before: int  # pending, and due before then
+    overdue_before: int  # pending, due before then, and its type held back by nothing since then
     failed_since: int  # failed then or later
     names: int  # how many of a kind to name
+    policies: Policies = NONE  # whose limits and rates hold jobs back, as far as they are known
 
 
 class Stuck(NamedTuple):

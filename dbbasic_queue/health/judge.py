@@ -26,7 +26,16 @@ from typing import Any, Final, NamedTuple
 
 from ..config.sections import HealthConfig
 from ..engines import open_engine
-from ..engines.interface import AHEAD, Engine, Limits, Server, Shortfall, Snapshot
+from ..engines.interface import (
+    AHEAD,
+    NONE,
+    Engine,
+    Limits,
+    Policies,
+    Server,
+    Shortfall,
+    Snapshot,
+)
 from ..engines.pausing import ALL
 from ..errors import QueueError, StorageError, TableError
 from ..job import FINISHED, PENDING, Job, error_lines
@@ -98,7 +107,8 @@ def check_health(
     thresholds, now = thresholds or Thresholds(), int(clock())
     blind = _blind(address, queue, now, thresholds, expected, contact)
     advice = advice or Advice(["--url", blind.url] if blind.url else ["--file", str(blind.path)])
-    limits = partial(_limits, thresholds.ages, names)
+    policies = expected.policies if expected else NONE
+    limits = partial(_limits, thresholds.ages, names, policies)
     try:
         patience = {"lock_timeout": PATIENCE} if blind.url else {}
         engine = open_engine(address, **{**(options or {}), **patience})
@@ -181,13 +191,14 @@ def _works_here(server: Server) -> bool:
     return any(peer.here or peer.host == host for peer in server.workers)
 
 
-def _limits(ages: HealthConfig, names: int, now: int, started: int) -> Limits:
+def _limits(ages: HealthConfig, names: int, policies: Policies, now: int, started: int) -> Limits:
     return Limits(
         now=now,
         stuck_before=now - ages.stuck_after,
         overdue_before=now - ages.overdue_after if now - started > ages.overdue_after else 0,
         failed_since=now - ages.failed_within,
         names=names,
+        policies=policies,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from ..config.sections import HealthConfig
 from ..engines.history import Hour
-from ..engines.interface import AHEAD, Server, Snapshot
+from ..engines.interface import AHEAD, NONE, Policies, Server, Snapshot
 from ..job import PENDING, Job
 from ..schedule.recurring import RecurringJobs
 from ..schedule.schedule import Schedule
@@ -64,6 +64,7 @@ class Expectation:
         always: whether workers run on this machine all the time.
         log: the worker's log, if this process runs as the worker's user and so can tell whether
             it can be written.
+        policies: of the types, whose limits and rates hold jobs back.
     """
 
     since: float
@@ -72,6 +73,7 @@ class Expectation:
     recurring: RecurringJobs | None = None
     log: Path | None = None
     always: bool = False
+    policies: Policies = NONE
 
 
 @dataclass(frozen=True, slots=True)

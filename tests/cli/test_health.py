@@ -19,6 +19,7 @@ from tables import NOBODY, in_child, let_in, text, write
 from dbbasic_queue.cli import health as cli_health
 from dbbasic_queue.cli.health import main
 from dbbasic_queue.config import sections as configs
+from dbbasic_queue.engines.tsv.engine import TsvEngine
 from dbbasic_queue.health.measures import RANGED
 from dbbasic_queue.health.report import CRITICAL, OK, UNKNOWN, WARNING
 from dbbasic_queue.schedule.clock import machine_zone
@@ -428,6 +429,20 @@ def test_the_config_says_what_is_a_fault(path: Path, tmp_path: Path) -> None:
     config = ["--config", str(file)]
     assert main(config) == WARNING
     assert main([*config, "--overdue-after", "200"]) == OK
+
+
+def test_the_config_says_what_holds_jobs_back(path: Path, tmp_path: Path) -> None:
+    """A job that waits for a place of its type is not overdue, but without the config it is."""
+    write(path, text("p1", run_at=now() - 1000))
+    claims = TsvEngine(path).claims
+    claims.path.touch()  # a worker has run just now
+    file = make_config(tmp_path, path, '[types."ma*"]\nconcurrency = 1\n')
+    age(file, 5000)
+    assert main(["--config", str(file)]) == WARNING
+    place = claims.take_of("mail", 1)
+    assert main(["--config", str(file)]) == OK
+    assert main(["--file", str(path)]) == WARNING
+    claims.release(place or 0)
 
 
 def test_a_config_without_workers_is_silent(path: Path, tmp_path: Path) -> None:

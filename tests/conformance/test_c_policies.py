@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from actors import AT_ONCE, Clock, die, in_child, queue_by
 
 from dbbasic_queue import Backoff, Policy, Queue, Rate, current_job
 from dbbasic_queue.engines import open_engine
-from dbbasic_queue.engines.interface import Attempt, Engine, Outcome, Policies, Seat
+from dbbasic_queue.engines.interface import Attempt, Engine, Limits, Outcome, Policies, Seat
 
 
 def fail(payload: Any) -> None:
@@ -480,6 +481,67 @@ def test_a_worker_that_waits_begins_the_next_in_time(address: str, queue: Queue)
         turns += 1
     assert turns < 30
     seat.leave()
+
+
+AGE = 300  # seconds from which on a job that is due is overdue
+
+
+def overdue(clock: Clock, address: str, policies: Policies) -> dict[str, int]:
+    """How many jobs the health check counts, and of which types those are that it names."""
+    now = int(clock.now)
+    engine = open_engine(address, "normal", clock=clock)
+    found = engine.snapshot(Limits(now, 0, now - AGE, 0, 9, policies))
+    assert found.overdue == len(found.overdue_jobs)
+    return dict(Counter(job.type for job in found.overdue_jobs))
+
+
+def test_what_waits_for_its_rate_is_not_overdue(address: str, clock: Clock) -> None:
+    """Until its rate has had one left for as long as makes a job overdue, and no worker came."""
+    policies = Policies({"mail": Policy(rate=Rate(3, 3 * HOUR, burst=2))})
+    seat = rated(clock, address, policies)
+    queue_by(clock, address).enqueue_many([("mail", {})] * 4 + [("report", {})])
+    assert sorted(types_of(seat)) == ["mail", "mail", "report"]
+    queue_by(clock, address).enqueue("report", {})
+    clock.now += HOUR - 1
+    assert overdue(clock, address, policies) == {"report": 1}
+    clock.now += AGE
+    assert overdue(clock, address, policies) == {"report": 1}  # it has one left for 299 seconds
+    clock.now += 2
+    assert overdue(clock, address, policies) == {"report": 1, "mail": 2}
+    assert sorted(types_of(seat)) == ["mail", "report"]
+    assert overdue(clock, address, policies) == {}
+    seat.leave()
+
+
+def test_a_rate_that_the_health_check_does_not_know(address: str, clock: Clock) -> None:
+    """Of a policy in Python only: what has used it up tells, and what was not begun is overdue."""
+    policies = Policies({"mail": Policy(rate=Rate(1, HOUR)), "slow": Policy(rate=Rate(1, HOUR))})
+    seat = rated(clock, address, policies)
+    queue_by(clock, address).enqueue_many([("mail", {})] * 2)
+    assert types_of(seat) == ["mail"]
+    queue_by(clock, address).enqueue("slow", {})
+    clock.now += HOUR
+    assert overdue(clock, address, Policies()) == {"slow": 1}
+    clock.now += AGE + 1
+    assert overdue(clock, address, Policies()) == {"slow": 1, "mail": 1}
+    seat.leave()
+
+
+def test_what_waits_for_its_limit_is_not_overdue(address: str, clock: Clock) -> None:
+    """While as many run as may; with a place that is free, its workers are late."""
+    policies = Policies({"mail*": Policy(concurrency=2)})
+    first, second = (rated(clock, address, policies) for _ in range(2))
+    queue = queue_by(clock, address)
+    queue.enqueue_many([("mail", {})] * 4 + [("mail.other", {})])
+    one, two = first.turn(), second.turn()
+    assert one is not None
+    assert two is not None
+    clock.now += AGE + 1
+    assert overdue(clock, address, policies) == {"mail.other": 1}
+    first.turn(end(one), types=[])
+    assert overdue(clock, address, policies) == {"mail.other": 1, "mail": 2}
+    first.leave()
+    second.leave()
 
 
 @pytest.mark.parametrize(

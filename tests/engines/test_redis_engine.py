@@ -188,6 +188,20 @@ def test_what_a_clock_that_was_put_back_makes_of_a_rate_is_kept(
     client.close()
 
 
+def test_a_rate_is_remembered_for_a_while(
+    server: RedisServer, engine: Engine, address: str, clock: Clock
+) -> None:
+    """A health check sees, an hour later still, since when a job could have been begun."""
+    engine.add([order("a1")], int(clock.now))
+    seat = sit(engine)
+    seat.govern(Policies({"mail": Policy(rate=Rate(1, 60))}))
+    assert seat.turn() is not None
+    client, name = redis.Redis(port=server.port), address.partition("name=")[2]
+    assert 60 + 3600 - 30 < client.ttl(f"dbq:{name}:rate:mail") <= 60 + 3601
+    client.close()
+    seat.leave()
+
+
 # -- delayed jobs ----------------------------------------------------------------------------------
 
 

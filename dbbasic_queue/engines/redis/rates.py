@@ -4,15 +4,18 @@ Theory of operation
 -------------------
 The transaction that begins a job watches the key, reads the server's clock, and writes the next
 moment. Of two workers that want the last job of a rate, one reads again, at a later time. The key
-goes by itself when the moment has passed.
+goes by itself an hour after that moment: until then, a health check sees for how long a job that is
+due could have been begun.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ...rate import MICROS, Rate
 from .link import Link, ticks
+
+KEEP: Final = 3600  # seconds for which it is known when a rate had one left again
 
 
 class _Spent(NamedTuple):
@@ -37,6 +40,17 @@ def opens(rate: Rate, text: bytes | None, now: float) -> float | None:
     """
     spent = _spent(rate, text, now)
     return now + spent.wait / MICROS if spent.wait and not spent.is_late else None
+
+
+def opened(rate: Rate | None, text: bytes | None, now: float) -> float | None:
+    """When a rate has one left again, or had, by what its key holds; None if that is not known.
+
+    Of a rate that is not known, it is when nothing is used up any more.
+    """
+    if not text or not text.isdigit():
+        return None
+    until = int(text)
+    return (until if rate is None else rate.opens(until, int(now * MICROS))) / MICROS
 
 
 class Rated:
@@ -67,7 +81,9 @@ class Rated:
         """Put the next moment into the transaction."""
         spent = self._spent
         if spent is not None:
-            self._pipe.set(self._key, spent.until, px=(spent.until - spent.now) // 1000 + 1)
+            self._pipe.set(
+                self._key, spent.until, px=(spent.until - spent.now) // 1000 + 1 + KEEP * 1000
+            )
 
     def keep_if_late(self) -> None:
         """Keep the moment of a rate that is used up if the one that was there is too late: else

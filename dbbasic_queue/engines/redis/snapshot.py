@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ...job import CANCELLED, COMPLETED, FAILED, PROCESSING, Job
 from ..interface import AHEAD, Limits, Running, Snapshot, Stats, Stuck
 from ..pausing import Held, paused_at
-from . import identity, paused
+from . import identity, paused, rates
 from .link import Link
 from .looking import Looking
 from .records import KEEP, Lane, Record, Records, to_job
@@ -115,7 +115,7 @@ def take(link: Link, records: Records, looking: Looking, limits: Limits) -> Snap
         paused.parse(link.run(lambda client: client.hvals(records.paused))), limits.now
     )
     held = Held(pauses)
-    going = [lane for lane in lanes if lane.type not in held]
+    going = _going([lane for lane in lanes if lane.type not in held], link, records, limits)
     overdue, overdue_jobs = _overdue(link, records, looking, going, limits)
     begun = _begun(link, records, looking)
     now = link.look_at_clock()
@@ -151,6 +151,23 @@ def take(link: Link, records: Records, looking: Looking, limits: Limits) -> Snap
         size=int(info["used_memory"]),
         paused=tuple(pauses),
     )
+
+
+def _going(lanes: list[Lane], link: Link, records: Records, limits: Limits) -> list[Lane]:
+    """Those of the types that their rate and limit do not hold back, or not since long ago."""
+    answers = link.ask(
+        lambda pipe: [
+            (pipe.get(records.rate(lane.type)), pipe.zcard(lane.started)) for lane in lanes
+        ]
+    )
+    going = []
+    for lane, text, count in zip(lanes, answers[::2], answers[1::2], strict=True):
+        policy = limits.policies.of(lane.type)
+        opened = rates.opened(policy.rate, text, limits.now)
+        full = policy.concurrency is not None and count >= policy.concurrency
+        if not full and (opened is None or opened < limits.overdue_before):
+            going.append(lane)
+    return going
 
 
 def _overdue(

@@ -68,6 +68,11 @@ def byte_of(job_id: bytes) -> int:
     return _JOBS | int.from_bytes(blake2b(job_id, digest_size=8).digest(), "big") & _BELOW
 
 
+def _bytes_of_type(job_type: str, count: int) -> range:
+    first = _LIMITS | byte_of(b"type " + job_type.encode()) & _BELOW_LIMITS
+    return range(first, first + count)
+
+
 def _locks_of(process: int, fd: str, path: str) -> Iterator[tuple[int, int]]:
     """(first byte, process) of each lock that a process holds through a descriptor of `path`."""
     with suppress(FileNotFoundError):  # closed meanwhile
@@ -136,7 +141,9 @@ class Claims:
         A reader, who has no permission to open the claims, learns it from the kernel's list of
         locks. Raises `StorageError`, also when that list cannot tell.
         """
-        byte = byte_of(job_id)
+        return self._is_locked(byte_of(job_id))
+
+    def _is_locked(self, byte: int) -> bool:
         with self._mutex:
             self._keep()
             if byte in self._mine:
@@ -190,10 +197,15 @@ class Claims:
 
         To be given back by `release`.
         """
-        first = _LIMITS | byte_of(b"type " + job_type.encode()) & _BELOW_LIMITS
-        return next(
-            (byte for n in range(count) if (byte := self._lock(first + n)) is not None), None
-        )
+        bytes_of_type = _bytes_of_type(job_type, count)
+        return next((byte for byte in bytes_of_type if self._lock(byte) is not None), None)
+
+    def are_all_taken(self, job_type: str, count: int) -> bool:
+        """Whether `count` jobs of a type run, so that `take_of` would find no byte for another.
+
+        Raises `StorageError` as `is_held` does.
+        """
+        return all(map(self._is_locked, _bytes_of_type(job_type, count)))
 
     def take_history(self) -> int | None:
         """Be the one that adds to the history, until `release`; None while another does."""

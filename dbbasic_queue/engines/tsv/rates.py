@@ -27,6 +27,7 @@ from ...support.opening import Folder, open_file
 from ...table.line import SECTOR
 from ...table.rights import new_beside, open_beside
 from ...table.table import Table
+from ..policies import Policies
 
 HEADER: Final = (
     b"# How far the jobs that were begun have used up the rate of their type ([types], rate).\n"
@@ -57,6 +58,21 @@ def bad_lines(text: bytes) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(_lines(text), 1):
         if line != b"\n" and not line.startswith(b"#") and _LINE.fullmatch(line) is None:
             yield number, "counts nothing: it is not a time in Unix seconds, a tab and a type"
+
+
+def opens(text: bytes, policies: Policies, now: float) -> dict[str, float]:
+    """Return when the rate of each type has one left again, or had, in Unix seconds.
+
+    Where its rate is not known, that is when nothing of it is used up any more.
+    """
+    found = {}
+    for match in _LINE.finditer(text):
+        job_type, until = match[3].decode(errors="replace"), _moment(match)
+        rate = policies.of(job_type).rate
+        if rate is not None:
+            until = rate.opens(until, int(now * MICROS))
+        found[job_type] = until / MICROS
+    return found
 
 
 def _lines(text: bytes) -> list[bytes]:

@@ -52,9 +52,8 @@ from ...table.scan import (
 )
 from ...table.table import Table
 from ..interface import AHEAD, BadLine, Limits, Snapshot, Stuck
-from ..pausing import Held
-from . import paused
 from .claims import Claims
+from .holding import HeldBack
 from .tally import CREATED, RUN, Found, MovedRows, Piece, Tally
 
 PATIENCE: Final = 0.1  # seconds to wait for the table's lock, in all
@@ -126,8 +125,7 @@ class _Look:
         self._table = table
         self._claims = claims
         self._limits = limits
-        self._paused = paused.seen(table.sibling("paused"), limits.now)
-        self._held = Held(self._paused)
+        self._held = HeldBack(table, claims, limits)
         file, self._size = table.snapshot()
         if file is None:
             raise missing(table.data_file)
@@ -208,7 +206,7 @@ class _Look:
         times = [int(row[RUN]) for row in rows]
         if status == b"pending":
             self._ready.read(times, rows, piece)
-            if self._paused:
+            if self._held:
                 self._note_overdue(piece)
             else:
                 self._overdue.read(times, rows, piece)
@@ -227,7 +225,7 @@ class _Look:
             self._last_success = max([max(past, default=0), *_known(self._last_success)]) or None
 
     def _note_overdue(self, piece: Piece) -> None:
-        """Take in what is overdue, but for what is paused: of each row, its type is looked at."""
+        """Take in what is overdue, but for types that are held back."""
         for match in () if self._held.all else UNFINISHED_TAIL.finditer(piece.text):
             start = piece.text.rfind(b"\n", 0, match.start()) + 1
             job_type = piece.text[start : match.start()].split(b"\t", 2)[1]
@@ -281,7 +279,7 @@ class _Look:
             last_run=self._claims.last_run(),
             written=os.fstat(self._file.fd).st_mtime,
             size=self._size,
-            paused=self._paused,
+            paused=self._held.pauses,
         )
 
     def _rows(self, offsets: Sequence[int]) -> Iterator[Row | None]:
