@@ -77,7 +77,11 @@ def test_a_job_from_its_order_to_its_end(app: Path, url: str) -> None:
     assert dbq("prune", "--older-than", "0s", cwd=app, env=env).stdout == "removed 2 jobs\n"
 
 
-@pytest.mark.parametrize("words", [("edit",), ("fsck",), ("fsck", "--repair")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [("edit",), ("fsck",), ("fsck", "--repair"), ("backup", "b.tar"), ("restore", "b.tar")],
+    ids=" ".join,
+)
 def test_what_only_a_file_can_is_refused(app: Path, url: str, words: tuple[str, ...]) -> None:
     """Exit code 2, and one line that says what to do instead."""
     done = dbq(*words, cwd=app, env={"DBQ_URL": url})
