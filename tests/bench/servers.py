@@ -195,12 +195,31 @@ def text(found: dict[str, Any]) -> str:
     said = f"Median (least–most) of {found['rounds']} rounds of {found['jobs']} jobs, each on a"
     said += f" {found['software']} of its own on the same machine; one producer, one worker. Load"
     said += f" before: {found['load']:.1f} on {os.cpu_count()} cores."
+    times = ", ".join(
+        f"{_by_the_file(found, act)} {what}"
+        for act, what in (
+            ("put", "for an enqueue"),
+            ("many", "for many at once"),
+            ("work", "for a job taken and finished"),
+        )
+    )
+    said += f" A server costs so many times as much as the file: {times}."
     if behind:
         said += f" With {LATER:,} jobs for tomorrow in the way, a job is taken and finished in"
         said += f" {' and '.join(behind)}."
     said += " In turns with RQ on one server, which a busy machine does not falsify, an enqueue and"
     said += f" a job taken and finished take so much of its time: {', '.join(turns)}."
     return "\n".join([*lines, "", said])
+
+
+def _by_the_file(found: dict[str, Any], act: str) -> str:
+    """What this library costs on a server by what it costs on the file, over both durabilities."""
+    times = [
+        found[sync][f"ours {act}"]["median"] / found[sync][f"file {act}"]["median"]
+        for sync in SYNCS
+    ]
+    least, most = (f"{value:.1f}" if value < 5 else f"{value:.0f}" for value in sorted(times))
+    return f"{least} to {most}"
 
 
 def write(found: dict[str, Any]) -> None:
