@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import shlex
 import sys
@@ -66,6 +67,8 @@ def _run(page: Page, address: str, port: int) -> None:
     except ImportError:
         _run_alone(page, address, port)
         return
+    # That a request waits for a thread is not worth a line at the terminal.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     server = create_server(page, host=address, port=port, threads=4, ident="dbq")
     _tell(address, server.effective_port)
     server.run()
