@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tomllib
@@ -9,7 +10,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import samples
 from specimens import TOML
@@ -20,12 +20,19 @@ from dbbasic_queue.config.starter import first_config
 from dbbasic_queue.errors import ConfigError
 
 NEEDED = '[queue]\nfile = "queue.tsv"\n[worker]\nhandlers = "myapp.jobs:HANDLERS"\n'
-VALIDATOR = jsonschema.Draft202012Validator(schema())
+
+
+@functools.cache
+def validator() -> Any:
+    """Return what judges by the schema. It takes a second to import, so one process does it."""
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(schema())
 
 
 def test_the_schema_is_one() -> None:
     """It keeps the rules of JSON Schema itself, and each key in it is described."""
-    jsonschema.Draft202012Validator.check_schema(schema())
+    validator().check_schema(schema())
     for name, section in schema()["properties"].items():
         table = section.get("items", section)
         if table.get("additionalProperties"):
@@ -49,7 +56,7 @@ def test_samples_are_valid(text: str) -> None:
     """Samples keep the schema, as they are and with all that is commented out put into force."""
     for each in (text, re.sub(r"^# (?=\[|[a-z_]+ = )", "", text, flags=re.MULTILINE)):
         parse(each, "/srv/shop/dbq.toml")
-        VALIDATOR.validate(tomllib.loads(each))
+        validator().validate(tomllib.loads(each))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +86,7 @@ def test_wrong_ones_are_refused_by_both(text: str) -> None:
     """What the schema refuses, the loader refuses too."""
     with pytest.raises(ConfigError):
         parse(text, "/srv/shop/dbq.toml")
-    assert not VALIDATOR.is_valid(tomllib.loads(text))
+    assert not validator().is_valid(tomllib.loads(text))
 
 
 POOL = [
@@ -137,7 +144,7 @@ def test_what_the_loader_takes_the_schema_takes(section: str, key: str) -> None:
         except ConfigError:
             continue
         taken += 1
-        assert VALIDATOR.is_valid(document), value
+        assert validator().is_valid(document), value
     assert taken
 
 

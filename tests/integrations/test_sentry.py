@@ -25,7 +25,12 @@ import sentry_sdk
 from dbbasic_queue import Discard, current_job
 from dbbasic_queue.integrations.sentry import SentryHandlers
 
-sentry_sdk.init(os.environ["SENTRY"], traces_sample_rate=1.0, shutdown_timeout=20)
+sentry_sdk.init(
+    os.environ["SENTRY"],
+    traces_sample_rate=1.0,
+    shutdown_timeout=20,
+    auto_enabling_integrations="ALL" in os.environ,  # each imports a framework
+)
 
 
 def fail(payload):
@@ -144,7 +149,7 @@ def test_each_failure_is_told_once(queue: Queue, service: Service) -> None:
     """With two processes, 4 of 4 events arrive; no tag and no breadcrumb leaks to the next job."""
     for number in range(4):
         queue.enqueue("afail" if number % 2 else "fail", {"n": number, "token": "s3cret"})
-    work(queue, service)
+    work(queue, service, ALL="1")
     events = sorted(
         service.of("event"), key=lambda event: event["exception"]["values"][-1]["value"]
     )

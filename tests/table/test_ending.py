@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,46 +158,6 @@ def test_a_file_cut_anywhere_is_mended(path: Path, kind: str) -> None:
             end = content.index(b"\n", cut) + 1
             assert fields(parse_line(fragment)) == fields(parse_line(content[whole:end]))
         assert states(look(file)) == {**before, "new": "pending"}
-
-
-RESULTS = {
-    "object": '{"a": {"b c": [1, 2, "x  y"]}, "d": "e f"}',
-    "string": ' "a string, with  spaces and a \\" quote "',
-    "array": "[1, 2, 3]",
-    "number": "1234567890",
-    "long": '{"text": "' + "spam and eggs " * 8 + '"}',
-    "none": "",
-}
-
-
-@pytest.mark.usefixtures("unsynced")
-@pytest.mark.parametrize("error", ["", "ValueError: no such user "])
-@pytest.mark.parametrize("kind", RESULTS)
-def test_a_move_cut_anywhere_is_the_old_state_or_the_new(path: Path, kind: str, error: str) -> None:
-    """However little of a move is on disk, a job is there once, as it was or as it became."""
-    old = HEADER + own(len(HEADER), "a1", "processing", attempts=1)
-    old += own(len(old), "b2")
-    new = {"status": "completed", "attempts": 1, "error": error, "result": RESULTS[kind]}
-    content = old + own(len(old), "a1", moved=True, **new)
-    wanted = (
-        fields(parse_line(old.split(b"\n", 1)[1].split(b"\n")[0])),
-        fields(parse_line(content[len(old) :])),
-    )
-    for cut, file in zip(range(len(old), len(content) + 1), files(path), strict=False):
-        file.write_bytes(content[:cut])
-        queue = Queue(file, "normal")
-        seen = [fields(row) for row in queue.engine.table.rows() if row.id == b"a1"]
-        assert len(seen) == 1
-        assert seen[0] in wanted
-        # As it was found, and once a writer has been there.
-        for table in (queue.engine.table, look(file)):
-            assert [fields(row) for row in table.rows() if row.id == b"a1"] == seen
-            assert fields(get(table, "a1")) == seen[0]
-            assert table.count_by_status() == Counter(states(table).values())
-            if table is queue.engine.table:
-                add(look(file), "c3")
-        assert states(look(file))["c3"] == "pending"
-    assert seen[0] == wanted[1]
 
 
 @pytest.mark.parametrize("strip", [b"\n", b" \n", b" \t\n"], ids=repr)

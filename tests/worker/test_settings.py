@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import resource
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from actors import script
 from parties import ROOT, as_user, needs_root, open_place, own
 from parties import WORKER as WORKERS_USER
+from tables import TESTS
 from working import WORKER
 
 from dbbasic_queue import Queue
@@ -51,22 +54,31 @@ def environment(**more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "CHOSEN": "mine", "TZ": "UTC", **more}
 
 
+@functools.cache
+def usual(code: str) -> Any:
+    """What a job of a new worker finds."""
+    with tempfile.TemporaryDirectory(prefix=TESTS) as folder:
+        return found_by_the_last(Queue(Path(folder) / "queue.tsv", "normal"), code, "looks")
+
+
+def found_by_the_last(queue: Queue, code: str, *jobs: str) -> Any:
+    """Let one worker run these jobs; returns the last one's result."""
+    *_, job_id = queue.enqueue_many([(each, {}) for each in jobs])
+    with script(code, queue.path, env=environment()) as worker:
+        assert worker.end() == 0, worker.err
+    return queue.get_job(job_id)["result"]
+
+
 @pytest.mark.parametrize("habit", HABITS)
 @pytest.mark.parametrize("late", [False, True], ids=["known", "loaded-by-the-handler"])
 def test_settings_are_for_the_next_job_what_they_were(queue: Queue, habit: str, late: bool) -> None:
     """Also for the programs that it starts, and whether or not the module was loaded before."""
-    code = WORKER + LOOKS + f"\ndef habit(payload): {HABITS[habit]}\n"
-    if not late:
-        code += "import resource, locale, socket\n"
-    code += "queue.process_jobs({'habit': habit, 'looks': looks})\n"
-    results = []
-    for jobs in (["looks"], ["habit", "looks"]):
-        *_, job_id = queue.enqueue_many([(each, {}) for each in jobs])
-        with script(code, queue.path, env=environment()) as worker:
-            assert worker.end() == 0, worker.err
-        results.append(queue.get_job(job_id)["result"])
-    before, after = results
-    assert before == after
+    imports = "" if late else "import resource, locale, socket\n"
+    work = "queue.process_jobs({{'habit': {}, 'looks': looks}})\n"
+    before = usual(WORKER + LOOKS + imports + work.format("looks"))
+    habits = f"\ndef habit(payload): {HABITS[habit]}\n"
+    code = WORKER + LOOKS + habits + imports + work.format("habit")
+    assert found_by_the_last(queue, code, "habit", "looks") == before
     assert before[2] == "mine None\n"
 
 
