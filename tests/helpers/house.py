@@ -69,24 +69,25 @@ class Ran:
 
 def command(user: Account, main: Callable[[list[str]], int], *words: object) -> Ran:
     """Run a command of ours as a user, and return what it printed."""
+    return as_user(user, lambda: printed(main, *words))
 
-    def run() -> tuple[int, str, str]:
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            for name, fd in (("stdout", 1), ("stderr", 2)):
-                stream = os.fdopen(fd, "w", encoding="utf-8", closefd=False)
-                setattr(sys, name, stream)
-            try:
-                code = main([str(word) for word in words])
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else 1
-            sys.stdout.flush()
-            sys.stderr.flush()
-            texts = (os.pread(each.fileno(), 1 << 20, 0).decode() for each in (out, err))
-            return code, *texts
 
-    return Ran(*as_user(user, run))
+def printed(main: Callable[[list[str]], int], *words: object) -> Ran:
+    """Run a command of ours in this process, whose standard streams it gets for itself."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        for name, fd in (("stdout", 1), ("stderr", 2)):
+            stream = os.fdopen(fd, "w", encoding="utf-8", closefd=False)
+            setattr(sys, name, stream)
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        texts = (os.pread(each.fileno(), 1 << 20, 0).decode() for each in (out, err))
+        return Ran(code, *texts)
 
 
 def outcome(user: Account, function: Callable[[], object]) -> str:

@@ -109,8 +109,18 @@ def test_packaged_timers_fit_every_time_zone(shipped: config.Config) -> None:
     assert shipped.prune is not None
     assert shipped.health is not None
     for schedule in (shipped.worker.schedule, shipped.prune.schedule, shipped.health.schedule):
-        for zone in sorted(zoneinfo.available_timezones()):
+        for zone in _different_zones():
             assert schedule.on_calendar(ZoneInfo(zone)) == schedule.on_calendar(), zone
+
+
+def _different_zones() -> list[str]:
+    """One name of each time zone: about half of the names are second ones."""
+    found: dict[bytes, str] = {}
+    for name in sorted(zoneinfo.available_timezones()):
+        files = [Path(folder, name) for folder in zoneinfo.TZPATH]
+        data = next((file.read_bytes() for file in files if file.is_file()), name.encode())
+        found.setdefault(data, name)
+    return [*found.values()]
 
 
 def test_a_commented_key_is_a_sound_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -37,6 +38,7 @@ SCHEDULES = [
 
 
 @cache
+@functools.cache
 def zones() -> dict[str, tuple[Change, ...]]:
     """One time zone for each way to change the clock that there is in these years.
 

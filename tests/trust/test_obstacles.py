@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import pytest
-from house import FILES, PARTIES, House, command, outcome
+from house import FILES, PARTIES, House, printed
 from obstacles import OBSTACLES
-from parties import own
+from parties import as_user, own
 
 from dbbasic_queue.cli import health
 from dbbasic_queue.cli import main as dbq
+from dbbasic_queue.errors import QueueError
 from dbbasic_queue.support.account import Account
 
 
@@ -26,18 +28,24 @@ def test_an_obstacle_is_told_or_ignored(
     path.unlink(missing_ok=True)
     OBSTACLES[obstacle](path, house.victim)
     before = os.stat(house.victim)
-    for attempt in ("enqueue", "process_jobs", "list", "prune"):
-        outcome(party, lambda attempt=attempt: _attempt(house, attempt))
-    for words in (["list"], ["enqueue", "ok"], ["fsck"], ["fsck", "--repair"]):
-        ran = command(party, dbq.main, *words, "--file", house.table)
-        assert ran.code in (0, 1, 2), ran
-        assert "Traceback" not in ran.text, ran
-    ran = command(party, health.main, "--file", house.table)
-    assert "error in the check" not in ran.text, ran
+    as_user(party, lambda: _try_all(house), seconds=60)
     after = os.stat(house.victim)
     assert house.victim.read_text() == "the victim's own text\n"
     assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
     assert not house.victim.with_name("made-by-root").exists()
+
+
+def _try_all(house: House) -> None:
+    """Everything that a party can call, one after the other: a process for each is for others."""
+    for attempt in ("enqueue", "process_jobs", "list", "prune"):
+        with suppress(QueueError):  # any other error fails the test
+            _attempt(house, attempt)
+    for words in (["list"], ["enqueue", "ok"], ["fsck"], ["fsck", "--repair"]):
+        ran = printed(dbq.main, *words, "--file", house.table)
+        assert ran.code in (0, 1, 2), ran
+        assert "Traceback" not in ran.text, ran
+    ran = printed(health.main, "--file", house.table)
+    assert "error in the check" not in ran.text, ran
 
 
 def _attempt(house: House, what: str) -> object:
