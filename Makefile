@@ -37,9 +37,12 @@ pictures: $(BIN)/.ready tmux browser ## the README's pictures of dbq top and dbq
 	@touch $@
 
 # The family's released packages, which find this checkout's dbbasic_queue beside them.
+# Those of its accounts are apart, as most of the tests are of a site without them.
+ACCOUNTS := dbbasic-accounts==0.1.1 dbbasic-sessions==3.0.0
 FAMILY := dbbasic-cli==1.0.0 dbbasic-email==1.0.0 dbbasic-web==0.1.11 dbbasic-admin==0.1.1
 .cache/family/.ready: Makefile | $(BIN)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .cache/family $(FAMILY) "setuptools<81"
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --target .cache/family/accounts $(ACCOUNTS)
 	@touch $@
 
 samples: $(BIN)/.ready ## the packaged config and the JSON Schema, after a change of the config's keys

@@ -2,18 +2,21 @@
 
 A handler gets the request as a mapping and returns a status, headers and parts of the body. Where
 dbbasic-accounts is installed, only a user who is logged in is answered; otherwise it is as with
-`dbq serve`: a process of this machine, or one with a password.
+`dbq serve`: a process of this machine, or one with a password. Both hold while dbbasic-sessions
+signs with the key that it is published with, by which anyone can make a session of any user.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .serve import page
 
 if TYPE_CHECKING:
     from ..views.guard import Asked
+
+PUBLISHED: Final = "CHANGE-ME-IN-PRODUCTION"  # the key of dbbasic-sessions without $SECRET_KEY
 
 Answered = tuple[int, list[tuple[str, str]], list[bytes]]
 
@@ -38,9 +41,15 @@ def _answer(request: Any) -> Answered:
         if refusal is not None:
             answered: Answered = refusal
             return answered
-        known = True
+        known = _signs_by_a_secret()
     answer = page().answer(asked_by_dbbasic(request, known))
     return answer.status, list(answer.headers), [answer.body]
+
+
+def _signs_by_a_secret() -> bool:
+    import dbbasic_sessions  # by which dbbasic-web has just found out who is logged in
+
+    return bool(dbbasic_sessions.SECRET != PUBLISHED)
 
 
 def asked_by_dbbasic(request: Mapping[str, Any], known: bool) -> Asked:
@@ -62,7 +71,7 @@ def asked_by_dbbasic(request: Mapping[str, Any], known: bool) -> Asked:
     return Asked(
         method=request["method"],
         path="",
-        home=request["path"].rstrip("/") or "/",
+        home="/" + request["path"].strip("/"),  # and not //, after which a host is meant
         client=client[0],
         headers=headers,
         cookies=cookies_of(headers.get("cookie", "")),

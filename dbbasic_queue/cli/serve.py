@@ -67,18 +67,29 @@ def _run(page: Page, address: str, port: int) -> None:
     except ImportError:
         _run_alone(page, address, port)
         return
+    from ..views.page import LARGEST
+
     # That a request waits for a thread is not worth a line at the terminal.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    server = create_server(page, host=address, port=port, threads=4, ident="dbq")
+    server = create_server(
+        page,
+        host=address,
+        port=port,
+        threads=4,
+        ident="dbq",
+        max_request_body_size=LARGEST,  # more would be put into a file before the page is asked
+        clear_untrusted_proxy_headers=False,  # the page refuses what has them
+    )
     _tell(address, server.effective_port)
     server.run()
 
 
 def _run_alone(page: Page, address: str, port: int) -> None:
-    """Serve it by the standard library's server: one request at a time."""
+    """Serve it by the standard library's server."""
     import signal
     import socket
     import threading
+    from socketserver import ThreadingMixIn
     from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
     class Handler(WSGIRequestHandler):
@@ -86,12 +97,19 @@ def _run_alone(page: Page, address: str, port: int) -> None:
 
         timeout = PATIENCE
 
+        def get_environ(self) -> dict[str, Any]:
+            """Leave out a header `X_User`, which WSGI cannot tell from a proxy's `X-User`."""
+            for name in [each for each in self.headers if "_" in each]:
+                del self.headers[name]
+            return super().get_environ()
+
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing of a request."""
 
-    class Server(WSGIServer):
-        """One that also takes an address of IPv6."""
+    class Server(ThreadingMixIn, WSGIServer):
+        """One that also takes an address of IPv6, and others while a browser is slow."""
 
+        daemon_threads = True
         address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
     with make_server(address, port, page, Server, Handler) as server:

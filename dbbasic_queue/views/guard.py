@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 Without a password or a proxy that is named, only a process of this machine is answered, and only
 under a name of this machine: a page of a stranger's, whose name was made to lead to 127.0.0.1 (DNS
-rebinding), asks for another `Host`.
+rebinding), asks for another `Host`. A server of this machine that says whose request it hands on is
+not the one who asks.
 
 A browser sends a form of any page to any address, with the cookies and the password that it knows.
 So a click counts only if its `Origin` is the page's own, which no page can feign, and if its token
@@ -24,12 +25,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ..errors import ConfigError
 from ..support.opening import ROOT, open_file, user_name
 
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+# What a server in front says of the client whose request it hands on: RFC 7239, and before it.
+HANDED_ON: Final = frozenset({"forwarded", "x-forwarded-for", "x-real-ip"})
 COOKIE: Final = "dbq"
 LARGEST: Final = 1 << 16  # bytes of a password file
 
@@ -50,7 +53,7 @@ class Asked:
     @property
     def host(self) -> str:
         """The name that the page was asked by, without a port, in small letters."""
-        return (urlsplit(f"//{self.headers.get('host', '')}").hostname or "").lower()
+        return (_split(f"//{self.headers.get('host', '')}").hostname or "").lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,11 @@ class Guard:
                 "From another machine, this page takes a password file or a proxy that says who"
                 " asks: see dbq serve --help."
             )
+        if not self.passwords and HANDED_ON & asked.headers.keys():
+            return 403, (
+                "A server in front of this page has handed this on: it takes --proxy or a password"
+                " file: see dbq serve --help."
+            )
         if asked.host not in LOCAL_NAMES | self.hosts:
             return 403, "This page has another name: see --host of dbq serve."
         if self.passwords and not self._is_known(asked.headers.get("authorization", "")):
@@ -96,6 +104,14 @@ class Guard:
             return False
         right = self.passwords.get(name, secrets.token_hex())  # as slow for a name that is not
         return scheme.lower() == "basic" and hmac.compare_digest(password.encode(), right.encode())
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL; none of one that cannot be, such as with half an address of IPv6."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def is_local(address: str) -> bool:
@@ -120,7 +136,7 @@ def new_token() -> str:
 def is_own_click(asked: Asked) -> bool:
     """Whether a form was sent from the page itself: see this module's header."""
     token, cookie = asked.form.get("token", ""), asked.cookies.get(COOKIE, "")
-    origin = urlsplit(asked.headers.get("origin", ""))
+    origin = _split(asked.headers.get("origin", ""))
     return (
         bool(origin.netloc)
         and origin.netloc.lower() == asked.headers.get("host", "").lower()

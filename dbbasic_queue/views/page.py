@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
@@ -19,11 +20,13 @@ from .acts import Act, perform
 from .guard import COOKIE, Asked, Guard, is_own_click, new_token
 from .reading import Reader
 from .report import Buttons, report
+from .words import clean
 
 log = logging.getLogger("dbbasic_queue")
 
 FORM: Final = "application/x-www-form-urlencoded"
 SAID: Final = "dbq-said"  # the cookie with what was done
+MOST: Final = 300  # characters of it: as escapes, they fit the 4096 bytes that a cookie may have
 LARGEST: Final = 1 << 16  # bytes of a form
 HEADERS: Final = (
     ("Cache-Control", "no-store"),
@@ -80,7 +83,7 @@ class Page:
         answer = self.answer(asked_by_wsgi(environ))
         phrase = HTTPStatus(answer.status).phrase
         start_response(f"{answer.status} {phrase}", list(answer.headers))
-        return [answer.body]
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
     def answer(self, asked: Asked) -> Answer:
         """Answer a request: show the page, or do what a click says and lead back to it."""
@@ -113,7 +116,7 @@ class Page:
             HTTPStatus.SEE_OTHER,
             said,
             ("Location", asked.home),
-            _cookie(SAID, quote(said[:1000]), asked.home),
+            _cookie(SAID, quote(clean(said, MOST)), asked.home),
         )
 
     def _show(self, asked: Asked) -> Answer:
@@ -135,12 +138,14 @@ class Page:
         if SAID in asked.cookies:
             name, value = _cookie(SAID, "", asked.home)
             headers.append((name, f"{value}; Max-Age=0"))
-        body = b"" if asked.method == "HEAD" else html.encode()
-        return _answer(HTTPStatus.OK, body, *headers)
+        return _answer(HTTPStatus.OK, html.encode(), *headers)
 
 
 def asked_by_wsgi(environ: Mapping[str, Any]) -> Asked:
-    """Return a request of WSGI's; a form that is too long, or is not one, counts as empty."""
+    """Return a request of WSGI's.
+
+    A form that is too long, is not one, or does not come to its end counts as empty.
+    """
     headers = {
         name[5:].replace("_", "-").lower(): str(value)
         for name, value in environ.items()
@@ -150,8 +155,10 @@ def asked_by_wsgi(environ: Mapping[str, Any]) -> Asked:
     if environ["REQUEST_METHOD"] == "POST":
         length = str(environ.get("CONTENT_LENGTH") or "0")
         kind = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip()
-        if length.isdecimal() and int(length) <= LARGEST and kind == FORM:
-            form = form_of(environ["wsgi.input"].read(int(length)))
+        # A number of thousands of digits is one that Python does not read.
+        if length.isdecimal() and len(length) < 10 and int(length) <= LARGEST and kind == FORM:
+            with suppress(OSError):  # the browser is gone, or silent for too long
+                form = form_of(environ["wsgi.input"].read(int(length)))
     return Asked(
         method=environ["REQUEST_METHOD"],
         path=environ.get("PATH_INFO", ""),

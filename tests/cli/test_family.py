@@ -1,4 +1,7 @@
-"""The family's released packages with this library: dbbasic-cli, -email, -web and -admin."""
+"""The family's released packages with this library: of commands, mail, site, menu and accounts.
+
+They are in `.cache/family`, and those of accounts in a folder below it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -150,3 +154,82 @@ def test_the_family_s_site_has_the_page(tmp_path: Path) -> None:
     assert (entry["label"], entry["href"]) == ("Queue", "/admin/queue")
     assert found == {"shown": [200, True], "stranger": 403, "forged": 403, "clicked": 303}
     assert queue.get_job("greet-1")["status"] == "cancelled"
+
+
+ACCOUNTS = """
+import json, os, sys
+from urllib.parse import urlencode
+from dbbasic_accounts import Accounts
+from dbbasic_sessions import create_session
+from dbbasic_web.router import route
+
+PATH = "/admin/queue"
+zoe = Accounts().register("zoe@example.org", "s3cret-s3cret").uid
+
+def ask(method, cookie="", body=b"", origin="http://shop.example"):
+    scope = {"method": method, "path": PATH, "query_string": b"", "client": ("10.0.0.5", 5)}
+    status, answered, parts = route({**scope, "headers": [
+        (b"host", b"shop.example"),
+        (b"origin", origin.encode()),
+        (b"content-type", b"application/x-www-form-urlencoded"),
+        (b"cookie", cookie.encode()),
+    ]}, body)
+    return status, dict(answered), b"".join(parts).decode()
+
+def click(session, page, **more):
+    fields = {"token": page.partition("=")[2], "act": "cancel", "id": "greet-1"}
+    return ask("POST", f"{session}; {page}", urlencode(fields).encode(), **more)[0]
+
+session = f"session={create_session(zoe)}"
+status, headers, text = ask("GET", session)
+page = headers.get("Set-Cookie", "").partition(";")[0]
+nobody = f"session={create_session(zoe + 1)}"
+stranger = ask("GET")
+print(json.dumps({
+    "stranger": [stranger[0], stranger[1].get("location")],
+    "nobody": ask("GET", nobody)[0],
+    "forged": ask("GET", session + "0")[0],
+    "user": [status, f'action="{PATH}"' in text],
+    "clicked by a stranger": click("a=b", page),
+    "clicked elsewhere": click(session, page, origin="http://evil.example"),
+    "clicked": click(session, page),
+}))
+"""
+
+
+@pytest.mark.parametrize("key", ["s3cret-s3cret-s3cret", ""], ids=["key", "published"])
+def test_the_family_s_users_have_the_page(tmp_path: Path, key: str) -> None:
+    """Who is logged in by dbbasic-accounts; not while anyone can make a session."""
+    accounts = FAMILY / "accounts"
+    if not (accounts / "dbbasic_accounts").is_dir():
+        raise AssertionError(f"{accounts} is empty: run `make .cache/family/.ready` once")
+    if not any((accounts / f"_cffi_backend{end}").exists() for end in EXTENSION_SUFFIXES):
+        pytest.skip("dbbasic-accounts is here with a library of another Python")
+    queue = Queue(tmp_path / "data" / "queue.tsv")
+    queue.enqueue("greet", {}, job_id="greet-1")
+    path = f"{accounts}:{FAMILY}:{Path(dbbasic_queue.__file__).parents[1]}"
+    environment = {name: text for name, text in os.environ.items() if name != "SECRET_KEY"}
+    done = subprocess.run(
+        [sys.executable, "-c", ACCOUNTS],
+        cwd=tmp_path,
+        env={
+            **environment,
+            **({"SECRET_KEY": key} if key else {}),
+            "PYTHONPATH": path,
+            "PYTHONWARNINGS": "ignore",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "stranger": [302, "/login"],
+        "nobody": 302,
+        "forged": 302,
+        "user": [200, True] if key else [403, False],
+        "clicked by a stranger": 302,
+        "clicked elsewhere": 403,
+        "clicked": 303 if key else 403,
+    }
+    assert queue.get_job("greet-1")["status"] == ("cancelled" if key else "pending")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -27,8 +29,15 @@ WITHOUT_WAITRESS = "import sys; sys.modules['waitress'] = None; from dbbasic_que
 def port(request: pytest.FixtureRequest, app: Path) -> Iterator[int]:
     """Of a page that is served, by each of the servers."""
     queue_of(app).enqueue("ok", {}, job_id="j1")
-    words = ("serve", "--port", "0")
-    if request.param == "waitress":
+    with served(request.param, app) as port:
+        yield port
+
+
+@contextmanager
+def served(server: str, app: Path, *options: str) -> Iterator[int]:
+    """Serve the page of a queue by one of the servers."""
+    words = ("serve", "--port", "0", *options)
+    if server == "waitress":
         pytest.importorskip("waitress")
         process = start(*words, cwd=app)
     else:
@@ -68,6 +77,38 @@ def test_a_page_is_served_and_clicked(port: int, app: Path) -> None:
     assert ask(port, "POST", form, **headers, Origin=f"http://127.0.0.1:{port}")[0] == 303
     assert queue_of(app).get_job("j1")["status"] == "cancelled"
     assert ask(port, Host="evil.example")[0] == 403
+
+
+def test_a_slow_browser_holds_up_no_other(port: int) -> None:
+    """Nor do ten, in the middle of their requests."""
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(10)]
+    for each in slow:
+        each.sendall(b"GET / HTTP/1.1\r\nHo")
+    assert ask(port)[0] == 200
+    for each in slow:
+        each.close()
+
+
+def test_a_body_that_is_too_long_is_not_awaited(port: int) -> None:
+    """It is refused before it has come, and so is kept nowhere."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as browser:
+        head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {2 * 10**9}\r\n\r\n"
+        browser.sendall(head.encode())
+        assert re.match(rb"HTTP/1\.[01] (403|413) ", browser.recv(100))
+
+
+@pytest.mark.parametrize("server", ["waitress", "wsgiref"])
+def test_only_the_proxy_s_header_is_its_word(server: str, app: Path) -> None:
+    """One that WSGI calls the same can be a stranger's, which the proxy has handed on."""
+    if server == "waitress":
+        pytest.importorskip("waitress")
+    queue_of(app).enqueue("ok", {})
+    with served(server, app, "--proxy", "127.0.0.1", "X-User") as port:
+        for header, status in (("X-User: zoe", 200), ("X_User: zoe", 403)):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as proxy:
+                head = f"GET / HTTP/1.1\r\nHost: shop.example\r\n{header}\r\n\r\n"
+                proxy.sendall(head.encode())
+                assert proxy.recv(100).split()[1] == str(status).encode()
 
 
 @pytest.mark.parametrize(

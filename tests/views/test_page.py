@@ -21,7 +21,7 @@ from dbbasic_queue.health.judge import check_health
 from dbbasic_queue.views import guard as guard_module
 from dbbasic_queue.views.acts import acts_of
 from dbbasic_queue.views.guard import Guard, read_passwords
-from dbbasic_queue.views.page import Page
+from dbbasic_queue.views.page import Page, asked_by_wsgi
 from dbbasic_queue.views.reading import Reader
 
 CONFIG = """
@@ -156,6 +156,7 @@ FORGED: dict[str, dict[str, Any]] = {
     "another origin": {"HTTP_ORIGIN": "http://evil.example"},
     "another port": {"HTTP_ORIGIN": "http://localhost:80"},
     "an origin that is hidden": {"HTTP_ORIGIN": "null"},
+    "half an origin": {"HTTP_ORIGIN": "http://["},
     "no origin": {"HTTP_ORIGIN": None},
     "another site": {"HTTP_SEC_FETCH_SITE": "cross-site"},
     "no form": {"CONTENT_TYPE": "text/plain"},
@@ -176,6 +177,21 @@ def test_a_forged_click_does_nothing(what: str, browser: Browser, queue: Queue) 
     assert queue.get_job("m1")["status"] == "pending"
 
 
+def test_what_is_said_fits_a_cookie(browser: Browser) -> None:
+    """A browser keeps none of more than 4096 bytes; a long text is cut."""
+    browser.click("pause", {"type": "\U0001f5c2" * 2000})
+    assert len(browser.cookies["dbq-said"]) < 4000
+    browser.ask()
+    assert "It was not done: " in browser.text
+
+
+class Silent(io.BytesIO):
+    """What a client sends that stops before its end."""
+
+    def read(self, *_: Any) -> bytes:
+        raise TimeoutError("timed out")
+
+
 class Endless(io.BytesIO):
     """What a client sends that never stops."""
 
@@ -186,6 +202,14 @@ class Endless(io.BytesIO):
 def test_a_form_without_end_is_not_read(browser: Browser) -> None:
     """What says that it is longer than a form of ours is left where it is."""
     given: dict[str, Any] = {"CONTENT_LENGTH": str(10**9), "wsgi.input": Endless()}
+    assert browser.ask("POST", {}, **given) == 403
+    digits = {"REQUEST_METHOD": "POST", "CONTENT_TYPE": FORM, "CONTENT_LENGTH": "9" * 5000}
+    assert asked_by_wsgi({**digits, "wsgi.input": Endless()}).form == {}
+
+
+def test_a_form_that_stops_does_nothing(browser: Browser) -> None:
+    """It is refused, as one without a token."""
+    given: dict[str, Any] = {"CONTENT_LENGTH": "100", "wsgi.input": Silent()}
     assert browser.ask("POST", {}, **given) == 403
 
 
@@ -205,13 +229,22 @@ PROXY = Guard(proxy=("10.0.0.2", "X-User"))
         (Guard(), {"REMOTE_ADDR": "10.0.0.5"}, 403),
         (Guard(), {"REMOTE_ADDR": ""}, 403),
         (Guard(), {"HTTP_HOST": "evil.example:8053"}, 403),
+        (Guard(), {"HTTP_HOST": "[::1"}, 403),
+        (Guard(), {"HTTP_HOST": "localhost:8053@evil.example"}, 403),
         (Guard(), {"HTTP_X_USER": "zoe", "REMOTE_ADDR": "10.0.0.2"}, 403),
+        (Guard(), {"HTTP_X_FORWARDED_FOR": "10.0.0.5"}, 403),
+        (Guard(), {"HTTP_FORWARDED": "for=10.0.0.5"}, 403),
         (PASSWORDS, {}, 401),
         (PASSWORDS, {"HTTP_AUTHORIZATION": login("zoe", "s3cret-s3cret")}, 200),
         (PASSWORDS, {"HTTP_AUTHORIZATION": login("zoe", "s3cret")}, 401),
         (PASSWORDS, {"HTTP_AUTHORIZATION": login("ben", "")}, 401),
         (PASSWORDS, {"HTTP_AUTHORIZATION": "Basic ä"}, 401),
         (PASSWORDS, {"HTTP_HOST": "evil.example"}, 403),
+        (
+            PASSWORDS,
+            {"HTTP_AUTHORIZATION": login("zoe", "s3cret-s3cret"), "HTTP_X_REAL_IP": "10.0.0.5"},
+            200,
+        ),
         (PROXY, {"REMOTE_ADDR": "10.0.0.2"}, 403),
         (PROXY, {"REMOTE_ADDR": "10.0.0.2", "HTTP_X_USER": "zoe", "HTTP_HOST": "any"}, 200),
         (PROXY, {"REMOTE_ADDR": "10.0.0.3", "HTTP_X_USER": "zoe"}, 403),
@@ -252,6 +285,7 @@ def test_other_addresses_and_methods_are_refused(browser: Browser) -> None:
     assert browser.ask(PATH_INFO="/etc/passwd") == 404
     assert browser.ask("DELETE") == 405
     assert (browser.ask("HEAD"), browser.text) == (200, "")
+    assert int(dict(browser.headers)["Content-Length"]) > 1000
 
 
 def test_an_answer_is_for_this_page_only(browser: Browser) -> None:
