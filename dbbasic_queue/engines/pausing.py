@@ -9,6 +9,7 @@ sees them in the step in which it begins a job, so that none is begun once `paus
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -19,12 +20,14 @@ from typing import Any, Final, NamedTuple
 from ..errors import InvalidJob
 from ..job import check_time, check_type
 from ..support.opening import user_name
-from ..support.text import escape_control, shown
+from ..support.text import escape_control, printable, shown
 
 ALL: Final = "*"
 LONGEST_WHY: Final = 200  # characters
 KNOWN: Final = 1000  # types of which a worker remembers whether they are held
 NEVER: Final = "-"  # stands for no time, and for no text
+
+log = logging.getLogger("dbbasic_queue")
 
 
 class Pause(NamedTuple):
@@ -113,6 +116,13 @@ class Held:
             held = any(matches(job_type, pause.type) for pause in self.pauses)
             self._known[job_type] = held
         return held
+
+
+def tell_pauses(held: Held | None, before: Held | None) -> None:
+    """Say which pauses a worker meets that it had not met before."""
+    for pause in held.pauses if held is not None else ():
+        if before is None or pause not in before.pauses:
+            log.info("%s", printable(str(pause)), extra={"event": "paused"})
 
 
 class Pausing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -78,6 +79,25 @@ def test_what_a_pause_says(queue: Queue) -> None:
     assert now <= pause.since <= now + 60
     assert pause.who
     assert queue.stats().paused == (pause,)
+
+
+def test_a_worker_says_once_what_is_paused(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
+    """Whenever it meets a pause that it had not met before: so its log tells why it idles."""
+    caplog.set_level(logging.INFO)
+    queue.pause("mail", why="no server")
+    queue.enqueue("mail", {})
+    seat = sit(queue.engine)
+
+    def told() -> int:
+        assert seat.turn() is None
+        return caplog.text.count("mail paused since ")
+
+    assert (told(), told()) == (1, 1)
+    queue.resume("mail")
+    queue.pause("mail", "report")
+    assert (told(), told()) == (2, 2)
+    assert caplog.text.count("report paused since ") == 1
+    seat.leave()
 
 
 def test_a_pause_ends_by_itself(address: str, clock: Clock) -> None:

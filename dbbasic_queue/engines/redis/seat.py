@@ -31,7 +31,7 @@ from ...errors import StorageError
 from ...support.text import printable
 from ..calling_off import note_of
 from ..interface import NONE, Attempt, Outcome, Policies, Rescued
-from ..pausing import Held
+from ..pausing import Held, tell_pauses
 from ..progress import Progress
 from . import paused, rates
 from .lease import Lease
@@ -89,6 +89,7 @@ class RedisSeat:
         self._most: int | None = None  # attempts, as the last rescue was told
         self._policies = NONE
         self._ranked = False  # by priority
+        self._held: Held | None = None  # at the last look
         self._next_due: float | None = None
         self._looked = 0.0
         self._in_hand: Grip | None = None
@@ -208,6 +209,8 @@ class RedisSeat:
         """The jobs to try, in order; and whether no other may be due."""
         lanes = self._lanes
         now, fresh, held, first, full, opens = self._heads(lanes)
+        tell_pauses(held, self._held)
+        self._held = held
         known = [lane.type for lane in lanes]
         self._lanes = [self._records.lane(name) for name in fresh]
         self._next_due = opens if held is None else min(held.ends, opens or held.ends)

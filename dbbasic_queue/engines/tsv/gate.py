@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Final
 from ...errors import StorageError
 from ...job import CANCELLED, require
 from ...rate import Rate
-from ...support.text import printable
 from ...table.line import Row
 from ...table.table import Table
 from ..interface import NONE, Policies
-from ..pausing import Held, paused_at
+from ..pausing import Held, paused_at, tell_pauses
 from ..policies import expired, tell_expired
 from . import paused
 from .claims import Claims
@@ -120,9 +119,7 @@ class Gate:
             self._waiting.unpark()
         before, self._held = self._held, Held(pauses) if pauses else None
         self._settle()
-        for pause in pauses:
-            if before is None or pause not in before.pauses:
-                log.info("%s", printable(str(pause)), extra={"event": "paused"})
+        tell_pauses(self._held, before)
 
     # -- choosing, under the table's lock ------------------------------------------------------
 
