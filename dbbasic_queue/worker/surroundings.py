@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from ..support.opening import set_apart
 from .settings import Settings
+from .switches import Switches
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -166,8 +167,6 @@ class Surroundings:
         self._looked = time.monotonic()
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
-            self._wakeup = signal.set_wakeup_fd(-1)
-            signal.set_wakeup_fd(self._wakeup)
             self._handlers = list(map(_handler_of, _WATCHED))
             self._mask = _change_mask(_BLOCK, ())
             self._alarm = signal.getitimer(signal.ITIMER_REAL) != (0, 0)
@@ -175,6 +174,7 @@ class Surroundings:
         self._descriptors = Descriptors() if self._main else None
         self._place = Place() if self._main else None
         self._settings = Settings() if self._main else None
+        self._switches = Switches() if self._main else None
         self._manager = log.manager
         self._disabled = log.disabled, self._manager.disable
         self._outlets = list(log.handlers), list(log.filters)
@@ -201,8 +201,9 @@ class Surroundings:
         if closed or sys.stdout is not out or sys.stderr is not err:
             sys.stdout, sys.stderr = _opened(out, 1), _opened(err, 2)
             self._streams = sys.stdout, sys.stderr
-        if self._settings is None:
+        if self._settings is None or self._switches is None:
             return
+        self._switches.restore(now)
         if not self._settings.restore():
             self.spoiled = True
         if list(map(_handler_of, _WATCHED)) != self._handlers:
@@ -218,8 +219,6 @@ class Surroundings:
         for number, handler in zip(_WATCHED, self._handlers, strict=True):
             if handler is not None:  # it was not set from Python, and cannot be set from there
                 signal.signal(number, handler)
-        with suppress(ValueError, OSError):  # closed meanwhile
-            signal.set_wakeup_fd(self._wakeup)
 
 
 def _opened(stream: Any, fd: int) -> Any:

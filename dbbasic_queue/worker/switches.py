@@ -1,0 +1,122 @@
+"""What a handler has switched on in its interpreter and left on: profilers, watchdogs, pinning.
+
+Each of these slows the next job down, keeps it from switching on its own, or ends it: a program
+that switches them off again does so only where nothing is raised in between.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from sys import modules
+from typing import Any, Final
+
+# Seconds between two looks at what takes longer to look at: 3 us in all.
+LOOK: Final = 0.0005
+
+_tracing: Final = sys.gettrace
+_profiling: Final = sys.getprofile
+_interval: Final = sys.getswitchinterval
+# Since Python 3.12 cProfile is a tool of the interpreter, of which there can be one.
+_monitoring: Final[Any] = getattr(sys, "monitoring", None)
+
+
+class _CountingWatchdog:
+    """What `faulthandler` sets its timer by, with the number of times that it was set."""
+
+    def __init__(self, sets: Callable[..., None]) -> None:
+        self.set = 0
+        self.process = 0
+        self._sets = sets
+
+    def __call__(self, *args: Any, **options: Any) -> None:
+        self.set += 1
+        self.process = os.getpid()
+        self._sets(*args, **options)
+
+
+class Switches:
+    """All of them as they were when this was made, in the main thread."""
+
+    def __init__(self) -> None:
+        self._looked = time.monotonic()
+        self._process = os.getpid()
+        self._watchdogs = _watchdog().set if "faulthandler" in modules else None
+        self._functions = _tracing(), _profiling(), _interval()
+        self._profiler = _profiler()
+        self._collector = gc.get_threshold(), gc.get_debug()
+        self._cpus = os.sched_getaffinity(0)
+        self._policy = os.sched_getscheduler(0), os.sched_getparam(0)
+        self._method = _start_method()
+        self._wakeup = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(self._wakeup)
+
+    def restore(self, now: float) -> None:
+        """Make them so again, at `now` of `time.monotonic`; the most after a job of some length."""
+        if (_tracing(), _profiling(), _interval()) != self._functions:
+            trace, profile, interval = self._functions
+            sys.settrace(trace)
+            sys.setprofile(profile)
+            sys.setswitchinterval(interval)
+        if "faulthandler" in modules:
+            self._cancel_watchdog()
+        if now - self._looked >= LOOK:
+            self._looked = now
+            self._restore_others()
+
+    def _cancel_watchdog(self) -> None:
+        """Cancel the timer of a handler, which would end the worker in the middle of another job.
+
+        One that another process has set, before it forked this one, cannot be cancelled: Python
+        would wait for a thread that is not there.
+        """
+        watchdog, before = _watchdog(), self._watchdogs
+        if watchdog.set != before:
+            self._watchdogs = watchdog.set
+            # A handler that was the first to load the module did so before anything was counted.
+            if os.getpid() == (self._process if before is None else watchdog.process):
+                modules["faulthandler"].cancel_dump_traceback_later()
+
+    def _restore_others(self) -> None:
+        if _profiler() not in (None, self._profiler):
+            _monitoring.set_events(_monitoring.PROFILER_ID, 0)
+            _monitoring.free_tool_id(_monitoring.PROFILER_ID)
+        if (gc.get_threshold(), gc.get_debug()) != self._collector:
+            threshold, debug = self._collector
+            gc.set_threshold(*threshold)
+            gc.set_debug(debug)
+        if _start_method() != self._method:
+            modules["multiprocessing"].set_start_method(self._method, force=True)
+        with suppress(OSError):  # the processor is gone since, or it takes a privilege
+            if os.sched_getaffinity(0) != self._cpus:
+                os.sched_setaffinity(0, self._cpus)
+        with suppress(OSError):
+            if os.sched_getscheduler(0) != self._policy[0]:
+                os.sched_setscheduler(0, *self._policy)
+        with suppress(ValueError, OSError):  # that of the worker is closed
+            signal.set_wakeup_fd(self._wakeup)
+
+
+def _watchdog() -> _CountingWatchdog:
+    """What `faulthandler` sets its timer by; it counts from now on."""
+    module: Any = modules["faulthandler"]
+    counting = module.dump_traceback_later
+    if not isinstance(counting, _CountingWatchdog):
+        counting = module.dump_traceback_later = _CountingWatchdog(counting)
+    return counting
+
+
+def _profiler() -> object:
+    """What profiles the interpreter in that way, if anything does."""
+    return _monitoring.get_tool(_monitoring.PROFILER_ID) if _monitoring else None
+
+
+def _start_method() -> Any:
+    """How multiprocessing starts processes, if a program has chosen."""
+    ask = getattr(modules.get("multiprocessing"), "get_start_method", None)
+    return ask(allow_none=True) if ask is not None else None
