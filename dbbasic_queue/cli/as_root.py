@@ -41,7 +41,7 @@ LATE: Final = (
     f"{_OURS}.engines.tsv.moving",
     *(f"{_OURS}.schedule.clock", f"{_OURS}.schedule.recurring"),
     *(f"{_OURS}.config.url_file", f"{_OURS}.cli.slots", f"{_OURS}.support.acl"),
-    *(f"{_OURS}.worker.places", f"{_OURS}.worker.renewal"),
+    *(f"{_OURS}.worker.places", f"{_OURS}.worker.renewal", f"{_OURS}.health.notify"),
 )
 # What of root's own environment a worker gets that root starts; the rest comes from the config.
 KEPT: Final = ("LANG", "LANGUAGE", "TERM", "TZ", "NO_COLOR", "COLUMNS", "LINES")

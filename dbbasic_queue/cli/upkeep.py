@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from ..errors import EditRefused, QueueError, Unsupported
@@ -36,6 +37,7 @@ _INSTEAD: Final = {
     "fsck": "its server keeps it in order; dbq check asks how the server is, dbq-health the queue",
 }
 
+_OF_THE_CLOCK: Final = ("recurring", "notified")  # files beside a queue, by their endings
 LONG: Final = 32 << 20  # bytes of a table; others hardly notice it when a shorter one is edited
 PACE: Final = 200e6  # bytes of a table that are written anew in a second
 
@@ -98,6 +100,7 @@ def _fsck(args: argparse.Namespace) -> int:
     queue = queue_of(args)
     engine = _file_engine(queue, "fsck")
     findings = fsck.repair(engine) if args.repair else fsck.check(engine)
+    findings += _of_the_clock(engine, repair=args.repair)
     for finding in findings:
         print(_finding(finding, queue, as_json=args.json))
     if not findings and not args.json:
@@ -112,6 +115,24 @@ def _fsck(args: argparse.Namespace) -> int:
     return REFUSED if left else DONE
 
 
+def _of_the_clock(engine: TsvEngine, *, repair: bool) -> list[Finding]:
+    """What is wrong with the files of what the clock starts; with `repair` it is set aside."""
+    from ..engines.tsv.aside import set_aside
+    from ..engines.tsv.fsck import Finding
+    from ..health import notify
+    from ..schedule import marks
+
+    found: list[Finding] = []
+    for kind, module in zip(_OF_THE_CLOCK, (marks, notify), strict=True):
+        path = engine.table.sibling(kind)
+        bad = module.bad_lines(path)
+        if bad and repair:
+            engine.table.require_owner("fsck --repair")
+            module.mend(path, partial(set_aside, engine.table))
+        found += (Finding(kind, number, why, 0) for number, why in bad)
+    return found
+
+
 def _file_engine(queue: Queue, verb: str) -> TsvEngine:
     """The engine of a queue that can do this; raises `Unsupported` for one that cannot."""
     if verb not in queue.engine.can:
@@ -120,11 +141,13 @@ def _file_engine(queue: Queue, verb: str) -> TsvEngine:
 
 
 def _finding(finding: Finding, queue: Queue, *, as_json: bool) -> str:
+    from ..engines.tsv.fsck import BESIDE
+
     if as_json:
         return dump_json({"kind": finding.kind, "line": finding.line, "message": finding.message})
     path = queue.path
-    if finding.kind == "paused":
-        path = path.with_suffix(".paused")
+    if finding.kind in (*BESIDE, *_OF_THE_CLOCK):
+        path = path.with_suffix(f".{finding.kind}")
     return f"{path}:{finding.line}: {finding.kind}: {escape_control(finding.message)}"
 
 
@@ -138,7 +161,7 @@ EDIT: Final = Command(
 )
 FSCK: Final = Command(
     "fsck",
-    "look for malformed lines, torn ends, duplicates and orphans",
+    "look for malformed lines, torn ends, duplicates, orphans, and in the files beside the queue",
     _fsck,
     "dbq fsck\ndbq fsck --repair",
     (

@@ -50,6 +50,15 @@ def parse_leaving(line: str) -> tuple[str, Hour] | None:
     return None if hour is None else (call, hour)
 
 
+def tells_of_a_move(line: str) -> bool:
+    """Whether a line that is not an hour is one of these.
+
+    >>> tells_of_a_move(adopted_line("f3")), tells_of_a_move("tomorrow")
+    (True, False)
+    """
+    return line.startswith(f"{ADOPTED}\t") or parse_leaving(line) is not None
+
+
 def by_call(lines: list[str]) -> dict[str, list[Hour]]:
     """The hours that are on their way, by call, of all lines that are not hours."""
     found: dict[str, list[Hour]] = {}

@@ -226,20 +226,45 @@ def _send(url: str, report: HealthReport, payloads: Mapping[str, Any]) -> str:
     return "" if sent else "the service did not take it"
 
 
-def read(file: Path) -> dict[str, Said]:
-    """Return what was said last, by name; a line that says nothing is passed over."""
+def _lines(file: Path) -> list[str]:
     try:
-        lines = read_regular(file, LARGEST).decode("utf-8", "replace").splitlines()
+        return read_regular(file, LARGEST).decode("utf-8", "replace").splitlines()
     except FileNotFoundError:
-        return {}
+        return []
     except OSError as error:
         raise StorageError(error.errno or 5, f"{file}: {error.strerror}") from error
-    found = {}
-    for line in lines:
-        words = line.split("\t")
-        if len(words) == 4 and words[0].isdecimal() and words[2] in (*STATES, REACHED):
-            found[words[3]] = Said(words[2], int(words[0][:12]))
-    return found
+
+
+def read(file: Path) -> dict[str, Said]:
+    """Return what was said last, by name; a line that says nothing is passed over."""
+    return dict(filter(None, map(_parse, _lines(file))))
+
+
+def _parse(line: str) -> tuple[str, Said] | None:
+    """What a line tells: the name, and what was said; None if it says nothing."""
+    words = line.split("\t")
+    if len(words) == 4 and words[0].isdecimal() and words[2] in (*STATES, REACHED):
+        return words[3], Said(words[2], int(words[0][:12]))
+    return None
+
+
+def bad_lines(file: Path) -> list[tuple[int, str]]:
+    """Return the number of each line that says nothing, from 1, and why. Raises `StorageError`."""
+    return [
+        (at, "tells nothing, so that it is said anew: it is not a time, a date, a verdict and whom")
+        for at, line in enumerate(_lines(file), 1)
+        if line.strip() and not line.startswith("#") and _parse(line) is None
+    ]
+
+
+def mend(file: Path, set_aside: Callable[[bytes], None]) -> None:
+    """Take out the lines that say nothing, which `set_aside` is given before.
+
+    Raises `StorageError`.
+    """
+    lines, bad = _lines(file), {at for at, _ in bad_lines(file)}
+    set_aside("".join(f"{lines[at - 1]}\n" for at in sorted(bad)).encode())
+    remember(file, read(file))
 
 
 def remember(file: Path, said: Mapping[str, Said]) -> None:

@@ -28,7 +28,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +55,7 @@ class Mark(NamedTuple):
     before: int | None = None
 
 
+_Line = tuple[int, str, "re.Match[str] | None"]  # its number from 1; None: it is not a mark
 AllMarks = dict[tuple[str, str], Mark]  # by config and name
 
 
@@ -118,23 +119,64 @@ def locked(path: Path) -> Iterator[Marks]:
             os.close(fd)  # and with it the lock
 
 
+def bad_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the number of each line that is not a mark, from 1, and why.
+
+    Raises `StorageError`, `TableError`.
+    """
+    why = "not a mark of a recurring job: none is enqueued until the line is corrected or gone"
+    with refusing(path, "cannot read"):
+        try:
+            with Folder(path.parent) as folder:
+                return [(at, why) for at, _, match in _lines(folder, path) if match is None]
+        except FileNotFoundError:
+            return []
+
+
+def mend(path: Path, set_aside: Callable[[bytes], None]) -> None:
+    """Take out the lines that are not marks, which `set_aside` is given before.
+
+    Raises `StorageError`, `TableError`.
+    """
+    with refusing(path, "cannot mend"), Folder(path.parent) as folder:
+        fd = _lock(folder, path)
+        try:
+            lines = list(_lines(folder, path))
+            bad = "".join(f"{line}\n" for _, line, match in lines if match is None)
+            set_aside(bad.encode("utf-8", "surrogateescape"))
+            Marks(path, _marks(lines), folder).save()
+        finally:
+            os.close(fd)
+
+
 def _read(folder: Folder, path: Path) -> AllMarks:
-    with open(folder.open(path.name, os.O_RDONLY), "rb") as stream:
-        data = stream.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise TableError(f"{path}: larger than {LARGEST} bytes; move it out of the way")
-    marks = {}
-    for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        match = re.fullmatch(_LINE, line.removesuffix("\r"))
+    lines = list(_lines(folder, path))
+    for number, _, match in lines:
         if match is None:
             raise TableError(
                 f"{path}:{number}: not a mark of a recurring job; correct or delete the line"
             )
-        before = int(match[5]) if match[5] else None
-        marks[match[2], match[3]] = Mark(int(match[1]), match[4], before)
+    return _marks(lines)
+
+
+def _marks(lines: list[_Line]) -> AllMarks:
+    marks = {}
+    for _, _, match in lines:
+        if match is not None:
+            before = int(match[5]) if match[5] else None
+            marks[match[2], match[3]] = Mark(int(match[1]), match[4], before)
     return marks
+
+
+def _lines(folder: Folder, path: Path) -> Iterator[_Line]:
+    """The lines that should be marks."""
+    with open(folder.open(path.name, os.O_RDONLY), "rb") as stream:
+        data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise TableError(f"{path}: larger than {LARGEST} bytes; move it out of the way")
+    for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), start=1):
+        if line.strip() and not line.startswith("#"):
+            yield number, line, re.fullmatch(_LINE, line.removesuffix("\r"))
 
 
 def _lock(folder: Folder, path: Path) -> int:

@@ -165,3 +165,31 @@ def test_a_queue_that_is_not_a_file_has_no_such_command(
     monkeypatch.setenv("VISUAL", "true")
     assert main([verb, "--file", str(queue.path)]) == 2
     assert "is not a file: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ending", "good"),
+    [
+        ("recurring", "1700000000\tshop\tnightly\t0 2 * * *\n"),
+        ("notified", "1700000000\t2023-11-14 22:13:20\tCRITICAL\tcommand\n"),
+        ("history", ""),
+        ("rates", "1700000000.000000\tmail\n"),
+        ("paused", ""),
+        ("hint", ""),
+    ],
+)
+def test_fsck_of_the_files_beside_a_queue(app: Path, ending: str, good: str) -> None:
+    """A line that says nothing is told with its file, and set aside; the others stay."""
+    queue = queue_of(app)
+    queue.enqueue("ok", {})
+    file = queue.path.with_suffix(f".{ending}")
+    file.write_text(f"# note\n{good}spoiled\n")
+    place = f"{file}:{3 if good else 2}: {ending}: "
+    found = dbq("fsck", cwd=app)
+    assert (found.returncode, found.stdout[: len(place)]) == (1, place)
+    mended = dbq("fsck", "--repair", cwd=app)
+    assert (mended.returncode, mended.stdout) == (0, found.stdout)
+    assert dbq("fsck", cwd=app).stdout == "nothing found\n"
+    assert "spoiled\n" in queue.path.with_suffix(".torn").read_text()
+    assert "spoiled" not in (file.read_text() if file.exists() else "")
+    assert good in (file.read_text() if file.exists() else "")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from dbbasic_queue import Queue
-from dbbasic_queue.engines.tsv import fsck
+from dbbasic_queue.engines.history import Hour
+from dbbasic_queue.engines.history_moves import leaving_line
+from dbbasic_queue.engines.tsv import fsck, hint
 
 
 @pytest.fixture
@@ -105,3 +107,39 @@ def test_an_orphan_is_found_and_left_to_the_worker(queue: Queue) -> None:
     assert kinds(queue) == [("orphan", 2)]
     fsck.repair(queue.engine)
     assert kinds(queue) == [("orphan", 2)]
+
+
+def test_a_line_of_the_history_that_counts_nothing(queue: Queue) -> None:
+    """It is found and set aside; what is counted stays, and so does what is on its way."""
+    queue.process_jobs({"ok": bool})
+    before = queue.history().by_type()
+    file = queue.path.with_suffix(".history")
+    moving = "adopted\tf3\n" + leaving_line("f4", Hour(7200, "mail", 1)) + "\n"
+    bad = "2026-11-26T05:00Z\tok\tmany\ntomorrow\n"
+    with file.open("a") as history:
+        history.write(moving + bad + "about to be wr")
+    lines = len(file.read_text().split("\n"))
+    found = fsck.check(queue.engine)
+    assert [(each.kind, each.line) for each in found] == [
+        ("history", lines - 2),
+        ("history", lines - 1),
+    ]
+    assert fsck.repair(queue.engine) == found
+    assert fsck.check(queue.engine) == []
+    assert queue.history().by_type() == before
+    assert file.read_text().endswith(moving)
+    assert queue.path.with_suffix(".torn").read_text() == bad + "about to be wr\n"
+
+
+@pytest.mark.parametrize("text", [b"a hint\n", hint.NOTE + b"1 2 3\n", b"\0" * 99], ids=range(3))
+def test_a_hint_that_says_nothing(queue: Queue, text: bytes) -> None:
+    """It is found, and set aside; all is done without it as well."""
+    file = queue.path.with_suffix(".hint")
+    file.write_bytes(text)
+    (found,) = fsck.check(queue.engine)
+    assert found.kind == "hint"
+    assert fsck.repair(queue.engine) == [found]
+    assert not file.exists()
+    assert fsck.check(queue.engine) == []
+    assert queue.path.with_suffix(".torn").read_bytes().strip() == text.strip()
+    assert queue.process_jobs({"ok": bool}).completed == 3

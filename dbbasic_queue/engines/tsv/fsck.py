@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ from ...job import PROCESSING
 from ...table.line import HEADER, Row, explain
 from ...table.scan import OVERLONG, TOO_LONG, ids_of, lines_in
 from ...table.table import Table
-from . import paused, rates
+from . import hint, history, paused, rates
 from .engine import TsvEngine
 
 MALFORMED: Final = "malformed"
@@ -21,6 +21,9 @@ DUPLICATE: Final = "duplicate"
 ORPHAN: Final = "orphan"
 PAUSES: Final = "paused"
 RATES: Final = "rates"
+HISTORY: Final = "history"
+HINT: Final = "hint"
+BESIDE: Final = (PAUSES, RATES, HISTORY, HINT)
 TRIES: Final = 3
 
 _BITS: Final = 27
@@ -29,10 +32,10 @@ _MASK: Final = (1 << _BITS) - 1
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong with a line of the table (counted from 1, the header being line 1), or of
-    `queue.paused` or `queue.rates`, where `kind` is `PAUSES` or `RATES`."""
+    """Something wrong with a line of the table (counted from 1, the header being line 1), or of a
+    file beside it, whose ending is the `kind` then."""
 
-    kind: str  # malformed, torn, duplicate, orphan, paused, rates
+    kind: str  # malformed, torn, duplicate, orphan; paused and the other endings
     line: int
     message: str
     offset: int  # in bytes, of the line
@@ -46,7 +49,8 @@ def check(engine: TsvEngine) -> list[Finding]:
     * duplicate: a row of which a later one of the same id is alive; the later one counts.
     * orphan: a job that is processing, but whose worker is dead. The next worker takes it back.
     * paused: a line of `queue.paused` that says nothing, and so pauses nothing.
-    * rates: a line of `queue.rates` that says nothing, and so counts nothing.
+    * rates, history: a line of `queue.rates` or `queue.history` that counts nothing.
+    * hint: a line of `queue.hint` that says nothing, and so spares no worker anything.
 
     >>> import tempfile
     >>> check(TsvEngine(tempfile.mkdtemp() + "/queue.tsv"))
@@ -66,10 +70,9 @@ def _beside(engine: TsvEngine) -> list[Finding]:
     sibling = engine.table.sibling
     pauses = paused.bad_lines(paused.read(sibling("paused")))
     spent = rates.bad_lines(rates.read(sibling("rates")))
-    return [
-        *(Finding(PAUSES, number, why, 0) for number, why in pauses),
-        *(Finding(RATES, number, why, 0) for number, why in spent),
-    ]
+    ended, hints = history.bad_lines(engine.table), hint.bad_lines(engine.table)
+    found = zip(BESIDE, (pauses, spent, ended, hints), strict=True)
+    return [Finding(kind, number, why, 0) for kind, lines in found for number, why in lines]
 
 
 def _look(engine: TsvEngine) -> list[Finding] | None:
@@ -170,8 +173,8 @@ def _name(row: Row) -> str:
 def repair(engine: TsvEngine) -> list[Finding]:
     """Put right what `check` finds; returns what was found.
 
-    Malformed, torn and outdated lines, and those of `queue.paused` and `queue.rates` that say
-    nothing, are moved into `queue.torn` beside the table. Orphans are left to the next worker,
+    Malformed, torn and outdated lines, and those of the files beside it that say nothing, are moved
+    into `queue.torn` beside the table. Orphans are left to the next worker,
     which knows how often a job may be tried. A table that has a second name gets a file of its own.
     Raises `StorageError`.
     """
@@ -183,18 +186,26 @@ def repair(engine: TsvEngine) -> list[Finding]:
         findings = check(engine)
         bad = [finding for finding in findings if finding.kind in (MALFORMED, DUPLICATE)]
         kinds = {finding.kind for finding in findings}
-        if bad or kinds & {PAUSES, RATES}:
+        if bad or kinds.intersection(BESIDE):
             table.require_owner("fsck --repair")
-        if PAUSES in kinds:
-            paused.Changes(table).mend(int(engine.now()))
-        if RATES in kinds:
-            rates.mend(table)
+        _mend_beside(engine, kinds)
         aside = {finding.offset for finding in bad if not _runs(engine, finding)}
         if not aside or table.set_lines_aside(aside, generation):
             return findings
     raise StorageError(
         errno.EBUSY, f"the queue {engine.path} is written anew again and again: try it later"
     )
+
+
+def _mend_beside(engine: TsvEngine, kinds: Collection[str]) -> None:
+    if PAUSES in kinds:
+        paused.Changes(engine.table).mend(int(engine.now()))
+    if RATES in kinds:
+        rates.mend(engine.table)
+    if HISTORY in kinds:
+        history.mend(engine.table, engine.claims)
+    if HINT in kinds:
+        hint.mend(engine.table)
 
 
 def _runs(engine: TsvEngine, finding: Finding) -> bool:

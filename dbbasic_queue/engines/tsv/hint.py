@@ -18,15 +18,18 @@ import re
 from contextlib import suppress
 from typing import Final
 
+from ...support.files import refusing, sync_folder
 from ...support.opening import open_file
 from ...table.rights import open_beside
 from ...table.table import Table
+from .aside import set_aside
 
 LEAST: Final = 4 << 20  # bytes that there are to be passed over; it is not worth it for less
 NOTE: Final = (
     b"# Where the first job stands that has not ended: inode of the table, and offset in it.\n"
     b"# Workers write it, and begin to read there; it may be deleted.\n"
 )
+_LINE: Final = re.compile(rb" *(\d{1,20}) +(\d{1,18})\n")
 
 
 def read(table: Table) -> int:
@@ -40,7 +43,7 @@ def read(table: Table) -> int:
         text = os.pread(fd, 512, 0)
     finally:
         os.close(fd)
-    found = re.fullmatch(re.escape(NOTE) + rb" *(\d{1,20}) +(\d{1,18})\n", text)
+    found = _LINE.fullmatch(text.removeprefix(NOTE)) if text.startswith(NOTE) else None
     if found is None:
         return 0
     inode, start = map(int, found.groups())
@@ -50,6 +53,40 @@ def read(table: Table) -> int:
     # Where the rest is most of the table, to read that first gains nothing.
     is_line = os.pread(file.fd, 1, start - 1) == b"\n"
     return start if is_line and start > size // 2 else 0
+
+
+def bad_lines(table: Table) -> list[tuple[int, str]]:
+    """Return the number of each line that says nothing, from 1, and why. Raises `StorageError`."""
+    why = "says nothing, so that all of the table is read: it is not an inode and an offset"
+    return [
+        (at, why)
+        for at, line in enumerate(_whole(table).split(b"\n"), 1)
+        if line.strip() and not line.startswith(b"#") and not _LINE.fullmatch(line + b"\n")
+    ]
+
+
+def mend(table: Table) -> None:
+    """Move what is not a hint into `queue.torn`; a worker writes another. For the owner only.
+
+    Raises `StorageError`.
+    """
+    path = table.sibling("hint")
+    with table.writing(), refusing(path, "cannot mend"):
+        set_aside(table, _whole(table).rstrip(b"\n") + b"\n")
+        path.unlink()
+        sync_folder(path.parent)
+
+
+def _whole(table: Table) -> bytes:
+    with refusing(table.sibling("hint"), "cannot read"):
+        try:
+            fd = open_file(table.sibling("hint"), os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
+        try:
+            return os.pread(fd, 1 << 16, 0)
+        finally:
+            os.close(fd)
 
 
 def write(table: Table, start: int) -> None:

@@ -27,7 +27,9 @@ from ...support.opening import Folder, open_file
 from ...table.rights import may_make, new_beside, open_beside
 from ...table.table import Table
 from ..history import BOUNDS, COLUMNS, HOUR, Hour, add_up, merged, parse_line, to_line
+from ..history_moves import tells_of_a_move
 from ..interface import Ended
+from .aside import set_aside
 from .claims import Claims
 
 HEADING: Final = (
@@ -43,6 +45,7 @@ HEADING: Final = (
 LARGEST: Final = 1 << 26  # bytes of the file that are read
 PATIENCE: Final = 2.0  # seconds to wait for another worker; then it is tried a minute later
 PAUSE: Final = 0.002
+NOTES: Final = ("#", "hour\t")  # so begin the lines that are for people
 # What the hours and the other lines become: those that cannot be read, and of history_moves.py.
 Change = Callable[[list[Hour], list[str]], tuple[list[Hour], list[str]]]
 
@@ -54,16 +57,50 @@ def read(table: Table) -> list[Hour]:
 
 def read_lines(table: Table) -> tuple[list[Hour], list[str]]:
     """The hour of each line that has one, and the other lines. Raises `StorageError`."""
+    return sort_out(_read(table))
+
+
+def _read(table: Table) -> str:
     path = table.sibling("history")
     with refusing(path, "cannot read"):
         try:
             fd = open_file(path, os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
-            return [], []
+            return ""
         try:
-            return _hours(fd)
+            return _text(fd)
         finally:
             os.close(fd)
+
+
+def bad_lines(table: Table) -> list[tuple[int, str]]:
+    """Return the number of each line that counts nothing, from 1, and why. Raises `StorageError`.
+
+    A last line without an end is left alone: a worker may be about to write it.
+    """
+    why = f"counts nothing: it is not the {len(COLUMNS)} columns of an hour"
+    lines = _read(table).split("\n")[:-1]
+    bad = (at for at, line in enumerate(lines, 1) if _bad_of(sort_out(line)[1]))
+    return [(at, why) for at in bad]
+
+
+def mend(table: Table, claims: Claims) -> None:
+    """Move the lines that count nothing into `queue.torn`. For the queue's owner only.
+
+    Raises `StorageError`.
+    """
+
+    def keep(hours: list[Hour], others: list[str]) -> tuple[list[Hour], list[str]]:
+        bad = _bad_of(others)
+        lines = "".join(f"{line}\n" for line in bad)
+        set_aside(table, lines.encode("utf-8", "surrogateescape"))
+        return hours, [line for line in others if line not in bad]
+
+    rewrite(table, claims, keep)
+
+
+def _bad_of(others: list[str]) -> list[str]:
+    return [line for line in others if not tells_of_a_move(line)]
 
 
 def add(table: Table, claims: Claims, noted: Sequence[Ended]) -> None:
@@ -145,15 +182,22 @@ def _renew(table: Table, fd: int, change: Change) -> None:
 
 
 def _hours(fd: int) -> tuple[list[Hour], list[str]]:
-    """The hours of an open file, and the lines that are not such. Raises `OSError`."""
+    return sort_out(_text(fd))
+
+
+def _text(fd: int) -> str:
     if os.fstat(fd).st_size > LARGEST:
         raise OSError(errno.EFBIG, f"it has more than {LARGEST >> 20} MiB; delete it")
     with open(fd, "rb", closefd=False) as file:
         file.seek(0)
-        text = file.read().decode("utf-8", "surrogateescape")
+        return file.read().decode("utf-8", "surrogateescape")
+
+
+def sort_out(text: str) -> tuple[list[Hour], list[str]]:
+    """The hours in the text of a file, and the lines that are not such."""
     hours, others = [], []
     for line in text.split("\n"):
-        if not line or line.startswith(("#", "hour\t")):
+        if not line or line.startswith(NOTES):
             continue
         hour = parse_line(line)
         if hour is None:

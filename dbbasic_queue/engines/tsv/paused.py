@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import StorageError
-from ...support.files import refusing, replace, sync_folder, write_all
+from ...support.files import refusing, replace, sync_folder
 from ...support.opening import Folder, open_file
 from ...table.rights import advice, new_beside, open_beside
 from ...table.scan import MARK
 from ...table.table import Table
 from ..pausing import Pause, from_fields, matches, me, paused_at, utc
+from .aside import set_aside
 
 LARGEST: Final = 64 << 10  # bytes; what stands behind them is not read
 LONG: Final = 16 << 10  # bytes from which on it is written anew, by the one user who may do that
@@ -130,12 +131,7 @@ class Changes:
             text = read(self._path)
             lines = text.split(b"\n")
             bad = [lines[number - 1] + b"\n" for number, _ in bad_lines(text)]
-            fd = open_beside(table.sibling("torn"), table.data_file)
-            try:
-                write_all(fd, b"".join(bad))
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            set_aside(table, b"".join(bad))
             self._write_anew(paused_at(parse(text), now))
 
     def _change(self, lines: Callable[[list[Pause]], list[str]], now: int) -> None:

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Final
 
 from ...rate import MICROS, Rate
-from ...support.files import refused, refusing, replace, write_all
+from ...support.files import refused, refusing, replace
 from ...support.opening import Folder, open_file
 from ...table.line import SECTOR
 from ...table.rights import new_beside, open_beside
 from ...table.table import Table
 from ..policies import Policies
+from .aside import set_aside
 
 HEADER: Final = (
     b"# How far the jobs that were begun have used up the rate of their type ([types], rate).\n"
@@ -95,12 +96,7 @@ def mend(table: Table) -> None:
         text = read(path)
         lines = _lines(text)
         bad = {number - 1 for number, _ in bad_lines(text)}
-        fd = open_beside(table.sibling("torn"), table.data_file)
-        try:
-            write_all(fd, b"".join(lines[number] for number in sorted(bad)))
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        set_aside(table, b"".join(lines[number] for number in sorted(bad)))
         _write_anew(table, [line for number, line in enumerate(lines) if number not in bad])
 
 
