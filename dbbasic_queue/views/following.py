@@ -78,9 +78,10 @@ class Follower:
         if whole.health.snapshot is None:  # which says why there is nothing to see
             return whole
         if self._due("parts"):
-            began = self._cost()
+            began, first = self._cost(), not self._parts
             self._look_at_portions()
-            self._put_off("parts", SECOND, began)
+            # The first look reads all of it, which says nothing of what the next one takes.
+            self._put_off("parts", SECOND, self._cost() if first else began)
         return self._kept_up(whole)
 
     def _due(self, what: str) -> bool:

@@ -143,6 +143,27 @@ def test_it_follows_the_size(screen: Screen) -> None:
 
 
 @needs_tmux
+def test_a_hundred_thousand_jobs_are_shown(app: Path) -> None:
+    """At 80 by 24, all that counts is there, and what comes to them is seen."""
+    queue = queue_of(app)
+    queue.enqueue_many([("mail.send", {}, queue.now() + 3600)] * 99_990)
+    queue.enqueue_many([(f"type-{n}", {}, queue.now() + 1800) for n in range(10)])
+    with Screen(app) as screen:
+        screen.run(f"clear; {DBQ} top")
+        screen.wait_for(KEYS, row=-1)
+        lines = screen.wait_for("^100,000 pending  0 running  0 failed")
+        assert all(len(line) <= 80 for line in lines)
+        assert any(re.search("^  mail.send +99,990 pending", line) for line in lines)
+        queue.enqueue("late", {}, queue.now() + 60)
+        screen.wait_for("^100,001 pending")
+        screen.run("/late")
+        lines = screen.wait_for("mail.send", gone=True)
+        assert any(re.search("^  late +1 pending", line) for line in lines)
+        screen.press("q")
+        left(screen)
+
+
+@needs_tmux
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "vt100"}], ids=["wish", "terminal"])
 def test_it_does_without_colours(jobs: Path, env: dict[str, str]) -> None:
     """By the person's wish, and on a terminal that has none, all is there but the colours."""

@@ -111,6 +111,22 @@ def test_what_takes_long_is_done_less_often(reader: Reader, time: SimpleNamespac
     assert kept.read > read
 
 
+def test_the_first_look_puts_off_nothing(reader: Reader, time: SimpleNamespace) -> None:
+    """It reads a large queue for seconds; the next one, a second later, what has changed since."""
+    kept, queue = follower(reader, time), reader.queue
+    portions = queue.engine.portions
+
+    def slow(statuses: object) -> object:
+        time.cost += 1 if kept.read == 0 else 0
+        return portions(statuses)  # type: ignore[arg-type]
+
+    queue.engine.portions = slow  # type: ignore[method-assign, assignment]
+    kept.look()
+    queue.enqueue("other", {})
+    time.now += 1
+    assert [each.type for each in kept.look().types] == ["mail", "other", "report"]
+
+
 def test_the_verdict_is_that_of_now_and_then(reader: Reader, time: SimpleNamespace) -> None:
     """The check is made anew after a while, and not at each look."""
     kept = follower(reader, time)
