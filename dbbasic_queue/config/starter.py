@@ -21,7 +21,11 @@ from .sections import Config, name_from_folder, parse
 
 COLUMN = 28  # where comments behind a value begin
 WIDTH = 100
+SCHEMA = Path(__file__).with_name("dbq.schema.json")
 HEADER = """\
+#:schema {schema}
+# (By the line above an editor that knows TOML completes the keys, and checks them.)
+#
 # What dbbasic-queue runs for this application, and when.
 #
 # When you have changed it:
@@ -58,7 +62,7 @@ def first_config(
 
     Raises `ConfigError` if one of these cannot stand in a config.
 
-    >>> print(first_config(Path("/srv/my-shop")).splitlines()[11][:16])
+    >>> print(first_config(Path("/srv/my-shop")).splitlines()[14][:16])
     name = "my-shop"
     """
     folder = given_path(folder)
@@ -78,7 +82,10 @@ def first_config(
     if url:
         live["queue.url"] = url
     metrics = f"/var/lib/prometheus/node-exporter/dbq-{known}.prom"
-    text = sample(HEADER, live, {"health.textfile": metrics})
+    schema = SCHEMA
+    if schema.is_relative_to(folder):
+        schema = schema.relative_to(folder)
+    text = sample(HEADER.format(schema=schema), live, {"health.textfile": metrics})
     parse(text, folder / "dbq.toml")
     return text
 

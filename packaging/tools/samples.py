@@ -2,7 +2,8 @@
 
     python3 packaging/tools/samples.py
 
-writes packaging/dbq.toml and packaging/dbq.schema.json. A test holds both to what is made here.
+writes packaging/dbq.toml and dbbasic_queue/config/dbq.schema.json. A test holds both to what is
+made here.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import json
 from pathlib import Path
 
 from dbbasic_queue.config.schema import schema
-from dbbasic_queue.config.starter import sample
+from dbbasic_queue.config.starter import SCHEMA, sample
 
 PACKAGING = Path(__file__).resolve().parents[1]
 HEADER = """\
+#:schema /usr/lib/dbbasic-queue/dbbasic_queue/config/dbq.schema.json
+# (By the line above an editor that knows TOML completes the keys, and checks them.)
+#
 # The system's job queue: what dbbasic-queue does here, and when. See dbq.toml(5).
 #
 # From "installed" to "my application's jobs run":
@@ -65,7 +69,7 @@ def files() -> dict[Path, str]:
     """What is made, by where it belongs."""
     return {
         PACKAGING / "dbq.toml": sample(HEADER, LIVE, EXAMPLES, WORDS),
-        PACKAGING / "dbq.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
+        SCHEMA: json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
     }
 
 

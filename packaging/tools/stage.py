@@ -153,7 +153,6 @@ def files(root: Path) -> None:
             copy_tree(packaging / folder, below(root, DOC) / "examples" / folder)
     copy_tree(SOURCE / "examples", below(root, DOC) / "examples")
     copy_tree(SOURCE / "docs", below(root, DOC))
-    copy(packaging / "dbq.schema.json", below(root, DOC) / "dbq.schema.json")
     for name in ("README.md", "CHANGELOG.md"):
         copy(SOURCE / name, below(root, DOC) / name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dbbasic_queue.config import starter
+from dbbasic_queue.config.schema import schema
 from dbbasic_queue.config.sections import Config, load, parse
 from dbbasic_queue.config.starter import first_config, write_first_config
 from dbbasic_queue.errors import ConfigError
@@ -42,6 +45,15 @@ def test_options() -> None:
     assert (config.name, config.worker.handlers, config.worker.user) == ("shop", ("a.b:C",), "zoe")
     assert config.worker.python == "/srv/app/venv/bin/python"
     assert 'python = "venv/bin/python"' in text
+
+
+def test_an_editor_finds_the_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first line names the schema that is installed, relative if that is in the folder."""
+    words = first_config(tmp_path).splitlines()[0].split()
+    assert words[0] == "#:schema"
+    assert json.loads(Path(words[1]).read_text()) == schema()
+    monkeypatch.setattr(starter, "SCHEMA", tmp_path / "venv" / "lib" / "dbq.schema.json")
+    assert first_config(tmp_path).startswith("#:schema venv/lib/dbq.schema.json\n")
 
 
 def test_what_is_commented_out_is_right_too() -> None:

@@ -89,8 +89,12 @@ def sources(folder: str) -> set[str]:
 
 
 def test_the_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
-    """Each module of each wing is in the wheel as it is here, with the mark that it is typed."""
-    here = sources("dbbasic_queue") | {"dbbasic_queue/py.typed"}
+    """Each module of each wing is in the wheel as it is here, with the mark that it is typed.
+
+    And the schema, which `dbq init` names for editors.
+    """
+    more = {"dbbasic_queue/py.typed", "dbbasic_queue/config/dbq.schema.json"}
+    here = sources("dbbasic_queue") | more
     modules = r"dbbasic_queue/(?!templates/).+"
     there = {name for name in wheel.namelist() if re.fullmatch(modules, name)}
     assert there == here
