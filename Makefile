@@ -57,7 +57,7 @@ test stress: export PYTHONDONTWRITEBYTECODE :=
 test: $(BIN)/.ready .cache/v1/.ready .cache/family/.ready server tmux ## the tests (about two minutes; ARGS="-n 0 tests/cron" for some)
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal --ignore=tests/stress $(ARGS)
 
-stress: $(BIN)/.ready .cache/v1/.ready ## processes really killed, and the quick form of the torture: a minute
+stress: $(BIN)/.ready .cache/v1/.ready ## verbs and processes killed at each step, and the quick form of the torture: two minutes
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal tests/stress $(ARGS)
 
 # What is to be shown on a server is left out where there is none and it cannot be installed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 from actors import AT_ONCE, Clock, queue_by
+from mortal import Mortal
 from redis_server import RedisServer
 
 from dbbasic_queue import Queue
@@ -27,51 +27,6 @@ HANDLERS: dict[str, Callable[[Any], Any]] = {
     "ok": lambda payload: payload["n"],
     "bad": lambda payload: {}["x"],
 }
-
-
-class Killed(BaseException):
-    """What stands for `kill -9` here: nothing catches it, nothing runs after it."""
-
-
-class Mortal:
-    """An engine that dies at one of its steps, before or after it is kept."""
-
-    STEPS = (
-        "withdraw",
-        "adopt",
-        "renote",
-        "close_for",
-        "forget_moved",
-        "claim_slot",
-        "pause",
-        "resume",
-        "take_out",
-        "forget",
-    )
-
-    def __init__(self, engine: Engine, life: list[int]) -> None:
-        self._engine = engine
-        self._life = life
-
-    def __getattr__(self, name: str) -> Any:
-        there = getattr(self._engine, name)
-        if name == "history_moves":
-            return lambda: Mortal(there(), self._life)
-        if name not in self.STEPS:
-            return there
-
-        def step(*args: Any, **options: Any) -> Any:
-            self._live()
-            answer = there(*args, **options)
-            self._live()
-            return answer
-
-        return step
-
-    def _live(self) -> None:
-        self._life[0] -= 1
-        if self._life[0] == 0:
-            raise Killed
 
 
 def queue_at(address: str, clock: Clock) -> Queue:
@@ -175,57 +130,6 @@ def test_a_job_that_fails_here_and_is_retried_in_time_is_moved(
     there = old.find_job("a")
     assert there is not None
     assert (there.status, there.result) == ("completed", 1)
-
-
-# -- killed ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("way", ["move", "finish"])
-def test_killed_at_any_step_no_job_is_lost_and_none_runs_twice(
-    address: str, other_address: str, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Workers at both ends after each kill; a second run of the same command ends it."""
-    monkeypatch.setattr(move, "BATCH", 4)
-    clock = Clock()
-    old, new = queue_at(address, clock), queue_at(other_address, clock)
-    added: list[str] = []
-    ran: Counter[str] = Counter()
-
-    def work(queue: Queue) -> None:
-        queue.process_jobs({"ok": lambda payload: ran.update([payload["id"]])}, limit=1)
-
-    def counted(queue: Queue) -> int:
-        return sum(hour.completed for hour in queue.history())
-
-    def go(life: list[int]) -> None:
-        source, target = Mortal(old.engine, life), Mortal(new.engine, life)
-        if way == "move":
-            move.move(source, target)  # type: ignore[arg-type]
-        else:
-            finish(source, target, 0)  # type: ignore[arg-type]
-
-    for step in range(1, 1000):
-        for number in range(9):
-            key = f"k{step}-{number}"
-            added.append(old.enqueue("ok", {"id": key}, job_id=key))
-        try:
-            go([step])
-        except Killed:
-            work(old)
-            work(new)
-            if old.engine.closed_for():
-                go([-1])
-                old.engine.close_for("")
-        else:
-            break
-        clock.now += 1
-    assert step > 10
-    move.move(old.engine, new.engine)
-    new.process_jobs({"ok": lambda payload: ran.update([payload["id"]])})
-    assert ran == Counter(added)
-    assert old.count_jobs()["pending"] == new.count_jobs()["pending"] == 0
-    finish(old.engine, new.engine, 0)
-    assert (counted(old), counted(new)) == (0, len(added))
 
 
 def test_what_has_run_and_been_pruned_does_not_come_again(

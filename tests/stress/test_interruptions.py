@@ -113,10 +113,11 @@ def prepared(path: Path, warm: bool = True) -> Queue:
 
 def steps_of(path: Path, action: Callable[[Queue], object], warm: bool = True) -> list[int]:
     """Some of the steps of a verb, evenly spread; the last is the first beyond its end."""
-    count = Interruption(0, stop)
-    queue = prepared(path, warm)
-    with count.watch():
-        action(queue)
+    for times in ("first", "again"):  # at the first, what a verb imports would be steps too
+        count = Interruption(0, stop)
+        queue = prepared(path.parent.with_name(times) / path.name, warm)
+        with count.watch():
+            action(queue)
     return [*range(1, count.steps + 1, max(1, count.steps // MOST)), count.steps + 50]
 
 
