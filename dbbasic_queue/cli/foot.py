@@ -11,7 +11,9 @@ to be caught and written anew, and nothing breaks the line.
 A process of its own draws it: the keeper. The worker's turn costs nothing for it, and a worker that
 is killed leaves no terminal behind whose last row cannot be used: the keeper holds a descriptor of
 the worker's process, and puts the terminal back when that ends, however it ends. The keeper is not
-a child of the worker, as a handler may wait for all children of its process.
+a child of the worker, as a handler may wait for all children of its process. Where both are killed
+at once, as by `kill -9` of a process group, the keeper's guard puts the terminal back: a child of
+its own, in a session that such a kill does not reach.
 
 What the keeper is told comes through a pipe, from a handler of the log: the worker's loop knows
 nothing of all this. How much there is to do it reads from the queue, the less often the longer that
@@ -52,11 +54,13 @@ WINDOW: Final = 10.0  # seconds, over which it is counted how many are done a se
 LEAST_ROWS: Final = 4
 LAST_WORD: Final = b"end\n"
 KEPT: Final = b"."  # the keeper's, when the terminal is as it was
+UP, DOWN = b"1", b"0"  # to its guard: whether the line is there
 
 SAVE, RESTORE = "\x1b7", "\x1b8"  # the cursor, DECSC and DECRC
 ROOM: Final = "\x1bD\x1b[A"  # a row below the cursor, IND and CUU
 ALL_ROWS: Final = "\x1b[r"
 NOTHING_BELOW: Final = "\x1b[J"
+TAKEN_DOWN: Final = f"{SAVE}{ALL_ROWS}{RESTORE}{NOTHING_BELOW}"
 LAST_ROW: Final = "\x1b[999;1H"  # CUP, which no terminal lets leave the screen
 NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"  # DECAWM
 
@@ -189,7 +193,7 @@ def _end(told: int, kept: int) -> None:
             os.close(fd)
     if word != KEPT:
         with suppress(OSError):  # so is the terminal
-            os.write(2, f"{SAVE}{ALL_ROWS}{RESTORE}{NOTHING_BELOW}".encode())
+            os.write(2, TAKEN_DOWN.encode())
 
 
 def _in_foreground(terminal: int) -> bool:
@@ -222,6 +226,7 @@ class Keeper:
         self._numbers = Numbers(engine, types)
         self._coloured = coloured
         self._row = 0  # where the line is; 0: it is not there
+        self._guard = -1  # what the guard is told through
 
     def keep(self) -> int:
         """Draw the line until the worker ends; returns the exit code."""
@@ -230,6 +235,8 @@ class Keeper:
             os.dup2(nowhere, fd)
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTTOU):
             signal.signal(number, signal.SIG_IGN)
+        with suppress(OSError):  # no process can be started: there is a line all the same
+            self._start_guard()
         signal.signal(signal.SIGTSTP, self._on_stop)
         signal.signal(signal.SIGWINCH, self._on_resize)
         try:
@@ -241,6 +248,27 @@ class Keeper:
         self._take_down()
         os.write(self._keeps, KEPT)
         return 0
+
+    def _start_guard(self) -> None:
+        """Start what takes the line down if the keeper ends while it is there."""
+        heard, told = os.pipe()
+        if os.fork() == 0:
+            try:
+                os.setsid()
+                os.close(told)
+                last = DOWN
+                while word := os.read(heard, 1):
+                    last = word
+                if last == UP:
+                    os.write(self._terminal, TAKEN_DOWN.encode())
+            finally:
+                os._exit(0)
+        os.close(heard)
+        self._guard = told
+
+    def _tell_guard(self, word: bytes) -> None:
+        with suppress(OSError):  # there is none, or it was killed
+            os.write(self._guard, word)
 
     def _draw_until_the_end(self) -> None:
         pause = MOMENT
@@ -276,6 +304,7 @@ class Keeper:
             return
         if rows != self._row:
             self._take_down()
+            self._tell_guard(UP)
             before = f"{ROOM}{SAVE}\x1b[1;{rows - 1}r{RESTORE}"
             self._row = rows
         text = cut(self._numbers.line(), columns)
@@ -289,7 +318,8 @@ class Keeper:
         if self._row:
             self._row = 0
             # In a terminal that was resized, the row has perhaps moved: it is below the cursor.
-            self._write(f"{SAVE}{ALL_ROWS}{RESTORE}{NOTHING_BELOW}")
+            self._write(TAKEN_DOWN)
+            self._tell_guard(DOWN)
 
     def _write(self, text: str) -> None:
         # In one call, so that what others write does not come between.

@@ -160,6 +160,20 @@ def test_a_killed_worker_leaves_the_terminal_as_it_was(waiting: Path, options: s
 
 
 @needs_tmux
+def test_a_killed_group_leaves_the_terminal_as_it_was(waiting: Path) -> None:
+    """kill -9 of the worker and of what draws its line, at once: all rows can be used again."""
+    with Screen(waiting) as screen:
+        screen.run(f"sh -c 'echo $$ > pid; exec {DBQ} work jobs:HANDLERS'")
+        screen.wait_for(LINE, row=-1)
+        assert screen.region() == (0, 22)
+        os.killpg(int((waiting / "pid").read_text()), signal.SIGKILL)
+        screen.wait_for("Killed")
+        screen.until(lambda: screen.region() == (0, 23))
+        screen.wait_for(LINE, gone=True)
+        as_it_was(screen)
+
+
+@needs_tmux
 def test_a_line_that_is_killed_leaves_the_terminal_as_it_was(waiting: Path) -> None:
     """Where what draws it is killed, the worker goes on, and puts the terminal back at its end."""
     with Screen(waiting) as screen:
