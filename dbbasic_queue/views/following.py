@@ -8,6 +8,9 @@ all for the verdict, and in between puts what changes into it: what is counted, 
 failed. It asks the engine for the jobs in portions, keeps what it has made of each, and reads those
 whose key is new. Where nothing has changed since, only the time goes on.
 
+A server does not say which jobs have changed, so all of it is one portion, which takes seconds for
+100,000 jobs. What a server counts itself, and what runs there, is asked for on its own.
+
 Each of these is put off for `SHARE` times as long as it took, so that all together take a small
 part of a processor however long the queue is; what is shown is older then.
 """
@@ -17,7 +20,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from heapq import merge, nsmallest
 from itertools import islice
@@ -25,14 +28,14 @@ from typing import Final
 
 from ..engines.failures import group
 from ..engines.failures import merge as merged
-from ..engines.interface import Portion
+from ..engines.interface import Portion, Stats
 from ..engines.pausing import matches
 from ..job import FAILED, PENDING, PROCESSING, Job
 from .reading import NEXT, Reader, Reading, RunningJob, TypeSeen, waiting_job
 
 SECOND: Final = 1.0
 WHOLE: Final = 15.0  # seconds between two whole readings at least
-SHARE: Final = 60  # one part in so many of the time, for each of the three things that take some
+SHARE: Final = 60  # one part in so many of the time, for each of the things that take some
 LOOKED_AT: Final = (FAILED, PENDING, PROCESSING)
 
 
@@ -59,7 +62,8 @@ class Follower:
         self._known: dict[object, _Part] = {}  # of each portion, by its key
         self._parts: list[_Part] = []
         self._workers: dict[tuple[str, int], tuple[bool | None, int | None]] = {}
-        self._next = dict.fromkeys(("whole", "parts", "workers"), 0.0)
+        self._next = dict.fromkeys(("whole", "parts", "numbers", "workers"), 0.0)
+        self._numbers: Stats | None = None  # of a server
         self._state: object = None
         self.read = 0  # portions that were read anew, so far
 
@@ -78,9 +82,9 @@ class Follower:
         if whole.health.snapshot is None:  # which says why there is nothing to see
             return whole
         if self._due("parts"):
-            began, first = self._cost(), not self._parts
+            began, first = self._cost(), self._engine.path and not self._parts
             self._look_at_portions()
-            # The first look reads all of it, which says nothing of what the next one takes.
+            # The first look reads all of a file, which says nothing of what the next one takes.
             self._put_off("parts", SECOND, self._cost() if first else began)
         return self._kept_up(whole)
 
@@ -126,17 +130,16 @@ class Follower:
 
     def _kept_up(self, whole: Reading) -> Reading:
         now = int(self._engine.now())
-        ready = sum(bisect_right(part.due, now) for part in self._parts)
-        oldest = min((part.due[0] for part in self._parts if part.due), default=now)
+        counts, ready, waited = self._look_at_numbers(now)
         names = sorted({name for name, _ in self._types} | {each.type for each in whole.types})
         kept = {each.type: each for each in whole.types}
         types = self._types
         return replace(
             whole,
             at=now,
-            counts={status: self._counts[status] for status in whole.counts},
+            counts={status: counts[status] for status in whole.counts},
             ready=ready,
-            waited=max(0, now - oldest) if ready else 0,
+            waited=waited,
             failures=self._failures,
             running=self._look_at_workers(),
             waiting=self._waiting,
@@ -153,11 +156,25 @@ class Follower:
             ),
         )
 
+    def _look_at_numbers(self, now: int) -> tuple[Mapping[str, int], int, int]:
+        """Jobs by state, how many are ready, and for how long the oldest of those has been."""
+        if self._engine.path:
+            ready = sum(bisect_right(part.due, now) for part in self._parts)
+            oldest = min((part.due[0] for part in self._parts if part.due), default=now)
+            return self._counts, ready, max(0, now - oldest) if ready else 0
+        if self._numbers is None or self._due("numbers"):
+            began = self._cost()
+            self._numbers = self._engine.stats()
+            self._put_off("numbers", SECOND, began)
+        return self._numbers.jobs, self._numbers.ready, self._numbers.latency
+
     def _look_at_workers(self) -> tuple[RunningJob, ...]:
         """What runs, and whether its workers live, which is asked anew only now and then."""
         if self._due("workers") and (self._running or not self._engine.path):
             began = self._cost()
             found = self._engine.running(self._running)
+            if not self._engine.path:
+                self._running = [it.job for it in found]
             self._workers = {(it.job.id, it.job.run_at): (it.alive, it.process) for it in found}
             self._put_off("workers", SECOND, began)
         jobs = sorted(self._running, key=lambda job: (job.run_at, job.id))

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from redis_server import RedisServer
 
 from dbbasic_queue import Queue
 from dbbasic_queue.health.advice import Advice
@@ -125,6 +126,35 @@ def test_the_first_look_puts_off_nothing(reader: Reader, time: SimpleNamespace) 
     queue.enqueue("other", {})
     time.now += 1
     assert [each.type for each in kept.look().types] == ["mail", "other", "report"]
+
+
+def test_what_a_server_counts_and_runs_is_told_at_each_look(
+    server: RedisServer, time: SimpleNamespace
+) -> None:
+    """Though all of its jobs are read anew only now and then, as it does not say which changed."""
+    queue = Queue(server.url("followed"), "normal")
+    queue.enqueue_many([("mail", {"n": n}) for n in range(3)])
+    check = partial(check_health, queue.engine.url, options={"durability": "normal"})
+    kept = follower(Reader(queue, check=check, advice=Advice([])), time)
+    portions = queue.engine.portions
+
+    def slow(statuses: object) -> object:
+        time.cost += 1
+        return portions(statuses)  # type: ignore[arg-type]
+
+    queue.engine.portions = slow  # type: ignore[method-assign, assignment]
+    assert (kept.look().ready, kept.read) == (3, 1)
+    seen = []
+
+    def handler(payload: dict[str, int]) -> None:
+        time.now += 1
+        seen.append(kept.look())
+
+    queue.process_jobs({"mail": handler}, limit=1)
+    time.now += 1
+    last = kept.look()
+    assert [(len(each.running), each.ready) for each in (*seen, last)] == [(1, 2), (0, 2)]
+    assert (last.counts["completed"], last.counts["pending"], kept.read) == (1, 2, 1)
 
 
 def test_the_verdict_is_that_of_now_and_then(reader: Reader, time: SimpleNamespace) -> None:
