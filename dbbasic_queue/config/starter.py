@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import ConfigError
 from ..support.files import NewFile, create, given_path, refusing
@@ -82,9 +83,9 @@ def first_config(
     if url:
         live["queue.url"] = url
     metrics = f"/var/lib/prometheus/node-exporter/dbq-{known}.prom"
-    schema = SCHEMA
-    if schema.is_relative_to(folder):
-        schema = schema.relative_to(folder)
+    schema = SCHEMA.as_uri()  # as taplo reads no space in a path
+    if SCHEMA.is_relative_to(folder):
+        schema = quote(str(SCHEMA.relative_to(folder)))
     text = sample(HEADER.format(schema=schema), live, {"health.textfile": metrics})
     parse(text, folder / "dbq.toml")
     return text

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import given
@@ -51,9 +52,10 @@ def test_an_editor_finds_the_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """The first line names the schema that is installed, relative if that is in the folder."""
     words = first_config(tmp_path).splitlines()[0].split()
     assert words[0] == "#:schema"
-    assert json.loads(Path(words[1]).read_text()) == schema()
-    monkeypatch.setattr(starter, "SCHEMA", tmp_path / "venv" / "lib" / "dbq.schema.json")
-    assert first_config(tmp_path).startswith("#:schema venv/lib/dbq.schema.json\n")
+    assert words[1].startswith("file:///")
+    assert json.loads(Path(unquote(urlsplit(words[1]).path)).read_text()) == schema()
+    monkeypatch.setattr(starter, "SCHEMA", tmp_path / "my venv" / "dbq.schema.json")
+    assert first_config(tmp_path).startswith("#:schema my%20venv/dbq.schema.json\n")
 
 
 def test_what_is_commented_out_is_right_too() -> None:
