@@ -148,7 +148,9 @@ def row(number: int, line: str) -> str:
         chosen = chosen or "7" in style
         if part:
             x = picture.MARGIN + picture.ADVANCE * column
-            text += f'<tspan x="{x:.1f}" {_look(style)}>{escape(part)}</tspan>'
+            # As wide as its columns, whatever font the reader has: else what is below it is askew.
+            wide = f'textLength="{picture.ADVANCE * len(part):.1f}" lengthAdjust="spacing"'
+            text += f'<tspan x="{x:.1f}" {wide} {_look(style)}>{escape(part)}</tspan>'
         column += len(part)
     bar = ""
     if chosen:
