@@ -135,8 +135,9 @@ def steps_left() -> list[str]:
         " make matrix, make mutants, make e2e, make e2e DEBIAN=13, make test-all.",
         f"Sign: gpg --detach-sign --armor dist/{SUMS}; git tag --sign v{version}",
         "Upload the wheel and the sdist: .venv/bin/twine upload dist/*.whl dist/*.tar.gz",
-        f"Push the tag, and put all of dist/ to the release of v{version}: git push origin"
+        f"Push the tag, and put these files to the release of v{version}: git push origin"
         f" v{version}",
+        "Put dist/site, where `make docs` has made it, to where the documentation is read.",
         "From another machine: sha256sum --check SHA256SUMS, pip install, apt-get install ./*.deb.",
     ]
 
