@@ -210,6 +210,7 @@ class RenewableTable(ReadTable):
                     copy_all(file.fd, kept.fd)
                     os.fsync(kept.fd)
                     kept.put()
+                    kept.folder.sync()  # before the other has its name
             with self._staged(file) as new:
                 copy_all(source, new.fd)
                 self._put(new)

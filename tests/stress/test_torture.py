@@ -21,12 +21,12 @@ from dbbasic_queue.table.table import Table
 SEED = int(os.environ.get("TORTURE_SEED", "1"))
 CUT = (
     *("create", "torn-line", "empty-file", "tombstone", "table-restore", "mark", "install"),
-    *("history", "pause", "rate"),
+    *("history", "pause", "rate", "restart", "notified", "back-up", "restore"),
 )
 SOME = (
     *("create", "enqueue", "enqueue-many", "relocate", "tombstone", "rescue", "rewrite-twins"),
     *("edit", "torn-line", "half-batch", "prune", "mark", "install", "retry-later", "history"),
-    *("pause", "rate"),
+    *("pause", "rate", "restart", "notified", "back-up", "restore"),
 )
 
 

@@ -7,6 +7,8 @@
 * No process is blocked, nothing is malformed that was not so before; a batch is there whole or not.
 * No key has two jobs that wait.
 * What was paused is so still; it is resumed for what follows.
+* Workers that were asked to begin anew know it. A copy of the queue is whole, and what a restored
+  one has replaced is beside it.
 * No job was begun that its type's rate does not count, unless the power was cut.
 * What was set aside is in `queue.torn`; the marks, and what was installed, are as they were said to
   be, or as they became later. The history has each attempt that was added to it, once.
@@ -25,6 +27,7 @@ from dbbasic_queue import Queue, current_job
 from dbbasic_queue.engines.calling_off import note_of
 from dbbasic_queue.engines.tsv import hint
 from dbbasic_queue.engines.unique import key_of
+from dbbasic_queue.health import notify
 from dbbasic_queue.table import ending
 
 from . import child
@@ -70,7 +73,9 @@ def _look(
     mended = read(path)
     yield from seen.compare(mended)
     yield from history.problems(mended, floors)
-    yield from history.misplaced(lambda name: _read(root / name), acks)
+    yield from history.misplaced(lambda name: _read(root / name), acks, power_cut=power_cut)
+    queue.engine.restart_mark()  # whatever is left of the file, it can be read
+    notify.read(path.with_suffix(".notified"))
     counted = sum(hour.attempts for hour in queue.history())
     yield from history.miscounted(counted, acks, power_cut=power_cut)
     if mended.torn or not mended.header:

@@ -260,7 +260,7 @@ class _Tester:
         case, files, acks, floors = state
         self.tested += 1
         problems = self._history.problems(parse(files.get(TABLE, b"")), floors)
-        problems += self._history.misplaced(files.get, acks)
+        problems += self._history.misplaced(files.get, acks, power_cut=True)
         known = hash(tuple(sorted(files.items())))
         if not problems and known not in self._seen:
             self._seen.add(known)

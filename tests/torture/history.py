@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .reader import FINISHED, Seen, View, parse
-from .scenarios import COUNTED, FILE, TABLE, digest_of
+from .scenarios import ASIDE, COUNTED, FILE, HEARD, TABLE, TORN, UNSYNCED, digest_of
 from .shim import Change, Step
 
 
@@ -76,6 +76,9 @@ class History:
         self.acks: list[int] = []  # numbers of the changes that are promises
         # What a file may hold, by its path: from which change on, and a digest of it.
         self.kept: dict[str, list[tuple[int, str]]] = {}
+        self.unsynced: set[str] = set()  # of these, those that a power cut may take
+        # From which change on a file may not hold what workers have heard: its path, a digest.
+        self.heard: list[tuple[int, str, str]] = []
         self.counted: list[tuple[int, int]] = [(-1, 0)]  # from which change on: attempts
         disk = Disk(files, inodes)
         self.malformed = parse(disk.table()).malformed
@@ -113,8 +116,13 @@ class History:
             if name == COUNTED:
                 self.counted.append((number, int(promised)))
                 continue
-            if name.startswith(FILE):
-                path = name.removeprefix(FILE)
+            if name.startswith(HEARD):
+                self.heard.append((number, name.removeprefix(HEARD), promised))
+                continue
+            if name.startswith((FILE, UNSYNCED)):
+                path = name.removeprefix(FILE).removeprefix(UNSYNCED)
+                if name.startswith(UNSYNCED):
+                    self.unsynced.add(path)
                 before = [(-1, digest_of(self.files.get(path), path))]
                 self.kept.setdefault(path, before).append((number, promised))
                 continue
@@ -126,7 +134,9 @@ class History:
             if not ok:
                 raise AssertionError(f"{name} was said to be {promised}, and is {status}")
 
-    def misplaced(self, read: Callable[[str], bytes | None], acks: int) -> list[str]:
+    def misplaced(
+        self, read: Callable[[str], bytes | None], acks: int, *, power_cut: bool
+    ) -> list[str]:
         """Say which files beside the table are not as promised, after so many promises.
 
         A file is as it was when its last promise was made, or as it became later; and what was set
@@ -134,11 +144,17 @@ class History:
         """
         made = self.acks[acks - 1] if acks else -1
         found = []
+        if not power_cut:
+            for change, path, digest in self.heard:
+                if change <= made and digest_of(read(path), path) == digest:
+                    found.append(f"{path} says what workers have heard")
         for path, contents in self.kept.items():
+            if power_cut and path in self.unsynced:
+                continue
             first = max(i for i, (change, _) in enumerate(contents) if change <= made)
             if digest_of(read(path), path) not in [digest for _, digest in contents[first:]]:
                 found.append(f"{path} is not as it was said to be")
-        there = (read(TABLE) or b"") + (read(TABLE.replace(".tsv", ".torn")) or b"")
+        there = b"".join(read(name) or b"" for name in (TABLE, TORN, ASIDE))
         return found + [
             f"gone without a trace: {line!r}" for line in self.loose if line not in there
         ]
@@ -160,7 +176,7 @@ class History:
         floors: dict[str, int] = {}
         for number in self.acks[:acks]:
             for name, _ in self.changes[number].promised:
-                if not name.startswith((FILE, COUNTED)):
+                if not name.startswith((FILE, UNSYNCED, HEARD, COUNTED)):
                     floors[name] = number
         return floors
 

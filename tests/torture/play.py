@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from . import child
 from .history import History
-from .scenarios import SCENARIOS, Stage
+from .scenarios import SCENARIOS, Stage, scratch
 from .shim import Plan, Record, Shim
 
 
@@ -56,6 +56,7 @@ def folder() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path)
+        shutil.rmtree(scratch(path), ignore_errors=True)
 
 
 # Scenario and seed -> files: what is in each, and its mode, which is mended where it is another.

@@ -11,17 +11,22 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import itertools
 import random
+import tarfile
+import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dbbasic_queue import Policy, Queue, Rate, StorageError, current_job
 from dbbasic_queue.engines.interface import Outcome, Policies
-from dbbasic_queue.engines.tsv import hint, rates
+from dbbasic_queue.engines.tsv import backup, hint, rates
 from dbbasic_queue.engines.tsv.edit import hand_out, take_back
 from dbbasic_queue.engines.unique import key_of
+from dbbasic_queue.health import notify
 from dbbasic_queue.install.site import PlainFiles, Site, Wanted
 from dbbasic_queue.job import CANCELLED, COMPLETED, PENDING
 from dbbasic_queue.schedule import marks
@@ -35,8 +40,11 @@ from .still import hold_still
 
 NOW = 1_700_000_000
 TABLE = "data/queue.tsv"  # below the root of a case
+TORN = "data/queue.torn"
 HINTED = 64  # bytes that a worker passes over by a hint, instead of megabytes
 FILE = "file:"  # before the path in a promise about a file, as others are about a job
+UNSYNCED = "unsynced:"  # instead, for a file of which a power cut may take what was written
+HEARD = "heard:"  # instead, for a file that must not hold any more what workers have heard
 COUNTED = "counted:"  # instead, in a promise of how many attempts the history has
 Say = Callable[[dict[str, str]], None]
 
@@ -44,11 +52,23 @@ Say = Callable[[dict[str, str]], None]
 def digest_of(data: bytes | None, path: str | Path = "") -> str:
     """Return what tells one content of a file from another; "" for a file that is not there.
 
-    Of the pauses, it is what is paused: a line that was cut off says nothing.
+    Of the pauses, it is what is paused: a line that was cut off says nothing. Of what workers are
+    to hear and of a copy of a queue, it is what does not tell the time.
     """
+    if data is not None and str(path).endswith(".restart"):
+        return data[-9:].decode(errors="replace")
+    if data is not None and str(path).endswith(".tar"):
+        return digest_of(repr(_members(data)).encode())
     if str(path).endswith(".paused"):
         return " ".join(paused_in(data or b""))
     return "" if data is None else hashlib.blake2b(data).hexdigest()
+
+
+def _members(data: bytes) -> list[tuple[str, bytes]]:
+    """What is in a tar file; nothing if it is not one."""
+    with suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return [(each.name, (tar.extractfile(each) or io.BytesIO()).read()) for each in tar]
+    return []
 
 
 class Stage:
@@ -667,6 +687,84 @@ def install(stage: Stage) -> None:
         stage.keep(*places)
     files.delete(one)
     stage.keep(*places)
+
+
+@scenario(_some)
+def restart(stage: Stage) -> None:
+    """Workers are asked to begin anew, twice: each that has heard the word before knows it."""
+    engine, path = stage.queue.engine, stage.path.with_suffix(".restart")
+    for _ in range(2):
+        heard = path.read_bytes() if path.exists() else None
+        engine.ask_restart()
+        stage.say({f"{HEARD}{path.relative_to(stage.root)}": digest_of(heard, path)})
+    stage.add_last()
+
+
+@scenario(_some)
+def notified(stage: Stage) -> None:
+    """What the health check has said is written down, again and again."""
+    path = stage.path.with_suffix(".notified")
+    for at, state in enumerate(("WARNING", "CRITICAL", "OK")):
+        said = {**notify.read(path), f"command {at}": notify.Said(state, NOW + at)}
+        notify.remember(path, said)
+        stage.say({f"{UNSYNCED}{path.relative_to(stage.root)}": digest_of(path.read_bytes())})
+    stage.add_last()
+
+
+# -- a copy of the queue ---------------------------------------------------------------------------
+
+COPY = "copy.tar"
+STAMP = "20231114T221320Z"
+ASIDE = f"data/queue.{STAMP}.tsv"
+
+
+def scratch(root: Path) -> Path:
+    """The folder for temporary files of a case, which go with it if it is killed."""
+    return root.with_name(f"scratch-{root.name}")
+
+
+class _OneMoment:
+    """What stands for the module `time` in backup.py, which names files by it."""
+
+    time = staticmethod(lambda: NOW)
+    gmtime = staticmethod(lambda: None)
+    strftime = staticmethod(lambda form, moment: STAMP)
+
+
+def _marked_and_paused(stage: Stage) -> None:
+    _marked(stage)
+    stage.queue.pause("other")
+    stage.queue.enqueue("work", stage.payload(2000), job_id="last")
+
+
+@scenario(_marked_and_paused)
+def back_up(stage: Stage) -> None:
+    """A copy of the queue is written, and another in its place."""
+    path = stage.root / COPY
+    for number in range(2):
+        stage.queue.backup(path)
+        stage.keep(path)
+        stage.say({stage.queue.enqueue("work", {"n": number}, job_id=f"n{number}"): "pending"})
+
+
+def _copied(stage: Stage) -> None:
+    _marked_and_paused(stage)
+    stage.queue.backup(stage.root / COPY)
+    stage.queue.cancel_job("last")
+    stage.queue.resume()
+    stage.fill(3)
+
+
+@scenario(_copied)
+def restore(stage: Stage) -> None:
+    """A copy is put in the place of the queue, which stays beside it."""
+    backup.time = _OneMoment()  # type: ignore[assignment]
+    scratch(stage.root).mkdir(exist_ok=True)
+    tempfile.tempdir = str(scratch(stage.root))
+    stage.queue.restore(stage.root / COPY)
+    stage.say({"last": "pending"})
+    stage.keep(stage.root / ASIDE, stage.path.with_suffix(".paused"))
+    stage.add_last()
 
 
 # -- the interface of dbbasic-tsv --------------------------------------------------------------

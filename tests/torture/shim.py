@@ -296,6 +296,8 @@ class Shim:
             path = self._path_of(name, args, kwargs)
             if path is None:
                 answer = real(*args, **kwargs)
+                if name == "open":
+                    self._open.pop(answer, None)  # one of ours was closed past the shim
                 if name == "fcntl" and args[1] == fcntl.F_DUPFD_CLOEXEC and args[0] in self._open:
                     self._open[answer] = self._open[args[0]]
                 return answer
@@ -314,6 +316,8 @@ class Shim:
         first = args[0]
         if name == "fcntl" and args[1] in LOOKS:
             return None
+        if name == "open" and args[1] & os.O_TMPFILE == os.O_TMPFILE:
+            return None  # a file without a name goes with its process
         if isinstance(first, int):
             return self._open.get(first)
         if name in BY_FD:

@@ -219,6 +219,8 @@ def _read_trace(text: str, root: str) -> Iterator[Traced]:
 
 def _place(arguments: str, root: str) -> str | None:
     """The path below the root that a call is about: a descriptor's, or named relative to one."""
+    if re.search(rf"<{re.escape(root)}/#\d+", arguments):
+        return None  # a file without a name
     inside = re.match(rf"\d+<{re.escape(root)}/?([^>\"]*)>, \"([^/\"][^\"]*)\"", arguments)
     if inside is not None:
         return os.path.normpath(os.path.join(*inside.groups()))

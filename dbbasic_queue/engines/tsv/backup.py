@@ -25,10 +25,20 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 from ...errors import StorageError, TableError
-from ...support.files import BESIDE, NewFile, Staged, copy_all, family, refusing, replace
+from ...support.files import (
+    BESIDE,
+    SLICE,
+    NewFile,
+    Staged,
+    copy_all,
+    family,
+    refusing,
+    replace,
+    write_all,
+)
 from ...support.opening import Folder
 from ...table.rights import new_beside
 from .engine import TsvEngine
@@ -56,12 +66,10 @@ def backup(engine: TsvEngine, file: Path) -> int:
     file = Path(os.path.abspath(file))
     if file in family(engine.path) or file.suffix == ".tsv":
         raise StorageError(17, f"{file} is or looks like a queue: name another file, such as b.tar")
-    packed = "w:gz" if file.suffix == ".gz" else "w:"
+    packed = "w|gz" if file.suffix == ".gz" else "w|"
     with refusing(file, "cannot write the backup"), Staged(NewFile(file, b"", mode=0o600)) as new:
-        with (
-            open(new.fd, "wb", closefd=False) as stream,
-            tarfile.open(fileobj=stream, mode=packed) as tar,  # type: ignore[call-overload]
-        ):
+        stream: Any = _Stream(new.fd)
+        with tarfile.open(fileobj=stream, mode=packed, bufsize=SLICE) as tar:  # type: ignore[call-overload]
             for ending, text in _beside(engine):
                 _add(tar, f"queue.{ending}", io.BytesIO(text), len(text))
             with tempfile.TemporaryFile(dir=file.parent) as table:
@@ -72,6 +80,16 @@ def backup(engine: TsvEngine, file: Path) -> int:
         new.put()
         new.folder.sync()
     return size
+
+
+class _Stream(NamedTuple):
+    """An open file, to be written only: by system calls that the torture sees."""
+
+    fd: int
+
+    def write(self, data: bytes) -> int:
+        write_all(self.fd, data)
+        return len(data)
 
 
 def _beside(engine: TsvEngine) -> Iterator[tuple[str, bytes]]:
