@@ -8,8 +8,8 @@ its lines that have not ended one stays, and none if one has ended. The others b
 the state `doubled` in the place of theirs: no worker takes them, the health check reports them, and
 `dbq edit` shows them. Nothing is lost, whatever the person meant by it.
 
-Two lines are found when the table is read: by the hashes of the ids of jobs that have yet to run.
-What is appended later is compared with those, and with what was appended before it; a job that was
+Two lines are found when the table is read: see known_ids.py. What is appended later is compared
+with the ids of jobs that had yet to run then, and with what was appended before it; a job that was
 created long before the one above it is looked for in all of the table.
 """
 
@@ -31,15 +31,16 @@ log = logging.getLogger("dbbasic_queue")
 FEW: Final = 4  # ids, for each of which the whole table is searched; more are found by one reading
 
 
-def repeated(table: Table, size: int, known: Collection[int]) -> set[bytes]:
-    """Return the ids, of those with these hashes, that more than one line bears up to `size`."""
+def repeated(table: Table, start: int, size: int, known: Collection[int]) -> set[bytes]:
+    """Return the ids, of those with these hashes, that more than one line bears from `start` up to
+    `size`."""
     count, seen = 0, set[int]()
-    for _, piece in table.pieces(end=size):
+    for _, piece in table.pieces(start, size):
         found = list(filter(known.__contains__, map(hash, scan.ids_of(piece))))
         count += len(found)
         seen.update(found)
     once, twice = set[bytes](), set[bytes]()
-    for _, piece in table.pieces(end=size) if count > len(seen) else ():
+    for _, piece in table.pieces(start, size) if count > len(seen) else ():
         for job_id in scan.ids_of(piece):
             if hash(job_id) in known:
                 (twice if job_id in once else once).add(job_id)

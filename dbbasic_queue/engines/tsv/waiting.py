@@ -18,12 +18,13 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ...table.scan import MARK, UNFINISHED_TAIL, ids_of, moved_in, row_at, rows_in
 from ...table.table import Table
 from . import twins
+from .known_ids import KnownIds
 from .lanes import Lanes
 
 _SHIFT: Final = 44  # an entry is run_at * 2**44 + offset: one int, 36 bytes, sorts as wanted
@@ -35,6 +36,7 @@ _FRONT: Final = (
     -1,
 )  # among the doubtful: what stands before the hint has not all been looked at
 _MARK: Final = b"\n" + MARK
+_FEW: Final = 1 << 10  # jobs behind the hint, up to which each is looked at by itself
 _LATE: Final = 10  # seconds that a job may be created before the one above it in the table
 
 
@@ -51,7 +53,7 @@ class WaitingList:
         self.processing: list[int] = []  # offsets, as of the last read
         self.twins: dict[bytes, list[int]] = {}  # id -> offsets of its lines, if it has several
         self.doubtful: list[tuple[bytes, int]] = []  # id and entry of what is perhaps a second line
-        self._ids: set[int] = set()  # hashes of ids that another line must not bear
+        self._ids = KnownIds()
         self._ids_at_most = _MANY
         self._front: Iterator[tuple[int, bytes]] | None = None  # what is still to be looked at
         self.lanes: Lanes | None = None  # of what is due, where priorities count
@@ -70,18 +72,11 @@ class WaitingList:
         table = self._table
         with table.reading():
             self.generation, size = table.generation, table.size
-        self._read, self._heap, self.processing, self.moved = [], [], [], {}
         self._parked, self.told = [], True
         if self.lanes is not None:
             self.lanes.clear()
-        self._ids, self.doubtful, self._front = set(), [], None
-        self.read_to = lines = 0
-        for offset, piece in table.pieces(end=size):
-            lines += piece.count(b"\n")
-            self._read_piece(piece, offset)
-        self.read_to = size
-        self._look_for_twins(size, lines)
-        self._read.sort(reverse=True)
+        self._front = None
+        self._read_rows(0, size)
         self.read_at = time.monotonic()
         self.read_cost = self.read_at - began
 
@@ -96,6 +91,9 @@ class WaitingList:
             self.generation, size = table.generation, table.size
         for offset, piece in table.pieces(start, size):
             self._take_in(piece, offset)
+            if len(self._heap) > _FEW:
+                self._read_rows(start, size)
+                break
         self.read_to = size
         self._note_newest(size)
         self._front = table.pieces(end=start)
@@ -110,9 +108,7 @@ class WaitingList:
         if not piece:
             self._front = None
             self.doubtful.remove(_FRONT)
-        elif UNFINISHED_TAIL.search(piece) or any(
-            map(self._ids.__contains__, map(hash, ids_of(piece)))
-        ):
+        elif UNFINISHED_TAIL.search(piece) or self._ids.may_meet(piece):
             self.read()
 
     def first(self) -> int:
@@ -127,34 +123,56 @@ class WaitingList:
         offsets = itertools.chain((entry & _MASK for entry in entries), self.processing)
         return min(offsets, default=self.read_to)
 
+    def _read_rows(self, start: int, size: int) -> None:
+        """Read what stands between two offsets, and nothing else."""
+        self._read, self._heap, self.processing, self.moved = [], [], [], {}
+        self._ids, self.doubtful, self.read_to = KnownIds(), [], 0
+        lines = 0
+        for offset, piece in self._table.pieces(start, size):
+            lines += piece.count(b"\n")
+            self._read_piece(piece, offset)
+        self.read_to = size
+        self._look_for_twins(start, size, lines)
+        self._read.sort(reverse=True)
+
     def _read_piece(self, piece: bytes, offset: int) -> None:
         self.moved.update(moved_in(piece, offset))
-        rfind, find, note = piece.rfind, piece.find, self._ids.add
+        rfind, note, before = piece.rfind, self._read.append, b""
         for match in UNFINISHED_TAIL.finditer(piece):
-            start = rfind(b"\n", 0, match.start()) + 1
-            note(hash(piece[start : find(b"\t", start)]))
-            if match[1]:
-                self._read.append(int(match[3]) << _SHIFT | offset + start)
+            at = rfind(b"\n", 0, match.start())
+            pending, run_at = match.group(1, 3)
+            if run_at != before:  # most are due in the same second as the one above
+                before, first = run_at, (int(run_at) << _SHIFT) + offset + 1
+            if pending:
+                note(first + at)
             else:
-                self.processing.append(offset + start)
+                self.processing.append(offset + 1 + at)
 
-    def _look_for_twins(self, size: int, lines: int) -> None:
+    def _look_for_twins(self, start: int, size: int, lines: int) -> None:
         """Find the ids that several lines bear, and note what later lines are compared with."""
         table, ids = self._table, self._ids
         unfinished = len(self._read) + len(self.processing)
-        repeated: Collection[bytes] = ()
-        if 0 < unfinished <= twins.FEW:
-            repeated = self._ids_at([entry & _MASK for entry in self._read] + self.processing)
-        elif unfinished and not len(ids) == unfinished == lines - 1:
-            repeated = twins.repeated(table, size, ids)
+        repeated: set[bytes] = set()
+        if unfinished > twins.FEW:
+            suspects = ids.read(table.pieces(start, size), 2 * unfinished > lines)
+            repeated = twins.repeated(table, start, size, suspects) if suspects else repeated
+        elif unfinished:
+            repeated = self._ids_at(self._offsets())
+            ids.note(repeated)
         self.twins = twins.twins(table, size, repeated)
+        if self.twins:
+            here = set(self._offsets())
+            self.twins = {key: at for key, at in self.twins.items() if not here.isdisjoint(at)}
         self._newest = 0
         self._note_newest(size)
+
+    def _offsets(self) -> list[int]:
+        return [entry & _MASK for entry in self._read] + self.processing
 
     def _note_newest(self, size: int) -> None:
         """Note the jobs at the end of the table: one that is appended may bear an id of theirs."""
         for offset, piece in self._table.pieces(max(0, size - _LAST), size):
-            self._ids.update(map(hash, ids_of(piece)))
+            self._ids.note(ids_of(piece))
             for row in rows_in(piece, offset):
                 self._newest = row.created_at
         self._ids_at_most = len(self._ids) + _MANY
@@ -190,17 +208,17 @@ class WaitingList:
         for match in UNFINISHED_TAIL.finditer(piece):
             start = piece.rfind(b"\n", 0, match.start()) + 1
             job_id = piece[start : piece.find(b"\t", start)]
-            key, created_at = hash(job_id), int(match[2])
+            created_at = int(match[2])
             entry = int(match[3]) << _SHIFT | offset + start
             if not match[1]:
                 self.processing.append(offset + start)
-            elif job_id not in moved and (key in ids or created_at < newest - _LATE):
+            elif job_id not in moved and (ids.may_bear(job_id) or created_at < newest - _LATE):
                 self.doubtful.append((job_id, entry))
                 continue
             else:
                 heapq.heappush(self._heap, entry)
                 newest = max(newest, created_at)
-            ids.add(key)
+            ids.add(job_id)
         self._newest = newest
 
     def resolve(self) -> None:
@@ -213,7 +231,7 @@ class WaitingList:
         self.twins.update(found)
         for job_id, entry in doubtful:
             heapq.heappush(self._heap, entry)
-            self._ids.add(hash(job_id))
+            self._ids.add(job_id)
             self._newest = 0  # whatever the clock showed before, it goes by the next job
 
     def add(self, run_at: int, offset: int) -> None:
