@@ -129,6 +129,13 @@ def test_ids_that_ascend_are_not_remembered_one_by_one() -> None:
     assert known.may_bear(new_id(NOW + 5.5).encode())  # perhaps: it is searched for
 
 
+def test_a_line_that_stands_twice_in_a_row_is_suspect() -> None:
+    """Only what is larger than the line above bears an id of its own."""
+    ids = [new_id(NOW + number) for number in range(40)]
+    assert KnownIds().read(pieces([*ids[:20], ids[19], *ids[20:]]), True)
+    assert KnownIds().read(pieces(ids[:20], ids[19:]), True)
+
+
 def test_a_clock_that_was_ahead_does_not_spoil_what_follows() -> None:
     """One id from next year is beside the others, which ascend as before."""
     ids = [new_id(NOW + number) for number in range(40)]

@@ -124,7 +124,8 @@ def test_a_copy_of_a_job_done_long_ago_is_known_by_its_time(queue: Queue) -> Non
     old = text("a1", type="x", payload='{"n": "a1"}', created_at=5)
     done = text("a1", "completed", type="x", payload='{"n": "a1"}', created_at=5)
     enqueue(queue, "first")
-    append(queue, done)
+    ended = (text(f"e{number}", "completed", type="x") for number in range(500))
+    append(queue, done, *ended)
     enqueue(queue, *(f"j{number}" for number in range(400)))
     ran = work(queue, lambda name: append(queue, old) if name == "j399" else None)
     assert ran == ["first", *(f"j{number}" for number in range(400))]

@@ -152,14 +152,19 @@ class Gate:
         waiting, lanes = self._waiting, self._lanes
         if lanes is None:
             return waiting.pop_due(now)
-        while (entry := waiting.pop_entry(now)) is not None:
-            words = self._table.line_at(waiting.offset_of(entry)).split(b"\t", 2)
-            if len(words) == 3:  # else it was written anew in place
-                lanes.add(words[1].decode(errors="replace"), entry)
-            self._passed += 1
+        line_at, offset_of, add = self._table.line_at, waiting.offset_of, lanes.add
+        while entries := waiting.pop_entries(now, max(1, MANY - self._passed)):
+            for entry in entries:
+                line = line_at(offset_of(entry))
+                start = line.find(b"\t") + 1
+                end = line.find(b"\t", start)
+                if 0 < start <= end:  # else it was written anew in place
+                    add(line[start:end].decode(errors="replace"), entry)
+            self._passed += len(entries)
             if self._passed >= MANY:
                 return None
-        found = lanes.pop(self._is_open)
+        all_open = self._held is None and not self._closed
+        found = lanes.pop(None if all_open else self._is_open)
         return None if found is None else waiting.offset_of(found)
 
     def _is_open(self, job_type: str) -> bool:

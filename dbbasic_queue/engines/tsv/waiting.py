@@ -257,13 +257,17 @@ class WaitingList:
             return heapq.heappop(heap) & _MASK
         return None
 
-    def pop_entry(self, now: int) -> int | None:
-        """Do what `pop_due` does, for `Lanes`: an entry, which sorts by time."""
+    def pop_entries(self, now: int, most: int) -> list[int]:
+        """Do what `pop_due` does, for `Lanes`: entries, which sort by time, a few at once."""
         read, heap = self._read, self._heap
+        some = read[-most:]
+        if some and some[0] >> _SHIFT <= now and not (heap and heap[0] < some[0]):
+            del read[-most:]
+            return some[::-1]
         source = read if read and not (heap and heap[0] < read[-1]) else heap
         if not source or (source[-1] if source is read else source[0]) >> _SHIFT > now:
-            return None
-        return read.pop() if source is read else heapq.heappop(heap)
+            return []
+        return [read.pop() if source is read else heapq.heappop(heap)]
 
     @staticmethod
     def entry_of(run_at: int, offset: int) -> int:
