@@ -52,7 +52,7 @@ from ..support.files import (
 from ..support.opening import Folder, ForeignFile, SecondName, is_ours, set_apart
 from ..support.patience import WAIT, share_lock, take_lock
 from .line import HEADER
-from .opened import DirectoryWatch, OpenTable, disown_closed, hold, identity, identity_of
+from .opened import DirectoryWatch, Look, OpenTable, disown_closed, hold, identity, identity_of
 from .rights import ensure_folder, new_table, open_in, prepare, require_maker
 
 FULL: Final = "full"
@@ -237,6 +237,11 @@ class LockedFile:
         if self.lock.is_mine():
             raise self._held_already()
         return _Hold(self.lock, self._begin_writing)
+
+    @property
+    def folder_look(self) -> Look:
+        """Where the lock is held: what its folder is like, or `NEVER`. See opened.py."""
+        return self._watch.trusted
 
     def _begin_writing(self) -> None:
         self.acquire()

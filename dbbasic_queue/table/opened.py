@@ -219,3 +219,8 @@ class DirectoryWatch:
     def trust(self, look: Look) -> None:
         """Hold the directory to be unchanged while it is as it was at that look."""
         self._inode, self._ctime = look
+
+    @property
+    def trusted(self) -> Look:
+        """The look that is trusted: while it is the same, all names lead to the same files."""
+        return self._inode, self._ctime

@@ -16,12 +16,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Container
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ...errors import StorageError
 from ...job import CANCELLED, require
 from ...rate import Rate
-from ...table.line import Row
 from ...table.table import Table
 from ..interface import NONE, Policies
 from ..pausing import Held, paused_at, tell_pauses
@@ -40,6 +39,15 @@ NOTHING: Final[Container[str]] = ()
 _RATES: Final = {"event": "rates"}
 LOOK_AGAIN: Final = 1.0  # seconds after which a type at its limit is tried again
 MANY: Final = 500  # jobs passed over, after which the table's lock is given back for a moment
+
+
+class Look(NamedTuple):
+    """A pending job, as far as the gate looks at it."""
+
+    type: str
+    due: int
+    attempts: int  # that were begun before
+    offset: int
 
 
 class Gate:
@@ -76,7 +84,7 @@ class Gate:
         self._text = b""
         self._passed = 0
         self._fault = ""
-        self._doomed: tuple[Row, str] | None = None
+        self._doomed: tuple[int, str] | None = None  # where a job stands that has expired, and why
 
     # -- what holds ----------------------------------------------------------------------------
 
@@ -126,10 +134,11 @@ class Gate:
     def outright(self, types: Container[str] | None) -> Container[str] | None:
         """Which of these types may be begun without a closer look at the job.
 
-        Begins a choice: the job that was in hand has ended.
+        Begins a choice: the job that was in hand has ended. Its place stays ours until `begun`, as
+        the next job is often of the same type.
         """
         if self._slot is not None:
-            self.let_go()
+            self._closed.pop(self._slot[1], None)
         self._counted = ""
         if self._closed:
             now, moment = time.monotonic(), self._clock()
@@ -173,38 +182,37 @@ class Gate:
     def _is_held(self, job_type: str) -> bool:
         return self._held is not None and job_type in self._held
 
-    def admits(self, row: Row | None, types: Container[str] | None, now: int) -> bool:
+    def admits(self, look: Look, types: Container[str] | None, now: int) -> bool:
         """Whether a job may be begun, of a type that takes a closer look at it."""
-        job_type = "" if row is None else row.type.decode(errors="replace")
-        wanted = row is not None and (types is None or job_type in types)
-        if row is not None and wanted and not self._is_held(job_type):
+        job_type = look.type
+        if self._is_held(job_type):
+            self._waiting.park(look.due, look.offset)
+        elif types is None or job_type in types:
             policy = self._policies.of(job_type)
-            expires, limit = policy.expires, policy.concurrency
-            if expires is None or row.attempts or row.run_at + expires > now:
-                has_place = limit is None or self._takes_slot(row, job_type, limit)
-                rate = policy.rate
-                return has_place and (rate is None or self._counts(row, job_type, rate))
-            self._doomed = row, expired(expires)
-        elif row is not None and self._is_held(job_type):
-            self._waiting.park(row.run_at, row.offset)
+            expires, limit, rate = policy.expires, policy.concurrency, policy.rate
+            if expires is None or look.attempts or look.due + expires > now:
+                has_place = limit is None or self._takes_slot(look, limit)
+                return has_place and (rate is None or self._counts(look, rate))
+            self._doomed = look.offset, expired(expires)
         self._passed += 1
         return False
 
-    def _takes_slot(self, row: Row, job_type: str, limit: int) -> bool:
+    def _takes_slot(self, look: Look, limit: int) -> bool:
         """Take one of the places of a type; whether there was one. Else its lane is closed."""
         if self._slot is not None:
-            if self._slot[1] == job_type:
+            if self._slot[1] == look.type:
                 return True
             self.let_go()
-        byte = self._claims.take_of(job_type, limit)
+        byte = self._claims.take_of(look.type, limit)
         if byte is None:
-            self._close(row, job_type, LOOK_AGAIN)
+            self._close(look, LOOK_AGAIN)
             return False
-        self._slot = byte, job_type
+        self._slot = byte, look.type
         return True
 
-    def _counts(self, row: Row, job_type: str, rate: Rate) -> bool:
+    def _counts(self, look: Look, rate: Rate) -> bool:
         """Count a job for the rate of its type, if that has one left. Else its lane is closed."""
+        job_type = look.type
         if self._counted == job_type:  # the one before it was not begun after all
             return True
         assert self._rates is not None
@@ -219,16 +227,16 @@ class Gate:
             wait = LOOK_AGAIN
         if wait:
             self.let_go()
-            self._close(row, job_type, wait, opens)
+            self._close(look, wait, opens)
             return False
         self._counted = job_type
         return True
 
-    def _close(self, row: Row, job_type: str, wait: float, opens: float = math.inf) -> None:
+    def _close(self, look: Look, wait: float, opens: float = math.inf) -> None:
         """Pass over a type for so many seconds, or until the clock shows that time."""
-        self._closed[job_type] = time.monotonic() + wait, opens
+        self._closed[look.type] = time.monotonic() + wait, opens
         if self._lanes is not None:
-            self._lanes.add(job_type, self._waiting.entry_of(row.run_at, row.offset))
+            self._lanes.add(look.type, self._waiting.entry_of(look.due, look.offset))
 
     def begun(self, job_type: str | None) -> None:
         """Note of which type a job was begun; None: of none."""
@@ -257,7 +265,9 @@ class Gate:
     def cancel(self, now: int) -> None:
         """Cancel that job."""
         assert self._doomed is not None
-        (row, error), self._doomed = self._doomed, None
+        (offset, error), self._doomed = self._doomed, None
+        row = self._table.read_row(offset)
+        assert row is not None  # it was looked at under this lock
         require(row.id, row.status, CANCELLED)
         self._table.change(row, CANCELLED, now, row.attempts, error.encode())
         self.wrote = True

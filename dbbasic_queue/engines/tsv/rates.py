@@ -25,6 +25,7 @@ from ...rate import MICROS, Rate
 from ...support.files import refused, refusing, replace
 from ...support.opening import Folder, open_file
 from ...table.line import SECTOR
+from ...table.opened import NEVER
 from ...table.rights import new_beside, open_beside
 from ...table.table import Table
 from ..policies import Policies
@@ -127,7 +128,9 @@ class Rates:
         self._path = str(table.sibling("rates"))
         self._fd: int | None = None
         self._identity = (-1, -1)
+        self._look = NEVER  # the folder, as it was when the file was opened or was the same
         self._places: dict[bytes, int] = {}  # where the lines of types stand, as last seen
+        self._last = b"", 0  # the line that was written last, and its moment
         self._long = LONG
 
     def take(self, job_type: str, rate: Rate, now: float) -> float:
@@ -151,6 +154,7 @@ class Rates:
                     self._add(fd, text + b"\t" + name + b"\n", moment)
                 elif os.pwrite(fd, text, place) < _MOMENT:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._last = b"%b\t%b\n" % (text, name), after
         except OSError as error:
             raise refused(error, f"cannot write {self._path}") from error
         return wait / MICROS
@@ -163,6 +167,10 @@ class Rates:
 
     def _open(self) -> int:
         """The file that has this name now, which is made where it is missing."""
+        look = self._table.folder_look
+        if look == self._look != NEVER and self._fd is not None:
+            return self._fd
+        self._look = look
         try:
             status = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
@@ -192,7 +200,10 @@ class Rates:
             place = self._places.get(name)
             if place is None:
                 return None, 0
-        match = _LINE.fullmatch(os.pread(fd, _MOMENT + len(name) + 2, place))
+        text = os.pread(fd, _MOMENT + len(name) + 2, place)
+        if text == self._last[0]:
+            return place, self._last[1]
+        match = _LINE.fullmatch(text)
         if match is None or match[3] != name:  # a person has edited the file in place
             self._places = {}
             return self._find(fd, name)
@@ -204,6 +215,7 @@ class Rates:
         size = text.rfind(b"\n") + 1  # behind it, a line was cut off
         if size >= self._long:
             self._take_out(text, now)
+            self._look = NEVER
             fd = self._open()
             size = os.fstat(fd).st_size
             self._long = max(LONG, 2 * size)

@@ -42,7 +42,7 @@ from ..interface import Attempt, Outcome
 from ..progress import Progress
 from ..unique import instead
 from . import idle
-from .gate import NOTHING
+from .gate import NOTHING, Look
 from .idle import IdleSeat, warn
 from .uniqueness import Waits
 
@@ -194,6 +194,7 @@ class TsvSeat(IdleSeat):
         """Take a job as the pauses and the policies have it."""
         outright = self._gate.outright(types)
         if outright is NOTHING:
+            self._gate.begun(None)
             return None
         attempt = self._take(outright, self._gate.pop_due, types)
         self._gate.begun(attempt and attempt.job.type)
@@ -214,14 +215,13 @@ class TsvSeat(IdleSeat):
             line = line_at(offset)
             begun = begin(line, offset, now)
             if begun is not None and not (moved and offset < moved.get(begun[0], 0)):
-                if (
-                    types is not None
-                    and begun[1].type not in types
-                    and (gate.free or not self._admits(parse_line(line, offset), wanted, now))
-                ):
-                    if gate.is_full:
-                        return None
-                    continue
+                if types is not None and begun[1].type not in types:
+                    _, job, _, _, due = begun
+                    look = Look(job.type, due, job.attempts - 1, offset)
+                    if gate.free or not self._admits(look, wanted, now):
+                        if gate.is_full:
+                            return None
+                        continue
                 attempt = self._begin(line, offset, begun)
             elif NAMES_PENDING in line:
                 attempt = self._take_odd(line, offset, now, types, wanted)
@@ -242,10 +242,10 @@ class TsvSeat(IdleSeat):
         if self._end:
             self._write_end()
 
-    def _admits(self, row: Row | None, wanted: Container[str] | None, now: int) -> bool:
+    def _admits(self, look: Look, wanted: Container[str] | None, now: int) -> bool:
         """Whether the gate lets a job through; one that has expired is cancelled."""
         gate = self._gate
-        if gate.admits(row, wanted, now):
+        if gate.admits(look, wanted, now):
             return True
         if gate.is_to_cancel:
             self._flush()
@@ -301,7 +301,8 @@ class TsvSeat(IdleSeat):
             return None
         job_type = row.type.decode(errors="replace")
         is_named = types is None or job_type in types
-        if not is_named and (self._gate.free or not self._admits(row, wanted, now)):
+        look = Look(job_type, row.run_at, row.attempts, offset)
+        if not is_named and (self._gate.free or not self._admits(look, wanted, now)):
             return None
         claim = self._claims.take(row.id)
         if claim is None:
