@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import curve, growth, machine, peers, report, targets
+from . import curve, growth, machine, peers, policies, report, targets
 from .actors import ROOT, V1
 
 CACHE = ROOT / ".cache" / "bench"
@@ -93,6 +93,7 @@ def measure(plan: peers.Plan, *, quick: bool) -> dict[str, Any]:
         "growth": lambda: growth.measure(
             folder / "growth", growth.ROWS[:2] if quick else growth.ROWS, plan.rounds
         ),
+        "control": lambda: policies.measure(plan.rounds),
     }
     results: dict[str, Any] = {"machine": machine.describe(folder), "rounds": plan.rounds}
     for name, part in parts.items():

@@ -1,4 +1,4 @@
-"""The picture of how cost grows with the queue, as SVG."""
+"""The pictures of how cost grows with the queue, and with the table, as SVG."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ from matplotlib import pyplot  # after the choice of what draws
 
 CLASSES = ((True, "synced each step"), (False, "not synced"))
 OURS = {"color": "#c0392b", "linewidth": 2.6, "zorder": 5}
+GROWTH = {
+    "look_up": "look up any job",
+    "new_key": "enqueue with a new key",
+    "cold": "a cold worker's first job",
+    "turn": "take + finish",
+}
 COLOURS = {
     "huey-full": "#1f77b4",
     "huey-off": "#1f77b4",
@@ -25,25 +31,35 @@ COLOURS = {
 
 
 def draw(path: Path, results: dict[str, Any]) -> None:
-    """Write the curve of enqueue + take + finish over the backlog to `path`."""
+    """Write to `path` the curves of enqueue + take + finish over the backlog, of each class, and
+    those of what growth.py has measured over the rows of the table."""
     matplotlib.rcParams["svg.hashsalt"] = "dbbasic-queue"  # the same results, the same file
     points = points_of(results)
-    picture, axes = pyplot.subplots(1, 2, figsize=(10, 4.8), sharey=True)
-    for axis, (synced, title) in zip(axes, CLASSES, strict=True):
+    picture, axes = pyplot.subplots(1, 3, figsize=(14, 5))
+    axes[1].sharey(axes[0])
+    for axis, (synced, title) in zip(axes[:2], CLASSES, strict=True):
         for engine, line in points.items():
             if ENGINES[engine].synced == synced:
                 colour = COLOURS.get(engine)
                 style: dict[str, Any] = {"color": colour} if colour else OURS
                 axis.plot(*zip(*line, strict=True), marker="o", label=ENGINES[engine].name, **style)
-        axis.set(xscale="log", yscale="log", title=title, xlabel="jobs in the queue")
-        axis.grid(visible=True, which="major", alpha=0.3)
-        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
-    axes[0].set_ylabel("µs a job: enqueue + take + finish")
+        _dress(axis, title, "jobs in the queue", "µs a job: enqueue + take + finish")
+    sizes = sorted(results["growth"], key=int)
+    for operation, label in GROWTH.items():
+        line = [results["growth"][size][operation]["median"] * 1e6 for size in sizes]
+        axes[2].plot([int(size) for size in sizes], line, marker="o", label=label)
+    _dress(axes[2], "ours, as the table grows", "rows in the table", "µs")
     picture.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path, metadata={"Date": None, "Creator": None})
     pyplot.close(picture)
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
+
+
+def _dress(axis: Any, title: str, across: str, up: str) -> None:
+    axis.set(xscale="log", yscale="log", title=title, xlabel=across, ylabel=up)
+    axis.grid(visible=True, which="major", alpha=0.3)
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
 
 
 def points_of(results: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:

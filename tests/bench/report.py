@@ -36,6 +36,7 @@ def text(results: dict[str, Any]) -> str:
         _notes(results),
         _others(results),
         growth(results["growth"]) if "growth" in results else "",
+        control(results["control"]) if "control" in results else "",
         _verdict(results),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -55,6 +56,19 @@ def growth(found: dict[str, Any]) -> str:
         for size, each in found.items()
     ]
     return f"### As the table grows\n\n{table(head, rows)}"
+
+
+def control(found: dict[str, Figure]) -> str:
+    """What policies.py has measured."""
+    first, *others = found.items()
+    plain = first[1]["median"]
+    rows = [[first[0], spread(micro(first[1])), "–"]]
+    rows += [
+        [name, spread(micro(each)), f"{(each['median'] - plain) * 1e6:+.1f}"]
+        for name, each in others
+    ]
+    head = ("finish one and claim the next, in memory", "processor time, µs", "more than the first")
+    return f"### What control costs\n\n{table(head, rows)}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
