@@ -177,6 +177,9 @@ def point_in_time(text: str, option: str = "--run-at") -> float:
     >>> point_in_time("2030-03-17T17:46:40Z")
     1900000000.0
     """
+    if re.fullmatch("(19|20)[0-9]{6}", text):  # as seconds a day in August 1970: due at once
+        said = f"{text[:4]}-{text[4:6]}-{text[6:]}"
+        raise UsageError(f"{option} {text}: write a date with hyphens, as {said}")
     try:
         return float(text)
     except ValueError:

@@ -55,7 +55,8 @@ def first_config(
     Args:
         folder: where the file will be.
         name: of the queue; made of the folder's if None.
-        handlers: each is `module:attribute`; made of the name, beside `also`, if None.
+        handlers: each is `module:attribute`; if None those of a `jobs.py` in the folder, or else
+            made of the name, beside `also`.
         also: handlers that other packages bring.
         user: that jobs run as; left to be filled in if None.
         python: the interpreter that has the application's packages.
@@ -72,7 +73,8 @@ def first_config(
         raise ConfigError(f"{folder} does not make a name; give one with --name")
     if Path(python).is_relative_to(folder):  # a virtual environment: both can move
         python = str(Path(python).relative_to(folder))
-    names = handlers or [*also, f"{known.replace('-', '_')}.jobs:HANDLERS"]
+    own = "jobs" if (folder / "jobs.py").is_file() else f"{known.replace('-', '_')}.jobs"
+    names = handlers or [*also, f"{own}:HANDLERS"]
     live: dict[str, Any] = {
         "name": known,
         "worker.handlers": names[0] if len(names) == 1 else names,

@@ -116,7 +116,7 @@ def test_init_proposes_the_handlers_of_the_family_s_mail(app: Path) -> None:
     """Where dbbasic-email is installed, beside the application's own."""
     family = Path(__file__).parents[2] / ".cache" / "family"
     assert dbq("init", "--name", "shop", cwd=app, env={"PYTHONPATH": str(family)}).returncode == 0
-    assert '\nhandlers = ["dbbasic_email:QUEUE_HANDLERS", "shop.jobs:HANDLERS"]' in (
+    assert '\nhandlers = ["dbbasic_email:QUEUE_HANDLERS", "jobs:HANDLERS"]' in (
         (app / "dbq.toml").read_text()
     )
 

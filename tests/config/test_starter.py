@@ -33,6 +33,13 @@ def test_text_loads_without_faults(tmp_path: Path) -> None:
     assert config.queue.file == folder / "data/queue.tsv"
 
 
+def test_handlers_that_are_there_are_proposed(tmp_path: Path) -> None:
+    """A `jobs.py` beside the config is named as it is imported from there."""
+    (tmp_path / "jobs.py").write_text("HANDLERS = {}\n")
+    text = first_config(tmp_path, name="shop")
+    assert parse(text, tmp_path / "dbq.toml").worker.handlers == ("jobs:HANDLERS",)
+
+
 def test_options() -> None:
     """Name, handlers, user and interpreter are taken; one inside the folder is written relative."""
     text = first_config(
