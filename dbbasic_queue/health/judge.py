@@ -1,7 +1,7 @@
 """The health check: one look at the queue, and a verdict on it.
 
     check_health(path, thresholds, …)  -> HealthReport
-        └─ Engine.snapshot: the queue in numbers         engines/interface.py
+        └─ look: the queue in numbers                    health/look.py
         └─ one method of `_Judge` for each thing that can be wrong
 
 What is wrong is a `Finding`, which says what, since when, which jobs, and what to do next.
@@ -22,18 +22,12 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from ..config.sections import HealthConfig
 from ..engines import open_engine
 from ..engines.interface import (
     AHEAD,
     NONE,
-    Engine,
-    Limits,
-    Policies,
-    Server,
-    Shortfall,
     Snapshot,
 )
 from ..engines.pausing import ALL
@@ -47,6 +41,7 @@ from ..support.durations import format_duration
 from ..support.opening import user_name
 from ..support.text import escape_control
 from .advice import Advice
+from .look import Seen, limits_of, look, works_here
 from .measures import RANGED
 from .report import (
     CRITICAL,
@@ -66,7 +61,6 @@ SCHEDULE_GRACE: Final = 60  # seconds that a scheduled run of a worker may be la
 ENTRY_GRACE: Final = 300  # seconds that the enqueueing of a recurring job may be late
 FAR_AHEAD: Final = 7 * 86_400  # seconds; a smaller lead of the clock is soon caught up with
 PATIENCE: Final = 2.0  # seconds to wait for a server
-RESTART: Final = 3.0  # seconds that it takes to start a worker again that was killed
 SETTLING: Final = 86_400  # seconds between writing a config and installing it, at most
 
 
@@ -88,15 +82,13 @@ def check_health(
     Args:
         address: the queue's file, or the address of its server.
         thresholds: the defaults if None.
-        queue: what to call it; its absolute path, or its server's address, if None.
-        expected: what should happen. If None, only a queue on which a worker has run before can be
-            silent.
+        queue: its name; its absolute path, or its server's address, if None.
+        expected: what should happen; if None, only what has worked before can be silent.
         advice: the commands to type next; they name the queue by `--file` if None.
         names: how many jobs of a kind to name.
         options: how `open_engine` opens the address.
         contact: Unix seconds; when the server was last reached, if that is known.
-        clock: the time in Unix seconds; for tests. A server has its own.
-        uptime: for how many seconds this machine has been running; for tests.
+        clock, uptime: Unix seconds, and for how many this machine has been running; for tests.
 
     Never raises for what is wrong with the queue; that is in the report.
 
@@ -107,16 +99,21 @@ def check_health(
     thresholds, now = thresholds or Thresholds(), int(clock())
     blind = _blind(address, queue, now, thresholds, expected, contact)
     advice = advice or Advice(["--url", blind.url] if blind.url else ["--file", str(blind.path)])
-    policies = expected.policies if expected else NONE
-    limits = partial(_limits, thresholds.ages, names, policies)
+    limits = partial(limits_of, thresholds.ages, names, expected.policies if expected else NONE)
     try:
         patience = {"lock_timeout": PATIENCE} if blind.url else {}
         engine = open_engine(address, **{**(options or {}), **patience})
-        seen = _look(engine, now, (uptime or machine_uptime)(), expected, limits)
+        seen = look(engine, now, (uptime or machine_uptime)(), expected, limits)
     except QueueError as error:
         why = _unreached if blind.url else _unreadable
         return replace(blind, findings=(why(error, blind, advice),))
-    report = replace(
+    report = _filled(blind, seen)
+    return replace(report, findings=tuple(_Judge(report, seen, expected, advice).findings()))
+
+
+def _filled(blind: HealthReport, seen: Seen) -> HealthReport:
+    """Return the report with all numbers, and nothing judged yet."""
+    return replace(
         blind,
         at=seen.now,
         snapshot=seen.snapshot,
@@ -124,7 +121,6 @@ def check_health(
         server=seen.server,
         contact=seen.now if seen.server else None,
     )
-    return replace(report, findings=tuple(_Judge(report, seen, expected, advice).findings()))
 
 
 def _blind(
@@ -142,63 +138,6 @@ def _blind(
     return HealthReport(
         queue or url or str(path.absolute()),
         *(path, now, thresholds, None, None, (), next_check, url, None, contact),
-    )
-
-
-class _Seen(NamedTuple):
-    """What a look at the engine has shown."""
-
-    now: int  # Unix seconds
-    started: int  # Unix seconds; since when workers could run
-    snapshot: Snapshot
-    server: Server | None
-    shortfall: Shortfall | None
-    slots: Mapping[str, int] | None  # that a server keeps, if they were wanted
-
-
-def _look(
-    engine: Engine,
-    now: int,
-    uptime: float,
-    expected: Expectation | None,
-    limits: Callable[[int, int], Limits],
-) -> _Seen:
-    """Ask the engine, which reads only. Raises `QueueError`."""
-    if engine.path is None:
-        now = int(engine.now())  # the server's
-    started = _started(now, uptime, expected)
-    snapshot = engine.snapshot(limits(now, started))
-    server = engine.server()
-    if server and expected and expected.always and not _works_here(server):
-        time.sleep(RESTART)
-        server = engine.server()
-    wants_slots = expected is not None and expected.recurring and "slots" in engine.can
-    slots = engine.slots() if wants_slots else None
-    return _Seen(now, started, snapshot, server, engine.durability(), slots)
-
-
-def _started(now: int, uptime: float, expected: Expectation | None) -> int:
-    """Return since when workers could run, in Unix seconds."""
-    started = now - int(uptime)
-    if expected is not None and expected.since <= now + AHEAD:  # else the clock has gone back
-        started = max(started, int(expected.since))
-    return started
-
-
-def _works_here(server: Server) -> bool:
-    """Say whether a worker runs on this machine."""
-    host = os.uname().nodename
-    return any(peer.here or peer.host == host for peer in server.workers)
-
-
-def _limits(ages: HealthConfig, names: int, policies: Policies, now: int, started: int) -> Limits:
-    return Limits(
-        now=now,
-        stuck_before=now - ages.stuck_after,
-        overdue_before=now - ages.overdue_after if now - started > ages.overdue_after else 0,
-        failed_since=now - ages.failed_within,
-        names=names,
-        policies=policies,
     )
 
 
@@ -249,7 +188,7 @@ class _Judge:
     def __init__(
         self,
         report: HealthReport,
-        seen: _Seen,
+        seen: Seen,
         expected: Expectation | None,
         advice: Advice,
     ) -> None:
@@ -514,7 +453,7 @@ class _Judge:
     def _workers(self) -> Finding | None:
         """Find that no worker runs on this machine, where some should all the time."""
         server, expected = self._report.server, self._expected
-        if server is None or expected is None or not expected.always or _works_here(server):
+        if server is None or expected is None or not expected.always or works_here(server):
             return None
         if self._report.at - self._started <= self._ages.silent_after:
             return None

@@ -398,7 +398,7 @@ def test_a_view_remembers_when_it_reached_the_server(
 
 def test_a_machine_without_workers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where some should run all the time, it is a warning, once they have had time to start."""
-    monkeypatch.setattr(judge, "RESTART", 0)
+    monkeypatch.setattr("dbbasic_queue.health.look.RESTART", 0)
     always = Expectation(0, Schedule.parse("* * * * *"), always=True)
 
     def found(uptime: float) -> list[str]:
