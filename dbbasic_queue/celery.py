@@ -28,15 +28,15 @@ def register(
 ) -> dict[str, Task]:
     """Make a Celery task of each handler, named like its job type, with our retry schedule.
 
-    A task takes the payload: `app.send_task("mail", [{"to": "zoe@example.com"}])`. What a handler
-    raises makes the attempt fail; it is tried again after the backoff until `max_attempts` is
-    reached. Coroutine functions, `Retry`, `Snooze`, `Discard` and `current_job()` work; the id is
-    Celery's. What JSON cannot hold of a result is kept as its repr.
+    A task takes the payload: `app.send_task("mail", [{"to": "zoe@example.com"}])`. What raises is
+    tried again after the backoff, `max_attempts` times in all. Coroutine functions, `Retry`,
+    `Snooze`, `Discard` and `current_job()` work; the id is Celery's. What JSON cannot hold of a
+    result is kept as its repr.
 
     A task is acknowledged when it has ended (`acks_late`) and goes back when its process dies
     (`task_reject_on_worker_lost`), since by Celery's defaults a dead worker's job is lost. On Redis
-    it comes back after `visibility_timeout`, one hour; a job that runs, or waits for its time, for
-    longer than that is run twice or more often.
+    it comes back after `visibility_timeout`, one hour: a job that runs, or waits, for longer is run
+    more than once.
 
     Args:
         app: of the shop.
@@ -47,11 +47,7 @@ def register(
 
     Raises `ValueError` for an option that makes no sense.
 
-    Example:
-        from celery import Celery
-        from shop.jobs import HANDLERS
-        app = Celery("shop", broker="redis://10.0.0.5/0")
-        register(app, HANDLERS, max_attempts=5)
+    Example: `register(Celery("shop", broker="redis://10.0.0.5/0"), HANDLERS, max_attempts=5)`
     """
     backoff = Backoff() if backoff is None else backoff
     Options(max_attempts=max_attempts, backoff=backoff).check()

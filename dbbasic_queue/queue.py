@@ -176,30 +176,21 @@ class Queue(Choosing, Pausing):
         Args:
             job_type: 1 to 128 printable characters; which handler runs it.
             payload: a dict that JSON can hold, handed to the handler.
-            run_at: Unix seconds (int or float) or an aware datetime; not before then. Now if None.
-            job_id: an idempotency key, `[A-Za-z0-9_-]{1,64}`. If a job with it is there already,
-                nothing is added and the id is returned. Costs a search of the table. For good,
-                unless it is pruned; for a while there is `unique`.
-            unique: a key, `[A-Za-z0-9_-]{1,54}`. If a job with it is there, nothing is added and
-                its id is returned. Two programs that enqueue at once add one job.
+            run_at: Unix seconds or an aware datetime, before which it does not run. Now if None.
+            job_id: an idempotency key, `[A-Za-z0-9_-]{1,64}`: as long as a job has it, its id is
+                returned and nothing is added. Costs a search of the table.
+            unique: a key, `[A-Za-z0-9_-]{1,54}`, that works like an id, but for a while only.
             unique_until: which job counts as there. "end": one that has not ended; "start": one
-                that has not been begun; seconds or a `timedelta`: also one that was created within
-                them, whatever became of it.
+                that has not been begun; seconds, `timedelta`: also one created within them.
 
-        Raises:
-            InvalidJob: the type, payload, time, id or key is not what it should be.
-            JobExists: a job with this id is there, with another type or payload.
-            StorageError: the disk refused; nothing was added, unless the message says that only
-                the sync failed.
+        Raises `InvalidJob` for a type, payload, time, id or key that is not what it should be,
+        `JobExists` if a job with this id has another type or payload, `StorageError` if the disk
+        refused; nothing was added then, unless the message says that only the sync failed.
 
-        >>> import tempfile
-        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
-        >>> queue.enqueue("mail", {"to": "zoe@example.com"}, job_id="welcome-17")
-        'welcome-17'
+        Example: `queue.enqueue("mail", {"to": "zoe@example.com"}, job_id="welcome-17")`
         """
         engine = self.engine
-        moment = engine.now()
-        now = int(moment)
+        now = int(moment := engine.now())
         job_type = check_type(job_type)
         text = check_payload(payload, self.max_payload)
         due = now if run_at is None else check_time(run_at, moment)
@@ -208,17 +199,12 @@ class Queue(Choosing, Pausing):
             if job_id is not None:
                 raise InvalidJob("job_id and unique: give one of them")
             order = Order(new_unique_id(once.key), job_type, text, due, keyed=False)
-            return self._log_unique(engine.add_unique(order, once, now), order)
+            return self._log_added(engine.add_unique(order, once, now), order)
         keyed = job_id is not None
         job_id = check_own_id(job_id) if keyed else new_id(moment)
         order = _new_tuple(Order, (job_id, job_type, text, due, keyed))
         if engine.add((order,), now) and log.isEnabledFor(logging.INFO):
-            log.info(
-                "enqueued %s %s",
-                job_type,
-                job_id,
-                extra={"event": "enqueued", "job_id": job_id, "job_type": job_type},
-            )
+            self._log_added(job_id, order)
         return job_id
 
     async def aenqueue(
@@ -244,7 +230,8 @@ class Queue(Choosing, Pausing):
         more: dict[str, Any] = {"job_id": job_id, "unique": unique, "unique_until": unique_until}
         return await to_thread(self.enqueue, job_type, payload, run_at, **more)
 
-    def _log_unique(self, job_id: str, order: Order) -> str:
+    def _log_added(self, job_id: str, order: Order) -> str:
+        """Log an order, unless the job that is there is another one; returns that job's id."""
         if job_id == order.job_id:
             more = {"event": "enqueued", "job_id": job_id, "job_type": order.job_type}
             log.info("enqueued %s %s", order.job_type, job_id, extra=more)
@@ -294,28 +281,24 @@ class Queue(Choosing, Pausing):
         """Run the jobs that are due, one after the other, and return what became of them.
 
         Args:
-            handlers: type -> callable, plain or a coroutine function. It gets the payload; what
-                it returns is the job's result; what it raises makes the attempt fail.
+            handlers: type -> function, plain or a coroutine's. It gets the payload; what it returns
+                is the job's result; what it raises makes the attempt fail.
             max_attempts: attempts in total before a job counts as `failed`.
             types: take only these; None for all.
-            limit: how many jobs to take at most.
-            max_seconds: seconds after which no more jobs are taken.
+            limit, max_seconds: of jobs to take at most; after which no more are taken.
             linger: seconds to keep waiting for new work.
             timeout: seconds a handler may run, for all or by type; then `JobTimeout` is raised in
                 it, and again every ten seconds. Works in the main thread only.
             backoff: from the attempts so far to seconds until the next: a callable, or an object
                 with base, factor, cap and jitter. `Backoff()` if None: 120 s, 240 s, …
-            unknown: "fail": a job without a handler counts as a failed attempt; "skip": it is
-                left to others.
-            policies: how jobs of a type, or of all types that a glob matches, are treated, where
-                that differs from what is said here.
+            unknown: "fail": a job without a handler is a failed attempt; "skip": left to others.
+            policies: by type, or by a glob of types: what differs there from what is said here.
 
-        SIGTERM and SIGINT in the main thread let the job in hand finish and then end the program
-        with exit code 0 (or call the handler that the program had set); a second one breaks the
-        job off and puts it back with its attempt refunded.
+        SIGTERM and SIGINT in the main thread let the job in hand finish, then end the program with
+        exit code 0 (or call the handler that it had set); a second one breaks the job off and puts
+        it back with its attempt refunded.
 
-        Raises `ValueError` for an option that makes no sense, `StorageError` when the disk
-        refuses.
+        Raises `ValueError` for an option that makes no sense, `StorageError` if the disk refuses.
         """
         backoff = Backoff() if backoff is None else backoff
         options = Options(

@@ -96,7 +96,7 @@ def test_a_coroutine_enqueues_while_others_go_on(
 ) -> None:
     """`aenqueue` leaves the event loop free, and is `enqueue` in all else."""
     free = threading.Event()
-    lock = Queue._log_unique
+    lock = Queue._log_added
 
     def slow(self: Queue, job_id: str, order: Any) -> str:
         assert free.wait(30)
@@ -108,7 +108,7 @@ def test_a_coroutine_enqueues_while_others_go_on(
         free.set()  # which no one would do if the event loop stood still
         return await adding
 
-    monkeypatch.setattr(Queue, "_log_unique", slow)
+    monkeypatch.setattr(Queue, "_log_added", slow)
     job_id = asyncio.run(both())
     assert queue.get_job(job_id)["status"] == "pending"
     assert asyncio.run(queue.aenqueue("x", {}, unique="one", unique_until=60)) == job_id

@@ -392,9 +392,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     if file and config and config.queue.file:
         same = os.path.realpath(file) == os.path.realpath(config.queue.file)
         own = config if same else None
-    url = None
-    if file is None:
-        url = own.shown_address if own else masked(address)
+    url = None if file else own.shown_address if own else masked(address)
     told = ages if own and options.report else configs.HealthConfig()
     user = worker_of(own) if own and os.geteuid() == 0 else None
     reports = told.textfile or told.ping_url or (options.report and own and own.notify)

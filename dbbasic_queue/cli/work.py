@@ -239,10 +239,8 @@ def _run(
         signals = StopSignals(_tell if to_terminal() else None)
         signals.status = tell_manager
         return run(options, signals), 0
-    from ..worker.loop import rescue
-    from ..worker.processes import (
-        WorkerProcesses,  # not needed by a single worker, which should start fast
-    )
+    from ..worker.loop import rescue  # not needed by a single worker, which should start fast
+    from ..worker.processes import WorkerProcesses
 
     def child(number: int, signals: StopSignals) -> Summary:
         # Loaded here, so that the processes share no connection that the application opens.

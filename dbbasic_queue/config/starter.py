@@ -80,10 +80,8 @@ def first_config(
         "worker.handlers": names[0] if len(names) == 1 else names,
         "worker.python": python,
     }
-    if user:
-        live["worker.user"] = user
-    if url:
-        live["queue.url"] = url
+    said = {"worker.user": user, "queue.url": url}
+    live |= {key: value for key, value in said.items() if value}
     metrics = f"/var/lib/prometheus/node-exporter/dbq-{known}.prom"
     schema = SCHEMA.as_uri()  # as taplo reads no space in a path
     if SCHEMA.is_relative_to(folder):

@@ -44,19 +44,18 @@ def open_engine(
     lease: float = 60.0,
     trust_server: bool = False,
 ) -> Engine:
-    """The engine that keeps the jobs at an address. Asks no server yet.
+    """Return the engine that keeps the jobs at an address. Asks no server yet.
 
     Args:
         address: a path, `file:` and a path, or the URL of a Redis or Valkey server: `redis://`,
-            `rediss://` (TLS), `valkey://`, `unix://` and the path of a socket. There `?name=`
-            is the queue's name on that server, "dbq" if there is none.
+            `rediss://` (TLS), `valkey://`, `unix://` and a socket's path; `?name=` there names
+            the queue, "dbq" if it is left out.
         durability: "full": what is acknowledged survives a power cut; "normal": it survives any
             crash of processes; "none", on a server only: as the server is set up.
         clock: Unix seconds; for tests.
         lock_timeout: seconds to wait for another process that holds the jobs up, or for a server.
         lease: seconds after which a worker that its server has not heard of has lost its job.
-        trust_server: take the server's durability to be what was asked for where it cannot be
-            read, as on most managed services.
+        trust_server: take a durability that a server does not tell to be what was asked for.
 
     Raises `ConfigError` for a scheme that no engine has, for an address that its engine cannot
     read, and when what the engine imports is not installed; `ValueError` for another durability.
@@ -79,9 +78,8 @@ def open_engine(
     if where in EXTRAS:
         text = os.fspath(address)
         options |= {"lease": lease, "trust_server": trust_server}
-    make: Any = getattr(_import(module, scheme, EXTRAS.get(where)), name)
-    engine: Engine = make(text, durability, **options)
-    return engine
+    make: Callable[..., Engine] = getattr(_import(module, scheme, EXTRAS.get(where)), name)
+    return make(text, durability, **options)
 
 
 def prepare(scheme: str) -> None:

@@ -94,14 +94,13 @@ def edit(
 
     Args:
         engine: the queue; its table has to be there.
-        command: the words of the editor's command, as `editor.editor` returns them.
+        command: the editor's words, as `editor.editor` returns them.
         max_payload: bytes of JSON a payload may have.
         ids: the jobs; None for all of the table.
         again: asked with the reasons whether to open the editor again at a refused line, if any.
 
-    Raises `EditRefused` (the reasons, one a line) and `StorageError`; nothing was written then, and
-    their notes (PEP 678) tell where the text is kept. Call it in the main thread, whose keys to end
-    a program are the editor's meanwhile.
+    Raises `EditRefused` (a reason a line) and `StorageError`: nothing was written, and their notes
+    (PEP 678) tell where the text is kept. For the main thread: the editor gets its Ctrl-C.
 
     >>> import tempfile
     >>> engine = TsvEngine(tempfile.mkdtemp() + "/queue.tsv")
