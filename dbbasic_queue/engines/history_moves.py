@@ -26,7 +26,7 @@ ADOPTED: Final = "adopted"
 def leaving_line(call: str, hour: Hour) -> str:
     """The line of an hour that is on its way.
 
-    >>> leaving_line("f3", Hour(7200, "mail", 1))[:36].split("\\t")
+    >>> leaving_line("f3", Hour(7200, "mail", 1))[:35].split("\\t")
     ['leaving', 'f3', '1970-01-01T02:00Z', 'mail', '1']
     """
     return f"{LEAVING}\t{call}\t{to_line(hour)}"
