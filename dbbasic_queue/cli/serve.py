@@ -110,6 +110,12 @@ def _run_alone(page: Page, address: str, port: int) -> None:
         """One that also takes an address of IPv6, and others while a browser is slow."""
 
         daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Tell of what goes wrong here, and not of a browser that is gone or silent."""
+            if not isinstance(sys.exc_info()[1], OSError):
+                super().handle_error(request, client_address)
+
         address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
     with make_server(address, port, page, Server, Handler) as server:
