@@ -13,7 +13,6 @@ gets a copy: a formatter keeps the text of a traceback in the record that it was
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -63,7 +62,9 @@ def keep(outlet: logging.Handler, *, unheard: bool = False) -> Callable[[], None
         fields.filter(record)
         heard = logger.hasHandlers()
         if record.levelno >= log.level and not (unheard and heard):
-            own = copy.copy(record)
+            from copy import copy  # here, as a run without a job to log should start fast
+
+            own = copy(record)
             own.__dict__.update(job_id=job.id, job_type=job.type, exc_text=None)
             outlet.handle(own)
         if heard or not unheard:
