@@ -142,12 +142,13 @@ def test_handlers_are_told_of_a_job_that_ended_with_its_worker(queue: Queue) -> 
     job_id = queue.enqueue("x", {})
     handlers = Told({"x": die})
 
-    def work() -> Summary:
-        return queue.process_jobs(handlers, 2, backoff=AT_ONCE)
+    def work(limit: int | None = None) -> Summary:
+        return queue.process_jobs(handlers, 2, limit=limit, backoff=AT_ONCE)
 
     for _ in range(2):
+        assert handlers.told == []
         until(lambda: in_child(work) == -signal.SIGKILL)
-    until(lambda: work().failed)
+        until(lambda: work(limit=0).rescued)
     work()
     assert handlers.told == [(job_id, "failed", 2, "WorkerDied")]
 
