@@ -35,7 +35,7 @@ from .check import check
 from .history import Disk, History
 from .play import Case, Failure
 from .reader import parse
-from .scenarios import SCENARIOS, TABLE
+from .scenarios import RATES, SCENARIOS, TABLE
 from .shim import Change
 
 PART = "cuts"
@@ -251,6 +251,7 @@ class _Tester:
 
     def __init__(self, history: History, base: Case, seed: int) -> None:
         self._history = history
+        self._full = base.durability == "full"
         self._seen: set[int] = set()
         self.tested = 0
         self.failures: list[Failure] = []
@@ -261,6 +262,8 @@ class _Tester:
         self.tested += 1
         problems = self._history.problems(parse(files.get(TABLE, b"")), floors)
         problems += self._history.misplaced(files.get, acks, power_cut=True)
+        if self._full:
+            problems += self._history.uncounted(files.get(RATES, b""), floors)
         known = hash(tuple(sorted(files.items())))
         if not problems and known not in self._seen:
             self._seen.add(known)

@@ -118,7 +118,8 @@ def _go_on(stage: Stage, runs: dict[str, int]) -> None:
 
     stage.queue.resume()
     stage.queue.enqueue("work", {"again": True}, job_id="again")
-    stage.queue.process_jobs({"work": handler}, 1000, backoff=lambda attempts: 0)
+    types = {job["type"] for job in stage.queue.list_jobs()}
+    stage.queue.process_jobs(dict.fromkeys(types, handler), 1000, backoff=lambda attempts: 0)
 
 
 def problems(suffered: Suffered, history: History, acks: int, durability: str) -> Iterator[str]:

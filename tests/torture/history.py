@@ -7,11 +7,23 @@ short may leave any state of that list, but none before the last promise.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 from .reader import FINISHED, Seen, View, parse
-from .scenarios import ASIDE, COUNTED, FILE, HEARD, TABLE, TORN, UNSYNCED, digest_of
+from .scenarios import (
+    ASIDE,
+    COUNTED,
+    FILE,
+    HEARD,
+    RATED,
+    TABLE,
+    TORN,
+    UNSYNCED,
+    digest_of,
+    used_up,
+)
 from .shim import Change, Step
 
 
@@ -170,6 +182,20 @@ class History:
         most = self.counted[min(at + 1, len(self.counted) - 1)][1]
         fits = least <= counted <= most
         return [] if fits else [f"{counted} attempts are counted, not {least} to {most}"]
+
+    def uncounted(self, rates: bytes, floors: dict[str, int]) -> list[str]:
+        """Say of which types fewer jobs are counted for their rate than were begun by then."""
+        begun: Counter[str] = Counter()
+        for name, floor in floors.items():
+            state = [moment.state for moment in self.states[name] if moment.change <= floor][-1:]
+            if state and state[0] and state[0].type.startswith(RATED):
+                begun[state[0].type] += state[0].attempts
+        counted = used_up(rates)
+        return [
+            f"{number} jobs of {job_type} were begun, and {counted.get(job_type, 0)} are counted"
+            for job_type, number in begun.items()
+            if counted.get(job_type, 0) < number
+        ]
 
     def floors(self, acks: int) -> dict[str, int]:
         """For each job the change up to which its state was promised, after so many promises."""

@@ -14,6 +14,7 @@ import hashlib
 import io
 import itertools
 import random
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable
@@ -41,6 +42,7 @@ from .still import hold_still
 NOW = 1_700_000_000
 TABLE = "data/queue.tsv"  # below the root of a case
 TORN = "data/queue.torn"
+RATES = "data/queue.rates"
 HINTED = 64  # bytes that a worker passes over by a hint, instead of megabytes
 FILE = "file:"  # before the path in a promise about a file, as others are about a job
 UNSYNCED = "unsynced:"  # instead, for a file of which a power cut may take what was written
@@ -489,8 +491,8 @@ BURST = 3
 
 def used_up(data: bytes) -> dict[str, int]:
     """How many jobs of each type are counted, by a reader that shares no code with the engine."""
-    lines = [line.split("\t") for line in data.decode(errors="replace").split("\n")[:-1]]
-    return {line[1]: round(float(line[0]) - NOW) // STEP for line in lines if len(line) == 2}
+    lines = re.findall(rb"^([0-9.]+)\t([^\t\n]+)\n", data, re.MULTILINE)
+    return {name.decode(errors="replace"): round(float(at) - NOW) // STEP for at, name in lines}
 
 
 def _rated(stage: Stage) -> None:

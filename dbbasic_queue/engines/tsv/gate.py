@@ -244,6 +244,11 @@ class Gate:
         if self._slot is not None and self._slot[1] != job_type:
             self.let_go()
 
+    def sync(self) -> None:
+        """Return when what was counted is on disk. Raises `StorageError`."""
+        if self._rates is not None:
+            self._rates.sync()
+
     def let_go(self) -> None:
         """Give the place of a type back, if there is one: another of this type may be begun."""
         slot, self._slot = self._slot, None

@@ -6,9 +6,10 @@ A worker that begins a job writes the moment of its type first, in place, under 
 one that is killed between the two has begun a job too few, and never one too many. The moment lies
 in one sector of 512 bytes, so that a crash leaves the old one or the new.
 
-Nothing is synced: a power cut makes a type begin its burst anew, as does a person who deletes the
-file. Lines of a time that has passed say nothing, and go when the file has grown long. A last line
-that was cut off, and one that cannot be read, says nothing; `dbq fsck` tells of the latter.
+With `durability="full"` it is on disk before the job begins; else a power cut may make a type begin
+its burst anew, as does a person who deletes the file. Lines of a time that has passed say nothing,
+and go when the file has grown long. A last line that was cut off, and one that cannot be read, says
+nothing; `dbq fsck` tells of the latter.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from ...rate import MICROS, Rate
-from ...support.files import refused, refusing, replace
+from ...support.files import refused, refusing, replace, sync_folder
 from ...support.opening import Folder, open_file
 from ...table.line import SECTOR
 from ...table.opened import NEVER
@@ -132,6 +133,7 @@ class Rates:
         self._places: dict[bytes, int] = {}  # where the lines of types stand, as last seen
         self._last = b"", 0  # the line that was written last, and its moment
         self._long = LONG
+        self._wrote = self._is_new = False  # since the last sync
 
     def take(self, job_type: str, rate: Rate, now: float) -> float:
         """Begin a job of a type, if its rate has one left: 0; else for how many seconds it has
@@ -154,10 +156,21 @@ class Rates:
                     self._add(fd, text + b"\t" + name + b"\n", moment)
                 elif os.pwrite(fd, text, place) < _MOMENT:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._wrote = True
                 self._last = b"%b\t%b\n" % (text, name), after
         except OSError as error:
             raise refused(error, f"cannot write {self._path}") from error
         return wait / MICROS
+
+    def sync(self) -> None:
+        """Return when what was written since the last time is on disk. Raises `StorageError`."""
+        if not self._wrote or self._fd is None:
+            return
+        with refusing(Path(self._path), "cannot write"):
+            os.fdatasync(self._fd)
+            if self._is_new:
+                sync_folder(self._table.data_dir)
+        self._wrote = self._is_new = False
 
     def close(self) -> None:
         """Close the file; it is opened again when it is needed."""
@@ -184,6 +197,7 @@ class Rates:
         fcntl.fcntl(fd, fcntl.F_SETFL, 0)  # not to append: Linux would, wherever pwrite is told to
         status = os.fstat(fd)
         self._identity, self._places = (status.st_dev, status.st_ino), {}
+        self._is_new = True  # perhaps: the process that has made it may not have synced the folder
         return fd
 
     def _find(self, fd: int, name: bytes) -> tuple[int | None, int]:

@@ -126,6 +126,7 @@ class TsvSeat(IdleSeat):
     def _sync(self, attempt: Attempt | None) -> None:
         self._gate.wrote = False
         try:
+            self._gate.sync()
             self._table.sync()
         except StorageError:
             if attempt is not None:
