@@ -89,7 +89,7 @@ class History:
         # What a file may hold, by its path: from which change on, and a digest of it.
         self.kept: dict[str, list[tuple[int, str]]] = {}
         self.unsynced: set[str] = set()  # of these, those that a power cut may take
-        # From which change on a file may not hold what workers have heard: its path, a digest.
+        # From which change on a file perhaps lacks what workers have heard: its path, a digest.
         self.heard: list[tuple[int, str, str]] = []
         self.counted: list[tuple[int, int]] = [(-1, 0)]  # from which change on: attempts
         disk = Disk(files, inodes)

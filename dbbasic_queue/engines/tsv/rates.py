@@ -197,7 +197,7 @@ class Rates:
         fcntl.fcntl(fd, fcntl.F_SETFL, 0)  # not to append: Linux would, wherever pwrite is told to
         status = os.fstat(fd)
         self._identity, self._places = (status.st_dev, status.st_ino), {}
-        self._is_new = True  # perhaps: the process that has made it may not have synced the folder
+        self._is_new = True  # perhaps: its maker need not have synced the folder
         return fd
 
     def _find(self, fd: int, name: bytes) -> tuple[int | None, int]:
