@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 MANY: Final = 100  # jobs, above which a person is asked
 
 SHORT: Final = "; of one that dbq made, its first or last four characters or more will do"
+OF_TYPE: Final = arg(
+    "--type",
+    metavar="GLOB",
+    action="append",
+    help="only jobs of this type, such as send_mail or 'mail.*'; may be repeated",
+)
 
 
 def filters(statuses: Iterable[str] = STATUSES, default: str = "") -> tuple[Argument, ...]:
@@ -49,12 +55,7 @@ def filters(statuses: Iterable[str] = STATUSES, default: str = "") -> tuple[Argu
             action="append",
             help=f"only jobs in this state; may be repeated{default}",
         ),
-        arg(
-            "--type",
-            metavar="GLOB",
-            action="append",
-            help="only jobs of this type, such as send_mail or 'mail.*'; may be repeated",
-        ),
+        OF_TYPE,
         arg(
             "--error",
             metavar="GLOB",

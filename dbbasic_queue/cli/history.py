@@ -8,7 +8,7 @@ from typing import Final
 
 from ..support.columns import fitted
 from ..support.text import dump_json, escape_control
-from .choosing import time_of
+from .choosing import OF_TYPE, time_of
 from .common import DONE, Command, arg, complain, json_option, queue_of
 
 CURVE: Final = 24  # hours that it shows
@@ -90,12 +90,7 @@ HISTORY: Final = Command(
     _history,
     "dbq history\ndbq history --type 'mail.*' --since 7d\ndbq history --json",
     (
-        arg(
-            "--type",
-            metavar="GLOB",
-            action="append",
-            help="only jobs of this type, such as send_mail or 'mail.*'; may be repeated",
-        ),
+        OF_TYPE,
         arg(
             "--since",
             metavar="TIME",
