@@ -43,6 +43,16 @@ class KeptLogger(logging.Logger):
         if not self._kept:
             super().setLevel(level)
 
+    def makeRecord(self, *args: Any, **options: Any) -> logging.LogRecord:
+        """A record; one of Python's own, where the application's factory raises outside a job."""
+        try:
+            return super().makeRecord(*args, **options)
+        except Exception:
+            *known, func, extra, sinfo = args
+            record = logging.LogRecord(*known, func, sinfo)  # type: ignore[call-arg]
+            record.__dict__.update(extra or {})
+            return record
+
     def isEnabledFor(self, level: int) -> bool:
         """Whether a record of this level is logged; `logging.disable` is the application's."""
         return level >= self.level

@@ -2,15 +2,16 @@
 
 A handler may take a signal over, block it, set an alarm, switch a logger off, close or exchange
 standard error or its descriptor, go to another folder, change the umask, the environment or a
-resource limit (settings.py), or leave a thread behind: as a habit of its own program, or of a
-library that it calls. None of that reaches the next job, nor the worker, which has to hear SIGTERM
-and to log.
+resource limit (settings.py), leave a thread behind, or files open until there can be no more: as a
+habit of its own program, or of a library that it calls. None of that reaches the next job, nor the
+worker, which has to hear SIGTERM, to log, and to write down how the job ended.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import atexit
+import errno
 import fcntl
 import logging
 import os
@@ -28,6 +29,7 @@ from .switches import Switches
 
 log = logging.getLogger("dbbasic_queue")
 
+SPARE: Final = 8  # descriptors, for the table, its folder and the files beside it
 GRACE: Final = 60.0  # seconds that threads of handlers have to end when the work is done
 TELL_AFTER: Final = 1.0  # seconds until it is said that they are waited for
 
@@ -138,6 +140,49 @@ class Place:
             pass
 
 
+class Room:
+    """Descriptors in reserve: a handler may leave none of those that its process may have."""
+
+    def __init__(self) -> None:
+        self._most = os.sysconf("SC_OPEN_MAX") - SPARE
+        self._fds: list[tuple[int, os.stat_result]] = []
+        with suppress(OSError):
+            for _ in range(SPARE):
+                fd = set_apart(os.open("/", getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC))
+                self._fds.append((fd, os.fstat(fd)))
+
+    def __del__(self) -> None:
+        if os is not None and not sys.is_finalizing():
+            self._give()
+
+    def is_enough(self) -> bool:
+        """Whether there are descriptors; where few are left, the worker is given the reserve."""
+        try:
+            fd = _fcntl(self._fds[0][0], fcntl.F_DUPFD_CLOEXEC, 3)
+        except OSError as error:
+            if error.errno != errno.EMFILE:  # a handler has closed it, as all others
+                return True
+        except IndexError:  # there were too few at the start
+            return True
+        else:
+            os.close(fd)
+            if fd < self._most:
+                return True
+        self._give()
+        log.warning(
+            "handlers have left open nearly as many files as a process may have (RLIMIT_NOFILE):"
+            " this process takes no more jobs, and the next one to start goes on",
+            extra={"event": "limits"},
+        )
+        return False
+
+    def _give(self) -> None:
+        fds, self._fds = self._fds, []
+        for fd, status in fds:
+            if _leads_to(fd, status):  # no handler has closed it
+                os.close(fd)
+
+
 def _flags() -> list[int | None]:
     return [_flags_of(fd) for fd in (0, 1, 2)]
 
@@ -164,6 +209,7 @@ class Surroundings:
 
     def __init__(self) -> None:
         self.spoiled = False
+        self._room = Room()
         self._looked = time.monotonic()
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
@@ -188,6 +234,7 @@ class Surroundings:
         now = time.monotonic()
         if thorough := now - began >= SWAP or now - self._looked >= LOOK:
             self._looked = now
+            self.spoiled = self.spoiled or not self._room.is_enough()
         disabled, level = self._disabled
         if log.disabled is not disabled or self._manager.disable != level:
             log.disabled, self._manager.disable = self._disabled

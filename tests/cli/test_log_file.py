@@ -39,6 +39,7 @@ HANDLERS = {"bad": bad}
         "[logging.root.manager.loggerDict[n].removeHandler(h) for n in ('dbbasic_queue',)"
         " for h in list(logging.root.manager.loggerDict[n].handlers)]",
         "logging.shutdown()",
+        "logging.setLogRecordFactory(lambda *args, **options: 1 / 0)",
     ],
 )
 @pytest.mark.parametrize("when", ["import", "handler"])

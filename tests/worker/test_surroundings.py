@@ -421,6 +421,32 @@ def test_a_handler_that_closes_every_descriptor_harms_no_job(
     assert not any(file.read_bytes() for file in tmp_path.glob("kept*"))
 
 
+@pytest.mark.parametrize("left", [0, 1, 2, 3])
+def test_a_job_that_leaves_no_descriptor_free_is_done_once(queue: Queue, left: int) -> None:
+    """Its end is written, with whatever has to be opened for it; the next start goes on."""
+    code = WORKER + (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+        "KEPT = []\n"
+        "def leaks(payload):\n"
+        "    queue.path.parent.joinpath('another').touch()  # so the folder is looked at again\n"
+        "    try:\n"
+        "        while True: KEPT.append(os.open('/dev/null', os.O_RDONLY))\n"
+        "    except OSError:\n"
+        "        for _ in range(payload['left']): os.close(KEPT.pop())\n"
+        "done = queue.process_jobs({'leaks': leaks})\n"
+        "os.write(1, b'%d' % done.completed)\n"
+    )
+    for job_id in ("one", "two"):
+        queue.enqueue("leaks", {"left": left}, job_id=job_id)
+    for status in ("pending", "completed"):
+        with script(code, queue.path) as worker:
+            worker.end()
+        assert worker.out == "1", worker.err
+        assert "takes no more jobs" in worker.err
+        assert [job["status"] for job in queue.list_jobs()] == ["completed", status]
+
+
 @pytest.mark.parametrize("files", [0, 12], ids=["closed", "taken-by-files"])
 def test_a_coroutine_gets_a_loop_after_every_descriptor_was_closed(
     queue: Queue, tmp_path: Path, files: int
