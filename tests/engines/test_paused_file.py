@@ -7,11 +7,22 @@ import os
 from pathlib import Path
 
 import pytest
+from actors import Clock
 from working import take
 
 from dbbasic_queue import Queue, StorageError
 from dbbasic_queue.engines.interface import Outcome
 from dbbasic_queue.engines.tsv import fsck, gate, idle, paused
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Queue:
+    return Queue(tmp_path / "queue.tsv", "normal", clock=clock)
 
 
 def file_of(queue: Queue) -> Path:

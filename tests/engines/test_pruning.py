@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,16 @@ from dbbasic_queue import Queue
 from dbbasic_queue.job import FINISHED
 
 DAY = 86400
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Queue:
+    return Queue(tmp_path / "queue.tsv", "normal", clock=clock)
 
 
 def test_prune_removes_the_old_and_finished(queue: Queue, clock: Clock) -> None:

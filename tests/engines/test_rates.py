@@ -20,6 +20,16 @@ START = 1_700_000_000
 HOURLY = Rate(1, HOUR)
 
 
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Queue:
+    return Queue(tmp_path / "queue.tsv", "normal", clock=clock)
+
+
 def file_of(queue: Queue) -> Path:
     return queue.path.with_suffix(".rates")
 

@@ -46,6 +46,11 @@ def left() -> Iterator[None]:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
 def engine(address: str, clock: Clock) -> Engine:
     return open_engine(address, "normal", clock=clock)
 
@@ -92,20 +97,6 @@ def test_a_pause_between_the_look_and_the_transaction(
     seat.leave()
 
 
-def begin_after_another(seats: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Let the second worker have its turn between the first one's look and its transaction."""
-    transitions = seats[0]._transitions
-    begin, begun = transitions.begin, []
-
-    def late(*args: Any) -> Any:
-        if not begun:
-            begun.append(seats[1].turn())
-        return begin(*args)
-
-    monkeypatch.setattr(transitions, "begin", late)
-    return begun
-
-
 def test_a_limit_that_was_reached_since_the_look(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +106,15 @@ def test_a_limit_that_was_reached_since_the_look(
     seats = [sit(engine) for engine in engines]
     for seat in seats:
         seat.govern(Policies({"mail": Policy(concurrency=1)}))
-    begun = begin_after_another(seats, monkeypatch)
+    transitions: Any = seats[0]._transitions
+    begin, begun = transitions.begin, []
+
+    def late(*args: Any) -> Any:
+        if not begun:
+            begun.append(seats[1].turn())
+        return begin(*args)
+
+    monkeypatch.setattr(transitions, "begin", late)
     assert seats[0].turn() is None
     assert begun[0] is not None
     for seat in seats:
@@ -131,7 +130,15 @@ def test_a_rate_that_was_used_up_since_the_look(
     seats = [sit(engine) for engine in engines]
     for seat in seats:
         seat.govern(Policies({"mail": Policy(rate=Rate(1, 3600))}))
-    begun = begin_after_another(seats, monkeypatch)
+    transitions: Any = seats[0]._transitions
+    begin, begun = transitions.begin, []
+
+    def late(*args: Any) -> Any:
+        if not begun:
+            begun.append(seats[1].turn())
+        return begin(*args)
+
+    monkeypatch.setattr(transitions, "begin", late)
     assert seats[0].turn() is None
     assert begun[0] is not None
     clock.now += 3600

@@ -20,6 +20,16 @@ from dbbasic_queue.engines.tsv.waiting import WaitingList
 
 
 @pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Queue:
+    return Queue(tmp_path / "queue.tsv", "normal", clock=clock)
+
+
+@pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The descriptors that were synced."""
     found: list[int] = []

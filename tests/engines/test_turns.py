@@ -24,6 +24,16 @@ from dbbasic_queue.table.line import HEADER
 DAY = 86400
 
 
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Queue:
+    return Queue(tmp_path / "queue.tsv", "normal", clock=clock)
+
+
 # -- transitions ---------------------------------------------------------------------------------
 
 

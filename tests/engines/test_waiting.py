@@ -183,7 +183,7 @@ def test_any_table_is_worked_in_order(data: st.DataObject) -> None:
 def test_a_line_that_only_looks_pending_costs_one_look(
     queue: Queue, path: Path, spoil: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A malformed pending line, or the rest of a dead one, makes no worker read all again and again."""
+    """A malformed pending line, or the rest of a dead one, makes no worker read on and on."""
     line = text("x9", error="x", result="y\tz") if spoil == "malformed" else b" " + text("x9")[1:]
     write(path, line, *(text(f"j{number}") for number in range(20)))
     reads = []
