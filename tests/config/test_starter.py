@@ -91,7 +91,8 @@ def test_every_key_is_explained() -> None:
         known = dataclasses.fields(section.metadata["part"].keys)
         assert keys == [key.name for key in known if not key.metadata["key"].hidden]
     assert sections == {}
-    assert max(len(line) for line in text.split("\n")) <= 100
+    about = text.split("\n")[1:]  # below the line that names the schema, wherever that lies
+    assert max(map(len, about)) <= 100
 
 
 def test_never_over_an_existing_file(tmp_path: Path) -> None:
