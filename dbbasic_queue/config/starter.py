@@ -83,12 +83,17 @@ def first_config(
     said = {"worker.user": user, "queue.url": url}
     live |= {key: value for key, value in said.items() if value}
     metrics = f"/var/lib/prometheus/node-exporter/dbq-{known}.prom"
-    schema = SCHEMA.as_uri()  # as taplo reads no space in a path
-    if SCHEMA.is_relative_to(folder):
-        schema = quote(str(SCHEMA.relative_to(folder)))
-    text = sample(HEADER.format(schema=schema), live, {"health.textfile": metrics})
+    header = HEADER.format(schema=_schema_from(folder))
+    text = sample(header, live, {"health.textfile": metrics})
     parse(text, folder / "dbq.toml")
     return text
+
+
+def _schema_from(folder: Path) -> str:
+    """Where the JSON Schema lies, as an editor reads it in a config of that folder."""
+    if SCHEMA.is_relative_to(folder):
+        return quote(str(SCHEMA.relative_to(folder)))
+    return SCHEMA.as_uri()  # as taplo reads no space in a path
 
 
 def sample(
