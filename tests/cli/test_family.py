@@ -183,11 +183,11 @@ def click(session, page, **more):
 session = f"session={create_session(zoe)}"
 status, headers, text = ask("GET", session)
 page = headers.get("Set-Cookie", "").partition(";")[0]
-stranger = f"session={create_session(zoe + 1)}"
+unknown = f"session={create_session(zoe + 1)}"
 stranger = ask("GET")
 print(json.dumps({
     "stranger": [stranger[0], stranger[1].get("location")],
-    "stranger": ask("GET", stranger)[0],
+    "unknown user": ask("GET", unknown)[0],
     "forged": ask("GET", session + "0")[0],
     "user": [status, f'action="{PATH}"' in text],
     "clicked by a stranger": click("a=b", page),
@@ -225,7 +225,7 @@ def test_the_family_s_users_have_the_page(tmp_path: Path, key: str) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "stranger": [302, "/login"],
-        "stranger": 302,
+        "unknown user": 302,
         "forged": 302,
         "user": [200, True] if key else [403, False],
         "clicked by a stranger": 302,
