@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, Type
 from .backoff import Backoff, BackoffLike
 from .engines import open_engine
 from .engines.choosing import Choosing
-from .engines.interface import Order, Policies, Policy, Stats
+from .engines.interface import Order, Policies, Policy
 from .engines.pausing import Pausing
 from .engines.unique import Unique, check_own_id
 from .engines.unique import new_id as new_unique_id
@@ -41,6 +41,7 @@ from .worker.options import Options, Timeout
 from .worker.signals import StopSignals
 
 if TYPE_CHECKING:
+    from .engines.answers import Stats
     from .engines.history import History
 
 DEFAULT_FILE: Final = "data/queue.tsv"

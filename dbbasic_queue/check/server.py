@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from ..config.sections import Config
 from ..engines import open_engine, prepare
-from ..engines.interface import Peer, Server, Shortfall
+from ..engines.answers import Peer, Server, Shortfall
 from ..errors import QueueError
 from ..support.account import Account
 from ..support.address import masked

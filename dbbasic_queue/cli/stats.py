@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..engines.interface import Running, Stats
+from ..engines.answers import Running, Stats
 from ..engines.pausing import matches
 from ..engines.progress import progress_of
 from ..job import FAILED, PENDING, PROCESSING

@@ -25,11 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..engines import open_engine
-from ..engines.interface import (
-    AHEAD,
-    NONE,
-    Snapshot,
-)
+from ..engines.answers import Snapshot
+from ..engines.interface import AHEAD, NONE
 from ..engines.pausing import ALL
 from ..errors import QueueError, StorageError, TableError
 from ..job import FINISHED, PENDING, Job, error_lines

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from ..config.sections import HealthConfig
-from ..engines.interface import AHEAD, Engine, Limits, Policies, Server, Shortfall, Snapshot
+from ..engines.answers import Limits, Server, Shortfall, Snapshot
+from ..engines.interface import AHEAD, Engine, Policies
 from .report import Expectation
 
 RESTART: Final = 3.0  # seconds that it takes to start a worker again that was killed

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ..engines.interface import Server, Snapshot
+from ..engines.answers import Server, Snapshot
 from ..job import PENDING
 from .thresholds import Range
 

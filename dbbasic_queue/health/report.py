@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from ..config.sections import HealthConfig
+from ..engines.answers import Server, Snapshot
 from ..engines.history import Hour
-from ..engines.interface import AHEAD, NONE, Policies, Server, Snapshot
+from ..engines.interface import AHEAD, NONE, Policies
 from ..job import PENDING, Job
 from ..schedule.recurring import RecurringJobs
 from ..schedule.schedule import Schedule

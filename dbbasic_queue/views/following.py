@@ -26,9 +26,9 @@ from heapq import merge, nsmallest
 from itertools import islice
 from typing import Final
 
+from ..engines.answers import Portion, Stats
 from ..engines.failures import group
 from ..engines.failures import merge as merged
-from ..engines.interface import Portion, Stats
 from ..engines.pausing import matches
 from ..job import FAILED, PENDING, PROCESSING, Job
 from .reading import NEXT, Reader, Reading, RunningJob, TypeSeen, waiting_job

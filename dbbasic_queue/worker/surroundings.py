@@ -24,8 +24,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ..support.opening import set_apart
-from .settings import Settings
-from .switches import Switches
 
 log = logging.getLogger("dbbasic_queue")
 
@@ -219,6 +217,10 @@ class Surroundings:
         self._streams = sys.stdout, sys.stderr
         self._descriptors = Descriptors() if self._main else None
         self._place = Place() if self._main else None
+        # Here, as most runs of the timer's find no job.
+        from .settings import Settings
+        from .switches import Switches
+
         self._settings = Settings() if self._main else None
         self._switches = Switches() if self._main else None
         self._manager = log.manager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbbasic_queue.check.finding import Level
 from dbbasic_queue.check.server import _problems
-from dbbasic_queue.engines.interface import Peer, Server, Shortfall
+from dbbasic_queue.engines.answers import Peer, Server, Shortfall
 
 TYPES = frozenset({"mail", "report"})
 

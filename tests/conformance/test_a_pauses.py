@@ -13,7 +13,8 @@ from actors import Clock, die, in_child, queue_by, sit
 
 from dbbasic_queue import InvalidJob, Queue
 from dbbasic_queue.engines import open_engine
-from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome
+from dbbasic_queue.engines.answers import Limits
+from dbbasic_queue.engines.interface import Engine, Order, Outcome
 from dbbasic_queue.engines.pausing import Pause
 
 HANDLERS: dict[str, Callable[[Any], Any]] = {"mail": bool, "mail.send": bool, "report": bool}

@@ -10,7 +10,8 @@ from actors import AT_ONCE, Clock, die, in_child, sit
 
 from dbbasic_queue import ConfigError, JobExists
 from dbbasic_queue.engines import open_engine
-from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome
+from dbbasic_queue.engines.answers import Limits
+from dbbasic_queue.engines.interface import Engine, Order, Outcome
 
 NONE = dict.fromkeys(("pending", "processing", "completed", "failed", "cancelled"), 0)
 

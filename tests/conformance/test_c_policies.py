@@ -11,7 +11,8 @@ from actors import AT_ONCE, Clock, die, in_child, queue_by
 
 from dbbasic_queue import Backoff, Policy, Queue, Rate, current_job
 from dbbasic_queue.engines import open_engine
-from dbbasic_queue.engines.interface import Attempt, Engine, Limits, Outcome, Policies, Seat
+from dbbasic_queue.engines.answers import Limits
+from dbbasic_queue.engines.interface import Attempt, Engine, Outcome, Policies, Seat
 
 
 def fail(payload: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dbbasic_queue.engines.interface import Engine, Order, Portion
+from dbbasic_queue.engines.answers import Portion
+from dbbasic_queue.engines.interface import Engine, Order
 from dbbasic_queue.job import FAILED, PENDING, PROCESSING
 
 STATES = (FAILED, PENDING, PROCESSING)

@@ -15,7 +15,7 @@ import redis
 from redis_server import RedisServer
 
 from dbbasic_queue import Queue
-from dbbasic_queue.engines.interface import Limits
+from dbbasic_queue.engines.answers import Limits
 
 MANY = 100_000
 _names = (f"l{os.getpid()}-{number}" for number in itertools.count(1))

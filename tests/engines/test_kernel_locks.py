@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tables import NOBODY, in_child, let_in, text, write
 
-from dbbasic_queue.engines.interface import Limits
+from dbbasic_queue.engines.answers import Limits
 from dbbasic_queue.engines.tsv import kernel_locks
 from dbbasic_queue.engines.tsv.claims import Claims, byte_of
 from dbbasic_queue.engines.tsv.engine import TsvEngine

@@ -23,7 +23,8 @@ from redis_server import RedisServer, contents, free_port
 
 from dbbasic_queue import ConfigError, JobExists, Policy, Queue, Rate, StorageError
 from dbbasic_queue.engines import open_engine
-from dbbasic_queue.engines.interface import Engine, Limits, Order, Outcome, Policies
+from dbbasic_queue.engines.answers import Limits
+from dbbasic_queue.engines.interface import Engine, Order, Outcome, Policies
 from dbbasic_queue.engines.pausing import Pause
 from dbbasic_queue.engines.redis.lease import Lease
 from dbbasic_queue.engines.redis.transitions import Found, Terms

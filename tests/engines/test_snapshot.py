@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tables import NOBODY, in_child, let_in, look, own, text, write
 
 from dbbasic_queue import Queue, StorageError, TableError
-from dbbasic_queue.engines.interface import Limits, Snapshot
+from dbbasic_queue.engines.answers import Limits, Snapshot
 from dbbasic_queue.engines.tsv import snapshot, tally
 from dbbasic_queue.engines.tsv.claims import Claims
 from dbbasic_queue.engines.tsv.snapshot import take

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
-from ..interface import Shortfall
+from ..answers import Shortfall
 from .link import Link
 
 FULL: Final = "full"

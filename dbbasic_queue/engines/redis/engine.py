@@ -16,7 +16,7 @@ from ...errors import ConfigError, InvalidJob, StorageError
 from ...job import PENDING, Job, check_id
 from ...support.account import Account
 from ..by_hand import ByHand
-from ..interface import Ended, Limits, Order, Portion, Running, Server, Shortfall, Snapshot, Stats
+from ..interface import Ended, Order
 from ..unique import Unique
 from . import durability, identity, restart
 from .adding import Adding
@@ -31,6 +31,7 @@ from .seat import RedisSeat
 from .transitions import Transitions
 
 if TYPE_CHECKING:
+    from ..answers import Limits, Portion, Running, Server, Shortfall, Snapshot, Stats
     from ..choice import Choice
     from ..history import Hour
     from ..interface import HistoryMoves
@@ -261,6 +262,8 @@ class RedisEngine(ByHand, PausesOnServer):
 
     def portions(self, statuses: Collection[str]) -> Iterator[Portion]:
         """All jobs in one portion: a server does not say which have changed."""
+        from ..answers import Portion
+
         yield Portion(object(), lambda: (self.counts(), list(self.jobs(statuses))))
 
     def counts(self) -> dict[str, int]:

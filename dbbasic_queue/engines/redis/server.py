@@ -9,7 +9,7 @@ from typing import Any
 import redis
 import rq.version
 
-from ..interface import Peer, Server
+from ..answers import Peer, Server
 from . import identity
 from .link import Link
 from .records import Records

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...job import CANCELLED, COMPLETED, FAILED, PROCESSING, Job
-from ..interface import AHEAD, Limits, Running, Snapshot, Stats, Stuck
+from ..answers import Limits, Running, Snapshot, Stats, Stuck
+from ..interface import AHEAD
 from ..pausing import Held, paused_at
 from . import identity, paused, rates
 from .link import Link

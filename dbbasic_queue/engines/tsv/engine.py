@@ -26,8 +26,7 @@ from ...table.scan import rows_found, status_pattern
 from ...table.table import Table
 from .. import interface
 from ..by_hand import ByHand
-from ..interface import Ended, Limits, Order, Portion, Running, Snapshot, Stats
-from ..moving import UNSURE
+from ..interface import Ended, Order
 from ..sameness import require_same
 from ..unique import Unique
 from . import paused, restart
@@ -35,6 +34,7 @@ from .claims import Claims, byte_of
 from .seat import TsvSeat
 
 if TYPE_CHECKING:
+    from ..answers import Limits, Portion, Running, Snapshot, Stats
     from ..choice import Choice
     from ..history import Hour
     from ..interface import HistoryMoves
@@ -186,6 +186,8 @@ class TsvEngine(ByHand, paused.PausesInFile):
         Raises `StorageError` when the table cannot be written anew (which takes as much free space
         as the table is long).
         """
+        from ..moving import UNSURE
+
         now = self.now()
         only = None if ids is None else {job_id.encode(errors="replace") for job_id in ids}
 
@@ -245,6 +247,8 @@ class TsvEngine(ByHand, paused.PausesInFile):
 
     def stats(self) -> Stats:
         """The state of the queue in numbers. Takes no more than read permission."""
+        from ..answers import Stats
+
         now = int(self.now())
         due = [row.run_at for row in self.table.rows([PENDING]) if row.run_at <= now]
         return Stats(
@@ -268,6 +272,8 @@ class TsvEngine(ByHand, paused.PausesInFile):
         Takes no more than read permission; whether a worker lives is None where the claims cannot
         be read, and its process is None where another user's cannot be looked into.
         """
+        from ..answers import Running
+
         jobs = list(self.jobs([PROCESSING])) if known is None else known
         workers = self.claims.holders() if jobs else {}
         return [Running(job, *_worker_of(self.claims, job, workers)) for job in jobs]

@@ -27,10 +27,10 @@ from ..pausing import Held, paused_at, tell_pauses
 from ..policies import expired, tell_expired
 from . import paused
 from .claims import Claims
-from .lanes import Lanes
 from .waiting import WaitingList
 
 if TYPE_CHECKING:
+    from .lanes import Lanes
     from .rates import Rates
 
 log = logging.getLogger("dbbasic_queue")
@@ -100,6 +100,8 @@ class Gate:
             self._rates = Rates(self._table)
         chooses = self._limit or self._rates is not None
         if chooses or policies.any(lambda policy: policy.priority):
+            from .lanes import Lanes
+
             self._lanes = Lanes(lambda job_type: policies.of(job_type).priority or 0)
         self._waiting.unpark()
         self._waiting.lanes = self._lanes

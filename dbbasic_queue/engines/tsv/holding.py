@@ -11,7 +11,7 @@ from typing import Final
 
 from ...errors import StorageError
 from ...table.table import Table
-from ..interface import Limits
+from ..answers import Limits
 from ..pausing import Held
 from . import paused, rates
 from .claims import Claims

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ...support.notices import Notices
+if TYPE_CHECKING:
+    from ...support.notices import Notices
 
 POLL: Final = 0.01  # seconds between two looks at the table while there is nothing to do
 QUIET: Final = 1  # seconds without anything new, after which the kernel is asked to tell of it
@@ -50,6 +51,8 @@ class Pauses:
             if self._notices.wait(min(SELDOM, most)):
                 self._new_at = time.monotonic()
         else:
+            from ...support.notices import Notices  # here, as a run of the timer's does not wait
+
             try:
                 self._notices = Notices(self._folder)  # and a look, at what came before that
             except OSError:

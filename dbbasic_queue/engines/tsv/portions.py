@@ -24,7 +24,7 @@ from ...job import Job
 from ...table.line import row_status, to_job
 from ...table.scan import rows_found, status_pattern
 from ...table.table import Table
-from ..interface import Portion
+from ..answers import Portion
 
 BLOCK: Final = 1 << 16  # bytes
 

@@ -51,7 +51,8 @@ from ...table.scan import (
     whole_row,
 )
 from ...table.table import Table
-from ..interface import AHEAD, BadLine, Limits, Snapshot, Stuck
+from ..answers import BadLine, Limits, Snapshot, Stuck
+from ..interface import AHEAD
 from .claims import Claims
 from .holding import HeldBack
 from .tally import CREATED, RUN, Found, MovedRows, Piece, Tally

@@ -19,13 +19,15 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ...table.scan import MARK, UNFINISHED_TAIL, ids_of, moved_in, row_at, rows_in
 from ...table.table import Table
 from . import twins
 from .known_ids import KnownIds
-from .lanes import Lanes
+
+if TYPE_CHECKING:
+    from .lanes import Lanes
 
 _SHIFT: Final = 44  # an entry is run_at * 2**44 + offset: one int, 36 bytes, sorts as wanted
 _MASK: Final = (1 << _SHIFT) - 1
