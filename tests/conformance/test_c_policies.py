@@ -13,6 +13,7 @@ from dbbasic_queue import Backoff, Policy, Queue, Rate, current_job
 from dbbasic_queue.engines import open_engine
 from dbbasic_queue.engines.answers import Limits
 from dbbasic_queue.engines.interface import Attempt, Engine, Outcome, Policies, Seat
+from dbbasic_queue.engines.tsv import gate
 
 
 def fail(payload: Any) -> None:
@@ -272,6 +273,31 @@ def test_another_worker_goes_on_when_there_is_room(address: str, queue: Queue) -
         attempt = second.turn()
     assert attempt.job.type == "mail"
     second.turn(end(attempt))
+    second.leave()
+
+
+def test_a_place_that_is_free_again_is_not_waited_for(
+    address: str, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that waits takes it when the job has ended, not when it looks again by itself."""
+    monkeypatch.setattr(gate, "LOOK_AGAIN", 3600)
+    if address.startswith("redis"):
+        from dbbasic_queue.engines.redis import seat as on_server
+
+        monkeypatch.setattr(on_server, "LOOK_AGAIN", 3600)
+    queue.enqueue_many([("mail", {}), ("mail", {}), ("report", {})])
+    first, second = sit(open_engine(address, "normal")), sit(open_engine(address, "normal"))
+    mail = first.turn(types=["mail"])
+    assert mail is not None
+    assert second.turn(types=["mail"]) is None
+    report = first.turn(end(mail), types=["report"])
+    assert report is not None
+    assert second.wait(60)
+    attempt = second.turn(types=["mail"])
+    assert attempt is not None
+    second.turn(end(attempt), False)
+    first.turn(end(report), False)
+    first.leave()
     second.leave()
 
 

@@ -12,7 +12,7 @@ from actors import Clock
 
 from dbbasic_queue import Policy, Queue, Rate
 from dbbasic_queue.engines.interface import Outcome, Policies, Seat
-from dbbasic_queue.engines.tsv import fsck, rates
+from dbbasic_queue.engines.tsv import fsck, gate, rates
 from dbbasic_queue.table.line import SECTOR
 
 HOUR = 3600
@@ -226,6 +226,29 @@ def test_a_job_that_is_not_begun_after_all_does_not_count(
     assert attempt.job.id == second
     assert lines(queue) == ["1700003600.000000\tmail"]
     seat.leave()
+
+
+def test_a_free_place_does_not_wake_a_worker_that_waits_for_the_rate(
+    queue: Queue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A type that was at its limit, and then at its rate, is not tried before that has one."""
+    monkeypatch.setattr(gate, "LOOK_AGAIN", 0)
+    queue.enqueue_many([("mail", {})] * 3)
+    other = Queue(queue.path, "normal", clock=clock)
+    first, second = (each.engine.seat() for each in (other, queue))
+    for seat in (first, second):
+        assert seat is not None
+        seat.govern(Policies({"mail": Policy(rate=HOURLY, concurrency=1)}))
+    assert first is not None
+    assert second is not None
+    attempt = first.turn()
+    assert attempt is not None
+    assert second.turn() is None  # at its limit
+    first.turn(Outcome(attempt, "completed", START), False)
+    first.leave()
+    assert second.turn() is None  # at its rate
+    assert not second.wait(0)
+    second.leave()
 
 
 @pytest.mark.parametrize("limit", [None, 1], ids=["alone", "with a limit"])

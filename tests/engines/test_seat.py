@@ -13,9 +13,9 @@ from actors import AT_ONCE, Clock, die, in_child
 from tables import add, look, own
 from working import take
 
-from dbbasic_queue import Queue, StorageError
-from dbbasic_queue.engines.interface import Outcome
-from dbbasic_queue.engines.tsv import idle, pauses
+from dbbasic_queue import Policy, Queue, StorageError
+from dbbasic_queue.engines.interface import Outcome, Policies
+from dbbasic_queue.engines.tsv import gate, idle, pauses
 from dbbasic_queue.engines.tsv.waiting import WaitingList
 
 
@@ -237,6 +237,24 @@ def test_a_job_whose_worker_dies_later_is_rescued_later(
     assert seat.rescue(3, AT_ONCE) == []
     first.leave()  # its claim is gone, as it is when the process dies
     assert len(seat.rescue(3, AT_ONCE)) == 1
+
+
+def test_the_place_of_a_dead_worker_s_type_is_not_waited_for(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks end without a change of any file, and a worker that waits sees it all the same."""
+    monkeypatch.setattr(gate, "LOOK_AGAIN", 3600)
+    queue.enqueue_many([("mail", {}), ("mail", {})])
+    other = Queue(queue.path, "normal", clock=queue.engine.now)
+    first, second = other.engine.seat(), queue.engine.seat()
+    for seat in (first, second):
+        seat.govern(Policies({"mail": Policy(concurrency=1)}))
+    assert first.turn() is not None
+    assert second.turn() is None
+    first.leave()  # its locks are gone, as they are when the process dies
+    assert second.wait(0)
+    assert second.turn() is not None
+    second.leave()
 
 
 def test_on_a_full_disk_the_end_of_a_job_is_recorded_without_its_result(

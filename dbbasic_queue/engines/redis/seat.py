@@ -117,15 +117,24 @@ class RedisSeat:
         """Write how the last attempt ended and begin the next, as `Seat.turn` says."""
         if outcome is not None:
             self._settle(outcome)
-        if not take:
-            return None
-        taken = self._take(types)
+        taken = self._take(types) if take else None
+        if taken is not None:
+            self._in_hand = taken[1]
+            self._lease.hold(taken[1])
+        if outcome is not None:
+            self._leave_place(outcome.attempt.token.lane)
         if taken is None:
             return None
         record, grip = taken
-        self._in_hand = grip
-        self._lease.hold(grip)
         return Attempt(to_job(record), grip, not is_json(record.payload), grip.due)
+
+    def _leave_place(self, lane: Lane) -> None:
+        """Tell workers that wait of the place of a type at its limit that this one has left."""
+        if self._most_at_once(lane) is None:
+            return
+        if self._in_hand is None or self._in_hand.lane != lane:
+            with suppress(StorageError):  # they look again by themselves, too
+                self._link.run(lambda client: client.publish(self._records.wake, ""), STEP)
 
     def _settle(self, outcome: Outcome) -> None:
         grip: Grip = outcome.attempt.token

@@ -27,6 +27,7 @@ from ..pausing import Held, paused_at, tell_pauses
 from ..policies import expired, tell_expired
 from . import paused
 from .claims import Claims
+from .pauses import SHARE
 from .waiting import WaitingList
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ log = logging.getLogger("dbbasic_queue")
 
 NOTHING: Final[Container[str]] = ()
 _RATES: Final = {"event": "rates"}
-LOOK_AGAIN: Final = 1.0  # seconds after which a type at its limit is tried again
+LOOK_AGAIN: Final = 1.0  # seconds after which a type at its limit is tried again in any case
 MANY: Final = 500  # jobs passed over, after which the table's lock is given back for a moment
 
 
@@ -76,6 +77,8 @@ class Gate:
         # Types at their limit or rate; until when, by time.monotonic() and by the clock: one that
         # is set must not keep a type closed.
         self._closed: dict[str, tuple[float, float]] = {}
+        self._full: dict[str, int] = {}  # those of them that are at their limit, and the limit
+        self._looks_at = 0.0  # when it is looked for a place again, by time.monotonic()
         self._claims = claims
         self._table = table
         self._path = table.sibling("paused")
@@ -208,6 +211,7 @@ class Gate:
         byte = self._claims.take_of(look.type, limit)
         if byte is None:
             self._close(look, LOOK_AGAIN)
+            self._full[look.type] = limit
             return False
         self._slot = byte, look.type
         return True
@@ -237,6 +241,7 @@ class Gate:
     def _close(self, look: Look, wait: float, opens: float = math.inf) -> None:
         """Pass over a type for so many seconds, or until the clock shows that time."""
         self._closed[look.type] = time.monotonic() + wait, opens
+        self._full.pop(look.type, None)
         if self._lanes is not None:
             self._lanes.add(look.type, self._waiting.entry_of(look.due, look.offset))
 
@@ -291,6 +296,22 @@ class Gate:
         if many:
             self._passed = 0
         return many
+
+    def look_for_places(self) -> None:
+        """Open the types at their limit that have a place again, as a job ended or a worker died.
+
+        A place may be taken before the turn that follows, which then closes the type once more.
+        Raises `StorageError`.
+        """
+        began = time.monotonic()
+        if not self._full or began < self._looks_at:
+            return
+        for job_type, limit in list(self._full.items()):
+            if job_type not in self._closed or not self._claims.are_all_taken(job_type, limit):
+                self._closed.pop(job_type, None)
+                del self._full[job_type]
+        now = time.monotonic()
+        self._looks_at = now + SHARE * (now - began)
 
     def until_due(self) -> float:
         """In how many seconds there may be something to begin, as far as is known now."""

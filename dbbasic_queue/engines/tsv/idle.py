@@ -147,6 +147,7 @@ class IdleSeat:
 
     def _may_have_work(self) -> bool:
         waiting = self._waiting
+        self._gate.look_for_places()
         if self._gate.until_due() <= 0:
             return True
         if waiting.doubtful or waiting.is_stale() or not self._table.is_at(waiting.read_to):
