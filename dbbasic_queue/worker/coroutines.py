@@ -34,8 +34,9 @@ class Loop:
         self._pid = os.getpid()
 
     def close(self) -> None:
-        """Close the loop."""
-        self._whole_loop()
+        """Close the loop, if one was made: what makes them, a policy of a job's, may fail."""
+        if self._files:
+            self._whole_loop()
         if events._get_running_loop() is None:
             self._runner.close()
         else:  # which cannot be left to run another for a moment
@@ -80,6 +81,9 @@ class Loop:
         left = asyncio.all_tasks(loop) - before
         if not left:
             return
+        if self._whole_loop() is not loop:  # its files are closed: nothing goes on in it
+            _give_up(loop)
+            return
         for task in left:
             task.cancel()
         try:
@@ -87,6 +91,7 @@ class Loop:
         finally:
             if left:
                 self._drop()
+                _give_up(loop)
                 loop.close()
 
     def _drop(self) -> None:
@@ -150,6 +155,16 @@ def _files_of(loop: asyncio.AbstractEventLoop) -> dict[int, tuple[int, int]]:
 
 async def _wait_for(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
+
+
+def _give_up(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep asyncio from telling of tasks of ours as destroyed; of a handler's own it does."""
+    for task in asyncio.all_tasks(loop):
+        if getattr(task.get_coro(), "cr_code", None) in _OWN_TASKS:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+_OWN_TASKS: Final = (_wait_for.__code__, asyncio.wait.__code__)
 
 
 # The loop's own code, which an exception of a signal would leave in disorder. What it calls, a

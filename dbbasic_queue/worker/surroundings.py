@@ -252,7 +252,7 @@ class Surroundings:
             self._streams = sys.stdout, sys.stderr
         if self._settings is None or self._switches is None:
             return
-        self._switches.restore(now)
+        self._switches.restore(now, thorough)
         if not self._settings.restore():
             self.spoiled = True
         if list(map(_handler_of, _WATCHED)) != self._handlers:

@@ -1,7 +1,8 @@
 """What a handler has switched on in its interpreter and left on: profilers, watchdogs, pinning.
 
 Each of these slows the next job down, keeps it from switching on its own, or ends it: a program
-that switches them off again does so only where nothing is raised in between.
+that switches them off again does so only where nothing is raised in between. So does an event loop
+that a handler has closed, or asyncio.run has taken away, and that the next one asks asyncio for.
 """
 
 from __future__ import annotations
@@ -53,10 +54,11 @@ class Switches:
         self._cpus = os.sched_getaffinity(0)
         self._policy = os.sched_getscheduler(0), os.sched_getparam(0)
         self._method = _start_method()
+        self._loops = _loop_policy()
         self._wakeup = signal.set_wakeup_fd(-1)
         signal.set_wakeup_fd(self._wakeup)
 
-    def restore(self, now: float) -> None:
+    def restore(self, now: float, thorough: bool) -> None:
         """Make them so again, at `now` of `time.monotonic`; the most after a job of some length."""
         if (_tracing(), _profiling(), _interval()) != self._functions:
             trace, profile, interval = self._functions
@@ -65,6 +67,10 @@ class Switches:
             sys.setswitchinterval(interval)
         if "faulthandler" in modules:
             self._cancel_watchdog()
+        if (events := modules.get("asyncio.events")) is not None and (
+            thorough or getattr(events, "_event_loop_policy", None) is not self._loops
+        ):
+            self._restore_event_loop(events)
         if now - self._looked >= LOOK:
             self._looked = now
             self._restore_others()
@@ -81,6 +87,23 @@ class Switches:
             # A handler that was the first to load the module did so before anything was counted.
             if os.getpid() == (self._process if before is None else watchdog.process):
                 modules["faulthandler"].cancel_dump_traceback_later()
+
+    def _restore_event_loop(self, events: Any) -> None:
+        """Have asyncio make event loops as before, and one for a handler that asks for it."""
+        policy = _loop_policy()
+        if policy is not self._loops:
+            # Not asked for by asyncio's own function, which makes one where there is none.
+            if self._loops is None and type(policy).__module__ == "asyncio.unix_events":
+                self._loops = policy  # Python's own, made when it was first asked for a loop
+            else:
+                events._event_loop_policy = self._loops
+                policy = self._loops
+        current = getattr(policy, "_local", None)  # of this thread
+        if current is None:
+            return
+        loop, was_set = getattr(current, "_loop", None), getattr(current, "_set_called", False)
+        if loop.is_closed() if loop is not None else was_set:
+            current._loop, current._set_called = None, False
 
     def _restore_others(self) -> None:
         if _profiler() not in (None, self._profiler):
@@ -114,6 +137,11 @@ def _watchdog() -> _CountingWatchdog:
 def _profiler() -> object:
     """What profiles the interpreter in that way, if anything does."""
     return _monitoring.get_tool(_monitoring.PROFILER_ID) if _monitoring else None
+
+
+def _loop_policy() -> Any:
+    """What makes asyncio's event loops; None where no loop was asked for yet."""
+    return getattr(modules.get("asyncio.events"), "_event_loop_policy", None)
 
 
 def _start_method() -> Any:

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from actors import AT_ONCE, Diary
-from working import failing, run_one, works_in_a_thread
+from actors import AT_ONCE, Diary, script
+from working import WORKER, failing, run_one, works_in_a_thread
 
 from dbbasic_queue import JobTimeout, Queue, Summary, current_job
 from dbbasic_queue.job import error_lines
@@ -111,6 +111,67 @@ def test_what_a_coroutine_has_opened_outlives_the_failure_of_another(queue: Queu
     assert queue.count_jobs()["failed"] == 2
     assert len(loops) == 4
     assert len(set(loops)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_a_loop_that_cannot_be_made_fails_its_job_only(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker goes on, and ends as ever: the loop that was never made is not closed."""
+
+    class Refusing(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self) -> Any:
+            raise RuntimeError("no loops here")
+
+    async def handler(payload: Any) -> None:
+        raise AssertionError("it cannot run")
+
+    before = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
+    asyncio.set_event_loop_policy(Refusing())
+    try:
+        job = run_one(queue, handler, max_attempts=1)
+    finally:
+        asyncio.set_event_loop_policy(before)
+    assert error_lines(job["error"])[0] == "RuntimeError: no loops here"
+
+
+def test_tasks_that_are_given_up_are_told_of_once(queue: Queue) -> None:
+    """Without asyncio's word on tasks of ours; that on a handler's own names it."""
+    code = f"""{WORKER}
+from dbbasic_queue.worker import coroutines
+coroutines.PATIENCE = 0.1
+
+async def stubborn():
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+async def leaves(payload):
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+
+async def closes(payload):
+    os.closerange(3, 256)
+    await asyncio.sleep(0)
+
+async def waits(payload): await stubborn()
+async def works(payload): await asyncio.sleep(0)
+handlers = {{"leaves": leaves, "waits": waits, "closes": closes, "works": works}}
+queue.process_jobs(handlers, max_attempts=1, timeout={{"waits": 0.1}})
+"""
+    jobs = ("leaves", "works", "waits", "works", "closes", "works")
+    ids = queue.enqueue_many([(each, {}) for each in jobs])
+    with script(code, queue.path) as worker:
+        assert worker.end() == 0, worker.err
+    destroyed = [line for line in worker.err.splitlines() if line.startswith("task: ")]
+    assert ["stubborn" in line for line in destroyed] == [True], worker.err
+    assert "Exception ignored" not in worker.err
+    found = [queue.get_job(each) for each in ids]
+    assert [job and job["status"] for job in found] == [
+        *("completed", "completed", "failed", "completed", "failed", "completed")
+    ]
 
 
 def test_coroutines_run_where_a_loop_is_running(queue: Queue) -> None:

@@ -56,6 +56,56 @@ def test_what_a_handler_leaves_on_is_off_for_the_next_job(queue: Queue, habit: s
     assert before == after
 
 
+LOOPS = {
+    "policy": "asyncio.set_event_loop_policy(Refusing())",
+    "policy-and-coroutine": "asyncio.set_event_loop_policy(Refusing()); return works(payload)",
+    "closed": "loop = asyncio.new_event_loop(); asyncio.set_event_loop(loop); loop.close()",
+    "taken-away": "asyncio.run(works(payload))",
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("habit", LOOPS)
+def test_the_event_loops_of_a_handler_are_its_own(queue: Queue, habit: str) -> None:
+    """The next job makes loops as before, by a policy of the program, and may ask for one."""
+    code = f"""{WORKER}
+import asyncio
+
+class Refusing(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self):
+        raise RuntimeError("not now")
+
+async def works(payload): return "worked"
+def asks(payload): return asyncio.get_event_loop().run_until_complete(works(payload))
+def runs(payload): return asyncio.run(works(payload))
+def habit(payload): {LOOPS[habit]}
+handlers = {{"habit": habit, "works": works, "asks": asks, "runs": runs}}
+queue.process_jobs(handlers, max_attempts=1)
+"""
+    after = ["asks", "runs", "asks", "works", "habit", "works", "asks"]
+    queue.enqueue_many([(each, {}) for each in ("habit", *after)])
+    with script(code, queue.path) as worker:
+        assert worker.end() == 0, worker.err
+    results = [job["result"] for job in queue.list_jobs() if job["type"] != "habit"]
+    assert results == ["worked"] * (len(after) - 1)
+
+
+def test_a_policy_of_the_program_makes_the_loops_of_its_jobs(queue: Queue) -> None:
+    """What was chosen before the first job stays, whatever a handler chooses."""
+    code = f"""{WORKER}
+import asyncio
+class Own(asyncio.DefaultEventLoopPolicy): pass
+asyncio.set_event_loop_policy(Own())
+def habit(payload): asyncio.set_event_loop_policy(None)
+def looks(payload): return type(asyncio.get_event_loop_policy()).__name__
+queue.process_jobs({{"habit": habit, "looks": looks}})
+"""
+    ids = queue.enqueue_many([(each, {}) for each in ("looks", "habit", "looks")])
+    with script(code, queue.path) as worker:
+        assert worker.end() == 0, worker.err
+    assert [(queue.get_job(ids[n]) or {})["result"] for n in (0, 2)] == ["Own", "Own"]
+
+
 def test_a_profiler_that_was_left_on_keeps_no_job_from_its_own(queue: Queue) -> None:
     """There can be one only, so that the jobs after a failed one could not profile themselves."""
     code = f"""{WORKER}
