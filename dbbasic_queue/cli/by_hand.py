@@ -116,10 +116,29 @@ def _do(deed: Deed, queue: Queue, args: argparse.Namespace) -> int:
     for job in _left(ids, jobs) if choice.limit is None else ():
         code = complain(_why_not(deed, queue, choice, job), REFUSED)
     if not args.ids and not jobs:
-        complain(none_like(args, queue), DONE)
+        complain(none_like(args, queue, deed.usual), DONE)
     elif not args.ids:
         complain(f"{counted(len(jobs), 'job')} {'to be ' * args.dry_run}{deed.many}", DONE)
+    if deed.name == "retry" and args.status is None and not args.ids:
+        _tell_waiting(queue, choice)
     return code
+
+
+def _tell_waiting(queue: Queue, choice: Choice) -> None:
+    """Say what else is like the failed jobs that were chosen, but is tried again anyway."""
+    from ..engines.choice import chosen
+    from ..engines.verbs import RETRY as VERB
+    from .look import local_time
+
+    now = int(queue.now())
+    others = chosen(queue.engine, choice._replace(statuses=(PENDING,), limit=None))
+    times = [job.run_at for job in others if VERB.apply(job, now)]
+    if times:
+        wait = "1 waits" if len(times) == 1 else f"{len(times):,} wait"
+        when = local_time(min(times))[:16]
+        complain(
+            f"{wait} for the next attempt, from {when} on; to retry these: --status pending", DONE
+        )
 
 
 def _done(deed: Deed, queue: Queue, choice: Choice, args: argparse.Namespace) -> list[Job] | None:

@@ -119,12 +119,12 @@ def named(args: argparse.Namespace, queue: Queue, *, to_change: bool) -> tuple[l
     return ids, code
 
 
-def none_like(args: argparse.Namespace, queue: Queue) -> str:
-    """Return what is said when no job is chosen."""
+def none_like(args: argparse.Namespace, queue: Queue, usual: Iterable[str] = ()) -> str:
+    """Return what is said when no job is chosen; `usual` are the states meant without --status."""
     total = sum(queue.count_jobs().values())
     if not total:
         return f"there are no jobs in {queue.engine.url}"
-    sort = " or ".join(args.status) + " " if args.status else ""
+    sort = " or ".join(args.status or usual) + " " if args.status or usual else ""
     types = " or ".join(map(escape_control, args.type or ()))
     kind = f" of the type {types}" if types else ""
     others = args.error or args.since or args.until or args.where

@@ -105,6 +105,29 @@ def test_what_is_named_must_be_chosen_by_the_other_options_too(app: Path) -> Non
     assert "job b1 is pending, not failed, cancelled or waiting for its next" in done.stderr
 
 
+def test_a_retry_of_what_failed_tells_what_waits(app: Path) -> None:
+    """Jobs with this error that are tried again anyway: how many, when, and how to have it now."""
+    queue = failing(app, 1)
+    queue.enqueue_many([("bad", {}), ("bad", {}), ("good", {})])
+    handlers = {"bad": lambda payload: 1 // 0, "good": lambda payload: {}["key"]}
+    queue.process_jobs(handlers, max_attempts=2)
+    queue.enqueue("bad", {})
+    due = min(job["run_at"] for job in queue.list_jobs("pending", "bad") if job["attempts"])
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(due))
+    told = f"dbq: 2 wait for the next attempt, from {when} on; to retry these: --status pending"
+    for options, said in (
+        (["--dry-run"], "1 job to be put back"),
+        ([], "1 job put back"),
+        ([], "no failed jobs that the options choose, of 5 jobs in "),
+    ):
+        done = dbq("retry", "--error", "Zero*", *options, cwd=app)
+        assert done.returncode == 0
+        first, second = done.stderr.splitlines()
+        assert first.startswith(f"dbq: {said}")
+        assert second == told
+    assert "wait" not in dbq("retry", "--failed", cwd=app).stderr
+
+
 def test_what_waits_for_its_next_attempt_is_retried_now(app: Path) -> None:
     """With its attempts kept."""
     queue = queue_of(app)
