@@ -282,6 +282,11 @@ class _Judge:
             advice.append(
                 f"{_many(snapshot.running, 'job')} running: if that is usual, one worker is too few"
             )
+            if self._expected is None:
+                advice.append(
+                    "as many of their type may be running as a config allows; that is known with"
+                    " --config PATH"
+                )
         elif silence is not None and silence <= self._ages.silent_after:
             advice.append(
                 f"a worker was at work {format_duration(silence)} ago and left them: does it know"

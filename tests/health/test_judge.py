@@ -559,7 +559,12 @@ def test_overdue_jobs_tell_what_the_workers_do(path: Path) -> None:
     assert "1 job running: if that is usual, one worker is too few" in advice(
         checked(path), "overdue"
     )
+    limits = "as many of their type may be running as a config allows"
+    assert limits in advice(checked(path), "overdue")
+    told = checked(path, expected=Expectation(0, EVERY_MINUTE))  # it has no limit
+    assert limits not in advice(told, "overdue")
     write(path, text("p1", run_at=NOW - 1000))
+    assert limits not in advice(checked(path), "overdue")
     worker_ran(path, NOW - 30)
     assert "a worker was at work 30s ago and left them" in advice(checked(path), "overdue")
 
