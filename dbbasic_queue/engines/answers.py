@@ -116,6 +116,7 @@ class Server(NamedTuple):
     memory_limit: int  # 0: none
     workers: tuple[Peer, ...]
     lag: str = ""  # what is wrong with its last write or its role, in a sentence
+    identity: str = ""  # of the queue: the same by whatever address; "": not told
 
 
 class Portion(NamedTuple):

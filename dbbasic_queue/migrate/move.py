@@ -24,6 +24,8 @@ open at any moment: the same with the names exchanged.
 from __future__ import annotations
 
 import itertools
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -44,8 +46,8 @@ Tell = Callable[[int], None]  # is called with the number of jobs that were just
 class Left(NamedTuple):
     """What is still to be moved."""
 
-    jobs: dict[str, int]  # by state, without notes
-    moved: int  # notes
+    jobs: dict[str, int]  # by state; with what a killed run has taken out, as it was before
+    moved: int  # notes of those that are elsewhere for certain
     newest: int  # Unix seconds: when the last job came; 0: none ever did
 
     @property
@@ -65,7 +67,8 @@ def move(source: Engine, target: Engine, tell: Tell = lambda count: None) -> int
         tell: of the progress.
 
     Raises `MigrationError` when the jobs of the target are on their way to another queue, or the
-    two are one; `StorageError`.
+    two are one, and, once all others are moved, when some are on their way from the source to an
+    address other than the target's; `StorageError`.
 
     >>> import tempfile
     >>> from ..queue import Queue
@@ -78,12 +81,13 @@ def move(source: Engine, target: Engine, tell: Tell = lambda count: None) -> int
     """
     _require_way(source, target)
     carry_pauses(source, target)
-    new = _go_on(source, target, tell)
+    new, elsewhere = _go_on(source, target, tell)
     new += sum(_adopt(target, jobs, tell) for jobs in batches(source.jobs([COMPLETED]), BATCH))
     # Before those that are taken out now, whose notes would only be looked through.
     new += _withdraw(source, target, (CANCELLED,), tell)
     new += move_waiting(source, target, tell)
     carry_slots(source, target)
+    _require_none_elsewhere(source, elsewhere)
     return new
 
 
@@ -136,15 +140,18 @@ def look(source: Engine) -> Left:
     moved = newest = 0
     for job in source.jobs():
         newest = max(newest, job.created_at)
-        if departed(job) is None:
+        gone = departed(job)
+        if gone is None:
             jobs[job.status] += 1
-        else:
+        elif gone.sure:
             moved += 1
+        else:  # a run that was killed has taken it out
+            jobs[gone.job.status] += 1
     return Left(jobs, moved, newest)
 
 
 def _require_way(source: Engine, target: Engine) -> None:
-    if source.url == target.url:
+    if _is_one(source, target):
         raise MigrationError(f"{source.url}: the two queues are one; name another")
     for job in target.jobs([CANCELLED]):
         gone = departed(job)
@@ -163,15 +170,42 @@ def _require_way(source: Engine, target: Engine) -> None:
         )
 
 
-def _go_on(source: Engine, target: Engine, tell: Tell) -> int:
-    """Hand over what a killed run has taken out."""
-    begun = (
-        gone.job
-        for job in source.jobs([CANCELLED])
-        if (gone := departed(job)) and not gone.sure and gone.to == target.url
-    )
-    # Listed first: to hand over changes what is looked at.
-    return sum(_hand_over(source, target, jobs, tell) for jobs in list(batches(begun, BATCH)))
+def _is_one(source: Engine, target: Engine) -> bool:
+    """Whether two addresses are of one queue, as `localhost` and `127.0.0.1` may be."""
+    if source.url == target.url:
+        return True
+    if source.path is not None and target.path is not None:
+        return os.path.realpath(source.path) == os.path.realpath(target.path)
+    if source.path is not None or target.path is not None:
+        return False
+    servers = source.server(), target.server()
+    here, there = (server.identity if server else "" for server in servers)
+    return bool(here) and here == there
+
+
+def _go_on(source: Engine, target: Engine, tell: Tell) -> tuple[int, Counter[str]]:
+    """Hand over what a killed run has taken out; also tells what is on its way elsewhere."""
+    begun: list[Job] = []  # listed first: to hand over changes what is looked at
+    elsewhere: Counter[str] = Counter()
+    for job in source.jobs([CANCELLED]):
+        gone = departed(job)
+        if gone is None or gone.sure:
+            continue
+        if gone.to == target.url:
+            begun.append(gone.job)
+        else:
+            elsewhere[gone.to] += 1
+    new = sum(_hand_over(source, target, jobs, tell) for jobs in batches(begun, BATCH))
+    return new, elsewhere
+
+
+def _require_none_elsewhere(source: Engine, elsewhere: Counter[str]) -> None:
+    for to, count in elsewhere.items():
+        what = "a job is" if count == 1 else f"{count} jobs are"
+        raise MigrationError(
+            f"{source.url}: {what} on the way to {to} since a run that was killed; all others were"
+            f" moved. End that, too: dbq migrate {source.url} {to}"
+        )
 
 
 def _hand_over(source: Engine, target: Engine, jobs: list[Job], tell: Tell) -> int:

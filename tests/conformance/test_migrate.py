@@ -158,6 +158,39 @@ def test_a_move_that_was_begun_the_other_way_is_ended_first(
     assert new.process_jobs(HANDLERS).completed == 1
 
 
+def test_a_queue_is_not_moved_into_itself(
+    address: str, tmp_path: Path, old: Queue, clock: Clock
+) -> None:
+    """By whatever other address it is named: its jobs would be taken out again and again."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    path = old.engine.path
+    same = f"{tmp_path}/link/{path.name}" if path else address.replace("redis://", "valkey://")
+    new = queue_at(same, clock)
+    assert new.engine.url != old.engine.url
+    old.enqueue("ok", {"n": 1}, job_id="a")
+    for act in (move.move, lambda here, there: finish(here, there, 0)):
+        with pytest.raises(MigrationError, match="the two queues are one"):
+            act(old.engine, new.engine)
+    assert not new.engine.closed_for()
+    assert new.process_jobs(HANDLERS).completed == 1
+
+
+def test_what_a_killed_run_was_moving_elsewhere_is_not_forgotten(
+    old: Queue, new: Queue, clock: Clock
+) -> None:
+    """As where the same server had another address then: all others are moved, and it is told."""
+    old.enqueue("ok", {"n": 1}, job_id="a")
+    old.engine.withdraw(9, lambda job: note_of(job, "redis://other.example/0"))
+    old.enqueue("ok", {"n": 2}, job_id="b")
+    assert look(old.engine).jobs["pending"] == 2
+    said = r"a job is on the way to redis://other\.example/0 .* dbq migrate .* redis://other\.e"
+    for act in (move.move, lambda here, there: finish(here, there, 0)):
+        with pytest.raises(MigrationError, match=said):
+            act(old.engine, new.engine)
+        assert set(jobs_of(new)) == {"b"}
+        assert not old.engine.closed_for()
+
+
 # -- while others go on ----------------------------------------------------------------------------
 
 

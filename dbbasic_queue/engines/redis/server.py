@@ -32,7 +32,14 @@ def describe(link: Link, records: Records, lease: float) -> Server:
         memory_limit=int(info.get("maxmemory", 0)),
         workers=_workers(link, records),
         lag=_lag(info),
+        identity=_identity(info, link, records),
     )
+
+
+def _identity(info: dict[str, Any], link: Link, records: Records) -> str:
+    run = info.get("run_id")
+    database = link.client.connection_pool.connection_kwargs.get("db") or 0
+    return f"{run} {database} {records.name}" if run else ""
 
 
 def _lag(info: dict[str, Any]) -> str:
