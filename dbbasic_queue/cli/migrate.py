@@ -137,13 +137,21 @@ def _in_words(left: Left) -> str:
 
 
 def _address(word: str) -> str:
-    """An address, or what stands in the file that `@FILE` names: so a password stays secret."""
+    """An address, or what stands in the file that `@FILE` names: so a password stays secret.
+
+    That is read as the url_file of a config is: lines that begin with # are left.
+    """
     if not word.startswith("@"):
         return word
     try:
-        return Path(word[1:]).read_text().strip()
+        text = Path(word[1:]).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{word[1:]}: cannot be read: {reason(error)}") from None
+    lines = [line.strip() for line in text.splitlines()]
+    found = [line for line in lines if line and not line.startswith("#")]
+    if len(found) != 1:
+        raise UsageError(f"{word[1:]}: must hold one line, the address of a queue")
+    return found[0]
 
 
 def _become_owner(*engines: Engine) -> None:
@@ -166,11 +174,11 @@ MIGRATE: Final = Command(
     "migrate",
     "move all jobs of a queue into another, while producers go on; exit code 1 if some still run",
     _migrate,
-    "dbq migrate data/queue.tsv redis://10.0.0.5/0 --dry-run\n"
-    "dbq migrate data/queue.tsv redis://10.0.0.5/0\n"
-    "dbq migrate data/queue.tsv @/etc/dbbasic-queue/url --follow\n"
-    "dbq migrate data/queue.tsv @/etc/dbbasic-queue/url --finish\n"
-    "dbq migrate redis://10.0.0.5/0 data/queue.tsv\n"
+    "dbq migrate data/queue.tsv 'redis://10.0.0.5/0?name=shop' --dry-run\n"
+    "dbq migrate data/queue.tsv 'redis://10.0.0.5/0?name=shop'\n"
+    "dbq migrate data/queue.tsv @address --follow\n"
+    "dbq migrate data/queue.tsv @address --finish\n"
+    "dbq migrate 'redis://10.0.0.5/0?name=shop' data/queue.tsv\n"
     "dbq migrate data/queue.tsv celery+redis://10.0.0.5/0",
     (
         arg("source", metavar="FROM", help="where the jobs are: a path, a URL, or @ and a file"),

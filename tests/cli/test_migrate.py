@@ -97,11 +97,15 @@ def test_follow_moves_what_comes_until_it_is_interrupted(app: Path) -> None:
 def test_an_address_may_stand_in_a_file(app: Path) -> None:
     """So that no password is seen in the list of processes."""
     queue_of(app).enqueue("ok", {"n": 1})
-    (app / "address").write_text(f"file:{app / NEW}\n")
+    (app / "address").write_text(f"\ufeff# as in a url_file\n\nfile:{app / NEW}\n", "utf-8")
     assert dbq("migrate", OLD, "@address", cwd=app).returncode == 0
     assert Queue(app / NEW).count_jobs()["pending"] == 1
     done = dbq("migrate", OLD, "@missing", cwd=app)
     assert (done.returncode, done.stderr.count("missing: cannot be read")) == (2, 1)
+    (app / "address").write_text("redis://:secret@h/0\nredis://:secret@h/1\n")
+    done = dbq("migrate", OLD, "@address", cwd=app)
+    assert (done.returncode, done.stderr.count("must hold one line")) == (2, 1)
+    assert "secret" not in done.stderr
 
 
 @pytest.mark.parametrize(
