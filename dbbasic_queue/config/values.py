@@ -304,9 +304,9 @@ def address(value: object) -> str:
     """Take the address of a queue on a server; which schemes there are, the engines know."""
     text = string(value)
     if scheme_of(text) is None or text != text.strip() or " " in text:
+        said = masked(text) if scheme_of(text) else re.sub("(?s).*@", "***@", text)
         raise ValueError(
-            f"{shown(masked(text))} is not the address of a server; write it like "
-            "'redis://10.0.0.5/0'"
+            f"{shown(said)} is not the address of a server; write it like 'redis://10.0.0.5/0'"
         )
     return text
 

@@ -7,14 +7,15 @@ the last batch is sent again, and runs twice. There is no way back.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from ..engines.interface import Engine
 from ..engines.moving import departed, note_of
 from ..errors import ConfigError, StorageError
 from ..job import CANCELLED, PENDING, Job
+from ..support.address import masked
 from .move import Tell, batches
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ def shown(address: str) -> str:
     >>> shown("celery+redis://:secret@10.0.0.5:6379/0")
     'celery+redis://10.0.0.5:6379/0'
     """
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return re.sub("(?<=://).*@", "", masked(address))
 
 
 def _app(address: str) -> Celery:

@@ -6,9 +6,9 @@ import re
 from typing import Final
 
 _URL: Final = r"(?i)([a-z][a-z0-9+.-]*)://"
-# User and password end at the last @ of what they stand in. Where a password holds a / that should
-# have been written %2F, that is the whole address: a message hides too much rather than too little.
-_USER: Final = r"(?<=://)(?:([^/?#]*)|(.*))@"
+# User and password end at the last @ of all. Where a password holds a / or ? that should have been
+# written %2F or %3F, no other rule finds its end: a message hides too much rather than too little.
+_USER: Final = r"(?<=://)(.*)@"
 _NAME: Final = r"[?&]name="
 _SECRET: Final = r"(?i)([?&](?:password|passwd|secret|token)=)[^&#]*"
 HIDDEN: Final = "***"
@@ -45,12 +45,12 @@ def masked(address: str) -> str:
     """
     if scheme_of(address) is None:
         return address
-    return re.sub(_SECRET, rf"\g<1>{HIDDEN}", re.sub(_USER, _mask, address, count=1))
+    return re.sub(_USER, _mask, re.sub(_SECRET, rf"\g<1>{HIDDEN}", address), count=1)
 
 
 def _mask(found: re.Match[str]) -> str:
     """User and password, of which the password is hidden."""
-    user, colon, password = (found[1] or found[2] or "").partition(":")
+    user, colon, password = found[1].partition(":")
     return f"{user}{colon}{HIDDEN if password else ''}@"
 
 

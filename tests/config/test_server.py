@@ -55,6 +55,7 @@ def test_how_a_server_is_opened() -> None:
         ('url = "file:///q.tsv"', "", "is not the address of a server"),
         ('url = "q.tsv"', "", "is not the address of a server"),
         ('url = "redis://:sec ret@h"', "", "'redis://:***@h' is not the address of a server"),
+        ('url = "redis:/:secret@h/0"', "", "'***@h/0' is not the address of a server"),
         ('file = "q.tsv"\ndurability = "none"', "", "[queue].durability: must be"),
         ('url = "redis://h"', 'hardening = "isolated"\n', 'server; write "network"'),
     ],

@@ -22,6 +22,8 @@ pytest.importorskip("rq")
         ("unix://:secret@/run/redis.sock?db=2&name=a-b", "unix:///run/redis.sock?db=2&name=a-b"),
         ("redis://host?password=secret", "redis://host"),
         ("redis://host?password=se@cret", "redis://host"),
+        ("unix:///run/user@5/redis.sock", "unix:///run/user@5/redis.sock"),
+        ("unix://:secret@/run/user@5/redis.sock", "unix:///run/user@5/redis.sock"),
     ],
 )
 def test_what_is_shown_of_an_address_has_no_password(address: str, shown: str) -> None:
@@ -50,6 +52,15 @@ def test_what_is_shown_of_an_address_has_no_password(address: str, shown: str) -
         ("redis://:xx#secret@host/0", "write / as %2F"),
         ("redis://:xx?secret@host/0", "write / as %2F"),
         ("redis://:x[secret@host/0", "Invalid IPv6 URL"),
+        ("redis://:x@y/secret@host/0", "write / as %2F"),
+        ("redis://:x@y#secret@host/0", "write / as %2F"),
+        ("redis://:x?y=secret@host/0", "write / as %2F"),
+        ("redis://:x@y?y=secret@host/0", "write / as %2F"),
+        ("unix://:x@y/secret@/run/redis.sock", "write / as %2F"),
+        ("redis://host/0?pass=secret", "no option pass;"),
+        ("redis://:secret@host/0?ssl_ca_certs=/ca", "ssl_ca_certs is for TLS: write rediss://"),
+        ("unix:///run/redis.sock?ssl_cert_reqs=none", "ssl_cert_reqs is for TLS"),
+        ("rediss://:secret@host/0?ssl_keyfile=/key", "belongs to an ssl_certfile"),
     ],
 )
 def test_an_address_that_cannot_be_read_is_refused(address: str, fault: str) -> None:

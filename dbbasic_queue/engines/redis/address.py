@@ -11,11 +11,11 @@ from ...support.address import masked
 
 NAME: Final = "dbq"  # of a queue whose address names none
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
-_VALUES: Final = re.compile(r"[?&]\w+=[^&#]*")
 OPTIONS: Final = (
     *("db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"),
     *("ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version"),
 )
+_VALUES: Final = re.compile(rf"[?&](?:name|{'|'.join(OPTIONS)})=[^&#]*")
 _SAME: Final = {"valkey": "redis"}  # what redis-py calls a scheme
 
 
@@ -37,7 +37,7 @@ def parse(text: str) -> Address:
         parts = urlsplit(text)
     except ValueError as error:  # a bracket
         raise ConfigError(f"{masked(text)}: {error}") from None
-    if "@" not in parts.netloc and "@" in _VALUES.sub("", text):
+    if _has_torn_password(text, parts):
         raise ConfigError(
             f"{masked(text)}: in a password, write / as %2F, ? as %3F and # as %23, % as %25"
         )
@@ -45,7 +45,7 @@ def parse(text: str) -> Address:
     name = options.pop("name", NAME)
     user, _, place = parts.netloc.rpartition("@")
     user = user.partition(":")[0]
-    public = {key: value for key, value in options.items() if "password" not in key.lower()}
+    public = {key: value for key, value in options.items() if key in OPTIONS and key != "password"}
     if name != NAME:
         public["name"] = name
     netloc = f"{user}@{place}" if user else place
@@ -69,6 +69,17 @@ def parse(text: str) -> Address:
     return Address(url, name, shown)
 
 
+def _has_torn_password(text: str, parts: SplitResult) -> bool:
+    """Whether an @ stands behind the server's name, as where a password before it has a / in it.
+
+    The path of a socket may have one, if nothing stands between that path and the password.
+    """
+    rest = _VALUES.sub("", text.partition("://")[2]).removeprefix(parts.netloc)
+    if parts.scheme == "unix" and not parts.netloc.rpartition("@")[2]:
+        rest = rest.removeprefix(parts.path)
+    return "@" in rest
+
+
 def _joined(scheme: str, netloc: str, parts: SplitResult, options: dict[str, str]) -> str:
     query = f"?{urlencode(options, safe='/')}" if options else ""
     return f"{scheme}://{netloc}{parts.path}{query}"
@@ -80,6 +91,10 @@ def _check_options(shown: str, options: dict[str, str], database: str) -> None:
             raise ConfigError(
                 f"{shown}: there is no option {option}; those there are: name, {', '.join(OPTIONS)}"
             )
+        if option.startswith("ssl_") and not shown.startswith("rediss:"):
+            raise ConfigError(f"{shown}: {option} is for TLS: write rediss:// for that")
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise ConfigError(f"{shown}: ssl_keyfile belongs to an ssl_certfile; name that, too")
     for number in (database.strip("/"), options.get("db", "")):
         if number and not number.isdecimal():
             raise ConfigError(f"{shown}: the database {number!r} is not a number")
