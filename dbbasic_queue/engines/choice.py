@@ -50,7 +50,7 @@ class Choice(NamedTuple):
     ids: tuple[str, ...] | None = None
     statuses: tuple[str, ...] | None = None
     types: tuple[str, ...] | None = None  # globs
-    error: str | None = None  # a glob
+    error: str | None = None  # a glob, which a job without an error does not match
     since: float | None = None  # Unix seconds
     until: float | None = None
     where: tuple[tuple[str, tuple[Any, ...]], ...] | None = (
@@ -65,7 +65,7 @@ class Choice(NamedTuple):
             (statuses is None or job.status in statuses)
             and (ids is None or job.id in ids)
             and (types is None or self.takes_type(job.type))
-            and (error is None or matches(first_line(job.error), error))
+            and (error is None or (bool(job.error) and matches(first_line(job.error), error)))
             and (since is None or changed_at(job) >= since)
             and (until is None or changed_at(job) <= until)
             and (not where or _has(job.payload, where))

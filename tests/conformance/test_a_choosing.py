@@ -52,6 +52,7 @@ def test_each_filter_chooses(engine: Engine, clock: Clock) -> None:
     assert ids(engine, choose(job_type="mail.read")) == ["f2"]
     assert ids(engine, choose(error="TimeoutError: *answer")) == ["f1"]
     assert ids(engine, choose(error="*ValueError*")) == ["f2"]
+    assert ids(engine, choose(error="*")) == ["f1", "f2"]
     assert ids(engine, choose(since=NOW + 50)) == ["f2", "p1"]
     assert ids(engine, choose(until=NOW + 50)) == ["f1"]
     assert ids(engine, choose(where={"to": "zoe"})) == ["f1"]
