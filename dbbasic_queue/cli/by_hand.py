@@ -109,16 +109,21 @@ def _do(deed: Deed, queue: Queue, args: argparse.Namespace) -> int:
     jobs = _done(deed, queue, choice, args)
     if jobs is None:
         return complain(f"nothing was {deed.many}", REFUSED)
-    if any(job.status == PROCESSING for job in jobs) and not args.dry_run:
-        from .cancelling import told
-
-        code = max(code, told(queue, jobs, as_json=args.json))
     for job in _left(ids, jobs) if choice.limit is None else ():
         code = complain(_why_not(deed, queue, choice, job), REFUSED)
     if not args.ids and not jobs:
         complain(none_like(args, queue, deed.usual), DONE)
-    elif not args.ids:
-        complain(f"{counted(len(jobs), 'job')} {'to be ' * args.dry_run}{deed.many}", DONE)
+    running = [] if args.dry_run else [job for job in jobs if job.status == PROCESSING]
+    if running:
+        from .cancelling import told
+
+        told_code, ended = told(queue, running, secrets_of(args) if args.json else None)
+        code = max(code, told_code)
+        jobs = [*(job for job in jobs if job.status != PROCESSING), *ended]
+    if not args.ids and (jobs or running):
+        asked = sum(job.status == PROCESSING for job in jobs) if running else 0
+        done = f"{counted(len(jobs) - asked, 'job')} {'to be ' * args.dry_run}{deed.many}"
+        complain(f"{done}, {asked} asked" if asked else done, DONE)
     if deed.name == "retry" and args.status is None and not args.ids:
         _tell_waiting(queue, choice)
     return code

@@ -10,20 +10,20 @@ from ..job import CANCELLED, PROCESSING, Job
 from ..queue import Queue
 from ..support.text import dump_json
 from .common import DONE, REFUSED, complain
+from .secrets import Hide
 
 PATIENCE: Final = 5.0  # seconds: the worker looks once a second, then the handler cleans up
 PAUSE: Final = 0.05  # seconds between two looks
 
 
-def told(queue: Queue, jobs: Iterable[Job], *, as_json: bool) -> int:
-    """Print what became of those jobs that ran when they were cancelled; returns the exit code.
+def told(queue: Queue, jobs: Iterable[Job], hide: Hide | None) -> tuple[int, list[Job]]:
+    """Print what became of jobs that ran when they were cancelled, as JSON if there is a `hide`.
 
-    Waits `PATIENCE` at most for their workers.
+    Waits `PATIENCE` at most for their workers. Returns the exit code, and the jobs as they are now,
+    less those that ended before they were broken off.
     """
-    code, ends = DONE, time.monotonic() + PATIENCE
+    code, ends, done = DONE, time.monotonic() + PATIENCE, []
     for job in jobs:
-        if job.status != PROCESSING:
-            continue
         now: Job | None = job
         while now is not None and now.status == PROCESSING:
             now = queue.find_job(job.id)
@@ -35,12 +35,13 @@ def told(queue: Queue, jobs: Iterable[Job], *, as_json: bool) -> int:
             complain(f"job {job.id} is {status}: it ended before it was broken off", REFUSED)
             code = REFUSED
             continue
+        done.append(now)
         word = "asked" if now.status == PROCESSING else "cancelled"
-        print(dump_json(now.as_dict()) if as_json else f"{word} {job.id}")
+        print(dump_json(hide(now.as_dict())) if hide else f"{word} {job.id}")
         if now.status == PROCESSING:
             complain(
                 f"job {job.id} still runs: its worker breaks it off as soon as its handler lets it;"
                 f" if the worker is dead, the next one cancels it. See dbq show {job.id}",
                 DONE,
             )
-    return code
+    return code, done

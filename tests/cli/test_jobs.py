@@ -198,7 +198,9 @@ def test_cancel_tells_of_a_job_that_ended_first_and_of_one_that_runs_on(app: Pat
     attempt = seat.turn()  # looked at by no worker
     answers = []
     thread = threading.Thread(
-        target=lambda: answers.append(cancel_running("a1", patience=600, cwd=app))
+        target=lambda: answers.append(
+            cancel_running("--status", "processing", patience=600, cwd=app)
+        )
     )
     thread.start()
     wait_for(lambda: (queue.get_job("a1")["error"] or "").startswith("CancelAsked: "))
@@ -206,11 +208,33 @@ def test_cancel_tells_of_a_job_that_ended_first_and_of_one_that_runs_on(app: Pat
     thread.join()
     assert answers[0].returncode == 1
     assert "job a1 is completed: it ended before it was broken off" in answers[0].stderr
+    assert answers[0].stderr.endswith("dbq: 0 jobs cancelled\n")
     done = cancel_running("a2", patience=0, cwd=app)
     assert (done.returncode, done.stdout) == (0, "asked a2\n")
     assert "job a2 still runs" in done.stderr
     seat.turn(Outcome(attempt, "failed", queue.now(), "ValueError: no"), take=False)
     assert queue.get_job("a2")["status"] == "cancelled"
+
+
+def test_cancel_of_many_tells_how_many_were_cancelled_and_asked(app: Path) -> None:
+    """Of one that runs on, it shows no more than the config allows."""
+    (app / "dbq.toml").write_text(
+        '[queue]\nfile = "data/queue.tsv"\n[worker]\nhandlers = "jobs:HANDLERS"\n'
+        '[types.ok]\nredact = ["token"]\n'
+    )
+    queue = queue_of(app)
+    for job_id in ("a1", "a2"):
+        queue.enqueue("ok", {"token": "hush"}, job_id=job_id)
+    seat = queue.engine.seat()
+    assert seat.turn() is not None
+    done = cancel_running("--type", "ok", "--json", patience=0, cwd=app)
+    assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == [
+        "cancelled",
+        "processing",
+    ]
+    assert "hush" not in done.stdout
+    assert done.stderr.endswith("dbq: 1 job cancelled, 1 asked\n")
+    seat.leave()
 
 
 def test_an_id_that_dbq_made_may_be_shortened(app: Path) -> None:
