@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable
-from json import JSONEncoder, encoder
-from typing import Any, Final
+from json import JSONDecoder, JSONEncoder, encoder
+from typing import Any, Final, NoReturn
 
 SHOWN: Final = 60  # characters of a value in a message
 
@@ -49,6 +50,22 @@ def dump_json(value: Any) -> str:
     if text.isascii():
         return text.replace("\x7f", "\\u007f") if "\x7f" in text else text
     return escape_json(text)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number} is larger than a number can be")
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+# Reads what `dump_json` can write again, as RFC 8259 has it: Python's own takes NaN, and makes an
+# infinity of 1e999. Another program may have written such a payload.
+STRICT_JSON: Final = JSONDecoder(parse_float=_finite, parse_constant=_no_number)
 
 
 @functools.cache  # compiled when it is wanted: a worker without work starts faster

@@ -28,11 +28,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from json import JSONDecoder
 from typing import Any, Final, NamedTuple
 
 from ..job import COMPLETED, PENDING, PROCESSING, STATUSES, Job
-from ..support.text import shown
+from ..support.text import STRICT_JSON, shown
 
 COLUMNS: Final = (
     "id",
@@ -102,7 +101,7 @@ _STATUS = {name.encode(): name for name in STATUSES}
 _RETURN: Final = 13  # as a number, since `in` finds one in bytes ten times faster
 _new_tuple = tuple.__new__  # a Row without the call of Row.__new__, which is written in Python
 # What raw_decode calls, which is written in Python: StopIteration where no value begins.
-_decode: Callable[[str, int], tuple[Any, int]] = JSONDecoder().scan_once  # type: ignore[attr-defined]
+_decode: Callable[[str, int], tuple[Any, int]] = STRICT_JSON.scan_once  # type: ignore[attr-defined]
 
 
 class Row(NamedTuple):

@@ -397,7 +397,13 @@ def test_a_job_of_another_tool_is_left_to_it(
     assert client.lrange(f"rq:queue:dbq.{name}.mail", 0, -1) == [job.encode() for job in foreign]
 
 
+@pytest.mark.parametrize(
+    "spoiled",
+    [("dbq", "nonsense"), ("data", "[" * 100_000)],
+    ids=["not JSON", "nested too deeply"],
+)
 def test_a_record_that_cannot_be_read_is_told_and_holds_nothing_up(
+    spoiled: tuple[str, str],
     engine: Engine,
     server: RedisServer,
     address: str,
@@ -407,7 +413,7 @@ def test_a_record_that_cannot_be_read_is_told_and_holds_nothing_up(
     """As one that was changed by hand: the jobs after it run."""
     engine.add([order("bad"), order("a1")], int(clock.now))
     name = address.partition("name=")[2]
-    redis.Redis(port=server.port).hset(f"rq:job:{name}_bad", "dbq", "nonsense")
+    redis.Redis(port=server.port).hset(f"rq:job:{name}_bad", *spoiled)
     attempt = sit(engine).turn()
     assert attempt is not None
     assert attempt.job.id == "a1"

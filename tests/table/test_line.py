@@ -15,6 +15,7 @@ from jsons import hostile, values, wire
 from tables import MALFORMED, text
 
 from dbbasic_queue.job import STATUSES, check_payload, result_text, safe_error
+from dbbasic_queue.support.text import dump_json
 from dbbasic_queue.table import line as tsv
 from dbbasic_queue.table.line import (
     COLUMNS,
@@ -438,6 +439,22 @@ def test_a_spoiled_line_is_no_error(row: Row, junk: bytes, data: st.DataObject) 
         build_head(again, moved=True)
     else:
         explain(line)
+
+
+NO_NUMBERS = [b'{"n": NaN}', b'{"n": [-Infinity]}', b'{"n": 1e999}', b'{"n": -1.5e400}']
+
+
+@pytest.mark.parametrize("payload", NO_NUMBERS)
+def test_a_number_that_cannot_be_written_again_spoils_a_payload(payload: bytes) -> None:
+    """Python reads it, and JSON has none: no listing ends at a job that another program wrote."""
+    line = text(payload="PAYLOAD", result="[2.5e-3]").replace(b"PAYLOAD", payload)
+    assert begin(line, 0, 10**9) is None
+    row = parse_line(line)
+    assert row is not None
+    job = to_job(row)
+    assert job.payload == payload.decode()
+    assert job.result == [0.0025]
+    dump_json(job.as_dict())
 
 
 @pytest.mark.parametrize("spoiled", [b"{", b"hello", b"'a'", b"\xff", b'"a', b"[" * 100_000])

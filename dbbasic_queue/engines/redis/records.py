@@ -44,7 +44,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from ...job import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, Job
-from ...support.text import dump_json
+from ...support.text import STRICT_JSON, dump_json
 from ..unique import key_of
 
 log = logging.getLogger("dbbasic_queue")
@@ -236,7 +236,7 @@ class Records:
             args = json.loads(zlib.decompress(data) if data[:1] == b"\x78" else data)[2]
             own = json.loads(dbq or b"{}")
             job_type, payload = args
-        except (ValueError, IndexError, TypeError, zlib.error) as error:
+        except (ValueError, RecursionError, IndexError, TypeError, zlib.error) as error:
             log.error("%s: cannot be read as a job: %s", self.key(job_id), error)
             return None
         rq_status = (status or b"created").decode()
@@ -319,7 +319,7 @@ def to_job(record: Record, result: str = "") -> Job:
 def read_json(text: str) -> Any:
     """The value of a JSON text; of one that is not JSON, the text."""
     try:
-        return json.loads(text)
+        return STRICT_JSON.decode(text)
     except (ValueError, RecursionError):
         return text.strip()
 
@@ -327,7 +327,7 @@ def read_json(text: str) -> Any:
 def is_json(text: str) -> bool:
     """Say whether a text is JSON."""
     try:
-        json.loads(text)
+        STRICT_JSON.decode(text)
     except (ValueError, RecursionError):
         return False
     return True
