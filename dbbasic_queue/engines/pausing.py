@@ -196,4 +196,11 @@ def utc(seconds: int) -> str:
 
 def _seconds(text: str) -> int:
     moment = datetime.fromisoformat(text)
-    return int((moment if moment.tzinfo else moment.astimezone()).timestamp())
+    try:
+        seconds = int((moment if moment.tzinfo else moment.astimezone()).timestamp())
+        can_be_written = bool(seconds >= 0 and utc(seconds))
+    except (OverflowError, ValueError):  # in the zone of this machine, or in UTC, after 9999
+        can_be_written = False
+    if not can_be_written:
+        raise ValueError(f"{text}: not a time between 1970 and the year 9999")
+    return seconds

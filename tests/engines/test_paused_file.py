@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,35 @@ def test_the_hint_is_before_what_is_paused(queue: Queue) -> None:
     first = queue.path.read_bytes().index(b"\n") + 1
     assert seat._waiting.first() == first
     seat.leave()
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [
+        ("0001-01-01T00:00:00", "-"),
+        ("0001-01-01T00:00:00+23:59", "-"),
+        ("2026-11-26T05:10:00Z", "9999-12-31T23:59:59"),
+        ("2026-11-26T05:10:00Z", "9999-12-31T23:59:59-23:59"),
+    ],
+)
+def test_a_time_that_cannot_be_written_again_pauses_nothing(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, since: str, until: str, zone: str
+) -> None:
+    """A producer can write one: no worker and no command ends at it, in any zone."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        queue.enqueue("mail", {})
+        queue.pause("report")
+        with file_of(queue).open("a") as file:
+            file.write(f"paused\tmail\t{since}\t{until}\tzoe\t-\n" + "#" * paused.LONG + "\n")
+        bad = list(paused.bad_lines(file_of(queue).read_bytes()))
+        there = {pause.type for pause in queue.paused()}
+        assert there == ({"report"} if bad else {"report", "mail"})
+        queue.pause("other")  # which writes the file anew, as it is long
+        assert {pause.type for pause in queue.paused()} == {*there, "other"}
+        assert fsck.check(queue.engine) == []
+    finally:
+        monkeypatch.undo()
+        time.tzset()
