@@ -33,13 +33,15 @@ if TYPE_CHECKING:
 _OURS: Final = __name__.partition(".")[0]
 # What commands import when they need it: the interpreter may be one that only root can read.
 LATE: Final = (
-    *("difflib", "grp", "hashlib", "subprocess", "encodings.utf_8_sig"),
+    *("difflib", "grp", "hashlib", "subprocess"),
+    *("encodings.utf_8_sig", "encodings.unicode_escape"),  # the latter for text of strangers
     *("heapq", "pickle", "select", "shlex", "shutil", f"{_OURS}.support.child"),
     *(f"{_OURS}.cli.look", f"{_OURS}.engines.tsv.portions"),
     *(f"{_OURS}.cli.types", f"{_OURS}.engines.tsv.edit", f"{_OURS}.engines.tsv.fsck"),
     *(f"{_OURS}.engines.tsv.engine", f"{_OURS}.engines.tsv.snapshot"),
     *(f"{_OURS}.engines.tsv.moving", f"{_OURS}.engines.tsv.lanes", f"{_OURS}.engines.answers"),
     *(f"{_OURS}.worker.settings", f"{_OURS}.worker.switches", f"{_OURS}.support.notices"),
+    f"{_OURS}.engines.awaiting",
     *(f"{_OURS}.schedule.clock", f"{_OURS}.schedule.recurring"),
     *(f"{_OURS}.config.url_file", f"{_OURS}.cli.slots", f"{_OURS}.support.acl"),
     *(f"{_OURS}.worker.places", f"{_OURS}.worker.renewal", f"{_OURS}.health.notify"),

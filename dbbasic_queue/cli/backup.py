@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
+from importlib import import_module
 from typing import Final
 
 from ..support.text import dump_json
 from .common import DONE, Command, arg, complain, counted, json_option, queue_of
 
 
+def _prepare() -> None:
+    """Import what the copy needs before root becomes a user who perhaps cannot read it."""
+    import_module("..engines.tsv.backup", __package__)
+    for name in ("gzip", "bz2", "lzma"):
+        with suppress(ImportError):  # a Python that was built without it
+            import_module(name)
+
+
 def _backup(args: argparse.Namespace) -> int:
+    _prepare()
     size = queue_of(args).backup(args.path)
     print(
         dump_json({"path": args.path, "size": size})
@@ -20,6 +31,7 @@ def _backup(args: argparse.Namespace) -> int:
 
 
 def _restore(args: argparse.Namespace) -> int:
+    _prepare()
     queue = queue_of(args, must_exist=False)
     found = queue.restore(args.path)
     if args.json:
