@@ -46,6 +46,7 @@ PAYLOAD_LIMIT: Final = 1 << 20  # bytes; dbbasic-tsv's readers stop at 2 MiB a f
 TRACE: Final = "_trace"  # the key of a payload under which a tracer's context travels
 ERROR_LIMIT: Final = 2000  # characters of an error kept in the table; the log has the traceback
 NEXT_LINE: Final = r"\n  "  # in an error, before each line of where the attempt failed
+QUOTED: Final = 200  # characters of a payload that is not JSON, in the error of its job
 TIME_LIMIT: Final = 10**11  # Unix seconds: the year 5138, far beyond any job and any typing error
 
 _CONTAINERS: Final = (dict, list, tuple)  # what JSON nests; made once, as `dict | list` is not

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError
-from ..job import Job
-from ..support.text import dump_json
+from ..job import QUOTED, Job
+from ..support.text import dump_json, escape_control
 from .common import DONE, Argument, arg, complain, config_of, place_of
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def hide(job: dict[str, Any], hidden: Mapping[str, tuple[str, ...]]) -> dict[str
     keys = {key for glob, keys in hidden.items() if matches(job["type"], glob) for key in keys}
     payload = job["payload"]
     if not isinstance(payload, dict):
-        return {**job, "payload": HIDDEN} if keys else job  # it is not JSON: what is in it?
+        return _unread(job) if keys else job  # it is not JSON: what is in it?
     found = [payload[key] for key in sorted(keys & payload.keys())]
     if not found:
         return job
@@ -80,6 +80,14 @@ def hide(job: dict[str, Any], hidden: Mapping[str, tuple[str, ...]]) -> dict[str
         if shown.get(name) is not None:
             shown[name] = _without(shown[name], texts)
     return shown
+
+
+def _unread(job: dict[str, Any]) -> dict[str, Any]:
+    """A job without its payload, which is not JSON, and without what its error has of that."""
+    begins, error = _text(job["payload"])[:QUOTED].rstrip(), job["error"]
+    if error is not None and len(begins) >= LEAST:
+        error = _without(error, [begins, escape_control(begins)])
+    return {**job, "payload": HIDDEN, "error": error}
 
 
 def _text(value: Any) -> str:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from ..backoff import seconds
 from ..engines.interface import Attempt, Outcome, Policy, Progress, Rescued, Seat
 from ..errors import ConfigError, InvalidJob, JobCancelled, StorageError
-from ..job import CANCELLED, COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, Job, result_text
+from ..job import CANCELLED, COMPLETED, FAILED, PAYLOAD_LIMIT, PENDING, QUOTED, Job, result_text
 from ..support.text import printable, shown
 from .current import Pace, at_work, current
 from .options import Options
@@ -310,7 +310,7 @@ class Runner:
         if handler is None:
             raise LookupError(_no_handler(job.type, self._handlers))
         if spoiled:
-            raise InvalidJob(f"the payload is not JSON: {job.payload:.200}")
+            raise InvalidJob(f"the payload is not JSON: {job.payload[:QUOTED]}")
         if "decimal" in modules:
             _own_decimals()
         timeout = self._options.timeout_of(job.type) if self._is_timed else None

@@ -76,3 +76,24 @@ def test_a_config_with_faults_hides_nothing_of_a_queue_that_is_named(secret: Pat
     done = dbq("list", "--file", "data/queue.tsv", cwd=secret)
     assert (done.returncode, "warning: nothing is hidden" in done.stderr) == (0, True)
     assert dbq("list", cwd=secret).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"token": "hush-hush"', '{"token": "hush-hush\x1b" ' + "x " * 200],
+    ids=["cut off", "long, with a control character"],
+)
+@pytest.mark.parametrize("command", ["list", "list --json", "show mail-2", "errors"])
+def test_a_payload_that_is_not_json_is_hidden_in_the_error_too(
+    secret: Path, text: str, command: str
+) -> None:
+    """The worker says there how it begins."""
+    queue = queue_of(secret)
+    queue.prune_jobs(0)
+    with queue.path.open("a") as table:
+        table.write(f"mail-2\tmail.send\t{text}\tpending\t1\t1\t0\t\t\n")
+    queue.process_jobs({"mail.send": print}, max_attempts=1, types=["mail.send"])
+    out = dbq(*command.split(), cwd=secret).stdout
+    assert "the payload is not JSON: …" in out
+    assert "hush" not in out
+    assert "hush-hush" in dbq(*command.split(), "--reveal", cwd=secret).stdout
