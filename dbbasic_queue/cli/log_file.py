@@ -20,6 +20,7 @@ from ..support.opening import ROOT, Folder
 from .common import DONE, complain
 
 APPEND = os.O_WRONLY | os.O_APPEND
+FOR_ALL: Final = ("shm", "mqueue")  # folders in /dev where every user makes files
 TRIES: Final = 5  # to open a log that is being rotated
 
 
@@ -169,7 +170,8 @@ class LogFile(logging.FileHandler):
 
     def _open(self) -> Any:
         path = Path(self.baseFilename)
-        if path.parts[:2] == ("/", "dev"):  # /dev/stderr, /dev/null
+        is_device = path.parts[:2] == ("/", "dev") and path.parts[2] not in FOR_ALL
+        if is_device:  # /dev/stderr, /dev/null
             fd = os.open(path, APPEND | os.O_CLOEXEC)
         else:
             _ensure_folder(path.parent)

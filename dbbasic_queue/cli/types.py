@@ -15,6 +15,8 @@ import ast
 from pathlib import Path
 from typing import Final
 
+from ..support.files import read_regular
+
 LONGEST: Final = 1 << 20  # bytes of source
 
 
@@ -33,12 +35,10 @@ def types_in_source(folder: Path, handlers: str) -> frozenset[str] | None:
         folder.joinpath(*parts, "__init__.py"),
     ):
         try:
-            if path.stat().st_size > LONGEST:
-                return None
-            tree = ast.parse(path.read_bytes())
+            tree = ast.parse(read_regular(path, LONGEST))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, SyntaxError, RecursionError):
+        except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):  # nested too deeply
             return None
         return _keys(tree, attribute)
     return None

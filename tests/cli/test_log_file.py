@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def test_a_folder_that_is_missing_or_a_device(app: Path) -> None:
     done = dbq("work", "jobs:HANDLERS", "--log-file", "/dev/stderr", cwd=app)
     words = [line.split("] ")[1].split()[0] for line in done.stderr.splitlines()]
     assert words == ["started", "completed", "done:"]
+
+
+def test_a_pipe_where_every_user_makes_files_is_not_waited_for(app: Path) -> None:
+    """/dev has folders for all: a log there is opened like any other, and a link not followed."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        os.mkfifo(f"{folder}/work.log")
+        queue_of(app).enqueue("ok", {})
+        done = dbq("work", "jobs:HANDLERS", "--log-file", f"{folder}/work.log", cwd=app)
+        assert "it is a pipe, not a regular file" in done.stderr
+        assert "completed ok" in done.stderr
+        queue_of(app).enqueue("ok", {})
+        dbq("work", "jobs:HANDLERS", "--log-file", f"{folder}/new.log", cwd=app)
+        assert Path(folder, "new.log").exists()
 
 
 def test_a_log_that_was_moved_is_opened_anew(app: Path) -> None:

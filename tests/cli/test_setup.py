@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,9 @@ def test_init_proposes_the_handlers_of_the_family_s_mail(app: Path) -> None:
         ("from more import HANDLERS", None),
         ("HANDLERS = {'a': 1", None),
         ("\0", None),
+        ("x = " + "-" * 100_000 + "1\nHANDLERS = {'a': 1}", None),
     ],
+    ids=lambda value: str(value)[:60],
 )
 def test_types_are_known_only_where_the_source_says_them(
     tmp_path: Path, source: str, types: set[str] | None
@@ -150,3 +153,9 @@ def test_types_are_known_only_where_the_source_says_them(
         assert found == (None if types is None else frozenset(types))
     assert types_in_source(tmp_path, "shop.none:HANDLERS") is None
     assert types_in_source(tmp_path, "shop.jobs:HANDLERS.inner") is None
+
+
+def test_a_pipe_in_the_place_of_the_source_is_not_waited_for(tmp_path: Path) -> None:
+    """Nor in a folder that another user gave to root: the tab key asks there, too."""
+    os.mkfifo(tmp_path / "jobs.py")
+    assert types_in_source(tmp_path, "jobs:HANDLERS") is None
