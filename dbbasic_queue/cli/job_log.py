@@ -86,7 +86,10 @@ def as_dict(record: str) -> dict[str, Any]:
     parts = _LINE.fullmatch(line)
     if parts is None:
         return {"message": record}
-    local = time.mktime(time.strptime(parts["time"], "%Y-%m-%d %H:%M:%S"))
+    try:
+        local = time.mktime(time.strptime(parts["time"], "%Y-%m-%d %H:%M:%S"))
+    except (ValueError, OverflowError):  # another program's line, of a 13th month
+        return {"message": record}
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(local))
     found: dict[str, Any] = {
         "time": f"{at}.{parts['milli']}Z",

@@ -12,6 +12,7 @@ from cli_app import dbq, queue_of
 from redis_server import RedisServer
 
 from dbbasic_queue import Queue, read_log
+from dbbasic_queue.cli import job_log
 
 CONFIG = """
 name = "app"
@@ -228,3 +229,9 @@ def test_on_a_server_it_is_the_log_of_this_machine(
     assert dbq("work", cwd=app, env=home).returncode == 0
     done = dbq("log", job_id[-6:], cwd=app, env=home)
     assert f"shop.talk {job_id}: says one\n" in done.stdout
+
+
+def test_a_line_of_another_program_is_a_message(tmp_path: Path) -> None:
+    """One whose time cannot be has none, in the JSON."""
+    line = "2026-13-45 25:61:61,000 INFO [1] mh3k9x2a7d4c30qz"
+    assert job_log.as_dict(line) == {"message": line}
