@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from sys import modules
 from typing import Any, Final
@@ -194,6 +195,7 @@ class Settings:
         self._switches = _recursion_limit(), _collects()
         self._patience = _patience()
         self._niceness = _niceness_of(_PROCESS, 0)
+        self._temporary = getattr(modules.get("tempfile"), "tempdir", None)
 
     def restore(self) -> bool:
         """Make them so again; whether that could be done."""
@@ -206,6 +208,8 @@ class Settings:
             modules["socket"].setdefaulttimeout(self._patience)
         if _niceness_of(_PROCESS, 0) != self._niceness:
             self._restore_niceness()
+        if "tempfile" in modules and modules["tempfile"].tempdir != self._temporary:
+            self._restore_temporary()
         return "resource" not in modules or self._limits.restore()
 
     def _restore_switches(self) -> None:
@@ -215,6 +219,17 @@ class Settings:
             gc.enable()
         else:
             gc.disable()
+
+    def _restore_temporary(self) -> None:
+        """Have `tempfile` use the folder again that it would choose by the environment.
+
+        It keeps what it has once found: perhaps a folder of a handler's, by `$TMPDIR` of its own.
+        """
+        module: Any = modules["tempfile"]
+        module.tempdir = self._temporary
+        if self._temporary is None:
+            with suppress(OSError):  # there is none; then each handler looks for itself
+                self._temporary = module.gettempdir()
 
     def _restore_niceness(self) -> None:
         try:

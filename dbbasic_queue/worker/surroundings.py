@@ -109,9 +109,14 @@ class Descriptors:
 
 
 class Place:
-    """The working folder and the umask as they were. To set them costs less than to look."""
+    """The working folder and the umask as they were. To set them costs less than to look.
+
+    So does the user as whom files are opened, where the worker is root and can come back.
+    """
 
     def __init__(self) -> None:
+        self._is_root = os.geteuid() == 0
+        self._groups = os.getegid(), os.getgroups()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._fd = -1
@@ -132,10 +137,19 @@ class Place:
     def restore(self) -> None:
         """Go back there, and take on the umask again."""
         os.umask(self._umask)
+        if self._is_root and (os.geteuid() != 0 or os.getegid() != self._groups[0]):
+            self._become_root()
         try:  # noqa: SIM105 - `suppress` is written in Python, and this is done after each job
             os.fchdir(self._fd)
         except (OSError, ValueError):  # a handler has closed it; or there was none
             pass
+
+    def _become_root(self) -> None:
+        group, groups = self._groups
+        with suppress(OSError):  # a handler has given it up for good
+            os.seteuid(0)
+            os.setegid(group)
+            os.setgroups(groups)
 
 
 class Room:
@@ -246,10 +260,16 @@ class Surroundings:
             self._descriptors.restore(thorough)
             self._place.restore()
         out, err = self._streams
-        closed = getattr(out, "closed", False) or getattr(err, "closed", False)
+        try:
+            closed = getattr(out, "closed", False) or getattr(err, "closed", False)
+        except ValueError:  # it is detached from its buffer
+            closed = True
         if closed or sys.stdout is not out or sys.stderr is not err:
             sys.stdout, sys.stderr = _opened(out, 1), _opened(err, 2)
             self._streams = sys.stdout, sys.stderr
+            if self._descriptors is not None:
+                # One that a handler has made of the same descriptor has closed it by its end.
+                self._descriptors.restore(thorough=True)
         if self._settings is None or self._switches is None:
             return
         self._switches.restore(now, thorough)
@@ -271,9 +291,12 @@ class Surroundings:
 
 
 def _opened(stream: Any, fd: int) -> Any:
-    """A standard stream, or one in its place if a handler has closed it."""
-    if not getattr(stream, "closed", False):
-        return stream
+    """A standard stream, or one in its place if a handler has closed or detached it."""
+    try:
+        if not getattr(stream, "closed", False):
+            return stream
+    except ValueError:  # detached
+        pass
     try:
         return open(fd, "w", buffering=1, errors="backslashreplace", closefd=False)
     except OSError:  # its descriptor is closed as well

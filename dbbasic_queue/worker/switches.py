@@ -7,22 +7,39 @@ that a handler has closed, or asyncio.run has taken away, and that the next one 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import gc
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from sys import modules
 from typing import Any, Final
 
-# Seconds between two looks at what takes longer to look at: 3 us in all.
+# Seconds between two looks at what takes longer to look at: 4 us in all.
 LOOK: Final = 0.0005
 
 _tracing: Final = sys.gettrace
 _profiling: Final = sys.getprofile
 _interval: Final = sys.getswitchinterval
+_digits: Final = sys.get_int_max_str_digits
+# Besides those that surroundings.py looks at after each job: by profilers' timers, by a terminal,
+# and by limits of the processor's time and a file's size.
+_SIGNALS: Final = tuple(
+    map(
+        int,
+        (
+            *(signal.SIGPROF, signal.SIGVTALRM, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT),
+            *(signal.SIGTTIN, signal.SIGTTOU, signal.SIGIO, signal.SIGURG),
+            *(signal.SIGXCPU, signal.SIGXFSZ),
+        ),
+    )
+)
+_TIMERS: Final = signal.ITIMER_PROF, signal.ITIMER_VIRTUAL
+_handler_of: Final[Any] = _signal.getsignal  # as in surroundings.py
 # Since Python 3.12 cProfile is a tool of the interpreter, of which there can be one.
 _monitoring: Final[Any] = getattr(sys, "monitoring", None)
 
@@ -51,6 +68,10 @@ class Switches:
         self._functions = _tracing(), _profiling(), _interval()
         self._profiler = _profiler()
         self._collector = gc.get_threshold(), gc.get_debug()
+        self._handlers = list(map(_handler_of, _SIGNALS))
+        self._timers = [each for each in _TIMERS if signal.getitimer(each) == (0, 0)]
+        self._of_threads = threading.gettrace(), threading.getprofile(), threading.stack_size()
+        self._longest_number = _digits()
         self._cpus = os.sched_getaffinity(0)
         self._policy = os.sched_getscheduler(0), os.sched_getparam(0)
         self._method = _start_method()
@@ -113,6 +134,16 @@ class Switches:
             threshold, debug = self._collector
             gc.set_threshold(*threshold)
             gc.set_debug(debug)
+        if list(map(_handler_of, _SIGNALS)) != self._handlers:
+            self._restore_handlers()
+        found = threading.gettrace(), threading.getprofile(), threading.stack_size()
+        if found != self._of_threads:
+            trace, profile, size = self._of_threads
+            threading.settrace(trace)
+            threading.setprofile(profile)
+            threading.stack_size(size)
+        if _digits() != self._longest_number:
+            sys.set_int_max_str_digits(self._longest_number)
         if _start_method() != self._method:
             modules["multiprocessing"].set_start_method(self._method, force=True)
         with suppress(OSError):  # the processor is gone since, or it takes a privilege
@@ -123,6 +154,13 @@ class Switches:
                 os.sched_setscheduler(0, *self._policy)
         with suppress(ValueError, OSError):  # that of the worker is closed
             signal.set_wakeup_fd(self._wakeup)
+
+    def _restore_handlers(self) -> None:
+        for timer in self._timers:  # first, as they are for handlers that go
+            signal.setitimer(timer, 0)
+        for number, handler in zip(_SIGNALS, self._handlers, strict=True):
+            if handler is not None:  # it was not set from Python, and cannot be set from there
+                signal.signal(number, handler)
 
 
 def _watchdog() -> _CountingWatchdog:

@@ -120,6 +120,53 @@ def test_a_hard_limit_that_cannot_be_raised_again_ends_the_run_after_its_job() -
     assert any("lowered the hard limit RLIMIT_CORE" in line for line in told)
 
 
+@pytest.mark.parametrize("habit", ["tempfile.tempdir = own", "os.environ['TMPDIR'] = own"])
+def test_temporary_files_are_where_the_environment_says(queue: Queue, habit: str) -> None:
+    """A folder that was that of one job, and is gone, is not that of the next one."""
+    code = f"""{WORKER}
+import tempfile
+
+def habit(payload):
+    own = tempfile.mkdtemp()
+    tempfile.tempdir = None
+    {habit}
+    with tempfile.TemporaryFile():
+        os.rmdir(own)
+
+def looks(payload):
+    with tempfile.TemporaryFile():
+        return tempfile.gettempdir()
+
+queue.process_jobs({{"habit": habit, "looks": looks}})
+"""
+    ids = queue.enqueue_many([(each, {}) for each in ("habit", "looks", "habit", "looks")])
+    with script(code, queue.path, env=environment(TMPDIR=str(queue.path.parent))) as worker:
+        assert worker.end() == 0, worker.err
+    results = [(queue.get_job(each) or {})["result"] for each in ids[1::2]]
+    assert results == [str(queue.path.parent)] * 2
+
+
+@needs_root
+def test_a_handler_that_gives_up_root_does_so_for_itself() -> None:
+    """The worker writes down how the job ended, and the next job is root's again."""
+    code = f"""{WORKER}
+def habit(payload):
+    os.setgroups([{WORKERS_USER.gid}])
+    os.setegid({WORKERS_USER.gid})
+    os.seteuid({WORKERS_USER.uid})
+def looks(payload): return [os.geteuid(), os.getegid(), os.getgroups()]
+queue.process_jobs({{"habit": habit, "looks": looks}})
+"""
+    with open_place() as folder:
+        queue = Queue(folder / "queue.tsv", "normal")
+        ids = queue.enqueue_many([(each, {}) for each in ("looks", "habit", "looks")])
+        with script(code, queue.path) as worker:
+            assert worker.end() == 0, worker.err
+        first, _, last = [(queue.get_job(each) or {})["result"] for each in ids]
+    assert first is not None
+    assert first == last
+
+
 @needs_root
 @pytest.mark.parametrize("user", [ROOT, WORKERS_USER], ids=["root", "user"])
 def test_a_handler_that_stands_back_does_so_for_itself(user: Account) -> None:

@@ -307,6 +307,9 @@ CLOSES = {
     "used-for-a-file": "os.close(1); os.close(2); KEPT.extend(open(os.devnull, 'w') for _ in '12')",
     "led-elsewhere": "os.dup2(NULL, 1); os.dup2(NULL, 2)",
     "exchanged": "sys.stderr = sys.stdout = open(os.devnull, 'w')",
+    "detached": "sys.stderr.detach(); sys.stdout.detach()",
+    "wrapped-anew": "sys.stdout, sys.stderr = (WRAP(f.detach()) for f in (sys.stdout, sys.stderr))",
+    "opened-anew": "sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')",
 }
 
 
@@ -314,6 +317,7 @@ CLOSES = {
 def test_what_a_handler_does_to_its_streams_ends_with_it(queue: Queue, habit: str) -> None:
     """Closed or exchanged: the next job prints as the first did, and the run goes on."""
     code = WORKER + (
+        "from io import TextIOWrapper as WRAP\n"
         "KEPT, NULL = [], os.open(os.devnull, os.O_RDWR)\n"
         f"def habit(payload): {CLOSES[habit]}\n"
         "def prints(payload): print('out'); print('err', file=sys.stderr); return 'printed'\n"

@@ -16,11 +16,17 @@ HABITS = {
     "collector-debug": "gc.set_debug(gc.DEBUG_SAVEALL)",
     "one-processor": "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})",
     "policy": "os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))",
+    "profiler-by-a-timer": "signal.signal(27, print); signal.setitimer(signal.ITIMER_PROF, 60)",
+    "window": "signal.signal(signal.SIGWINCH, print)",
+    "threads-profile": "threading.setprofile(print)",
+    "threads-trace": "threading.settrace(print)",
+    "deep-threads": "threading.stack_size(1 << 22)",
+    "long-numbers": "sys.set_int_max_str_digits(0)",
     "wakeup": "signal.set_wakeup_fd(sockets[0].fileno())",
     "start-method": "import multiprocessing as m; m.set_start_method('forkserver', force=True)",
 }
 CODE = """
-import gc, socket, time
+import gc, socket, threading, time
 sockets = socket.socketpair()
 sockets[0].setblocking(False)
 
@@ -32,6 +38,9 @@ def looks(payload):
         repr(sys.getprofile()), repr(sys.gettrace()), sys.getswitchinterval(), wakeup,
         gc.get_threshold(), gc.get_debug(), sorted(os.sched_getaffinity(0)),
         os.sched_getscheduler(0), multiprocessing.get_start_method(allow_none=True),
+        signal.getitimer(signal.ITIMER_PROF), signal.getsignal(signal.SIGPROF).__name__,
+        repr(signal.getsignal(signal.SIGWINCH)), repr(threading.getprofile()),
+        repr(threading.gettrace()), threading.stack_size(), sys.get_int_max_str_digits(),
     ]
 """
 # After a job this long the worker looks at all of them.
