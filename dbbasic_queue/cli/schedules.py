@@ -82,6 +82,7 @@ def installed_entries(config: Config) -> dict[str, EntryStatus] | None:
     from ..cron.target import CrontabTarget, CronTarget
     from ..install.manifest import load_manifest
     from ..install.site import Site
+    from ..install.status import is_gone
     from ..systemd.target import SystemdTarget
 
     found: dict[str, EntryStatus] = {}
@@ -95,6 +96,8 @@ def installed_entries(config: Config) -> dict[str, EntryStatus] | None:
                 return None
             if manifest is not None and manifest.config == str(config.path):
                 with contextlib.suppress(QueueError, OSError):
+                    if is_gone(target, manifest):
+                        continue
                     entries = manifest.entries or target.render(config).entries
                     found.update((each.label, each) for each in target.status(entries, config))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from ..errors import QueueError
 from ..job import FINISHED
 from ..support.account import Account
 from ..support.child import ChildDied, ChildTimeout, call
-from .manifest import digest, load_manifest
+from .manifest import Manifest, digest, load_manifest
 from .target import EntryStatus, Target
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 2.0  # seconds to wait for the server of a queue
 SECONDS = 8.0  # that all answers of a server may take
+_GONE = "its file was taken out by hand: nothing starts it"
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,24 @@ def survey(target: Target, name: str, config: Config | None) -> Status | None:
     if not installed and config is not None:  # version 2.0.0 did not write them down
         installed = target.render(config).entries
     entries = tuple(target.status(installed, config))
+    if is_gone(target, manifest):
+        entries = tuple(replace(each, next_run=None, note=_GONE) for each in entries)
     running = None
     if config is not None:
         with contextlib.suppress(QueueError, ChildTimeout, ChildDied):
             running = _running(target, config)
     return Status(name, target.kind, manifest.config, files, entries, running)
+
+
+def is_gone(target: Target, manifest: Manifest) -> bool:
+    """Return whether an installation was taken out by hand, so that nothing starts its entries.
+
+    systemd tells by itself what it has loaded; cron and logrotate have nothing but the files.
+    Raises `InstallError` if a file cannot be read.
+    """
+    if target.kind.startswith("systemd"):
+        return False
+    return all(target.store.read(path) is None for path in manifest.hashes)
 
 
 def _running(target: Target, config: Config) -> tuple[str, ...] | None:

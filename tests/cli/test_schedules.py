@@ -16,7 +16,10 @@ import pytest
 from cli_app import dbq, queue_of, start
 
 from dbbasic_queue.cli.programs import programs_of
-from dbbasic_queue.config.sections import load
+from dbbasic_queue.cli.schedules import installed_entries
+from dbbasic_queue.config.sections import load, parse
+from dbbasic_queue.install.manifest import Manifest
+from dbbasic_queue.install.target import Entry
 
 CONFIG = """
 name = "app"
@@ -78,6 +81,25 @@ def test_what_the_clock_starts_is_told(app: Path, home: dict[str, str]) -> None:
     assert all(len(line) <= 80 for line in text.stdout.splitlines())
     assert "often   every minute\n        last 20" in text.stdout
     assert "is installed here: dbq-install-cron or dbq-install-systemd" in text.stderr
+
+
+def test_an_entry_taken_out_by_hand_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of an installation alone starts nothing: cron goes by its file."""
+    text = 'name = "a"\nqueue.file = "q.tsv"\nworker = { handlers = "a:H", user = "nobody" }\n'
+    config = parse(text, tmp_path / "dbq.toml")
+    file = tmp_path / "dbq-a"
+    entry = Entry("worker", "* * * * *", "work")
+    record = Manifest("a", "cron", str(config.path), {file: ("x",)}, (entry,))
+    monkeypatch.setattr(
+        "dbbasic_queue.install.manifest.load_manifest",
+        lambda site, name, kind: record if kind == "cron" else None,
+    )
+    file.write_text("there")
+    assert list(installed_entries(config) or ()) == ["worker"]
+    file.unlink()
+    assert installed_entries(config) == {}
 
 
 def test_what_is_off_does_nothing(app: Path, home: dict[str, str]) -> None:

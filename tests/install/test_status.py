@@ -85,6 +85,21 @@ def test_each_file_has_its_state(tmp_path: Path) -> None:
     assert status.config == "/etc/dbq.toml"
 
 
+def test_nothing_runs_next_by_a_file_that_is_gone(tmp_path: Path) -> None:
+    """Taken out by hand, as by `crontab -r`, an entry is told with that and no next run."""
+    target = CronTarget(Site(root=tmp_path))
+    apply(target, configs.parse(TEXT, "/etc/dbq.toml"))
+    there = survey(target, "a", None)
+    (tmp_path / "etc/cron.d/dbq-a").unlink()
+    gone = survey(target, "a", None)
+    assert there is not None
+    assert gone is not None
+    assert all(entry.next_run for entry in there.entries)
+    assert [(entry.next_run, entry.note) for entry in gone.entries] == [
+        (None, "its file was taken out by hand: nothing starts it")
+    ]
+
+
 def test_the_queue_of_an_image_is_the_one_below_it(tmp_path: Path) -> None:
     """Jobs that run on this machine are not told of an image."""
     target = CronTarget(Site(root=tmp_path))
