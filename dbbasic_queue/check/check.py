@@ -68,7 +68,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether jobs would run: there is no fault, though there may be warnings."""
+        """Whether all of it would work: there is no fault, though there may be warnings."""
         return all(problem.level is not Level.FAULT for problem in self.findings)
 
     def as_dict(self) -> dict[str, Any]:

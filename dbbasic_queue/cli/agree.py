@@ -29,6 +29,7 @@ from ..systemd.target import SystemdTarget
 
 BOOTED: Final = Path("/run/systemd/system")  # sd_booted(3)
 MANAGER: Final = "/run/user/{uid}/systemd/private"  # where a user's own manager answers
+_BESIDE: Final = ("[log]", "[health]", "[report]", "[notify]")  # jobs run without these
 _TOOLS: Final = {
     "cron": "dbq-install-cron",
     "cron-user": "dbq-install-cron",
@@ -67,9 +68,12 @@ def remarks(config: Config, target: Target) -> list[str]:
     problems = check_config(config.path).findings
     told = [problem for problem in problems if problem.where != "name"]
     notes = [f"dbq check says: {escape_control(str(problem))}" for problem in told]
-    if any(problem.level is Level.FAULT for problem in told):
+    faults = [problem for problem in told if problem.level is Level.FAULT]
+    if faults:
         again = shlex.join(["dbq", "check", "--config", str(config.path)])
-        notes.append(f"jobs will not run before that is mended; to see whether it is: {again}")
+        stops = not all(problem.where.startswith(_BESIDE) for problem in faults)
+        said = "jobs will not run before that is mended; " if stops else ""
+        notes.append(f"{said}to see whether it is{'' if stops else ' mended'}: {again}")
     return notes
 
 

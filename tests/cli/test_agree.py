@@ -162,6 +162,18 @@ def test_an_installer_says_what_the_check_would_say(config: Path) -> None:
     assert remarks(load(config), Picky(Site(), "logrotate")) == []
 
 
+def test_what_jobs_run_without_does_not_keep_them(config: Path) -> None:
+    """A log or a textfile that cannot be written is told, and not that no job would run."""
+    with config.open("a") as file:
+        file.write('[log]\nfile = "jobs.py/a.log"\n[health]\ntextfile = "jobs.py/a.prom"\n')
+    again = f"to see whether it is mended: dbq check --config {config}"
+    *faults, last = remarks(load(config), Picky(Site(), "cron"))
+    assert [fault.split(": ")[1] for fault in faults] == ["[log].file"]
+    assert last == again
+    (config.parent / "jobs.py").unlink()
+    assert "jobs will not run" in remarks(load(config), Picky(Site(), "cron"))[-1]
+
+
 def test_an_installer_that_refuses_says_it_too(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
