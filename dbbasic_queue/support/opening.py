@@ -72,10 +72,10 @@ class Folder:
 
     >>> import tempfile
     >>> with Folder(tempfile.mkdtemp()) as folder:
-    ...     os.symlink("/etc/passwd", folder.path / "a")
-    ...     folder.open("a", os.O_RDONLY)
+    ...     os.symlink("/a", folder.path / "b")
+    ...     folder.open("b", os.O_RDONLY)
     Traceback (most recent call last):
-    OSError: [Errno 40] it is a symbolic link; remove it, or name the file that it leads to
+    OSError: [Errno 40] it is a symbolic link; remove it, or name the file that it leads to, /a
     """
 
     fd = -1  # before `__init__`, which a signal may break off
@@ -183,10 +183,9 @@ class Folder:
     def _plainer(self, error: OSError, name: str) -> OSError:
         """Say what stands in the way, where open(2) says it in a riddle."""
         if error.errno == errno.ELOOP:
-            return OSError(
-                errno.ELOOP,
-                "it is a symbolic link; remove it, or name the file that it leads to",
-            )
+            target = quoted(Path(os.path.realpath(self.path / name)))
+            said = "it is a symbolic link; remove it, or name the file that it leads to"
+            return OSError(errno.ELOOP, f"{said}, {target}")
         if error.errno in (errno.ENXIO, errno.EISDIR, errno.ENODEV, errno.EACCES, errno.EPERM):
             try:
                 status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)

@@ -78,7 +78,8 @@ def test_a_link_that_leads_nowhere_is_told_as_one(app: Path, words: str) -> None
     (app / "queue.tsv").symlink_to("elsewhere.tsv")
     done = dbq(*words.split(), "--file", "queue.tsv", cwd=app)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "it is a symbolic link; remove it, or name the file that it leads to" in done.stderr
+    said = "it is a symbolic link; remove it, or name the file that it leads to"
+    assert f"{said}, {app}/elsewhere.tsv" in done.stderr
 
 
 @pytest.mark.parametrize("words", ["enqueue x", "list", "stats", "fsck", "edit", "work m:H"])
