@@ -21,6 +21,7 @@ import shlex
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -87,6 +88,8 @@ def _questions(config: Config, name: str) -> Iterator[tuple[str, Callable[[], It
         yield "[log].file", lambda: _log(config, log.file, name)
     if health and (textfile := health.textfile):
         yield "[health].textfile", lambda: _shared_folder("[health].textfile", textfile, name)
+    for writable in worker.writable:
+        yield "[worker].writable", partial(_writable, writable, name)
     if report := config.report:
         yield "[report].file", lambda: _shared_folder("[report].file", report.file, name)
 
@@ -266,6 +269,17 @@ def _shared_folder(where: str, file: Path, name: str) -> Iterator[Problem]:
     if not problems and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
         remedy = _join_group(folder, name) or f"setfacl -m u:{name}:rwx {shlex.quote(str(folder))}"
         yield fault(where, f"{name} has no write permission in {folder}: {remedy}")
+
+
+def _writable(folder: Path, name: str) -> Iterator[Problem]:
+    """Ask for a folder of the handlers', without which other jobs run all the same."""
+    where = "[worker].writable"
+    word = shlex.quote(str(folder))
+    if said := obstacle(folder):
+        yield warning(where, f"handlers cannot write in {folder}: {said}")
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        allow = _join_group(folder, name) or f"setfacl -m u:{name}:rwx {word}"
+        yield warning(where, f"{name} has no write permission in {folder}: {allow}")
 
 
 def _folder(where: str, folder: Path, name: str) -> Iterator[Problem]:

@@ -380,6 +380,7 @@ def folder_cases() -> Iterator[tuple[str, str, str, str]]:
         "[health].textfile",
         "gone does not exist",
     )
+    yield "", 'worker:writable = ["gone"]', "[worker].writable", "gone does not exist"
     yield (
         "",
         'more:[report]\nfile = "gone/a.html"',
@@ -405,7 +406,7 @@ def test_files_and_folders(app: App, made: str, lines: str, where: str, said: st
     assert found
     assert said.format(folder=app.folder) in found[0].what
     assert (found[0].level is Level.WARNING) == (
-        "create it before" in found[0].what or "env" in made
+        "create it before" in found[0].what or "env" in made or "writable" in where
     )
     assert app.files() == before
 

@@ -177,6 +177,12 @@ def test_advice_takes_nothing_from_others(app: Path) -> None:
         (app / folder).chmod(0o775)
     write(app, more=f'[log]\nfile = "logs/a.log"\n[health]\ntextfile = "{app}/prom/a.prom"\n')
     assert [line.rpartition(": ")[2] for line in told(check(app))] == ["adduser nobody daemon"] * 2
+    (app / "up loads").mkdir()
+    write(app, worker='writable = ["up loads"]')
+    assert told(check(app)) == [
+        f"warning: [worker].writable: nobody has no write permission in {app}/up loads:"
+        f" setfacl -m u:nobody:rwx '{app}/up loads'"
+    ]
 
 
 def test_a_log_that_logrotate_passes_over(app: Path) -> None:
