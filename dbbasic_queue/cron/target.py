@@ -90,7 +90,8 @@ class CronTarget(Target):
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
-        return [*(_daemon_notes() if self.site.live else []), *_limit_notes(config)]
+        daemon = _daemon_notes() if self.site.live else []
+        return [*daemon, *_limit_notes(config, config.worker.user)]
 
     def traces(self, name: str) -> list[Path]:
         """See `Target.traces`."""
@@ -147,7 +148,7 @@ class CrontabTarget(Target):
 
     def notes(self, config: Config) -> list[str]:
         """See `Target.notes`."""
-        found = [*_daemon_notes(), *_limit_notes(config)]
+        found = [*_daemon_notes(), *_limit_notes(config, self.user)]
         if config.cron and config.cron.mailto is not None:
             found.append(
                 "[cron].mailto holds for --system only: in your crontab, MAILTO= would be that of "
@@ -249,18 +250,25 @@ def _daemon_notes() -> list[str]:
     return []
 
 
-def _limit_notes(config: Config) -> list[str]:
-    """Keys of [worker] that cron can do nothing about."""
+def _limit_notes(config: Config, user: str | None) -> list[str]:
+    """Keys of [worker] that cron can do nothing about, for entries that run as this user."""
     given = {
         "memory_max": config.worker.memory_max,
         "cpu_quota": config.worker.cpu_quota,
         "writable": config.worker.writable or None,
     }
-    return [
+    found = [
         f"[worker].{key} holds under systemd only; cron sets no limits and no sandbox"
         for key, value in given.items()
         if value is not None
     ]
+    nice = config.worker.nice
+    if nice is not None and nice < 0 and user != "root":
+        found.append(
+            f"[worker].nice below 0 needs a limit under cron, or nice(1) complains at each run and "
+            f"cron mails it: {user} - nice {nice} in /etc/security/limits.d/dbq.conf"
+        )
+    return found
 
 
 def _status(entries: Sequence[Entry], config: Config | None) -> list[EntryStatus]:

@@ -344,6 +344,20 @@ def test_what_cron_cannot_do_is_told(folder: CronTarget, user: CrontabTarget) ->
         assert ("[cron].mailto" in told) is (target is user)
 
 
+def test_a_niceness_that_cron_cannot_give_is_told(folder: CronTarget, user: CrontabTarget) -> None:
+    """nice(1) complains at each run of a user without the limit, and cron mails what it says."""
+
+    def told(target: Target, nice: int, worker: str = "nobody") -> list[str]:
+        text = f'name = "a"\nqueue.file = "/q.tsv"\nworker.handlers = "a:H"\nworker.nice = {nice}\n'
+        config = load(f'{text}worker.user = "{worker}"\n')
+        return [note for note in target.notes(config) if "nice" in note]
+
+    (said,) = told(folder, -5)
+    assert "nobody - nice -5 in /etc/security/limits.d/" in said
+    assert told(folder, 5) == told(folder, -5, "root") == []
+    assert f"{user.user} - nice -5" in told(user, -5)[0]
+
+
 def test_systemd_cron_is_a_cron(
     user: CrontabTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
