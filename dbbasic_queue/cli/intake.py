@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ..errors import InvalidJob
 from ..job import PENDING, Job
+from ..support.text import dump_json
 from .common import DONE, UsageError, complain, counted, queue_of
 
 KEYS: Final = frozenset({*Job._fields, "job_type", "job_id"})
@@ -54,6 +55,11 @@ def _jobs(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             raise ValueError(f"line {number}: not JSON: {error}") from None
         if not isinstance(job, dict):
             raise ValueError(f"line {number}: not a JSON object")
+        if hidden := job.get("hidden"):
+            raise ValueError(
+                f"line {number}: values of the payload are hidden, {dump_json(hidden)}:"
+                " list the job with --reveal"
+            )
         unknown = sorted(job.keys() - KEYS)
         if unknown:
             raise ValueError(

@@ -61,9 +61,11 @@ def error_hider(hide: Hide) -> Callable[[Job], Job]:
 def hide(job: dict[str, Any], hidden: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """Return a job without some values of its payload, in its error and its result, too.
 
-    >>> job = {"type": "mail.send", "payload": {"token": "s3cret", "n": 1}, "error": "E: s3cret"}
-    >>> hide(job, {"mail.*": ("token",)})
-    {'type': 'mail.send', 'payload': {'token': '…', 'n': 1}, 'error': 'E: …'}
+    Which keys these are is told in `hidden`, so that it is not taken for the job as it was.
+
+    >>> job = {"type": "mail", "payload": {"token": "s3cret", "n": 1}, "error": "E: s3cret"}
+    >>> hide(job, {"m*": ("token",)})
+    {'type': 'mail', 'payload': {'token': '…', 'n': 1}, 'error': 'E: …', 'hidden': ['token']}
     """
     from ..engines.choice import matches
 
@@ -71,11 +73,12 @@ def hide(job: dict[str, Any], hidden: Mapping[str, tuple[str, ...]]) -> dict[str
     payload = job["payload"]
     if not isinstance(payload, dict):
         return _unread(job) if keys else job  # it is not JSON: what is in it?
-    found = [payload[key] for key in sorted(keys & payload.keys())]
+    found = sorted(keys & payload.keys())
     if not found:
         return job
     shown = {**job, "payload": {k: HIDDEN if k in keys else v for k, v in payload.items()}}
-    texts = [text for value in found if len(text := _text(value)) >= LEAST]
+    shown["hidden"] = found
+    texts = [text for value in map(payload.get, found) if len(text := _text(value)) >= LEAST]
     for name in ("error", "result"):
         if shown.get(name) is not None:
             shown[name] = _without(shown[name], texts)

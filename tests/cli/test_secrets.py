@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from cli_app import dbq, queue_of
 
+from dbbasic_queue import Queue
+
 CONFIG = """
 [queue]
 file = "data/queue.tsv"
@@ -59,6 +61,21 @@ def test_what_is_not_secret_is_printed(secret: Path) -> None:
         {"token": "…", "to": "zoe", "n": "…"},
         {"token": "shown"},
     ]
+
+
+def test_what_is_hidden_is_not_enqueued_elsewhere(secret: Path) -> None:
+    """A job without its secret would run with an ellipsis for it; --reveal lists all of it."""
+    elsewhere = ("enqueue", "--from", "-", "--file", "elsewhere.tsv")
+    listed = dbq("list", "--json", cwd=secret).stdout
+    assert json.loads(listed.splitlines()[0])["hidden"] == ["n", "token"]
+    done = dbq(*elsewhere, cwd=secret, stdin=listed)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert 'line 1: values of the payload are hidden, ["n", "token"]' in done.stderr
+    assert not (secret / "elsewhere.tsv").exists()
+    listed = dbq("list", "--json", "--reveal", cwd=secret).stdout
+    assert dbq(*elsewhere, cwd=secret, stdin=listed).stdout == "mail-1\nother-1\n"
+    payload = Queue(secret / "elsewhere.tsv").get_job("mail-1")["payload"]
+    assert payload == {"token": "hush-hush", "to": "zoe", "n": 123456}
 
 
 def test_the_command_of_a_hidden_error_retries_it(secret: Path) -> None:
