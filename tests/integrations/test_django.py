@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -55,6 +56,7 @@ CONFIG = """
 file = "default.tsv"
 [worker]
 handlers = "dbbasic_queue.django:HANDLERS"
+user = "{user}"
 directory = "{project}"
 concurrency = 2
 environment = {{ DJANGO_SETTINGS_MODULE = "website.settings", DATA = "{data}" }}
@@ -64,7 +66,8 @@ environment = {{ DJANGO_SETTINGS_MODULE = "website.settings", DATA = "{data}" }}
 def test_a_worker_of_dbq_runs_the_tasks(tmp_path: Path) -> None:
     """`dbq work` sets Django up by itself, in each of its processes, from the config alone."""
     config = tmp_path / "dbq.toml"
-    config.write_text(CONFIG.format(project=PROJECT, data=tmp_path))
+    user = pwd.getpwuid(os.geteuid()).pw_name  # root's check asks for one where cron is installed
+    config.write_text(CONFIG.format(project=PROJECT, data=tmp_path, user=user))
     enqueue = (
         "import django; django.setup()\n"
         "from shop.tasks import process_id\n"
