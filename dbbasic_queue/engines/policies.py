@@ -160,7 +160,7 @@ def _check(name: str, policy: Any) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (is_number and 0 < value <= LONGEST):
             raise ValueError(
-                f"policies[{name!r}]: {key} {value!r}: must be 0 to ten years in seconds"
+                f"policies[{name!r}]: {key} {value!r}: must be above 0 s, up to ten years"
             )
 
 

@@ -244,8 +244,8 @@ def _is_there(process: subprocess.Popen[bytes]) -> bool:
         os.killpg(process.pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # it has become another user's, and is there
+        pass
     return True
 
 

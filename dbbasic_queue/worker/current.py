@@ -38,7 +38,7 @@ at_work: Final[list[Runner]] = []  # of this process: each knows its job in hand
 class CurrentJob(Job):
     """The job in hand, as its handler sees it: a `Job`, and what else there is to ask and to say.
 
-    `attempt` is the number of this try, from 1. `error` is that of the try before, or None.
+    `attempt` is the number of this attempt, from 1. `error` is that of the attempt before, or None.
     """
 
     _runner: Runner | None
@@ -46,8 +46,10 @@ class CurrentJob(Job):
 
     @property
     def max_attempts(self) -> int | None:
-        """Attempts in total before the job counts as `failed`; None where no worker of ours runs
-        it."""
+        """Attempts in total before the job counts as `failed`.
+
+        None where no worker of ours runs it.
+        """
         return None if self._runner is None else self._runner.max_attempts_of(self.type)
 
     @property
@@ -92,8 +94,8 @@ class CurrentJob(Job):
 def current_job() -> CurrentJob:
     """The job whose handler is running, in that handler: its id, type, attempt number, and more.
 
-    Also in the threads that the handler starts, unless several workers of this process are at
-    work, each in a thread: hand it over to yours then.
+    Also in the threads that the handler starts. Where several workers of this process are at work,
+    each in a thread, call this in the handler and pass the job on to its threads.
 
     Raises `LookupError` outside a handler.
 

@@ -260,7 +260,7 @@ class Worker:
         return bool(rescued)
 
     def _wait(self, seat: Seat) -> bool:
-        """Wait for something to do, as long as this run may; whether to try again."""
+        """Wait for something to do, as long as this run may; returns whether there may be a job."""
         while self.may_take():
             self._tally.save_in_time()
             left = max(0, self._options.linger - self._elapsed())

@@ -35,7 +35,7 @@ class Options(NamedTuple):
         for value in timeouts:
             _require_seconds("timeout", value)
             if value is not None and not 0 < value <= LONGEST:
-                raise ValueError(f"timeout {value}: must be 0 to ten years in seconds, or None")
+                raise ValueError(f"timeout {value}: must be above 0 s, up to ten years, or None")
         if self.unknown not in ("fail", "skip"):
             raise ValueError(f'unknown {self.unknown!r}: must be "fail" or "skip"')
         if isinstance(self.types, str):

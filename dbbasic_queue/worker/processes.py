@@ -36,7 +36,7 @@ _ALL: Final = (*_HEARD, STOP, BREAK_OFF, signal.SIGCHLD)
 Work = Callable[[int, StopSignals], Summary]
 
 
-class CrewSignals(StopSignals):
+class ChildSignals(StopSignals):
     """The signals of one child: what the parent passes on."""
 
     def __init__(self, parent: int, before: dict[int, Any]) -> None:
@@ -130,14 +130,14 @@ class WorkerProcesses:
         report = mmap(-1, REPORT + SLOT)
         child = os.fork()
         if child == 0:
-            signals = CrewSignals(self._parent, before)
+            signals = ChildSignals(self._parent, before)
             if self._status is not None:
                 signals.status = partial(_note, report)
             signals.install()
             raise SystemExit(self._live(number, signals, report))
         self._children[child] = report
 
-    def _live(self, number: int, signals: CrewSignals, shared: mmap) -> int:
+    def _live(self, number: int, signals: ChildSignals, shared: mmap) -> int:
         """Work in a child, and report; returns its exit code."""
         code = 0
         try:

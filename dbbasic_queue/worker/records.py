@@ -34,7 +34,7 @@ class JobFields(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Note it; returns True."""
+        """Note the job in hand on a record; returns True."""
         job = job_in_hand()
         if job is not None and record.name != OURS:
             record.__dict__.setdefault("job_id", job.id)

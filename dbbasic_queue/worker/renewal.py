@@ -16,7 +16,7 @@ LOOK: Final = 1.0  # seconds between two looks
 
 
 class Renewal:
-    """Whether it is time, as `dbq restart` or a deployment says.
+    """Whether it is time for new code, as `dbq restart` or a deployment says.
 
     Args:
         said: what was last said to the workers of the queue; read now, and compared later.
@@ -53,7 +53,7 @@ class Renewal:
         except StorageError as error:  # a turn that needs what keeps the jobs waits, or fails
             if not self._told:
                 self._told = True
-                log.warning("it is not known whether to begin anew: %s", error)
+                log.warning("cannot see whether dbq restart was called: %s", error)
         for path, real in self._came_by.items():
             now = os.path.realpath(path)
             if now != real and os.path.exists(now):

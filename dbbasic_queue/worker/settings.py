@@ -81,7 +81,7 @@ class Environment:
         for name in changed & before.keys():
             os.environb[name] = before[name]
         if b"TZ" in changed:
-            time.tzset()  # as the handler will have done, without which it means nothing
+            time.tzset()  # which the handler has called as well: TZ is read only then
         self._changes = now.changes
 
 
@@ -129,7 +129,7 @@ class Limits:
 
 @cache
 def _resource() -> Any:
-    """The module `resource`; None where it cannot be loaded, by handlers as little as here."""
+    """The module `resource`; None where neither this nor a handler can load it."""
     loaded = "resource" in modules
     try:
         import resource

@@ -281,10 +281,8 @@ class Surroundings:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _restore_handlers(self) -> None:
-        if not self._alarm:
-            signal.setitimer(
-                signal.ITIMER_REAL, 0
-            )  # it was for a handler that is not there any more
+        if not self._alarm:  # one that rings now was for a handler that has ended
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in zip(_WATCHED, self._handlers, strict=True):
             if handler is not None:  # it was not set from Python, and cannot be set from there
                 signal.signal(number, handler)

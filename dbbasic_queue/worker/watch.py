@@ -1,9 +1,8 @@
 """Looks once a second whether the job in hand is to be broken off: `dbq cancel --running`.
 
-And tells a service manager, if there is one, which job that is.
-
-One thread for a run, which sleeps: it costs a job that is over within a second nothing. What else
-is to be done now and then while a job runs is done by it, too.
+One thread for a run, which sleeps: it costs a job that is over within a second nothing. It also
+tells a service manager, if there is one, which job runs, and does what else is to be done now and
+then while a job runs.
 """
 
 from __future__ import annotations
