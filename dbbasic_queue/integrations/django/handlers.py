@@ -2,9 +2,9 @@
 
 A worker is a process that lives between requests: `django.setup()` is called once, database
 connections that are too old or broken are closed before and after each job, and the log of queries
-that DEBUG keeps is emptied. The signals `task_started` and `task_finished` are sent here; the
-second one when a job has failed for good, or is done. For a job whose worker died at its last
-attempt, the worker sends it that takes the job back.
+that DEBUG keeps is emptied. The signals `task_started` and `task_finished` are sent here, the
+second one when a job is done or has failed for good. Where a worker died at a job's last attempt,
+the worker that takes the job back sends it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _handler(task: Any) -> Handler:
 
 
 def _coroutine_handler(task: Any) -> Handler:
-    """The same for a coroutine function, which runs on the worker's own event loop."""
+    """Return the handler of a coroutine task, which runs on the worker's own event loop."""
 
     async def run(payload: Any) -> Any:
         await sync_to_async(_tidy)()

@@ -2,7 +2,7 @@
 
 A type of job is a text that another process has written. So a module is imported for it only where
 it belongs to the project, below an installed app or beside the settings, and what is found there
-counts only if it is a task: `subprocess.check_output` is none.
+counts only if it is a task, which `subprocess.check_output` is not.
 """
 
 from __future__ import annotations
