@@ -9,7 +9,7 @@ not the one who asks.
 
 A browser sends a form of any page to any address, with the cookies and the password that it knows.
 So a click counts only if its `Origin` is the page's own, which no page can feign, and if its token
-is that of its cookie, which no other page can read and, by `SameSite`, no other page has sent.
+is that of its cookie, which no other page can read and, by `SameSite`, none can have sent.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def read_passwords(path: Path) -> dict[str, str]:
             if not stat.S_ISREG(status.st_mode):
                 raise ConfigError(f"{path}: it is not a regular file")
             if status.st_uid not in (ROOT, os.geteuid()):
-                raise ConfigError(f"{path}: it belongs to {user_name(status.st_uid)}")
+                whose, me = user_name(status.st_uid), user_name(os.geteuid())
+                raise ConfigError(f"{path}: it belongs to {whose}: chown {me} {word}")
             if status.st_mode & 0o077:
                 raise ConfigError(f"{path}: other users have rights to it: chmod 0600 {word}")
             text = stream.read(LARGEST).decode("utf-8-sig")
