@@ -40,7 +40,7 @@ log = logging.getLogger("dbbasic_queue")
 
 SECONDS: Final = 15.0  # that each of them may take
 LARGEST: Final = 1 << 16  # bytes of what is remembered
-NOTE: Final = "# What [notify] of dbq.toml has said last, to whom. Without this it is said anew.\n"
+NOTE: Final = "# What [notify] of dbq.toml has said last, by name. Without this it is said anew.\n"
 SERVER, REACHED = "the queue's server", "REACHED"  # its line, beside those of who is told
 _MODE: Final = 0o640
 
@@ -107,7 +107,7 @@ def tell(
     Before that, it is written down when the queue's server was reached, if it was.
 
     Args:
-        notify: whom, and how often.
+        notify: the program and the services, and how often to tell them.
         report: of the check.
         file: what was said last; made anew.
         payload_of: the payload of a job by its id, asked only if the config says so.
@@ -251,7 +251,7 @@ def _parse(line: str) -> tuple[str, Said] | None:
 def bad_lines(file: Path) -> list[tuple[int, str]]:
     """Return the number of each line that says nothing, from 1, and why. Raises `StorageError`."""
     return [
-        (at, "tells nothing, so that it is said anew: it is not a time, a date, a verdict and whom")
+        (at, "tells nothing, so that it is said anew: it is not a time, a date, a verdict, a name")
         for at, line in enumerate(_lines(file), 1)
         if line.strip() and not line.startswith("#") and _parse(line) is None
     ]
