@@ -67,7 +67,7 @@ def worker_of(config: Config) -> Account | None:
 
 
 def owner_of(table: Path) -> Account | None:
-    """Return the owner of the folder that a queue is in, as whom root works on it; None for root.
+    """Return the user that root becomes for a queue: the owner of its folder; None for root.
 
     Also None for a folder that is not there, or that root would not enter: what then happens to
     the queue says why.

@@ -14,6 +14,7 @@ from .common import (
     DONE,
     EXIT_CODES_OF_WAIT,
     REFUSED,
+    TIME_IS_UP,
     Command,
     arg,
     complain,
@@ -23,8 +24,6 @@ from .common import (
     queue_of,
 )
 from .secrets import REVEAL, secrets_of
-
-TIME_IS_UP: Final = 3
 
 
 def _wait(args: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ def _restore(args: argparse.Namespace) -> int:
     if found.aside is not None:
         print(f"the queue as it was is {found.aside}")
     if found.findings:
-        complain(f"{counted(found.findings, 'line')} of it: see dbq fsck", DONE)
+        complain(f"{counted(found.findings, 'fault')} in its lines: see dbq fsck", DONE)
     return DONE
 
 

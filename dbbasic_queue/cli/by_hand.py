@@ -97,7 +97,7 @@ def _queue(name: str, args: argparse.Namespace) -> Queue:
 
 
 def _do(deed: Deed, queue: Queue, args: argparse.Namespace) -> int:
-    """Do it to the jobs that are chosen; says which of those named it was not possible for."""
+    """Do the deed to the jobs that are chosen; says of each that is named why it was not done."""
     choice = choice_of(args, queue)
     if wrong := set(choice.statuses or ()) - set(deed.verb.takes):
         raise UsageError(f"{deed.name}: a job must be {deed.allowed}, not {min(wrong)}")
@@ -147,7 +147,7 @@ def _tell_waiting(queue: Queue, choice: Choice) -> None:
 
 
 def _done(deed: Deed, queue: Queue, choice: Choice, args: argparse.Namespace) -> list[Job] | None:
-    """Do it, and print the jobs; None if a person did not agree."""
+    """Do the deed, and print the jobs; None if a person did not agree."""
     if args.dry_run or not args.yes:
         found = queue.engine.act(deed.verb, choice, dry_run=True)
         if args.dry_run:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 DONE: Final = 0
 REFUSED: Final = 1
 WRONG: Final = 2
+TIME_IS_UP: Final = 3  # of a command that waits
 INTERRUPTED: Final = 130  # as the shell has it: 128 + SIGINT
 
 EXIT_CODES: Final = """\

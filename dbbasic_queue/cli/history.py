@@ -26,7 +26,7 @@ def _history(args: argparse.Namespace) -> int:
             print(dump_json(hour.as_dict()))
         return DONE
     if not history:
-        complain(f"{queue.engine.url}: no worker has run such a job since", DONE)
+        complain(f"{queue.engine.url}: no worker has run such a job in that time", DONE)
         return DONE
     head = f"{'TYPE':<{NAME}} {'DONE':>8} {'RETRIED':>7} {'FAILED':>6} {'WAIT':>5} {'RUN':>5}"
     print(f"{head}  LAST {CURVE} HOURS")

@@ -63,7 +63,7 @@ def _jobs(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         unknown = sorted(job.keys() - KEYS)
         if unknown:
             raise ValueError(
-                f"line {number}: there is no key {unknown[0]}: type, payload, run_at, id"
+                f"line {number}: there is no key {unknown[0]}; write type, payload, run_at, id"
             )
         found = {
             "job_type": job.get("type", job.get("job_type")),

@@ -126,14 +126,9 @@ class _Bar:
 
 
 def _plan(left: Left, source: Engine, target: Engine) -> str:
+    jobs = ", ".join(f"{count:,} {status}" for status, count in left.jobs.items() if count)
     moved = f"; moved before: {left.moved:,}" if left.moved else ""
-    return f"would move from {source.url} to {target.url}: {_in_words(left)}{moved}"
-
-
-def _in_words(left: Left) -> str:
-    return ", ".join(f"{count:,} {status}" for status, count in left.jobs.items() if count) or (
-        "nothing"
-    )
+    return f"would move from {source.url} to {target.url}: {jobs or 'nothing'}{moved}"
 
 
 def _address(word: str) -> str:

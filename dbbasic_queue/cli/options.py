@@ -63,11 +63,7 @@ def options(parser: argparse.ArgumentParser) -> Iterator[Option]:
             flags=tuple(action.option_strings),
             value=str(shown) if takes else None,
             choices=choices,
-            help=_help(action),
+            help=(action.help or "").replace("%%", "%"),
             repeated=action.nargs in ("*", "+") or "append" in type(action).__name__.lower(),
             optional=action.nargs in ("*", "?"),
         )
-
-
-def _help(action: argparse.Action) -> str:
-    return (action.help or "").replace("%%", "%")

@@ -6,9 +6,17 @@ import argparse
 import math
 from typing import Final
 
-from .common import DONE, EXIT_CODES_OF_WAIT, Command, UsageError, arg, complain, duration, queue_of
-
-LATE: Final = 3  # the exit code of a wait that took too long
+from .common import (
+    DONE,
+    EXIT_CODES_OF_WAIT,
+    TIME_IS_UP,
+    Command,
+    UsageError,
+    arg,
+    complain,
+    duration,
+    queue_of,
+)
 
 
 def _restart(args: argparse.Namespace) -> int:
@@ -18,9 +26,11 @@ def _restart(args: argparse.Namespace) -> int:
     queue = queue_of(args)
     ended = queue.restart_workers(wait if args.wait else 0)
     if ended:
-        print("no worker is at work that was before")
+        print("no worker is left that began before")
     elif args.wait:
-        return complain("workers that were at work before still are", LATE)
+        return complain(
+            f"workers that began before are still at work after {args.timeout}", TIME_IS_UP
+        )
     else:
         print("workers that are at work end between two jobs")
     return DONE
@@ -32,7 +42,11 @@ RESTART: Final = Command(
     _restart,
     "dbq restart\ndbq restart --wait --timeout 10min",
     (
-        arg("--wait", action="store_true", help="wait until the workers of before have ended"),
+        arg(
+            "--wait",
+            action="store_true",
+            help="wait until the workers that began before have ended",
+        ),
         arg("--timeout", metavar="TIME", help="wait no longer than that; then exit with 3"),
     ),
     exit_codes=EXIT_CODES_OF_WAIT,

@@ -78,7 +78,7 @@ def _as_json(each: Scheduled) -> dict[str, object]:
 
 
 def installed_entries(config: Config) -> dict[str, EntryStatus] | None:
-    """The entries that are installed of a config, by what they start; None: not to be seen."""
+    """The installed entries of a config, by what they start; None if that cannot be seen."""
     from ..cron.target import CrontabTarget, CronTarget
     from ..install.manifest import load_manifest
     from ..install.site import Site

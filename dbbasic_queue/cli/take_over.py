@@ -43,7 +43,7 @@ USER: Final = "_dbbasic-queue"  # the package's
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do it; returns the exit code."""
+    """Hand over what the config names; returns the exit code."""
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print(USAGE, file=sys.stdout if arguments[:1] == ["--help"] else sys.stderr)
         return 0 if arguments[:1] == ["--help"] else 2

@@ -70,7 +70,7 @@ def _work(args: argparse.Namespace) -> int:
 
 
 def _run_jobs(args: argparse.Namespace) -> int:
-    """Do what the command is for."""
+    """Run the jobs as the arguments and the config say; returns the exit code."""
     config = config_of(args)
     if os.geteuid() == 0:
         settle_as_root(args, config)
@@ -107,7 +107,7 @@ def _run_jobs(args: argparse.Namespace) -> int:
 
 
 def _off(args: argparse.Namespace, config: Config) -> int:
-    """Say that the config has no worker run."""
+    """Say that the config switches its worker off; returns the exit code."""
     log.info(
         "off, by enabled = false in [worker] of %s; dbq work MODULE:ATTR works all the same",
         config.path,
@@ -119,7 +119,7 @@ def _off(args: argparse.Namespace, config: Config) -> int:
 
 
 def _foot(args: argparse.Namespace, queue: Queue, options: Options) -> AbstractContextManager[None]:
-    """A line at the foot of the terminal that tells how far the worker is, where a person looks."""
+    """Return what keeps a line at the foot of the terminal; nothing where none is wanted."""
     if args.quiet or args.log_format != "text" or not _has_features():
         return nullcontext()
     from .foot import line_at_the_foot
@@ -278,10 +278,10 @@ def _tell(job_id: str) -> None:
 
 
 def _set_umask(config: Config) -> None:
-    """New files of jobs have the rights that [worker].umask says, else those of the queue's folder.
+    """Set the umask to [worker].umask, else to one that gives new files the folder's rights.
 
-    So those who may look into the folder may read what the jobs write there, whatever umask cron,
-    systemd or a shell has.
+    So those who may look into the queue's folder may read what the jobs write there, whatever umask
+    cron, systemd or a shell has.
     """
     umask, table = config.worker.umask, config.queue.file
     if umask is None and table is not None:

@@ -46,7 +46,7 @@ def test_what_is_listed_is_enqueued_elsewhere(app: Path) -> None:
     [
         ("{", "jobs.jsonl: line 3: not JSON"),
         ("[]", "jobs.jsonl: line 3: not a JSON object; none was added"),
-        ('{"tipe": "x"}', "line 3: there is no key tipe: type, payload, run_at, id; none"),
+        ('{"tipe": "x"}', "line 3: there is no key tipe; write type, payload, run_at, id; none"),
         ('{"payload": {}}', "job 1: job type None: must be a string"),
         ('{"type": "x", "payload": 5}', "job 1: payload: must be a dict"),
         ('{"type": "x", "id": "no id"}', "job 1: job id"),

@@ -262,7 +262,7 @@ def test_dbq_restart_begins_all_of_it_anew(shop: Path, runs: list[Running]) -> N
     (shop / "other.py").write_text(JOBS.replace("return 1", "return 22"))
     (shop / "dbq.toml").write_text(CONFIG.replace("jobs:", "other:"))
     done = dbq("restart", "--wait", "--timeout", "60s", cwd=shop)
-    assert (done.returncode, done.stdout) == (0, "no worker is at work that was before\n")
+    assert (done.returncode, done.stdout) == (0, "no worker is left that began before\n")
     assert queue_of(shop).get_job(job_id)["result"] == before
     assert result_of(shop, "version") == 22
     wait_for(lambda: said(runs[0]).count("runs shop: worker") == 2)
@@ -310,7 +310,7 @@ def test_restart_says_how_it_stands(shop: Path) -> None:
     queue = queue_of(shop)
     assert dbq("restart", cwd=shop).returncode == 2
     queue.enqueue("slow", {"seconds": 3})
-    assert dbq("restart", cwd=shop).stdout == "no worker is at work that was before\n"
+    assert dbq("restart", cwd=shop).stdout == "no worker is left that began before\n"
     worker = start("work", "--linger", "10min", cwd=shop)
     wait_for((shop / "running").exists)
     assert dbq("restart", cwd=shop).stdout == "workers that are at work end between two jobs\n"
