@@ -15,7 +15,7 @@ from working import take
 
 from dbbasic_queue import Policy, Queue, StorageError
 from dbbasic_queue.engines.interface import Outcome, Policies
-from dbbasic_queue.engines.tsv import gate, idle, pauses
+from dbbasic_queue.engines.tsv import gate, idle, rests
 from dbbasic_queue.engines.tsv.waiting import WaitingList
 
 
@@ -212,8 +212,8 @@ def test_a_worker_that_waits_sees_what_was_put_back_in_place(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A retry changes a row further up, which no size tells."""
-    monkeypatch.setattr(pauses, "LOOK_AGAIN", 0)
-    monkeypatch.setattr(pauses, "SHARE", 0)
+    monkeypatch.setattr(rests, "LOOK_AGAIN", 0)
+    monkeypatch.setattr(rests, "SHARE", 0)
     queue.enqueue("bad", {}, job_id="a1")
     queue.process_jobs({"bad": lambda payload: 1 / 0}, 1)
     seat = queue.engine.seat()
@@ -228,8 +228,8 @@ def test_a_job_whose_worker_dies_later_is_rescued_later(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that was running when it was first looked at is looked at again."""
-    monkeypatch.setattr(pauses, "LOOK_AGAIN", 0)
-    monkeypatch.setattr(pauses, "SHARE", 0)
+    monkeypatch.setattr(rests, "LOOK_AGAIN", 0)
+    monkeypatch.setattr(rests, "SHARE", 0)
     queue.enqueue("x", {})
     other = Queue(queue.path, "normal", clock=queue.engine.now)
     first, _ = take(other)

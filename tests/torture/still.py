@@ -41,7 +41,7 @@ def hold_still(chance: random.Random) -> None:
     # What is done again after a time is not done again, however long a step takes.
     watch.LOOK_EVERY = LONG  # type: ignore[misc]
     idle.MARK_EVERY = LONG  # type: ignore[misc]
-    idle.pause_after = lambda cost: LONG
+    idle.rest_after = lambda cost: LONG
     # How long a job ran is another number each time; what is added to the history has a scenario.
     tally.Tally.save = lambda self: None  # type: ignore[method-assign]
     history.is_over = lambda moment: False

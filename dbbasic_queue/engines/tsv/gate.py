@@ -27,7 +27,7 @@ from ..pausing import Held, paused_at, tell_pauses
 from ..policies import expired, tell_expired
 from . import paused
 from .claims import Claims
-from .pauses import SHARE
+from .rests import SHARE
 from .waiting import WaitingList
 
 if TYPE_CHECKING:

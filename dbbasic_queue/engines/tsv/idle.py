@@ -1,7 +1,7 @@
 """A worker's place at a table while it has no job: what it looks for, and what dead workers left.
 
 The waiting list learns of appended jobs at each turn. Of rows that others put back in place it
-learns only by reading the whole table again: as often as pauses.py says.
+learns only by reading the whole table again: as often as rests.py says.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .asked import Asked
 from .claims import Claims
 from .gate import Gate
 from .noting import Notes
-from .pauses import Pauses, pause_after
+from .rests import Rests, rest_after
 from .uniqueness import Waits
 from .waiting import WaitingList
 
@@ -67,7 +67,7 @@ class IdleSeat:
         # What is still to be written of it and where, and where the next row begins.
         self._end, self._end_at, self._behind = b"", 0, 0
         self._marked, self._rescued_at = time.monotonic(), 0.0  # last times
-        self._pauses = Pauses(str(table.data_dir))
+        self._rests = Rests(str(table.data_dir))
         self._gate = Gate(table, claims, self._waiting, clock)
         self._look_at_all(hint.read(table))
 
@@ -109,7 +109,7 @@ class IdleSeat:
         Looks again after all was read anew, or the pause that `wait` keeps between two readings.
         """
         waiting, now, last = self._waiting, time.monotonic(), self._rescued_at
-        soon = now < last + pause_after(waiting.read_cost) and waiting.read_at <= last
+        soon = now < last + rest_after(waiting.read_cost) and waiting.read_at <= last
         if soon or not waiting.processing:
             return []
         self._rescued_at = now
@@ -141,8 +141,8 @@ class IdleSeat:
                 return False
             if now - self._marked >= MARK_EVERY:
                 self._mark(now)
-            self._pauses.take(now, min(self._gate.until_due(), ends - now))
-        self._pauses.end()
+            self._rests.take(now, min(self._gate.until_due(), ends - now))
+        self._rests.end()
         return True
 
     def _may_have_work(self) -> bool:
@@ -152,7 +152,7 @@ class IdleSeat:
             return True
         if waiting.doubtful or waiting.is_stale() or not self._table.is_at(waiting.read_to):
             return True
-        if time.monotonic() - self._looked < pause_after(self._waiting.read_cost):
+        if time.monotonic() - self._looked < rest_after(self._waiting.read_cost):
             return False
         if self._table.state() == self._state:
             return False
@@ -164,7 +164,7 @@ class IdleSeat:
     def leave(self) -> None:
         """Leave the place; a job that is still in hand is given up, for the next run to rescue."""
         attempt, self._in_hand = self._in_hand, None
-        self._pauses.end()
+        self._rests.end()
         self._gate.leave()
         if attempt is not None:
             self._claims.release(attempt.token[4])

@@ -1,4 +1,4 @@
-"""The pauses of a worker that has nothing to do, each until it is to look at the table again."""
+"""The rests of a worker that has nothing to do, each until it is to look at the table again."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ LOOK_AGAIN: Final = 0.25  # seconds at least between two readings of the whole t
 SHARE: Final = 20  # a reading is repeated after this many times what it took: 5 % at most
 
 
-def pause_after(cost: float) -> float:
+def rest_after(cost: float) -> float:
     """Return for how many seconds the whole table is not read again, as reading it took `cost`.
 
-    >>> pause_after(0.001), pause_after(0.5)
+    >>> rest_after(0.001), rest_after(0.5)
     (0.25, 10.0)
     """
     return max(LOOK_AGAIN, SHARE * cost)
 
 
-class Pauses:
+class Rests:
     """Short ones at first; then, where the kernel tells of changes (inotify), as long as it takes.
 
     A look costs some 20 microseconds, a hundred of them a second a fifth of a percent of a core.

@@ -10,22 +10,23 @@ from pathlib import Path
 import pytest
 
 from dbbasic_queue import Queue
-from dbbasic_queue.engines.tsv import pauses
-from dbbasic_queue.engines.tsv.pauses import Pauses
+from dbbasic_queue.engines.tsv import rests
+from dbbasic_queue.engines.tsv.rests import Rests
+from dbbasic_queue.support import notices
 from dbbasic_queue.support.notices import Notices
 
 
 @pytest.fixture
-def waiting(tmp_path: Path) -> Iterator[Pauses]:
-    """Pauses of a worker that has found nothing for long."""
-    waiting = Pauses(str(tmp_path))
+def waiting(tmp_path: Path) -> Iterator[Rests]:
+    """The rests of a worker that has found nothing for long."""
+    waiting = Rests(str(tmp_path))
     waiting._new_at -= 1000
     yield waiting
     waiting.end()
 
 
 def test_it_is_looked_once_more_when_the_kernel_begins_to_tell(
-    waiting: Pauses, monkeypatch: pytest.MonkeyPatch
+    waiting: Rests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What came just before that is told by nobody."""
     monkeypatch.setattr(Notices, "wait", lambda *_: pytest.fail("waited without a look"))
@@ -33,7 +34,7 @@ def test_it_is_looked_once_more_when_the_kernel_begins_to_tell(
     assert waiting._notices is not None
 
 
-def test_a_change_ends_the_pause_and_more_looks_follow(waiting: Pauses, tmp_path: Path) -> None:
+def test_a_change_ends_the_pause_and_more_looks_follow(waiting: Rests, tmp_path: Path) -> None:
     """More may come soon."""
     waiting.take(time.monotonic(), 60)
     (tmp_path / "queue.tsv").write_text("new")
@@ -42,7 +43,7 @@ def test_a_change_ends_the_pause_and_more_looks_follow(waiting: Pauses, tmp_path
     assert waiting._new_at >= before
 
 
-def test_a_pause_is_no_longer_than_it_was_asked_to_be(waiting: Pauses) -> None:
+def test_a_pause_is_no_longer_than_it_was_asked_to_be(waiting: Rests) -> None:
     """Until the next job is due, for one."""
     asked = []
 
@@ -54,11 +55,11 @@ def test_a_pause_is_no_longer_than_it_was_asked_to_be(waiting: Pauses) -> None:
     waiting._notices = Spy(waiting._folder)
     for most in (0.2, 60):
         waiting.take(time.monotonic(), most)
-    assert asked == [0.2, pauses.SELDOM]
+    assert asked == [0.2, rests.SELDOM]
 
 
 def test_where_the_kernel_does_not_tell_it_is_looked_often(
-    waiting: Pauses, monkeypatch: pytest.MonkeyPatch
+    waiting: Rests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A user has used up fs.inotify.max_user_instances, or there is no inotify."""
 
@@ -66,18 +67,18 @@ def test_where_the_kernel_does_not_tell_it_is_looked_often(
         raise OSError("too many")
 
     slept: list[float] = []
-    monkeypatch.setattr(pauses, "Notices", refuse)
+    monkeypatch.setattr(notices, "Notices", refuse)
     monkeypatch.setattr(time, "sleep", slept.append)
     for _ in range(3):
         waiting.take(time.monotonic(), 60)
-    assert slept == [pauses.POLL] * 2
+    assert slept == [rests.POLL] * 2
 
 
 def test_a_handler_finds_no_open_file_of_a_pause(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may close what it finds."""
-    monkeypatch.setattr(pauses, "QUIET", 0)
+    monkeypatch.setattr(rests, "QUIET", 0)
     queue = Queue(path, "normal")
     seat = queue.engine.seat()
     assert seat is not None
@@ -103,8 +104,8 @@ def test_a_job_that_becomes_due_is_not_waited_past(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel tells nothing of time."""
-    monkeypatch.setattr(pauses, "QUIET", 0)
-    monkeypatch.setattr(pauses, "SELDOM", 600)
+    monkeypatch.setattr(rests, "QUIET", 0)
+    monkeypatch.setattr(rests, "SELDOM", 600)
     queue = Queue(path, "normal")
     queue.enqueue("mail", {}, time.time() + 1)
     seat = queue.engine.seat()
