@@ -368,7 +368,7 @@ def row_status() -> re.Pattern[bytes]:
 
 
 def to_job(row: Row) -> Job:
-    """The job of a row. A payload or result that is no JSON is handed on as its text.
+    """The job of a row. A payload or result that is not JSON is handed on as its text.
 
     >>> to_job(parse_line(b'a1\\tmail\\t{"n": 1}\\tfailed\\t5\\t5\\t3\\tE: x\\t\\n')).payload
     {'n': 1}

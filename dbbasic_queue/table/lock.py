@@ -286,16 +286,14 @@ class LockedFile:
         file, watch = self._file, self._watch
         is_unchanged = watch.is_unchanged_yet if again else watch.is_unchanged
         if not (lock.writable and file and file.writable and is_unchanged()):
-            file = self._look_again(writable=True)
-            assert file is not None
+            file = self._look_to_write()
         try:
             size = os.lseek(file.fd, 0, os.SEEK_END)
         except OSError:
             size = LOST
         if size != self._clean_to and not (amid or is_ours(file.fd)):
             self._kept()
-            file = self._look_again(writable=True)
-            assert file is not None
+            file = self._look_to_write()
             size = file.size()
         if self.synced:
             self._mine.file = file
@@ -320,8 +318,7 @@ class LockedFile:
         return StorageError(
             errno.EDEADLK,
             f"the queue {self.data_file} cannot be written now: this thread is at work on it, and"
-            " was broken into by a signal handler or a finalizer; note there what is to be done,"
-            " and do it later",
+            " was broken into by a signal handler or a finalizer; do it when that has returned",
         )
 
     def _lock_as(self, operation: int) -> None:
@@ -359,6 +356,11 @@ class LockedFile:
         if size < self.size:
             self._new_generation()
         self.size = size
+
+    def _look_to_write(self) -> OpenTable:
+        file = self._look_again(writable=True)
+        assert file is not None  # which is for readers
+        return file
 
     def _look_again(self, *, writable: bool, operation: int = fcntl.LOCK_EX) -> OpenTable | None:
         """Lock and open what the paths lead to now; None for a reader when there is no table."""

@@ -59,7 +59,7 @@ class ReadTable(MendedFile):
         return scan.row_at(self._fd, offset)
 
     def search(self, job_id: bytes) -> Hint:
-        """Look for a job without holding anybody up; the answer is for `find` to confirm."""
+        """Look for a job without holding others up; the answer is for `find` to confirm."""
         with self.reading():
             file, hint = self._file, Hint(self.generation, self.size, -1)
         if file is None:
