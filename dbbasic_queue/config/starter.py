@@ -80,11 +80,9 @@ def first_config(
         "worker.handlers": names[0] if len(names) == 1 else names,
         "worker.python": python,
     }
-    said = {"worker.user": user, "queue.url": url}
-    live |= {key: value for key, value in said.items() if value}
+    live |= {key: value for key, value in (("worker.user", user), ("queue.url", url)) if value}
     metrics = f"/var/lib/prometheus/node-exporter/dbq-{known}.prom"
-    header = HEADER.format(schema=_schema_from(folder))
-    text = sample(header, live, {"health.textfile": metrics})
+    text = sample(HEADER.format(schema=_schema_from(folder)), live, {"health.textfile": metrics})
     parse(text, folder / "dbq.toml")
     return text
 
