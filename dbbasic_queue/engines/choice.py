@@ -53,9 +53,8 @@ class Choice(NamedTuple):
     error: str | None = None  # a glob, which a job without an error does not match
     since: float | None = None  # Unix seconds
     until: float | None = None
-    where: tuple[tuple[str, tuple[Any, ...]], ...] | None = (
-        None  # keys, and the values that will do
-    )
+    # Keys, and the values that will do.
+    where: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
     limit: int | None = None
 
     def takes(self, job: Job) -> bool:

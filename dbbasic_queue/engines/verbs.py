@@ -41,7 +41,7 @@ RETRY: Final = Verb((FAILED, CANCELLED, PENDING), _retried)
 
 
 def retry_with(changes: Mapping[str, Any], limit: int) -> Verb:
-    """As `RETRY`, with other values for some keys of the payload, which may have `limit` bytes.
+    """Return `RETRY` with other values for some keys of the payload, of `limit` bytes at most.
 
     Its `apply` raises `InvalidJob` for a payload that is not an object, or does not fit then.
 
@@ -65,7 +65,7 @@ def retry_with(changes: Mapping[str, Any], limit: int) -> Verb:
 
 
 def cancel(note: str, mark: str = "") -> Verb:
-    """A pending job will not be run; `note` is its error.
+    """Return what cancels a pending job, with `note` as its error.
 
     With a `mark` (calling_off.py), one that is running gets it, and stays what it is until its
     worker has seen it.
@@ -83,7 +83,7 @@ def cancel(note: str, mark: str = "") -> Verb:
 
 
 def defer(due: int) -> Verb:
-    """A pending job is due at another time, in Unix seconds.
+    """Return what has a pending job wait until another time, in Unix seconds.
 
     >>> done_to(defer(100), Job("a1", "mail", {}, "pending", 5, 5, 0), 9).run_at
     100

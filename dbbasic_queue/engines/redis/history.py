@@ -1,7 +1,7 @@
 """What workers did, on the server: a hash with a line of text for each hour and type.
 
 A worker changes the fields of its hours only, in one transaction that watches the hash. What it
-adds is known by its call for a day: so a repetition adds nothing, whose answer was lost.
+adds is known by its call for a day: one that is repeated, as its answer was lost, adds nothing.
 """
 
 from __future__ import annotations

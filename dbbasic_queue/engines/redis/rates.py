@@ -86,8 +86,10 @@ class Rated:
             )
 
     def keep_if_late(self) -> None:
-        """Keep the moment of a rate that is used up if the one that was there is too late: else
-        each look would put off the next job once more."""
+        """Keep the moment of a rate that is used up, if the one that was there is too late.
+
+        Else each look would put off the next job once more.
+        """
         if self._spent is not None and self._spent.is_late:
             self._pipe.multi()
             self.keep()

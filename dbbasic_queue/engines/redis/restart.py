@@ -17,18 +17,18 @@ FIELD: Final = "dbq_restart"  # of a worker's record: what it has read
 
 
 def key(records: Records) -> str:
-    """Return the key that says it."""
+    """Return the key that holds the word."""
     return f"dbq:{records.name}:restart"
 
 
 def read(link: Link, records: Records) -> str:
-    """Return what was last said; empty if nothing was. Raises `StorageError`."""
+    """Return the last word to workers; empty if there was none. Raises `StorageError`."""
     raw = link.run(lambda client: client.get(key(records)))
     return raw.decode() if raw else ""
 
 
 def ask(link: Link, records: Records, who: str) -> str:
-    """Say it anew; returns the text. Raises `StorageError`."""
+    """Give the word to workers; returns the text of it. Raises `StorageError`."""
     text = f"{time.strftime('%Y-%m-%d %H:%M:%S %z')} {who} {os.urandom(4).hex()}"
     link.run(lambda client: client.set(key(records), text))
     return text

@@ -328,8 +328,10 @@ class RedisSeat:
     # -- waiting -------------------------------------------------------------------------------
 
     def asked(self) -> str:
-        """The note with which the job in hand is to be cancelled; empty if it is not: see
-        `Seat.asked`."""
+        """The note that the job in hand is to be cancelled with; empty if it is not to be.
+
+        See `Seat.asked`.
+        """
         grip = self._in_hand
         if grip is None:
             return ""

@@ -76,10 +76,10 @@ class KnownIds:
         return self._low <= job_id <= high and made_at(job_id) is not None
 
     def read(self, pieces: Pieces, many: bool) -> set[int]:
-        """Note the ids of jobs that have not ended, and return the hashes of those which perhaps
-        more than one line bears, whether it has ended or not.
+        """Note the ids of jobs that have not ended; returns the hashes of those that may repeat.
 
-        `many` says that most have not ended, so that those which have may be noted, too.
+        More than one line perhaps bears such an id, of jobs that have ended or not. `many` says
+        that most have not ended, so that those which have may be noted, too.
         """
         limit = time_part(int(time.time() * 1000) + _AHEAD).encode()
         last: deque[tuple[bytes, list[bytes]]] = deque(maxlen=_LAST)

@@ -136,8 +136,9 @@ class Rates:
         self._wrote = self._is_new = False  # since the last sync
 
     def take(self, job_type: str, rate: Rate, now: float) -> float:
-        """Begin a job of a type, if its rate has one left: 0; else for how many seconds it has
-        none.
+        """Count a job of a type, if its rate has one left.
+
+        Returns 0 then, and the job may be begun; else for how many seconds there is none left.
 
         Args:
             job_type: the job's.

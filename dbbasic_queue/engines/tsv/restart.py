@@ -30,7 +30,7 @@ BYTES: Final = 1 << 60  # the bytes of the claims from here on, and as many, sta
 
 
 def read(path: Path) -> str:
-    """Return what was last said; empty if nothing was. Raises `StorageError`."""
+    """Return the last word to workers; empty if there was none. Raises `StorageError`."""
     try:
         fd = open_file(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):  # told where it is made
@@ -46,7 +46,7 @@ def read(path: Path) -> str:
 
 
 def ask(path: Path, table: Path) -> str:
-    """Say it anew; returns the text. Raises `StorageError`."""
+    """Give the word to workers; returns the text of it. Raises `StorageError`."""
     moment = time.strftime("%Y-%m-%d %H:%M:%S %z")
     text = f"{NOTE}{moment} {user_name(os.geteuid())} {os.urandom(4).hex()}\n"
     try:

@@ -170,8 +170,10 @@ class TsvSeat(IdleSeat):
             self._claims.release(claim)
 
     def _change_row(self, row: Row, outcome: Outcome) -> None:
-        """Write how an attempt ended into its row. On a full disk, where only a change in place
-        may still be possible, without error and result."""
+        """Write how an attempt ended into its row.
+
+        On a full disk a change in place is perhaps still possible: without error and result.
+        """
         result, refund = outcome.result, outcome.refund
         status, run_at, error = _end_of(row, outcome, int(self._clock()), self._waits)
         require(row.id, row.status, status)
@@ -341,8 +343,7 @@ class TsvSeat(IdleSeat):
 
 
 def _row_if_ours(table: Table, job: Job) -> Row | None:
-    """The row of a job in hand, wherever it stands now; None when another process changed
-    it."""
+    """The row of a job in hand, wherever it stands now; None if another process changed it."""
     row = table.find(job.id.encode())
     if row is not None and row.status == PROCESSING and row.attempts == job.attempts:
         return row

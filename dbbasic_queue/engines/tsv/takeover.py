@@ -43,7 +43,7 @@ _BEGINNINGS: Final = {
 
 
 class Heir(NamedTuple):
-    """To whom a folder goes."""
+    """The user that a folder goes to."""
 
     uid: int  # the worker's user
     gid: int  # the group that shares the queue

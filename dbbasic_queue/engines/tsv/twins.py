@@ -32,8 +32,7 @@ FEW: Final = 4  # ids, for each of which the whole table is searched; more are f
 
 
 def repeated(table: Table, start: int, size: int, known: Collection[int]) -> set[bytes]:
-    """Return the ids, of those with these hashes, that more than one line bears from `start` up to
-    `size`."""
+    """Return the ids with these hashes that more than one line bears, from `start` up to `size`."""
     count, seen = 0, set[int]()
     for _, piece in table.pieces(start, size):
         found = list(filter(known.__contains__, map(hash, scan.ids_of(piece))))

@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
 
 def search(table: Table, key: str) -> Found:
-    """Look for the jobs with a key without holding anybody up."""
+    """Look for the jobs with a key without holding other processes up."""
     with table.reading():
         generation, size = table.generation, table.size
     ended, offsets = [], []

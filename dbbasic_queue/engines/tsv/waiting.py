@@ -1,6 +1,6 @@
 """The order of work: which jobs are due, in order of time and then of position in the file.
 
-A worker reads the table once, without holding anybody up, and then only what is appended. What
+A worker reads the table once, without holding others up, and then only what is appended. What
 the list names is a suggestion: a row is read again under the lock before it is believed, since
 others change rows in place. A row that others put back to pending in place is found by the next
 `read`.
