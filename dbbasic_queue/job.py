@@ -74,7 +74,7 @@ class Job(NamedTuple):
 
     `created_at` and `run_at` are Unix seconds. `run_at` is when the job is due while it is
     pending, when this attempt began while it is processing, and when it ended afterwards.
-    `attempts` counts the tries begun so far, the one in hand included.
+    `attempts` counts the attempts begun so far, the one in hand included.
     """
 
     id: str
@@ -235,7 +235,7 @@ def _find_fault(value: Any, where: str) -> str | None:
         faults = (_find_fault(item, f"{where}[{i}]") for i, item in enumerate(value))
         return next((fault for fault in faults if fault), None)
     if isinstance(value, float) and not math.isfinite(value):
-        return f"{where}: {value!r} is no JSON number"
+        return f"{where}: {value!r} is not a JSON number"
     if value is None or isinstance(value, str | float | bool):
         return None
     if isinstance(value, int):

@@ -64,7 +64,7 @@ def ask_server(
         address: what returns its address; it may raise `ConfigError`.
         options: how `open_engine` opens it.
         types: those with a handler here, if they are known.
-        user: whom to ask as.
+        user: that asks.
         where: the key that names the server.
     """
 

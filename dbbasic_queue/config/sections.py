@@ -93,7 +93,7 @@ class QueueConfig:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """`[worker]`: what runs the jobs, when, as whom.
+    """`[worker]`: what runs the jobs, when, and as which user.
 
     `timeout` (a job's) and `linger` in seconds, `memory_max` in bytes, `cpu_quota` in percent of
     one processor.

@@ -169,7 +169,7 @@ def percent(value: object) -> int:
 
 @_check(type="string", pattern="^[0-7]{3,4}$")
 def umask(value: object) -> int:
-    """Take three or four octal digits in quotes: TOML's 0027 would be no number."""
+    """Take three or four octal digits in quotes: TOML's 0027 is not a number."""
     if not isinstance(value, str) or not re.fullmatch("0?[0-7]{3}", value):
         raise ValueError(f'must be three octal digits in quotes, such as "027", not {shown(value)}')
     return int(value, 8)

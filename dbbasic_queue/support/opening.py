@@ -11,7 +11,7 @@ files where a group shares the folder. Where a stranger chooses what is written,
 name only.
 
 As root, no folder on the way may be one that others than root and the folder's owner can write:
-those could lead root elsewhere. A folder with the sticky bit (/tmp) is not such a one, as nobody
+those could lead root elsewhere. A folder with the sticky bit (/tmp) is not such a one, as no user
 can replace in it what belongs to another.
 
 No descriptor of ours is 0, 1 or 2: in a process that was started without them, the next thing

@@ -76,7 +76,7 @@ def _unsafe() -> re.Pattern[str]:
 
 @functools.cache
 def _unsafe_in_json() -> re.Pattern[str]:
-    """The same, less what JSON escapes by itself."""
+    """What `_unsafe` finds, less what JSON escapes by itself."""
     return re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 

@@ -18,7 +18,7 @@ from dbbasic_queue import Queue
     [
         (["enqueue", "ok", "{"], "not JSON"),
         (["enqueue", "ok", "[1]"], "must be a dict"),
-        (["enqueue", "ok", '{"n": NaN}'], "no JSON number"),
+        (["enqueue", "ok", '{"n": NaN}'], "not a JSON number"),
         (["enqueue", "two words", "{}"], "job type"),
         (["enqueue", "ok", "{}", "--id", "ü"], "job id"),
         (["enqueue", "ok", "{}", "--run-at", "soon"], "soon"),

@@ -136,7 +136,7 @@ def test_a_run_at_that_is_no_time_is_refused(queue: Queue, run_at: Any, words: s
         ("x", None, "payload: must be a dict .* not NoneType"),
         ("x", [1], "payload: must be a dict .* not list"),
         ("x", "{}", "payload: must be a dict .* not str"),
-        ("x", {"a": math.nan}, r"payload\['a'\]: nan is no JSON number"),
+        ("x", {"a": math.nan}, r"payload\['a'\]: nan is not a JSON number"),
         ("x", {"a": [{"b": b"c"}]}, r"payload\['a'\]\[0\]\['b'\]: bytes cannot be JSON"),
         ("x", {1: 2}, "key 1 is int"),
         ("x", {"a": {None: 2}}, r"payload\['a'\]: key None is NoneType"),
