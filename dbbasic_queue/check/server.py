@@ -74,7 +74,7 @@ def ask_server(
         return _Answer(engine.url, engine.server(), engine.durability(), closed)
 
     if user is not None:
-        prepare("redis")
+        prepare()
     try:
         answer = call(ask, 4 * PATIENCE, user=user)
     except QueueError as error:

@@ -90,7 +90,7 @@ def prepare(*, server: bool) -> None:
     for module in LATE:
         importlib.import_module(module)
     if server:
-        engines.prepare("redis")
+        engines.prepare()
 
 
 def become(account: Account, *, starts_programs: bool = False, server: bool = False) -> None:

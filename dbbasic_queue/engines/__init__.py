@@ -82,18 +82,19 @@ def open_engine(
     return make(text, durability, **options)
 
 
-def prepare(scheme: str) -> None:
-    """Import all that the engine of a scheme may import later, for a process that then cannot.
+def prepare() -> None:
+    """Import all that the engines of servers may import later, for a process that then cannot.
 
     Root does so before it becomes a user who has no permission to read its interpreter's packages.
     What is not installed is left out: `open_engine` tells.
     """
-    folder = ENGINES[scheme][0].partition(".")[0]
-    with suppress(ImportError):
-        for path in sorted(Path(__file__).with_name(folder).glob("[a-z]*.py")):
-            import_module(f".{folder}.{path.stem}", __package__)
-        for name in LATE.get(ENGINES[scheme], ()):
-            import_module(name)
+    for where in EXTRAS:
+        folder = where[0].partition(".")[0]
+        with suppress(ImportError):
+            for path in sorted(Path(__file__).with_name(folder).glob("[a-z]*.py")):
+                import_module(f".{folder}.{path.stem}", __package__)
+            for name in LATE.get(where, ()):
+                import_module(name)
 
 
 def _import(module: str, scheme: str, extra: str | None) -> Any:

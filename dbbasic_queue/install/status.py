@@ -101,7 +101,7 @@ def _running(target: Target, config: Config) -> tuple[str, ...] | None:
     account = Account.find(config.worker.user)
     user = account if account and os.geteuid() == 0 and not account.is_me else None
     if user is not None:
-        prepare("redis")
+        prepare()
     options = {**config.queue_options, "lock_timeout": PATIENCE}
     return call(
         lambda: tuple(running_jobs(open_engine(config.address(), **options))), SECONDS, user=user
