@@ -50,6 +50,7 @@ class Column(NamedTuple):
     title: str
     text: Callable[[Job], str]
     right: bool = False  # aligned
+    coloured: bool = False  # by the job's status
     glance: Callable[[Job, float], str] | None = None  # its text on a terminal, at a time
     short: str = ""  # its title there
 
@@ -57,7 +58,7 @@ class Column(NamedTuple):
 COLUMNS: Final = (
     Column("ID", lambda job: str(job["id"])),
     Column("TYPE", lambda job: printable(job["type"])),
-    Column("STATUS", lambda job: str(job["status"])),
+    Column("STATUS", lambda job: str(job["status"]), coloured=True),
     Column("ATTEMPTS", lambda job: str(job["attempts"]), right=True, short="TRY"),
     Column(
         "DUE, BEGAN, ENDED",
@@ -67,7 +68,6 @@ COLUMNS: Final = (
     ),
     Column("ERROR OR PAYLOAD", lambda job: _gist(job)),
 )
-STATUS: Final = 2  # which of them has a colour
 COLOURS: Final = {FAILED: "31", COMPLETED: "32", PROCESSING: "36", CANCELLED: "2"}
 
 # What the time in the column `run_at` is, by the job's status.
@@ -190,7 +190,7 @@ def _line(
     """A line of the table: with `most`, cells are cut to their widths, and the whole to that."""
     parts, left = [], most
     for number, cell in enumerate(cells):
-        right = COLUMNS[number].right
+        right, coloured = COLUMNS[number].right, COLUMNS[number].coloured
         if number == len(widths):
             text = cell if left is None else cut(cell, left)
         elif left is None:  # whole, however long
@@ -198,7 +198,7 @@ def _line(
         else:
             text = fitted(cell, min(widths[number], left), right=right)
             left = max(0, left - widths[number] - len(GAP))
-        if number == STATUS and colour:
+        if coloured and colour:
             text = painted(text, colour)
         parts.append(text)
         if left == 0:
