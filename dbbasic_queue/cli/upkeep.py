@@ -157,7 +157,14 @@ EDIT: Final = Command(
     _edit,
     "dbq edit\ndbq edit 30qz\nEDITOR=nano dbq edit\nEDITOR='code --wait' dbq edit\n"
     "EDITOR='sed -i s/old@example.com/new@example.com/' dbq edit",
-    (arg("ids", metavar="ID", nargs="*", help="only these jobs, by their ids or how they begin"),),
+    (
+        arg(
+            "ids",
+            metavar="ID",
+            nargs="*",
+            help="only these jobs, by their ids or how these begin or end",
+        ),
+    ),
 )
 FSCK: Final = Command(
     "fsck",
