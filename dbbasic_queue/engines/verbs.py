@@ -59,7 +59,7 @@ def retry_with(changes: Mapping[str, Any], limit: int) -> Verb:
             check_payload(payload, limit)
         except InvalidJob as error:
             raise InvalidJob(f"job {job.id}: {error}") from None
-        return new._replace(payload=payload)
+        return new._replace(payload=payload, error=None)  # which is that of the former payload
 
     return Verb(RETRY.takes, apply)
 

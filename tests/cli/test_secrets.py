@@ -63,6 +63,23 @@ def test_what_is_not_secret_is_printed(secret: Path) -> None:
     ]
 
 
+def test_a_secret_that_is_replaced_is_not_printed(app: Path) -> None:
+    """A retry with another takes the error away, where the former is not known as a secret."""
+    (app / "dbq.toml").write_text(CONFIG)
+    queue = queue_of(app)
+    queue.enqueue("mail.send", {"token": "hush-hush"}, job_id="mail-1")
+
+    def fail(payload: dict[str, str]) -> None:
+        raise ValueError(f"{payload['token']} is refused")
+
+    queue.process_jobs({"mail.send": fail}, max_attempts=2)
+    assert queue.get_job("mail-1")["status"] == "pending"
+    assert dbq("retry", "mail-1", "--with", "token=another", cwd=app).stdout == "pending mail-1\n"
+    assert queue.get_job("mail-1")["attempts"] == 1
+    for command in ("list", "show mail-1", "errors"):
+        assert "hush" not in dbq(*command.split(), cwd=app).stdout
+
+
 def test_what_is_hidden_is_not_enqueued_elsewhere(secret: Path) -> None:
     """A job without its secret would run with an ellipsis for it; --reveal lists all of it."""
     elsewhere = ("enqueue", "--from", "-", "--file", "elsewhere.tsv")
