@@ -351,6 +351,30 @@ def test_a_renewal_that_comes_too_late_takes_nothing_back(
     assert redis.Redis(port=server.port).zcard(key) == 0
 
 
+def test_a_server_that_has_lost_all_is_told_again_who_works_there(tmp_path: Path) -> None:
+    """As one without an append-only file, which is started again; but not of one that has left."""
+    with RedisServer(tmp_path / "own", appendonly="no") as own:
+        engine = open_engine(own.url(), "none")
+        mark = engine.ask_restart()
+        seat: Any = sit(engine)
+        seat.introduce(["mail"])
+        before = engine.server()
+        own.kill()
+        own.start()
+        seat._lease.renew()
+        after = engine.server()
+        assert before is not None
+        assert after is not None
+        assert [peer.types for peer in after.workers] == [frozenset({"mail"})]
+        assert after.workers == before.workers
+        assert not engine.is_outdated(mark)
+        seat.leave()
+        seat._lease.renew()
+        gone = engine.server()
+        assert gone is not None
+        assert gone.workers == ()
+
+
 def test_two_that_rescue_one_job_count_one_attempt(engine: Engine, clock: Clock) -> None:
     """The second finds that it is done."""
     engine.add([order("a1")], int(clock.now))

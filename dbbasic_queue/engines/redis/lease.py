@@ -51,6 +51,7 @@ class Lease:
         self._records = records
         self._worker = worker
         self._grip: Grip | None = None
+        self._heard = self._types = ""  # what is said of it, beside what RQ says
         self._over = threading.Event()
         self._thread = threading.Thread(
             target=_renew_on,
@@ -61,23 +62,27 @@ class Lease:
 
     def begin(self) -> None:
         """Let the worker be seen, and begin to renew."""
-        heard = restart.read(self._link, self._records)
+        self._heard = restart.read(self._link, self._records)
+        self._appear()
+        with without_signals():
+            self._thread.start()
 
+    def _appear(self) -> None:
         def tell(client: Any) -> None:
             # It can be repeated, as the answer to the first time is perhaps lost.
             client.hset(self._worker.key, "death", "")
             self._worker.register_birth()
             client.hset(self._worker.key, "state", "idle")
-            client.hset(self._worker.key, restart.FIELD, heard)
+            client.hset(self._worker.key, restart.FIELD, self._heard)
+            if self._types:
+                client.hset(self._worker.key, "dbq_types", self._types)
             client.sadd(self._records.workers, self.name)
 
         self._link.run(tell)
-        with without_signals():
-            self._thread.start()
 
     def introduce(self, types: list[str]) -> None:
         """Let others see which types this worker has handlers for."""
-        text = dump_json(types)
+        self._types = text = dump_json(types)
         self._link.run(lambda client: client.hset(self._worker.key, "dbq_types", text))
 
     def hold(self, grip: Grip | None) -> None:
@@ -85,10 +90,14 @@ class Lease:
         self._grip = grip
 
     def renew(self) -> None:
-        """Renew the lease of the job in hand, and say that the worker lives."""
+        """Renew the lease of the job in hand, and say that the worker lives.
+
+        A server that has lost what it knew, as one without an append-only file does when it is
+        started again, is told anew who works there.
+        """
         grip, now = self._grip, self._link.now()
 
-        def tell(client: Any) -> None:
+        def tell(client: Any) -> bool:
             with client.pipeline() as pipe:
                 if grip is not None:
                     member = f"{self._records.rq_id(grip.job_id)}:{grip.execution}"
@@ -96,9 +105,12 @@ class Lease:
                     pipe.expire(f"rq:execution:{member}", max(1, int(self.seconds)))
                 self._worker.heartbeat(WORKER_TTL + int(self.seconds), pipeline=pipe)
                 pipe.set(self._records.run, int(now))
-                pipe.execute()
+                pipe.sismember(self._records.workers, self.name)
+                return bool(pipe.execute()[-1])
 
-        self._link.run(tell, patience=self.seconds / SHARE)
+        is_known = self._link.run(tell, patience=self.seconds / SHARE)
+        if not is_known and not self._over.is_set():
+            self._appear()
 
     def give_up(self, grip: Grip) -> None:
         """End the lease of a job, so that the next worker that looks rescues it."""
