@@ -447,7 +447,7 @@ def _show(status: Status | None, name: str, as_json: bool) -> None:
         lines.append("  " + "  ".join(cells).rstrip())
     lines.append("")
     if status.running is None:
-        lines.append("running now: unknown, as the config cannot be read")
+        lines.append("running now: unknown, as the config or its queue cannot be read")
     else:
         lines.append("running now:" if status.running else "running now: nothing")
         lines += [f"  {sentence}" for sentence in status.running]

@@ -253,7 +253,7 @@ def test_removal_when_the_config_is_gone_or_renamed(
     assert run("--remove", "--name", "myapp") == 0
     assert os.listdir(root / "etc/cron.d") == ["dbq-newname"]
     assert run("--status", "--name", "newname") == 0
-    assert "the config cannot be read" in capsys.readouterr().out
+    assert "the config or its queue cannot be read" in capsys.readouterr().out
 
 
 def test_a_lost_manifest_is_a_difference(
