@@ -115,7 +115,7 @@ class Server(NamedTuple):
     memory: int
     memory_limit: int  # 0: none
     workers: tuple[Peer, ...]
-    lag: str = ""  # what is wrong with its last write or its role, in a sentence
+    lag: str = ""  # what is wrong with its last write, in a sentence
     identity: str = ""  # of the queue: the same by whatever address; "": not told
 
 

@@ -96,7 +96,7 @@ class Link:
             try:
                 return call(self.client)
             except AuthenticationError as error:
-                raise self._refused(errno.EACCES, error) from None
+                raise self._refused(errno.EACCES, self._without_password() or error) from None
             except (ConnectionError, TimeoutError) as error:
                 unsure |= "connecting to" not in str(error)
                 left = ends - time.monotonic()
@@ -111,7 +111,14 @@ class Link:
             except RedisError as error:
                 raise self._refused(errno.EIO, error) from None
 
-    def _refused(self, number: int, error: Exception) -> StorageError:
+    def _without_password(self) -> str:
+        """What is wrong where the address has no password: the server speaks of its protocol."""
+        if self.client.connection_pool.connection_kwargs.get("password"):
+            return ""
+        said = "it asks for a password; write it before the host, as redis://:PASSWORD@10.0.0.5/0"
+        return f"{said}, best in a url_file or in $DBQ_URL"
+
+    def _refused(self, number: int, error: Exception | str) -> StorageError:
         return StorageError(number, f"{self.shown} refused: {_said(error)}")
 
     def transact(
@@ -192,9 +199,9 @@ def _ticks() -> float:
 ticks = _ticks
 
 
-def _said(error: Exception) -> str:
-    """What an error of redis-py says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+def _said(error: Exception | str) -> str:
+    """What an error of redis-py says, on one line, as a part of a sentence."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 _TALKING: Final = frozenset({Link.run.__code__})

@@ -45,9 +45,7 @@ def _identity(info: dict[str, Any], link: Link, records: Records) -> str:
 def _lag(info: dict[str, Any]) -> str:
     if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
         return "its last write to the append-only file failed"
-    if info.get("role") == "slave":
-        return "it is a read-only replica"
-    return ""
+    return ""  # that it is a replica is told with its durability
 
 
 def _workers(link: Link, records: Records) -> tuple[Peer, ...]:
