@@ -7,6 +7,7 @@ wanted (`Wanted`), and the store of all targets whose files are plain files (`Pl
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from ..support.files import NewFile, refusing, replace_all, sync_folder
 from ..support.opening import SAFE, Folder
 
 SYSTEM_STATE = Path("/var/lib/dbbasic-queue")
-OURS = b"# HELP dbq_"  # how our metrics begin
+# How what our entries write for others begins: metrics, and pages.
+OURS = re.compile(
+    rb"# HELP dbq_|<!doctype html>[^\0]{,100}<meta name=\"generator\" content=\"dbbasic-queue\">"
+)
 USER_STATE = Path(".local/state/dbbasic-queue")
 
 
@@ -154,11 +158,14 @@ def delete_own(path: Path) -> None:
     """
     if not os.path.lexists(path):
         return
-    said = "cannot remove it; remove it by hand"
+    said = "left behind, to be removed by hand:"
     with refusing(path, said, InstallError), Folder(path.parent) as folder:
+        status = os.stat(path.name, dir_fd=folder.fd, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            return  # put there by another: we write files
         handle = os.open(path.name, os.O_RDONLY | SAFE, dir_fd=folder.fd)
         try:
-            ours = os.read(handle, len(OURS)) == OURS
+            ours = OURS.match(os.read(handle, 256))
         finally:
             os.close(handle)
         if ours:

@@ -10,6 +10,7 @@ from cli_app import dbq, queue_of
 from redis_server import RedisServer
 
 from dbbasic_queue import Queue
+from dbbasic_queue.install.site import delete_own
 
 CONFIG = """
 name = "shop"
@@ -102,3 +103,18 @@ def test_a_queue_on_a_server_is_reported(app: Path, server: RedisServer) -> None
     assert done.returncode == 0
     assert "secret" not in done.stdout
     assert 'data-l="Pending" class="r">1</td>' in done.stdout
+
+
+def test_a_removal_takes_the_page_along(app: Path) -> None:
+    """It would go on saying how the queue once was; a page of another's stays."""
+    (app / "dbq.toml").write_text(CONFIG)
+    page = app / "queue.html"
+    for prepare in (lambda: None, lambda: failing(app)):  # without a queue, and with one
+        prepare()
+        dbq("report", "--scheduled", cwd=app)
+        assert page.exists()
+        delete_own(page)
+        assert not page.exists()
+    page.write_text("<!doctype html>\n<title>shop</title>\n")
+    delete_own(page)
+    assert page.exists()

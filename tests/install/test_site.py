@@ -9,7 +9,7 @@ import pytest
 
 from dbbasic_queue.errors import InstallError
 from dbbasic_queue.install.plan import _locked
-from dbbasic_queue.install.site import PlainFiles, Site, Wanted
+from dbbasic_queue.install.site import PlainFiles, Site, Wanted, delete_own
 
 ONE = Path("/etc/x/one")
 
@@ -34,3 +34,19 @@ def test_a_manifests_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     site.installed.touch()
     with pytest.raises(InstallError, match=f"{site.installed}: cannot lock it"), _locked(site):
         pass
+
+
+def test_what_others_put_in_place_of_metrics_stays(tmp_path: Path) -> None:
+    """A removal takes what we wrote; a link, a pipe or a folder there is no reason to fail."""
+    ours, link = tmp_path / "ours.prom", tmp_path / "link.prom"
+    pipe, folder = tmp_path / "pipe.prom", tmp_path / "folder.prom"
+    ours.write_text("# HELP dbq_up x\n")
+    link.symlink_to(ours)
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path in (link, pipe, folder):
+        delete_own(path)
+        assert os.path.lexists(path)
+    delete_own(ours)
+    assert not ours.exists()
+    delete_own(ours)
