@@ -296,17 +296,11 @@ class TsvEngine(ByHand, paused.PausesInFile):
 
     def claim_slot(self, key: str, slot: int, order: Order | None) -> bool:
         """Raise `Unsupported`: a file's slots are in a file of their own (schedule/marks.py)."""
-        raise self._no_slots()
+        raise _no_slots(self.path)
 
     def slots(self) -> dict[str, int]:
         """Raise `Unsupported`, as `claim_slot` does."""
-        raise self._no_slots()
-
-    def _no_slots(self) -> Unsupported:
-        return Unsupported(
-            f"{self.path}: the slots of recurring jobs are not kept in the queue's file; use"
-            " dbq enqueue-recurring"
-        )
+        raise _no_slots(self.path)
 
     def history(self) -> list[Hour]:
         """What workers did, by hour and type. Takes no more than read permission."""
@@ -335,10 +329,7 @@ class TsvEngine(ByHand, paused.PausesInFile):
         return MovesOfFile(self.table, self.claims)
 
     def withdraw(
-        self,
-        limit: int,
-        note: Callable[[Job], str],
-        statuses: Collection[str] = (PENDING,),
+        self, limit: int, note: Callable[[Job], str], statuses: Collection[str] = (PENDING,)
     ) -> list[Job]:
         """Cancel up to `limit` jobs in these states with one lock and one sync."""
         from .moving import withdraw
@@ -376,15 +367,15 @@ class TsvEngine(ByHand, paused.PausesInFile):
         return self.table.closed_for()
 
     def restart_mark(self) -> str:
-        """What was last said to the workers."""
+        """The last word to workers: see restart.py; empty if there was none."""
         return restart.read(self.table.sibling("restart"))
 
     def ask_restart(self) -> str:
-        """Ask the workers to end between two jobs; returns what was said."""
+        """Give workers the word to end between two jobs; returns it."""
         return restart.ask(self.table.sibling("restart"), self.path)
 
     def is_outdated(self, mark: str) -> bool:
-        """Whether a worker is at work that began before this was said."""
+        """Whether a worker is at work that began before this word."""
         byte, end = restart.byte_of(mark), 2 * restart.BYTES
         return self.claims.is_shared(restart.BYTES, byte) or self.claims.is_shared(byte + 1, end)
 
@@ -400,6 +391,13 @@ class TsvEngine(ByHand, paused.PausesInFile):
             self.claims.mark_run()
             self.claims.share(heard)
         return TsvSeat(self.table, self.claims, self.now, place, heard)
+
+
+def _no_slots(path: Path) -> Unsupported:
+    return Unsupported(
+        f"{path}: the slots of recurring jobs are not kept in the queue's file; use"
+        " dbq enqueue-recurring"
+    )
 
 
 def _without_known(
