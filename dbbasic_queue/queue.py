@@ -339,14 +339,22 @@ class Queue(Choosing, Pausing):
     # -- looking -----------------------------------------------------------------------------
 
     def find_job(self, job_id: str) -> Job | None:
-        """A job by its id, None when there is none. Takes no more than read permission."""
+        """A job by its id, None when there is none. Takes no more than read permission.
+
+        Raises `StorageError` where the queue cannot be read.
+        """
         return self.engine.find(job_id)
 
     def get_job(self, job_id: str) -> dict[str, Any] | None:
         """A job as a dict of the nine columns, payload and result parsed; None if unknown.
 
         `error` and `result` are None when empty. A payload or result that is not JSON any more is
-        handed over as its text.
+        handed over as its text. Raises `StorageError` where the queue cannot be read.
+
+        >>> import tempfile
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> queue.get_job(queue.enqueue("mail", {"to": "zoe@example.com"}))["payload"]
+        {'to': 'zoe@example.com'}
         """
         job = self.engine.find(job_id)
         return job.as_dict() if job is not None else None
@@ -387,7 +395,10 @@ class Queue(Choosing, Pausing):
         return self.engine.counts()
 
     def stats(self) -> Stats:
-        """The state of the queue in numbers. Takes no more than read permission."""
+        """The state of the queue in numbers. Takes no more than read permission.
+
+        Raises `StorageError` where the queue cannot be read.
+        """
         return self.engine.stats()
 
 

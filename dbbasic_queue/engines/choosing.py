@@ -260,6 +260,12 @@ class Choosing:
             **filters: see `list_jobs`.
 
         Raises what `list_jobs` does, `InvalidJob` for a time that is not one, and `StorageError`.
+
+        >>> import tempfile
+        >>> from dbbasic_queue import Queue
+        >>> queue = Queue(tempfile.mkdtemp() + "/queue.tsv")
+        >>> queue.defer_jobs(2_000_000_000, "report") == []
+        True
         """
         from .choice import choose
         from .verbs import defer
@@ -275,7 +281,10 @@ class Choosing:
         return ids
 
     def retry_failed(self, job_type: str | None = None) -> list[str]:
-        """Put all failed jobs back, or those of one type; returns their ids."""
+        """Put all failed jobs back, or those of one type; returns their ids.
+
+        Raises `StorageError`.
+        """
         return self.engine.retry_failed(job_type)
 
     # -- all of it -----------------------------------------------------------------------------
@@ -356,7 +365,10 @@ class Choosing:
         limit: int | None = None,
         **filters: Unpack[Filters],
     ) -> int:
-        """`prune_jobs` with an age for each state: `{"completed": 86400, "failed": 2592000}`."""
+        """`prune_jobs` with an age for each state: `{"completed": 86400, "failed": 2592000}`.
+
+        Raises what that does.
+        """
         seconds = _seconds(ages)
         ids = None
         if filters or limit is not None or job_type is not None:

@@ -29,6 +29,9 @@ class Policy(NamedTuple):
         concurrency: how many jobs of a type run at once, in all workers together.
         expires: seconds. A job that no worker has begun so long after it was due is cancelled.
         rate: how many are begun in a time, in all workers together.
+
+    >>> Policy(max_attempts=8, timeout=30).is_plain
+    True
     """
 
     max_attempts: int | None = None
