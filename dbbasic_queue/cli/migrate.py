@@ -23,12 +23,12 @@ EVERY: Final = 1.0  # seconds between two looks of --follow
 
 
 def _migrate(args: argparse.Namespace) -> int:
-    from ..migrate import move  # not needed by a worker, which should start fast
+    from ..migrate import export, move  # not needed by a worker, which should start fast
     from ..migrate.pauses import pauses_to_carry
 
     idle = duration(args.idle)
     target_address = _address(args.target)
-    if target_address.startswith("celery+"):
+    if export.is_celery(target_address):
         return _export(args, target_address)
     source, target = _open(_address(args.source), args), _open(target_address, args)
     _become_owner(source, target)

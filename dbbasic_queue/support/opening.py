@@ -82,7 +82,7 @@ class Folder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.fd = above_streams(_walk(self.path) if os.geteuid() == ROOT else _open_plainly(path))
+        self.fd = above_streams(_walk(self.path) if os.geteuid() == ROOT else os.open(path, FOLDER))
         status = os.fstat(self.fd)
         self.owner = status.st_uid
         self.group = status.st_gid
@@ -337,10 +337,6 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
-
-
-def _open_plainly(path: str | Path) -> int:
-    return os.open(path, FOLDER)
 
 
 def above_streams(fd: int) -> int:
