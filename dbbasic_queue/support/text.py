@@ -60,7 +60,7 @@ def _finite(number: str) -> float:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 # Reads what `dump_json` can write again, as RFC 8259 has it: Python's own takes NaN, and makes an

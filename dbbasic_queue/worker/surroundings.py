@@ -111,7 +111,7 @@ class Descriptors:
 class Place:
     """The working folder and the umask as they were. To set them costs less than to look.
 
-    So does the user as whom files are opened, where the worker is root and can come back.
+    Where the worker is root, its user and groups as well: files are opened with their rights.
     """
 
     def __init__(self) -> None:

@@ -234,7 +234,7 @@ def archive(files: dict[str, bytes], target: Path) -> None:
 
 
 def need(packages: Sequence[str]) -> None:
-    """See that the Debian packages are there: installed for root, named to anybody else."""
+    """See that the Debian packages are there: installed for root, named to another user."""
     if not shutil.which("dpkg-query"):
         return  # another system has its own names for them; the build says what it lacks
     listed = subprocess.run(
