@@ -104,14 +104,16 @@ def test_a_folder_that_is_missing_or_a_device(app: Path) -> None:
     assert words == ["started", "completed", "done:"]
 
 
-def test_a_pipe_where_every_user_makes_files_is_not_waited_for(app: Path) -> None:
-    """/dev has folders for all: a log there is opened like any other, and a link not followed."""
+def test_a_link_where_every_user_makes_files_is_not_followed(app: Path) -> None:
+    """/dev has folders for all: a log there is opened like any other, not as a device is."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        os.mkfifo(f"{folder}/work.log")
+        Path(folder, "work.log").symlink_to(app / "jobs.py")
+        before = (app / "jobs.py").read_text()
         queue_of(app).enqueue("ok", {})
         done = dbq("work", "jobs:HANDLERS", "--log-file", f"{folder}/work.log", cwd=app)
-        assert "it is a pipe, not a regular file" in done.stderr
+        assert "it is a symbolic link" in done.stderr
         assert "completed ok" in done.stderr
+        assert (app / "jobs.py").read_text() == before
         queue_of(app).enqueue("ok", {})
         dbq("work", "jobs:HANDLERS", "--log-file", f"{folder}/new.log", cwd=app)
         assert Path(folder, "new.log").exists()
