@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from ..errors import StorageError
 WAIT: Final = 10.0  # seconds; a program may set another time
 FIRST: Final = 0.00002  # seconds between two attempts,
 LONGEST: Final = 0.002  # which becomes longer up to that
+READING: Final = 1.0  # seconds of processor time that the list of locks is read
 LOCKS: Final = "/proc/locks"
 
 
@@ -112,10 +114,23 @@ def _holders(status: os.stat_result) -> set[int]:
     there; on some file systems the numbers are others than those of stat(2). Raises `OSError`.
     """
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    with open(LOCKS) as lines:
-        words = (line.split() for line in lines)
-        # 1: FLOCK ADVISORY WRITE 1234 fe:00:2146433 0 EOF; one that is waited for has "->".
-        return {int(each[4]) for each in words if each[1] == "FLOCK" and each[5] == device}
+    words = lock_lines(LOCKS, time.thread_time() + READING)
+    # 1: FLOCK ADVISORY WRITE 1234 fe:00:2146433 0 EOF; one that is waited for has "->".
+    return {int(each[4]) for each in words if each[1] == "FLOCK" and each[5] == device}
+
+
+def lock_lines(locks: str, ends: float) -> Iterator[list[str]]:
+    """Yield the words of each line of the kernel's list of locks.
+
+    Any user can make it long, by locks on a file of its own: to read one of a million lines takes
+    the kernel minutes. Raises `TimeoutError` when it has not ended at `ends` of `time.thread_time`,
+    which is no later on a busy machine, and `OSError`.
+    """
+    with open(locks) as lines:
+        for line in lines:
+            if time.thread_time() >= ends:
+                raise TimeoutError(errno.ETIMEDOUT, f"{locks} is too long")
+            yield line.split()
 
 
 def _program(process: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,13 +110,35 @@ def test_what_is_missing_is_looked_for_twice(
     claims.take(b"a1")
     listed, looks = kernel_locks._listed, []
 
-    def look() -> Iterator[tuple[str, int, int]]:
+    def look(ends: float) -> Iterator[tuple[str, int, int]]:
         looks.append(1)
-        return (lock for lock in listed() if len(looks) > 1 or lock[1] != byte_of(b"a1"))
+        return (lock for lock in listed(ends) if len(looks) > 1 or lock[1] != byte_of(b"a1"))
 
     monkeypatch.setattr(kernel_locks, "_listed", look)
     assert is_locked(claims.path, byte_of(b"a1"), path) is True
     assert len(looks) == 2
+
+
+def test_a_list_that_another_user_has_made_long_is_not_read_for_ever(
+    claims: Claims, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not known then what is locked, for a while; after that it is looked for again."""
+    monkeypatch.setattr(kernel_locks, "PATIENCE", 0.2)
+    monkeypatch.setattr(kernel_locks, "_spent", kernel_locks._Spent())
+    byte = byte_of(b"a1")
+    claims.take(b"a1")
+    with subprocess.Popen(["yes", "1: FLOCK 0"], stdout=subprocess.PIPE) as endless:
+        assert endless.stdout is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(kernel_locks, "LOCKS", f"/proc/self/fd/{endless.stdout.fileno()}")
+            patch.setattr(kernel_locks, "WINDOW", 3600.0)
+            assert is_locked(claims.path, byte, path) is None
+            patch.setattr(kernel_locks, "LOCKS", "/proc/locks")
+            assert is_locked(claims.path, byte, path) is None
+        endless.kill()
+    monkeypatch.setattr(kernel_locks, "WINDOW", 0.0)
+    monkeypatch.setattr(kernel_locks, "PATIENCE", 60.0)
+    assert is_locked(claims.path, byte, path) is True
 
 
 def test_the_lines_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +152,7 @@ def test_the_lines_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "4: LEASE  ACTIVE    READ 1465 fe:00:14 0 EOF\n"
     )
     monkeypatch.setattr(kernel_locks, "LOCKS", str(listed))
-    assert list(kernel_locks._listed()) == [
+    assert list(kernel_locks._listed(math.inf)) == [
         ("fe:00:11", 5, 9),
         ("fe:00:13", 7, (1 << 63) - 1),
     ]
