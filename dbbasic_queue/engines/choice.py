@@ -150,9 +150,10 @@ def _seconds(name: str, time: Time | None) -> float | None:
     if time is None or (isinstance(time, int | float) and not isinstance(time, bool)):
         return time
     try:
-        return check_time(time, 0) if not isinstance(time, datetime) else time.timestamp()
+        whole = check_time(time, 0)  # which refuses a datetime without a zone
     except InvalidJob as error:
         raise ValueError(f"{name}: {error}") from None
+    return time.timestamp() if isinstance(time, datetime) else whole
 
 
 def changed_at(job: Job) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,9 @@ def test_the_methods_of_a_queue_take_the_filters(queue: Queue) -> None:
         queue.cancel_jobs(limit=-1)
     with pytest.raises(ValueError, match="since: run_at 'x'"):
         queue.retry_jobs(since="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="this datetime has no time zone"):
+        queue.cancel_jobs(until=datetime(2099, 1, 1))
+    assert queue.cancel_jobs(until=datetime(2001, 1, 1, tzinfo=UTC)) == []
     with pytest.raises(TypeError):
         queue.retry_jobs(sinse=5)  # type: ignore[call-arg]
 
