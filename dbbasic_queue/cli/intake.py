@@ -23,6 +23,8 @@ def enqueue_from(args: argparse.Namespace) -> int:
     for name, value in given.items():
         if value is not None:
             raise UsageError(f"enqueue: {name} does not go with --from, whose lines say it")
+    if args.unique is not None or args.until is not None:
+        raise UsageError("enqueue: --unique and --until are for one job, and do not go with --from")
     place = "standard input" if args.source == "-" else args.source
     data = sys.stdin.buffer.read() if args.source == "-" else Path(args.source).read_bytes()
     try:

@@ -54,8 +54,11 @@ def _enqueue(args: argparse.Namespace) -> int:
         run_at = queue.now() + duration(args.delay)
     once: dict[str, Any] = {}
     if args.unique is not None:
-        until = args.until if args.until in ("start", "end") else duration(args.until)
+        until = "end" if args.until is None else args.until
+        until = until if until in ("start", "end") else duration(until)
         once = {"unique": args.unique, "unique_until": until}
+    elif args.until is not None:
+        raise UsageError("enqueue: --until goes with --unique KEY")
     print(queue.enqueue(args.type, payload, run_at, job_id=args.id, **once))
     sys.stdout.flush()  # the id first, also where both streams are one
     if config is not None:
@@ -243,7 +246,6 @@ ENQUEUE: Final = Command(
         arg(
             "--until",
             metavar="WHEN",
-            default="end",
             help="with --unique: such a job counts as there until its start, its end (default), or"
             " for a time since it was added: 10min",
         ),

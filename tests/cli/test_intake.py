@@ -62,10 +62,10 @@ def test_all_jobs_of_a_file_or_none(app: Path, line: str, said: str) -> None:
 
 
 def test_what_lines_say_is_not_said_beside_them(app: Path) -> None:
-    """--from excludes TYPE, --id and the times: exit code 2."""
-    for words in (["ok"], ["--id", "a1"], ["--in", "5s"]):
+    """--from excludes TYPE, --id, the times and a key: exit code 2."""
+    for words in (["ok"], ["--id", "a1"], ["--in", "5s"], ["--unique", "k"], ["--until", "end"]):
         done = dbq("enqueue", *words, "--from", "-", cwd=app)
-        assert (done.returncode, "does not go with --from" in done.stderr) == (2, True), words
+        assert (done.returncode, "not go with --from" in done.stderr) == (2, True), words
 
 
 def test_a_job_is_retried_with_another_payload(app: Path) -> None:

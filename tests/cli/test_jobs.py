@@ -89,6 +89,9 @@ def test_enqueue_by_a_key_adds_one_for_a_while(app: Path) -> None:
     assert first.startswith("sync-42--")
     wrong = dbq("enqueue", "ok", "{}", "--unique", "sync-42", "--until", "never", cwd=app)
     assert (wrong.returncode, wrong.stdout) == (2, "")
+    alone = dbq("enqueue", "ok", "{}", "--until", "end", cwd=app)
+    assert (alone.returncode, alone.stdout) == (2, "")
+    assert "--until goes with --unique KEY" in alone.stderr
     assert queue_of(app).count_jobs()["pending"] == 1
 
 
