@@ -58,7 +58,8 @@ test: $(BIN)/.ready .cache/v1/.ready .cache/family/.ready server tmux ## the tes
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal --ignore=tests/stress $(ARGS)
 
 stress: $(BIN)/.ready .cache/v1/.ready ## verbs and processes killed at each step, and the quick form of the torture: two minutes
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal tests/stress $(ARGS)
+	DBQ_ALL_PARTIES=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal \
+	  tests/stress tests/trust/test_obstacles.py $(ARGS)
 
 # What is to be shown on a server is left out where there is none and it cannot be installed.
 server: ## a Redis server for the tests, where there is none (root, on Debian)
