@@ -49,3 +49,13 @@ def test_a_type_that_is_put_back_for_ever_costs_no_memory() -> None:
         known.add("a", number)
         assert known.pop(lambda name: name == "a") == number
     assert sum(map(len, known._ranks.values())) <= 2 * len(TYPES) + lanes._SOME + 1
+
+
+def test_heads_that_say_nothing_leave_the_other_priorities_alone() -> None:
+    """A lower priority does not come first where a higher one has many such."""
+    known = Lanes({"high": 1, "low": 0}.__getitem__)
+    known.add("low", 1)
+    for entry in range(1000, 500, -1):  # each to the front of its lane
+        known.add("high", entry)
+    assert [known.pop() for _ in range(500)] == list(range(501, 1001))
+    assert known.pop() == 1

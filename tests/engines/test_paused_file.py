@@ -12,8 +12,13 @@ from actors import Clock
 from working import take
 
 from dbbasic_queue import Queue, StorageError
+from dbbasic_queue.engines import pausing
+from dbbasic_queue.engines.answers import Limits
 from dbbasic_queue.engines.interface import Outcome
-from dbbasic_queue.engines.tsv import fsck, gate, idle, paused
+from dbbasic_queue.engines.pausing import Held
+from dbbasic_queue.engines.tsv import fsck, gate, holding, idle, paused
+from dbbasic_queue.engines.tsv.engine import TsvEngine
+from dbbasic_queue.engines.tsv.holding import HeldBack
 
 
 @pytest.fixture
@@ -210,3 +215,37 @@ def test_a_time_that_cannot_be_written_again_pauses_nothing(
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_a_file_that_cannot_be_read_pauses_what_it_paused(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To a worker that has read it before; it says so once."""
+    monkeypatch.setattr(idle, "MARK_EVERY", 0)
+    queue.enqueue_many([("mail", {}), ("report", {})])
+    queue.pause("mail")
+    seat, first = take(queue)
+    assert first.job.type == "report"
+    file_of(queue).unlink()
+    file_of(queue).mkdir()
+    seat.turn(Outcome(first, "completed", 5), False)
+    for _ in range(3):
+        assert seat.turn() is None
+    assert caplog.text.count("cannot see what is paused") == 1
+    file_of(queue).rmdir()
+    seat.turn(None, False)
+    assert seat.turn() is not None
+    seat.leave()
+
+
+def test_types_without_number_take_no_memory(queue: Queue) -> None:
+    """A producer may make up as many as it likes: a worker and a look remember some."""
+    queue.enqueue("mail", {})
+    queue.pause("mail.*")
+    pauses = queue.paused()
+    limits = Limits(int(queue.engine.now()), 0, 0, 0, 5)
+    engine = TsvEngine(queue.path)
+    for held in (Held(pauses), HeldBack(engine.table, engine.claims, limits)):
+        found = [f"mail.{number}" in held for number in range(3 * pausing.KNOWN)]
+        assert all(found)
+        assert len(held._known) <= max(pausing.KNOWN, holding.KNOWN)
