@@ -272,3 +272,59 @@ def test_nothing_is_kept_without_a_rate(queue: Queue) -> None:
     queue.enqueue("mail", {})
     queue.process_jobs({"mail": bool}, policies={"mail": Policy(priority=1)})
     assert not file_of(queue).exists()
+
+
+def test_a_moment_that_the_disk_cuts_short_is_not_counted(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In place, as at the end: no job is begun then, and the next look begins it."""
+    queue.enqueue_many([("mail", {})] * 2)
+    seat = sit(queue)
+    assert begun(seat) == ["mail"]
+    clock.now += HOUR
+    real, cut = os.pwrite, []
+
+    def pwrite(fd: int, data: Any, offset: int) -> int:
+        if len(data) == rates._MOMENT:
+            cut.append(real(fd, data[:4], offset))
+            return 4
+        return real(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    assert begun(seat) == []
+    assert cut
+    assert "no job of a type with a rate is begun" in caplog.text
+    monkeypatch.undo()
+    seat.leave()
+    seat = sit(queue)
+    assert begun(seat) == ["mail"]
+    seat.leave()
+
+
+def test_lines_that_changed_places_are_each_types_own(queue: Queue, clock: Clock) -> None:
+    """A person may sort the file in place: no type counts in the line of another."""
+    queue.enqueue_many([("mail", {}), ("news", {}), ("mail", {})])
+    seat = sit(queue)
+    assert begun(seat) == ["mail", "news"]
+    text = file_of(queue).read_bytes()
+    first, second = text.splitlines(keepends=True)[-2:]
+    file_of(queue).write_bytes(text.replace(first + second, second + first))
+    clock.now += HOUR + 5
+    assert begun(seat) == ["mail"]
+    assert sorted(lines(queue)) == ["1700003600.000000\tnews", "1700007205.000000\tmail"]
+    seat.leave()
+
+
+def test_a_new_file_is_on_disk_under_its_name(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In full, before the job begins: a power cut would leave the file without a name."""
+    full = Queue(queue.path, "full", clock=Clock())
+    full.enqueue("mail", {})
+    synced: list[Path] = []
+    monkeypatch.setattr(rates, "sync_folder", synced.append)
+    seat = sit(full)
+    attempt = seat.turn()
+    assert attempt is not None
+    assert synced == [queue.path.parent]
+    seat.leave()

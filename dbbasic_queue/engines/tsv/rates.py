@@ -216,7 +216,7 @@ class Rates:
             if place is None:
                 return None, 0
         text = os.pread(fd, _MOMENT + len(name) + 2, place)
-        if text == self._last[0]:
+        if text == self._last[0] and text.endswith(b"\t%b\n" % name):
             return place, self._last[1]
         match = _LINE.fullmatch(text)
         if match is None or match[3] != name:  # a person has edited the file in place
