@@ -18,11 +18,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from page_blocks import ROOT, blocks, environment
 from redis_server import RedisServer, program
 
 from dbbasic_queue import Queue, StorageError
+from dbbasic_queue.cli.main import main
 from dbbasic_queue.config import sections as config
+from dbbasic_queue.engines.answers import Limits
+from dbbasic_queue.migrate.move import finish
 
 PAGE = "docs/machines.md"
 ADDRESS = "redis://10.0.0.5/0?name=shop"
@@ -47,6 +51,28 @@ def _lines_to_add() -> dict[str, str]:
     """The settings that the page begins with."""
     first = next(text for kind, text in blocks(PAGE) if kind == "text")
     return {name.replace("-", "_"): value for name, value in map(str.split, first.splitlines())}
+
+
+def test_the_user_that_the_page_makes_may_do_all(server: RedisServer, tmp_path: Path) -> None:
+    """Add, work, pause, prune, look, check, and move; and it sees no other key."""
+    (line,) = (text for kind, text in blocks(PAGE) if kind == "text" and text.startswith("user "))
+    client = redis.Redis(port=server.port)
+    client.execute_command("ACL", "SETUSER", *line.split()[1:])
+    url = server.url("shop").replace("redis://", "redis://shop:PASSWORD@")
+    queue, file = Queue(url), Queue(tmp_path / "queue.tsv")
+    queue.enqueue("mail", {"n": 1}, job_id="a")
+    queue.enqueue("mail", {"n": 2}, unique="b")
+    queue.enqueue_many([("mail", {"n": n}, time.time() + 3600) for n in range(3)])
+    assert queue.process_jobs({"mail": lambda payload: payload["n"]}).completed == 2
+    for command in (["pause", "mail"], ["resume", "mail"], ["check"]):
+        assert main([*command, "--url", url]) == 0, command
+    queue.engine.snapshot(Limits(0, 0, 0, 0, 9))
+    assert queue.prune_jobs(0) == 2
+    assert finish(queue.engine, file.engine, 0) == 3
+    assert finish(file.engine, queue.engine, 0) == 3
+    client.set("theirs", 1)
+    with pytest.raises(redis.ResponseError, match=r"(?i)no permissions"):
+        redis.Redis.from_url(url.partition("?")[0]).get("theirs")
 
 
 class Shop:
