@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from pathlib import Path
 
@@ -16,6 +17,8 @@ file = "data/queue.tsv"
 backup = {{ run = ["tar", "--create", "--file={{to}}", "--", "{{path}}"], timeout = "1h" }}
 {more}
 """
+# An entry in /etc/cron.d needs one, and the check asks for it where root and a cron are.
+USER = f'[worker]\nuser = "{getpass.getuser()}"\n'
 
 
 @pytest.fixture
@@ -32,6 +35,7 @@ def configure(folder: Path, more: str = "") -> None:
 
 def test_a_config_with_commands_only(shop: Path) -> None:
     """Enqueue, check and work do with it; the program runs in the config's folder."""
+    configure(shop, USER)
     checked = dbq("check", cwd=shop)
     assert checked.returncode == 0, checked.stderr
     assert "handlers for: backup" in checked.stdout
@@ -92,8 +96,6 @@ def test_an_unknown_type_is_told_when_it_is_enqueued(shop: Path) -> None:
 )
 def test_what_check_finds(shop: Path, more: str, said: str) -> None:
     """Each fault by its key; nothing is started for it."""
-    import getpass
-
     configure(shop, more)
     checked = dbq("check", cwd=shop)
     assert checked.returncode == 2
@@ -111,6 +113,6 @@ def test_neither_handlers_nor_commands(tmp_path: Path) -> None:
 
 def test_check_tells_the_types_as_json(shop: Path) -> None:
     """Commands are types like those of handlers, and recurring jobs may be of them."""
-    configure(shop, '[[recurring]]\nname = "nightly"\ntype = "backup"\nschedule = "@daily"')
+    configure(shop, USER + '[[recurring]]\nname = "nightly"\ntype = "backup"\nschedule = "@daily"')
     report = json.loads(dbq("check", "--json", cwd=shop).stdout)
     assert (report["ok"], report["types"]) == (True, ["backup"])
