@@ -36,6 +36,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from itertools import compress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -60,6 +61,7 @@ NORMAL: Final = "normal"
 UNKNOWN: Final = -1
 LOST: Final = -2  # the size of a file that the program has closed
 
+_call: Final[Any] = operator.call
 _EXCLUSIVE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
@@ -127,7 +129,8 @@ class FileLock:
 class _Hold(io.IOBase):
     """A `with` block under the lock, for where a microsecond does not count.
 
-    What gives the lock back is C code here, too, once `begin` has ended well.
+    What gives the lock back is C code here, too, and one call of it. Where `begin` is broken off
+    that is the next thing called: a second exception, as of a second Ctrl-C, comes after it.
     """
 
     close: Callable[[], Any]
@@ -140,17 +143,20 @@ class _Hold(io.IOBase):
 
     def __enter__(self) -> _Hold:
         lock = self._lock
+        # What this thread has taken of them; not the lock that another thread has, by the same
+        # descriptor, if this one was broken off while it waited for the mutex.
+        mine = (lock.is_mine, lock.mutex._is_owned, lock.mutex._is_owned)  # type: ignore[attr-defined]
+        unlock = functools.partial(operator.methodcaller("close"), lock.unlocking)  # as it is then
+        parts = (lock.inside.release, unlock, lock.mutex.release)
+        taken = compress(parts, map(_call, mine))
+        give_back = functools.partial(any, map(_call, taken))  # each returns None or 0
         try:
             lock.mutex.acquire()
             lock.inside.acquire()
             self._begin()
-            release = (lock.inside.release, lock.unlocking.close, lock.mutex.release)
-            self.close = functools.partial(any, map(operator.call, release))  # each returns None
+            self.close = give_back
         except BaseException:
-            lock.unlocking.close()
-            for part in (lock.inside, lock.mutex):
-                if part._is_owned():  # type: ignore[attr-defined]
-                    part.release()
+            give_back()
             raise
         return self
 

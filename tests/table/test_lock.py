@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
+import operator
 import os
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from tables import (
     text,
     write,
 )
+from working import works_in_a_thread
 
 from dbbasic_queue import Queue, StorageError, TableError
 from dbbasic_queue.support.opening import Folder
@@ -695,3 +699,61 @@ def test_a_descriptor_is_known_as_soon_as_it_is_held(
     assert not holds_lock(path)
     look(path)
     assert Queue(path, "normal").enqueue("mail", {}, job_id="after") == "after"
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.fixture
+def interrupting() -> Iterator[None]:
+    """SIGUSR2 and SIGALRM raise an exception."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise Interrupted
+
+    numbers = (signal.SIGUSR2, signal.SIGALRM)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_second_exception_leaves_the_lock_free(path: Path, interrupting: None) -> None:
+    """As of a second Ctrl-C, while the first is seen to: another thread gets the lock."""
+    table = look(path)
+    raise_in_c = partial(getattr(ctypes.CDLL(None), "raise"), signal.SIGUSR2)
+    call: Any = operator.call
+    # One call: the signal, and an exception before Python looks whether a signal has come.
+    table._begin_writing = partial(any, map(call, (raise_in_c, partial(operator.truediv, 1, 0))))
+    with pytest.raises(Interrupted), table.writing():
+        raise AssertionError("it is not held")
+    del table._begin_writing
+    other = look(path)
+    assert works_in_a_thread(lambda: add(other))
+
+
+def test_waiting_for_another_thread_that_is_broken_off_leaves_it_the_lock(
+    path: Path, interrupting: None
+) -> None:
+    """It has the lock by the same descriptor, and goes on to write."""
+    table = look(path)
+    held, go_on = threading.Event(), threading.Event()
+
+    def holds() -> None:
+        with table.writing():
+            held.set()
+            go_on.wait()
+
+    thread = threading.Thread(target=holds)
+    thread.start()
+    held.wait()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Interrupted), table.writing():
+            raise AssertionError("the thread has it")
+        assert holds_lock(path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        go_on.set()
+        thread.join()
