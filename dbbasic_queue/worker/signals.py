@@ -217,7 +217,8 @@ class _Fork(threading.local):
     def before(self) -> None:
         if _active is not None:
             flush()  # else the child would print it, too
-            self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _active.caught())
+            self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # see without_signals
+            signal.pthread_sigmask(signal.SIG_BLOCK, _active.caught())
 
     def in_parent(self) -> None:
         if self.mask is not None:

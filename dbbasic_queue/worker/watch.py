@@ -35,27 +35,34 @@ class Watch:
         self._signals = signals
         self._looks = True
         self._over = _thread.allocate_lock()  # held until the run is over
-        self._gone = _thread.allocate_lock()  # held by the thread
+        self._began = False  # by the thread
+        self._gone = _thread.allocate_lock()  # held until the thread is gone
+        self._gone.acquire()
 
     def start(self) -> None:
         """Begin to look; not at the jobs of a thread, which no signal can break off."""
         self._looks = threading.current_thread() is threading.main_thread()
         self._over.acquire()
-        self._gone.acquire()
         with without_signals():
             _thread.start_new_thread(self._run, ())
 
     def stop(self) -> None:
-        """Look no more; the thread is gone when this returns."""
+        """Look no more; the thread is gone when this returns.
+
+        Not waited for is one that has not begun, and will then look at nothing: perhaps there is
+        none, as a signal handler has raised an exception, or there can be no more threads.
+        """
         if self._over.locked():
             self._over.release()
-            self._gone.acquire()
+            if self._began:
+                self._gone.acquire()
             if self._looks and self._signals.status is not None:
                 self._signals.status(status.IDLE)
 
     def _run(self) -> None:
         signals = self._signals
         job, told = None, 0.0
+        self._began = True
         try:
             while not self._over.acquire(timeout=LOOK_EVERY):
                 self._also()

@@ -132,4 +132,4 @@ def test_a_second_signal_at_a_fork_is_not_lost(queue: Queue, own_handler: list[i
     finally:
         signal.pthread_sigmask = real
     assert (job["status"], job["attempts"]) == ("pending", 0)
-    assert calls == [signal.SIG_BLOCK, signal.SIG_SETMASK]
+    assert calls == [signal.SIG_BLOCK, signal.SIG_BLOCK, signal.SIG_SETMASK]

@@ -16,6 +16,7 @@ from working import RUN, TELL, WORKER, Trap, a_lock_is_free, run_one, twice, wor
 from dbbasic_queue import Queue, current_job
 from dbbasic_queue.job import error_lines
 from dbbasic_queue.table import lock
+from dbbasic_queue.worker import watch
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
@@ -261,6 +262,23 @@ def test_off_the_main_thread_signals_are_left_alone(queue: Queue) -> None:
     handlers = {"x": lambda payload: seen.append(signal.getsignal(signal.SIGTERM))}
     assert works_in_a_thread(lambda: queue.process_jobs(handlers))
     assert seen == [before]
+
+
+def test_an_exception_before_the_watch_began_does_not_hold_the_run_up(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of a handler of the program's own signal, or as there can be no more threads."""
+
+    def broken() -> Any:
+        raise RuntimeError("can't start new thread")
+
+    def run() -> None:
+        with pytest.raises(RuntimeError, match="start new thread"):
+            queue.process_jobs({"x": bool})
+
+    queue.enqueue("x", {})
+    monkeypatch.setattr(watch, "without_signals", broken)
+    assert works_in_a_thread(run)
 
 
 def test_handlers_of_signals_are_restored_after_an_error(queue: Queue) -> None:
