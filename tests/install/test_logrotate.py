@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import grp
 import os
+import shutil
+import subprocess
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +29,7 @@ RULES = """\
     rotate 5
     missingok
     notifempty
+    nocopy
     nocopytruncate
     create
     noolddir
@@ -295,3 +298,21 @@ def test_hourly_rotation_is_said_to_need_more(image: LogrotateTarget) -> None:
     """
     (note,) = image.notes(configs.parse(text, "/etc/dbq.toml"))
     assert "once a day" in note
+
+
+def test_options_of_the_whole_machine_do_not_reach_the_log(
+    tmp_path: Path, image: LogrotateTarget
+) -> None:
+    """A `copy` in /etc/logrotate.conf would leave the log as it is, an `olddir` move it away."""
+    program = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("there is no logrotate here")
+    log, rules = tmp_path / "dbq.log", tmp_path / "rules"
+    log.write_text("a line\n")
+    before = "copy\ncopytruncate\nolddir /no/where\nifempty\nnocreate\n"
+    rules.write_bytes(before.encode() + image.rules(load(str(log)), None))
+    rules.chmod(0o644)
+    command = [program, "--force", "--state", str(tmp_path / "state"), str(rules)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ((tmp_path / "dbq.log.1").read_text(), log.read_text()) == ("a line\n", "")
