@@ -124,7 +124,7 @@ def lock_lines(locks: str, ends: float) -> Iterator[list[str]]:
 
     Any user can make it long, by locks on a file of its own: to read one of a million lines takes
     the kernel minutes. Raises `TimeoutError` when it has not ended at `ends` of `time.thread_time`,
-    which is no later on a busy machine, and `OSError`.
+    which a busy machine does not hasten, and `OSError`.
     """
     with open(locks) as lines:
         for line in lines:
