@@ -111,7 +111,12 @@ def _main(tool: _Tool, arguments: Sequence[str] | None) -> int:
     options = _parser(tool).parse_args(arguments)
     set_up_output(json=options.json)
     try:
-        return _run(tool, options)
+        code = _run(tool, options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # --print | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except (UsageError, QueueError, OSError) as error:
         code = complain(reason(error), TROUBLE, tool.name)
         print(getattr(error, "patch", ""), end="", file=sys.stderr)

@@ -130,6 +130,19 @@ def test_print_names_each_file(
     assert len(names) == len(set(names)) > 3
 
 
+@pytest.mark.parametrize("verb", ["--print", "--diff"])
+def test_a_reader_that_has_seen_enough_is_not_a_fault(
+    root: Path, config: tuple[str, str], verb: str
+) -> None:
+    """As in `dbq-install-cron --print | head`: nothing is said about the pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "dbbasic_queue.cli.install", "cron", verb, *config]
+    done = subprocess.run([*command, "--root", str(root)], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_status_without_a_config_lists_all_installations(
     run: Callable[..., int],
     root: Path,
