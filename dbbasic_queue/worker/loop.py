@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -367,18 +368,26 @@ def _shown_exception(outcome: Outcome) -> Any:
     return type(error), Exception(text), place  # without those that it came from
 
 
-def _is_long(error: BaseException | None) -> bool:
-    """Whether the text of an exception, or of one that it came from, is too long for a log."""
-    for _ in range(100):
-        if error is None:
-            return False
-        try:
-            if len(str(error)) > LONGEST_TEXT:
-                return True
-        except BaseException:  # its __str__ raises, which formatters of tracebacks expect
-            pass
-        error = error.__cause__ or error.__context__
-    return True
+def _is_long(error: BaseException) -> bool:
+    """Whether an exception's text or notes are too long for a log, or those of one it came from.
+
+    Or of a member of a group. A log tells all of these.
+    """
+    found = [error]
+    for each in found:  # which grows meanwhile
+        notes = getattr(each, "__notes__", None)
+        length = 0
+        for text in (each, *(notes if isinstance(notes, list | tuple) else ())):
+            with suppress(BaseException):  # its __str__ raises, which those of tracebacks expect
+                length += len(str(text))
+        if length > LONGEST_TEXT or len(found) > 100:
+            return True
+        came_from = each.__cause__ or each.__context__
+        found += [came_from] if came_from is not None else []
+        found += (
+            each.exceptions[:15] if isinstance(each, BaseExceptionGroup) else ()
+        )  # as traceback
+    return False
 
 
 def _fields(job: Job) -> dict[str, Any]:

@@ -262,7 +262,7 @@ def test_a_huge_error_is_cut(queue: Queue) -> None:
 def test_a_huge_error_is_cut_before_it_is_logged(
     queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The exception's text, and that of the one it came from, of which the place is still told."""
+    """Also its notes, and that of the one it came from or of a member; the place is still told."""
 
     def handler(payload: Any) -> None:
         raise ValueError("x" * 50 * MIB)
@@ -273,11 +273,19 @@ def test_a_huge_error_is_cut_before_it_is_logged(
         except ValueError as error:
             raise LookupError("short") from error
 
-    for each in (handler, chained):
+    def noted(payload: Any) -> None:
+        error = ValueError("short")
+        error.add_note("x" * 50 * MIB)
+        raise error
+
+    def grouped(payload: Any) -> None:
+        raise ExceptionGroup("short", [ValueError("x" * 50 * MIB)])
+
+    for each in (handler, chained, noted, grouped):
         run_one(queue, each)
     assert len(caplog.text) < 20_000
     assert caplog.text.count("in handler") == 1
-    assert "in chained" in caplog.text
+    assert all(f"in {each}" in caplog.text for each in ("chained", "noted", "grouped"))
 
 
 def test_the_log_says_where_a_handler_failed(
