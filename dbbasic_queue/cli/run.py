@@ -38,7 +38,8 @@ def _run(args: argparse.Namespace) -> int:
         os.nice(config.worker.nice)
     changed = Changes(config.directory).seen if args.reload else None
     programs = list(programs_of(config, _log_options(args)))
-    log.info("runs %s: %s", config.name, ", ".join(each.name for each in programs))
+    names = ", ".join(each.name for each in programs)
+    log.info("runs %s: %s", config.name, names or "nothing, as the config has all of it off")
     environment = variables_of(config)
     environment()  # so that a fault in the file of variables is told, and not again and again
     came_by = [str(config.path), str(config.directory)]

@@ -342,6 +342,17 @@ def test_the_log_is_on_standard_output(shop: Path, runs: list[Running]) -> None:
     assert not (shop / "data/own.log").exists()
 
 
+def test_a_config_that_has_all_off_is_told(shop: Path, runs: list[Running]) -> None:
+    """It runs on, as a container that ends is started again and again."""
+    (shop / "dbq.toml").write_text(
+        'name = "shop"\n[queue]\nfile = "data/queue.tsv"\n'
+        '[worker]\nhandlers = "jobs:HANDLERS"\nenabled = false\n'
+    )
+    runs.append(Running(shop))
+    wait_for(lambda: "runs shop: nothing, as the config has all of it off" in said(runs[0]))
+    assert runs[0].end() == 0
+
+
 def test_on_a_server(shop: Path, runs: list[Running], server: RedisServer) -> None:
     """The same where the queue is on a server."""
     url = server.url(f"run{os.getpid()}", "secret")
