@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..job import FAILED, PENDING, PROCESSING, Job, check_time
+from ..job import CANCELLED, FAILED, PENDING, PROCESSING, Job, check_time
 from ..queue import Queue
-from ..support.text import dump_json
+from ..support.text import dump_json, escape_control
 from .choosing import (
     CHANGING,
     MANY,
@@ -112,7 +112,7 @@ def _do(deed: Deed, queue: Queue, args: argparse.Namespace) -> int:
     for job in _left(ids, jobs) if choice.limit is None else ():
         code = complain(_why_not(deed, queue, choice, job), REFUSED)
     if not args.ids and not jobs:
-        complain(none_like(args, queue, deed.usual), DONE)
+        complain(_why_none(deed, queue, choice, args), DONE)
     running = [] if args.dry_run else [job for job in jobs if job.status == PROCESSING]
     if running:
         from .cancelling import told
@@ -187,10 +187,37 @@ def _why_not(deed: Deed, queue: Queue, choice: Choice, job_id: str) -> str:
         return f"job {job_id} is gone, not {deed.allowed}"
     if not choice.takes(job):
         return f"job {job_id} is not one that the other options choose"
+    if deed.name == "retry" and job.status in (FAILED, CANCELLED):
+        return f"job {job_id} is left {job.status}: {_why_left(queue, job)}"
     hint = ""
     if (deed.name, job.status) == ("cancel", PROCESSING):
         hint = f"; to break it off: dbq cancel --running {job_id}"
     return f"job {job_id} is {job.status}, not {deed.allowed}{hint}"
+
+
+def _why_left(queue: Queue, job: Job) -> str:
+    """Why a job that has ended was not put back."""
+    from ..engines.moving import is_moved
+    from ..engines.unique import key_of
+
+    if is_moved(job):
+        return escape_control(job.error or "")
+    key = key_of(job.id)
+    others = queue.engine.jobs((PENDING, PROCESSING)) if key else iter(())
+    other = next((each.id for each in others if key_of(each.id) == key), "")
+    if other:
+        return f"another one of its key, {other}, does the same work"
+    return "it has changed meanwhile"
+
+
+def _why_none(deed: Deed, queue: Queue, choice: Choice, args: argparse.Namespace) -> str:
+    """Why there was no job to do it to: none is like that, or none of those can be."""
+    from ..engines.choice import chosen
+
+    left = next(chosen(queue.engine, choice._replace(limit=None)), None)
+    if left is None or choice.limit == 0:
+        return none_like(args, queue, deed.usual)
+    return _why_not(deed, queue, choice, left.id)
 
 
 CANCEL: Final = Command(

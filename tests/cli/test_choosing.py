@@ -128,6 +128,21 @@ def test_a_retry_of_what_failed_tells_what_waits(app: Path) -> None:
     assert "wait" not in dbq("retry", "--failed", cwd=app).stderr
 
 
+def test_a_retry_that_another_job_of_the_key_forbids_is_explained(app: Path) -> None:
+    """Which one it is; also where jobs are chosen, instead of that there are none."""
+    queue = queue_of(app)
+    first = queue.enqueue("bad", {}, unique="sync")
+    queue.process_jobs({"bad": lambda payload: 1 // 0}, max_attempts=1)
+    second = queue.enqueue("bad", {}, unique="sync")
+    why = f"job {first} is left failed: another one of its key, {second}, does the same work"
+    for options, code in (([first], 1), (["--type", "bad"], 0), (["--failed"], 0)):
+        done = dbq("retry", *options, cwd=app)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert done.stderr == f"dbq: {why}\n"
+    assert dbq("cancel", second, cwd=app).returncode == 0
+    assert dbq("retry", first, cwd=app).stdout == f"pending {first}\n"
+
+
 def test_what_waits_for_its_next_attempt_is_retried_now(app: Path) -> None:
     """With its attempts kept."""
     queue = queue_of(app)
