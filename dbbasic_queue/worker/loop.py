@@ -383,10 +383,10 @@ def _is_long(error: BaseException) -> bool:
         if length > LONGEST_TEXT or len(found) > 100:
             return True
         came_from = each.__cause__ or each.__context__
-        found += [came_from] if came_from is not None else []
-        found += (
-            each.exceptions[:15] if isinstance(each, BaseExceptionGroup) else ()
-        )  # as traceback
+        if came_from is not None:
+            found.append(came_from)
+        if isinstance(each, BaseExceptionGroup):
+            found += each.exceptions[:15]  # as many as a traceback shows
     return False
 
 
