@@ -16,6 +16,7 @@ from dbbasic_queue.engines import open_engine
 from dbbasic_queue.engines.moving import MOVABLE, departed, is_moved, note_of
 from dbbasic_queue.errors import StorageError, Unsupported
 from dbbasic_queue.job import Job
+from dbbasic_queue.table.table import Table
 
 
 @pytest.mark.parametrize("count", [1, 30])
@@ -224,3 +225,23 @@ def test_a_queue_that_is_not_there_is_not_closed(tmp_path: Path) -> None:
     """Nor is it made by the question."""
     assert open_engine(tmp_path / "none" / "queue.tsv").closed_for() == ""
     assert not (tmp_path / "none").exists()
+
+
+def test_what_moves_is_on_disk_at_both_ends(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job is taken out before it is put in: a power cut between the two loses none."""
+    synced: list[Path] = []
+    real = Table.sync
+
+    def sync(table: Table) -> None:
+        synced.append(table.data_file)
+        real(table)
+
+    Queue(path).enqueue("mail", {})
+    monkeypatch.setattr(Table, "sync", sync)
+    jobs = open_engine(path).withdraw(5, lambda job: "Moving to another queue (due 0, attempts 0)")
+    assert synced == [path]
+    target = tmp_path / "target.tsv"
+    assert open_engine(target).adopt(jobs) == 1
+    assert synced == [path, target]
