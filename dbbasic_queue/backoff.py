@@ -30,7 +30,7 @@ class Backoff(NamedTuple):
     jitter: float = 0
 
     def __call__(self, attempts: int) -> float:
-        """Seconds to wait after `attempts` tries."""
+        """Seconds to wait after so many attempts."""
         return _exponential(self, attempts)
 
 
@@ -38,7 +38,7 @@ BackoffLike = Callable[[int], float] | Any
 
 
 def seconds(backoff: BackoffLike, attempts: int) -> int:
-    """Whole seconds to wait after `attempts` tries, from 0 to ten years.
+    """Whole seconds to wait after so many attempts, from 0 to ten years.
 
     `backoff` is a callable from the attempts so far to seconds, or an object with `base`,
     `factor`, `cap` and `jitter`. One that raises or answers nonsense is logged and replaced by the

@@ -246,9 +246,9 @@ def _run(
         # Loaded here, so that the processes share no connection that the application opens.
         return run(options.share(number, count), signals)
 
-    crew = WorkerProcesses(count, child, _tell, tell_manager)
-    summary, failed = crew.run()
-    if crew.lost:
+    processes = WorkerProcesses(count, child, _tell, tell_manager)
+    summary, failed = processes.run()
+    if processes.lost:
         # In a child again: the handlers may say how often their jobs are tried.
         again = WorkerProcesses(1, lambda number, signals: rescue(engine, handlers(), options))
         rescued, more = again.run()

@@ -90,7 +90,7 @@ def _value(text: str, position: int) -> tuple[str, int]:
 
 
 def _unescape(inner: str) -> str:
-    """Inside double quotes a backslash escapes what it does in a shell, and is kept elsewhere."""
+    """Take out the backslashes that escape, as in a shell's double quotes; others are kept."""
 
     def one(match: re.Match[str]) -> str:
         if match[1] == "\n":

@@ -643,7 +643,7 @@ def _check_server(top: Section, config: Config) -> None:
 
 
 def _refuse_same_file(top: Section, config: Config, table: Path) -> None:
-    """No other file of the config may be the queue's, or one of those beside it."""
+    """Find files of the config that are the queue's, or one of those beside it."""
     if config.queue.durability == "none":
         said = 'must be "full" or "normal" for a queue in a file'
         top.fault(said, "queue", "durability")

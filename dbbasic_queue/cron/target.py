@@ -56,7 +56,7 @@ class CronTarget(Target):
     kind = "cron"
 
     def path(self, name: str) -> Path:
-        """No dot in the name: cron would not read the file (cron(8))."""
+        """Return the file of a name: without a dot, or cron would not read it (cron(8))."""
         return CRON_D / f"dbq-{name}"
 
     def render(self, config: Config) -> Installation:

@@ -206,7 +206,7 @@ def _field(table: Path, key: int, value: str, wanted: int) -> str:
 
 
 def _last_rotation(state: Path, log: str) -> datetime | None:
-    """From logrotate's state file: lines of `"LOG" YEAR-MONTH-DAY-HOUR:MINUTE:SECOND`."""
+    """When a log was last rotated, by logrotate's state file: `"LOG" YYYY-M-D-H:M:S` lines."""
     try:
         lines = state.read_text(errors="surrogateescape").splitlines()
     except OSError:

@@ -60,7 +60,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: bytes) -> Manifest:
-        """Raises `ValueError` (or a subclass) for anything that `to_json` would not write."""
+        """Read one back. Raises `ValueError` for anything that `to_json` would not write."""
         record = json.loads(text)
         if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
             raise ValueError("not a manifest")

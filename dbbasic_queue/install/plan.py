@@ -282,7 +282,7 @@ def _open_folder(folder: Path) -> int:
 
 
 def _require_own(handle: int, folder: Path) -> None:
-    """Manifests say which files root deletes: as root, their folder must be root's alone."""
+    """Refuse, as root, a folder of manifests that is not root's alone: they say what is deleted."""
     status = os.fstat(handle)
     others = stat.S_IWGRP | stat.S_IWOTH
     if os.geteuid() == 0 and (status.st_uid != 0 or status.st_mode & others):
@@ -294,7 +294,7 @@ def _require_own(handle: int, folder: Path) -> None:
 
 
 def _refuse_namesake(site: Site, old: Manifest | None, config: Config) -> None:
-    """Two configs of one name would take turns at overwriting each other."""
+    """Refuse another config of this name: the two would overwrite each other in turn."""
     if old is None or old.config == str(config.path):
         return
     if not os.path.exists(site.below(Path(old.config))):
@@ -307,7 +307,7 @@ def _refuse_namesake(site: Site, old: Manifest | None, config: Config) -> None:
 
 
 def _refuse_second_scheduler(target: Target, config: Config) -> None:
-    """Two schedulers of one name would start each run twice, and enqueue each recurring job."""
+    """Refuse a second scheduler of this name: each run would be started twice."""
     if target.kind == "logrotate":
         return
     site = target.site

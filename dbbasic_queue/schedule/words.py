@@ -76,7 +76,7 @@ def _time(minutes: list[int], hours: list[int]) -> str:
 
 
 def _date(days: list[int], months: list[int], weekdays: list[int]) -> str:
-    """`weekdays` count from Monday."""
+    """The days in words; `weekdays` count from Monday."""
     names = [*WEEKDAYS[1:], WEEKDAYS[0]]
     parts = []
     if len(days) < 31:

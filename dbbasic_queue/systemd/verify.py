@@ -65,7 +65,7 @@ def unit_faults(
 
 
 def _stray_specifiers(units: Units) -> Iterator[str]:
-    """Our own text uses four specifiers; any other is a `%` that was not doubled."""
+    """Specifiers that our own text does not use: each is a `%` that was not doubled."""
     for name, settings in units.items():
         for setting in settings:
             if setting.key in _PERCENTAGES:

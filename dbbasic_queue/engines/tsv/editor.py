@@ -98,7 +98,7 @@ def run(command: Sequence[str], path: Path, line: int | None = None) -> None:
 
 @contextmanager
 def _keys_left_to_the_editor() -> Iterator[None]:
-    """Ctrl-C and Ctrl-\\ reach every program of the terminal; here they are for the editor only."""
+    """Leave Ctrl-C and Ctrl-\\, which each program of the terminal hears, to the editor."""
     # A function, not SIG_IGN, which the editor would inherit.
     kept = {
         number: signal.signal(number, lambda number, frame: None)

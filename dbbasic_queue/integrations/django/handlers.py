@@ -111,7 +111,7 @@ def _coroutine_handler(task: Any) -> Handler:
         return value
 
     async def clean_up(sent: list[Any]) -> None:
-        """In the thread that Django gives to synchronous code, as receivers use the database."""
+        """Send and tidy up in Django's thread for synchronous code: receivers use the database."""
         for result in sent:
             await sync_to_async(_send)(result)
         await sync_to_async(_tidy)()
