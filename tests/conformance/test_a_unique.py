@@ -99,6 +99,7 @@ def test_a_retry_by_hand_makes_no_second_one(queue: Queue, waits: bool) -> None:
 
     def ask(payload: Any = None) -> None:
         answers.append(queue.retry_job(first))
+        answers.append(queue.retry_jobs(dry_run=True))
         answers.append(queue.retry_jobs())
         answers.append(queue.retry_jobs(ids=[first]))
 
@@ -106,7 +107,7 @@ def test_a_retry_by_hand_makes_no_second_one(queue: Queue, waits: bool) -> None:
         ask()
     else:
         queue.process_jobs({"sync": ask}, types=["sync"], limit=1)
-    assert answers == [False, [other], []]
+    assert answers == [False, [other], [other], []]
     queue.process_jobs({"sync": bool, "other": bool})
     assert (status(queue, second), status(queue, first)) == ("completed", "failed")
     assert queue.retry_job(first)
@@ -117,7 +118,9 @@ def test_of_many_that_failed_one_of_each_key_is_put_back(queue: Queue) -> None:
     for number in range(50):
         add(queue, key=f"key-{number % 25}")
         queue.process_jobs({"sync": fail}, 1)
+    tried = queue.retry_jobs(dry_run=True)
     done = queue.retry_jobs()
+    assert tried == done
     assert sorted(map(key_of, done)) == sorted(f"key-{number}" for number in range(25))
     assert queue.count_jobs()["pending"] == 25
 

@@ -7,7 +7,7 @@ does nothing to one that is not meant any more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ...errors import InvalidJob
 from ...job import CANCELLED, FINISHED, PENDING, PROCESSING, Job, check_id
@@ -24,6 +24,7 @@ from .transitions import new_call, own_fields
 BATCH: Final = 500  # jobs that one transaction changes
 
 Write = Callable[[Any, Record], Job]
+Chosen = TypeVar("Chosen", Job, Record)
 
 
 def act(
@@ -37,29 +38,31 @@ def act(
     now = int(link.now())
     found = _found(looking, verb, choice, now)
     if dry_run:
-        return found
+        return _without_second(records, found, lambda job: done_to(verb, job, now))
     return Acting(link, records, looking).change(
         [job.id for job in found],
         lambda record: choice.takes(to_job(record)) and _new(verb, record, now) is not None,
         lambda pipe, record: _write(pipe, records, record, _new(verb, record, now), now),
-        lambda chosen: _without_second(records, verb, chosen, now),
+        lambda chosen: _without_second(records, chosen, lambda each: _new(verb, each, now)),
     )
 
 
-def _without_second(records: Records, verb: Verb, chosen: list[Record], now: int) -> list[Record]:
+def _without_second(
+    records: Records, chosen: list[Chosen], becomes: Callable[[Chosen], Job | None]
+) -> list[Chosen]:
     """Leave out those that would make two unfinished jobs of one key."""
     left = []
     unfinished: dict[str, bool] = {}
-    for record in chosen:
-        new, key = _new(verb, record, now), key_of(record.id)
-        if key and new is not None and new.status == PENDING != record.status:
+    for each in chosen:
+        new, key = becomes(each), key_of(each.id)
+        if key and new is not None and new.status == PENDING != each.status:
             if key not in unfinished:
-                states = {each.status for each in records.of_key(key)}
+                states = {record.status for record in records.of_key(key)}
                 unfinished[key] = not states.isdisjoint((PENDING, PROCESSING))
             if unfinished[key]:
                 continue
             unfinished[key] = True
-        left.append(record)
+        left.append(each)
     return left
 
 

@@ -40,10 +40,11 @@ def act(table: Table, verb: Verb, choice: Choice, now: int, *, dry_run: bool) ->
     if not os.path.lexists(table.data_file):
         return []  # not made for that
     search = _Search(table, verb, choice.within(verb.takes), now)
-    if dry_run:
-        return [job for _, job, _ in search.found]
     if not search.found:
         return []
+    if dry_run:
+        with table.reading():
+            return [job for _, job, _ in _without_second(table, search.found)]
     with table.writing():
         found = _without_second(table, list(search.again()))
         if any(new.payload is not job.payload for _, job, new in found):
@@ -123,7 +124,8 @@ class _Search:
 
 
 def _without_second(table: Table, found: list[_Found]) -> list[_Found]:
-    """Leave out those that would make two unfinished jobs of one key. Call it under the lock."""
+    """Leave out those that would make two unfinished jobs of one key. Call it under the lock
+    (either kind)."""
     woken = [each for each in found if each.new.status == PENDING != each.job.status]
     taken = unfinished_keys(table, [each.job.id for each in woken])
     left = []

@@ -98,7 +98,7 @@ class Waits:
 
 
 def unfinished_keys(table: Table, ids: Iterable[str]) -> set[str]:
-    """Those keys of these jobs that an unfinished job has. Call it under the lock."""
+    """Those keys of these jobs that an unfinished job has. Call it under the lock (either kind)."""
     keys = {key for job_id in ids if (key := key_of(job_id))}
     if not keys:
         return set()
