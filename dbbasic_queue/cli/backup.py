@@ -7,8 +7,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
-from ..support.text import dump_json
-from .common import DONE, Command, arg, complain, counted, json_option, queue_of
+from ..support.text import counted, dump_json
+from .common import DONE, Command, arg, complain, json_option, queue_of
 
 
 def _prepare() -> None:

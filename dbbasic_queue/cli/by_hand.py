@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..job import CANCELLED, FAILED, PENDING, PROCESSING, Job, check_time
 from ..queue import Queue
-from ..support.text import dump_json, escape_control
+from ..support.text import counted, dump_json, escape_control
 from .choosing import (
     CHANGING,
     MANY,
@@ -26,7 +26,6 @@ from .common import (
     UsageError,
     arg,
     complain,
-    counted,
     duration,
     point_in_time,
     queue_of,

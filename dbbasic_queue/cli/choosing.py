@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..job import STATUSES
 from ..queue import Queue
 from ..support.durations import parse_duration
-from ..support.text import escape_control
+from ..support.text import counted, escape_control
 from .common import (
     DONE,
     REFUSED,
@@ -20,7 +20,6 @@ from .common import (
     arg,
     complain,
     count,
-    counted,
     find_ids,
     json_option,
     point_in_time,

@@ -249,15 +249,6 @@ def reason(error: Exception) -> str:
     return str(error)
 
 
-def counted(number: int, thing: str) -> str:
-    """Return a number with its noun.
-
-    >>> counted(1, "job"), counted(1200, "job")
-    ('1 job', '1,200 jobs')
-    """
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 # -- which queue, which config ---------------------------------------------------------------------
 
 

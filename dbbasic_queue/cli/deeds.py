@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 from ..engines.pausing import Pause, matches
 from ..job import FAILED, PENDING
 from ..queue import Queue
+from ..support.text import counted
 from ..views.reading import Failing, RunningJob, TypeSeen, WaitingJob
 from ..views.screen import Entry
-from .common import counted
 
 NOTHING: Final = "there is nothing to choose"
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 from ..job import FAILED, PENDING
 from ..queue import Queue
 from ..support.columns import cut
-from ..support.text import dump_json, escape_control
+from ..support.text import counted, dump_json, escape_control
 from .choosing import choice_of, filters, named
-from .common import Command, complain, counted, json_option, queue_of
+from .common import Command, complain, json_option, queue_of
 from .look import local_time
 from .secrets import REVEAL, error_hider, secrets_of
 from .terminal import width_of_terminal

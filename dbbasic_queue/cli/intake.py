@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from ..errors import InvalidJob
 from ..job import PENDING, Job
-from ..support.text import dump_json
-from .common import DONE, UsageError, complain, counted, queue_of
+from ..support.text import counted, dump_json
+from .common import DONE, UsageError, complain, queue_of
 
 KEYS: Final = frozenset({*Job._fields, "job_type", "job_id"})
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..job import CANCELLED, COMPLETED, FINISHED
 from ..queue import Queue
+from ..support.text import counted
 from .choosing import CHANGING, agreed, choice_of, filters, named
 from .common import (
     DONE,
@@ -21,7 +22,6 @@ from .common import (
     arg,
     complain,
     config_of,
-    counted,
     did_you_mean,
     duration,
     place_of,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..engines import open_engine
 from ..errors import MigrationError
-from ..support.text import escape_control
-from .common import DONE, REFUSED, Command, UsageError, arg, complain, counted, duration, reason
+from ..support.text import counted, escape_control
+from .common import DONE, REFUSED, Command, UsageError, arg, complain, duration, reason
 
 if TYPE_CHECKING:
     from ..engines.interface import Engine

@@ -17,7 +17,7 @@ from ..support.account import Account
 from ..support.address import has_password, masked
 from ..support.durations import format_duration
 from ..support.opening import Folder
-from ..support.text import dump_json, escape_control
+from ..support.text import counted, dump_json, escape_control
 from .common import (
     DONE,
     WRONG,
@@ -27,7 +27,6 @@ from .common import (
     complain,
     config_of,
     config_path,
-    counted,
     json_option,
     load_config,
     place_of,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Final, TextIO
 
+from ..support.durations import OF_AGES
 from .common import DONE, complain
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 # What git sets where the user has not: with it, less passes colours on, and leaves its last screen.
 LESS: Final = "FRX"
 LV: Final = "-c"
-UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def is_coloured(stream: TextIO) -> bool:
@@ -62,7 +62,7 @@ def rough(seconds: float) -> str:
     ('59s', '1h', '3d')
     """
     whole = max(0, int(seconds))
-    unit, length = next((each for each in UNITS if whole >= each[1]), UNITS[-1])
+    unit, length = next((each for each in OF_AGES if whole >= each[1]), OF_AGES[-1])
     return f"{whole // length}{unit}"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ..errors import EditRefused, QueueError, Unsupported
 from ..queue import Queue
-from ..support.text import dump_json, escape_control
+from ..support.text import counted, dump_json, escape_control
 from .common import (
     DONE,
     REFUSED,
@@ -19,7 +19,6 @@ from .common import (
     UsageError,
     arg,
     complain,
-    counted,
     find_id,
     json_option,
     queue_of,

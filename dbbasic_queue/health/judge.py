@@ -36,7 +36,7 @@ from ..schedule.schedule import Schedule
 from ..support.address import masked, scheme_of
 from ..support.durations import format_duration
 from ..support.opening import user_name
-from ..support.text import escape_control
+from ..support.text import counted, escape_control
 from .advice import Advice
 from .look import Seen, limits_of, look, works_here
 from .measures import RANGED
@@ -248,7 +248,7 @@ class _Judge:
                 f" is: {tell.dbq('show', hanging)}"
             )
         since = min((stuck.job.run_at for stuck in snapshot.stuck_jobs), default=None)
-        summary = _many(snapshot.stuck, "stuck job")
+        summary = counted(snapshot.stuck, "stuck job")
         return Finding("stuck", state, summary, since, tuple(named), snapshot.stuck, tuple(advice))
 
     def _processing_since(self, job: Job, orphaned: bool) -> str:
@@ -260,14 +260,14 @@ class _Judge:
     def _failed(self, state: int) -> Finding:
         snapshot, tell = self._snapshot, self._advice
         named = tuple(
-            _named(job, f"failed {self._ago(job.run_at)} after {_many(job.attempts, 'attempt')}")
+            _named(job, f"failed {self._ago(job.run_at)} after {counted(job.attempts, 'attempt')}")
             for job in snapshot.failed_jobs
         )
         first = [named[0].id or ""] if named else []
         again = tell.dbq("retry", *(["--failed"] if snapshot.failed > 1 else first))
         advice = (*(tell.dbq("show", job_id) for job_id in first), f"to try again: {again}")
         within = format_duration(self._ages.failed_within)
-        summary = f"{_many(snapshot.failed, 'failed job')} in the last {within}"
+        summary = f"{counted(snapshot.failed, 'failed job')} in the last {within}"
         return Finding(
             "failed", state, summary, snapshot.failed_first, named, snapshot.failed, advice
         )
@@ -280,7 +280,8 @@ class _Judge:
         advice = [f"run a worker now: {tell.work()}"]
         if snapshot.running:
             advice.append(
-                f"{_many(snapshot.running, 'job')} running: if that is usual, one worker is too few"
+                f"{counted(snapshot.running, 'job')} running: if that is usual,"
+                " one worker is too few"
             )
             if self._expected is None:
                 advice.append(
@@ -293,7 +294,7 @@ class _Judge:
                 " their types?"
             )
         since = min((job.run_at for job in jobs), default=None)
-        summary = _many(snapshot.overdue, "overdue job")
+        summary = counted(snapshot.overdue, "overdue job")
         return Finding("overdue", state, summary, since, named, snapshot.overdue, tuple(advice))
 
     def _malformed(self, state: int) -> Finding:
@@ -304,7 +305,7 @@ class _Judge:
             f"correct them: {tell.dbq('edit')}",
             f"or set them aside: {tell.dbq('fsck', '--repair')}",
         )
-        summary = _many(snapshot.malformed, "malformed line")
+        summary = counted(snapshot.malformed, "malformed line")
         return Finding("malformed", state, summary, None, named, snapshot.malformed, advice)
 
     def _out_of_range(self, name: str, state: int) -> Finding:
@@ -312,8 +313,8 @@ class _Judge:
         limit = (ranges.critical if state == CRITICAL else ranges.warning)[name]
         value = self._report.number(name) or 0
         what = {
-            "pending": _many(value, "pending job"),
-            "ready": _many(value, "ready job"),
+            "pending": counted(value, "pending job"),
+            "ready": counted(value, "ready job"),
             "latency": f"the oldest ready job has waited {format_duration(value)}",
             "size": f"the file has {value:,} bytes",
             "memory": f"the server uses {value} % of the memory that it may use",
@@ -347,7 +348,7 @@ class _Judge:
         who = "no worker has run" if report.last_run else "no worker has ever run"
         summary = f"{who} for {_age(report.at - since)}"
         if ready:
-            summary += f", and {_many(ready, 'job')} due"
+            summary += f", and {counted(ready, 'job')} due"
         advice = (f"run one now: {self._advice.work()}", *self._advice.schedule())
         return Finding("silent", CRITICAL if ready else WARNING, summary, since, advice=advice)
 
@@ -377,7 +378,7 @@ class _Judge:
         if not missed:
             return None
         named = tuple(Named(name, f"was to be enqueued {self._ago(slot)}") for name, slot in missed)
-        summary = f"{_many(len(missed), 'recurring job')} not enqueued when due"
+        summary = f"{counted(len(missed), 'recurring job')} not enqueued when due"
         advice = (
             f"enqueue it now: {self._advice.dbq('enqueue-recurring', named[0].name)}",
             *self._advice.schedule(),
@@ -459,7 +460,7 @@ class _Judge:
             return None
         if self._report.at - self._started <= self._ages.silent_after:
             return None
-        there = _many(len(server.workers), "worker")
+        there = counted(len(server.workers), "worker")
         summary = f"no worker runs on this machine; {there} elsewhere"
         return Finding("workers", WARNING, summary, advice=self._advice.schedule())
 
@@ -484,10 +485,6 @@ def _is_writable(file: Path) -> bool:
 def _named(job: Job, note: str) -> Named:
     kind, error = escape_control(job.type), escape_control(error_lines(job.error)[0])
     return Named(f"{kind} {job.id}", note, job.id, kind, error or None)
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _age(seconds: int) -> str:

@@ -7,6 +7,8 @@ import re
 from .text import shown
 
 SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "min": 60, "s": 1}
+# Those that an age is told in.
+OF_AGES = tuple((unit, SECONDS[unit]) for unit in ("d", "h", "min", "s"))
 LONGEST = 100 * 365 * SECONDS["d"]
 
 _UNITS = "".join(rf" ?(?:(?P<{unit}>[0-9]{{1,18}}) ?{unit})?" for unit in SECONDS)

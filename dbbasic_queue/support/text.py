@@ -34,6 +34,15 @@ def _no_default(value: Any) -> Any:
 _encode_fast: Final = _fast_encoder()
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "job"), counted(1200, "job")
+    ('1 job', '1,200 jobs')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def dump_json(value: Any) -> str:
     """Return `value` as JSON that a person can read, without a control character.
 

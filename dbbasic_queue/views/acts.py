@@ -11,6 +11,7 @@ from ..config.sections import Config
 from ..errors import QueueError
 from ..job import FAILED, PENDING
 from ..queue import Queue
+from ..support.text import counted
 
 Fields = Mapping[str, str]
 Act = Callable[[Fields], str]  # what was done, in a sentence
@@ -75,7 +76,7 @@ def _writable(path: Path) -> bool:
 def _retry(queue: Queue, fields: Fields) -> str:
     states = (FAILED, PENDING) if fields["waiting"] != "0" else (FAILED,)
     ids = queue.retry_jobs(states, [fields["type"]], error=fields["error"])
-    return f"{_jobs(len(ids))} put back, due now."
+    return f"{counted(len(ids), 'job')} put back, due now."
 
 
 def _cancel(queue: Queue, job_id: str) -> str:
@@ -105,7 +106,3 @@ def _resume(queue: Queue, job_type: str) -> str:
 def _run_now(queue: Queue, config: Config, name: str) -> str:
     job = config.recurring_jobs.find(name)
     return f"{name} is enqueued as {queue.enqueue(job.type, job.payload)}, due now."
-
-
-def _jobs(number: int) -> str:
-    return f"{number:,} job{'' if number == 1 else 's'}"

@@ -6,11 +6,11 @@ import re
 import time
 from typing import Final
 
+from ..support.durations import OF_AGES
 from ..support.text import escape_control
 
 # What makes the text around it run the other way: Unicode Standard Annex 9, explicit formatting.
 _TURNS: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _SIZES: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -37,7 +37,7 @@ def age(seconds: float) -> str:
         return f"{seconds:.1f} s".replace(".0 s", " s") if seconds >= 0.1 else "under 0.1 s"
     whole = max(0, int(seconds))
     parts: list[str] = []
-    for unit, length in _UNITS:
+    for unit, length in OF_AGES:
         if whole >= length or (unit == "s" and not parts):
             parts.append(f"{whole // length} {unit}")
             whole %= length
