@@ -8,12 +8,15 @@ the worker's, logrotate becomes the worker's user. In any other, it refuses to r
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
+from typing import Final
 
 from ..support.account import Account
 from ..support.opening import ROOT, SAFE, Folder, user_name
 
+CONF: Final = Path("/etc/logrotate.conf")
 _MODE = 0o640
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -33,11 +36,33 @@ def rotation_fault(log: Path, account: Account) -> str | None:
         owner = os.stat(log.parent).st_uid
     except OSError:
         return None
-    if is_roots(log.parent) or owner == account.uid:
+    if is_roots(log.parent):
+        return _fault_of_conf(log)
+    if owner == account.uid:
         return None
     return (
         f"{log.parent}: belongs to {user_name(owner)}; logrotate can rename the log only in a "
         f"folder of {account.name}'s, or in one that only root can write"
+    )
+
+
+def _fault_of_conf(log: Path) -> str | None:
+    """Why logrotate does not stay root in a folder of root's, or None.
+
+    A `su` before all rules counts for those that have none of their own (logrotate.conf(5)). Ours
+    cannot have `su root root` against it: logrotate would not look at the folder's rights then.
+    """
+    try:
+        text = CONF.read_text(errors="replace")
+    except OSError:
+        return None
+    users = re.findall(r"^[ \t]*su[ \t]+(\S+)", re.sub(r"\{[^}]*\}", "", text), re.MULTILINE)
+    account = Account.find(users[-1]) if users else None
+    if account is None or account.uid == ROOT:
+        return None
+    return (
+        f"{CONF} says su {account.name} for all logs, which cannot rename one in {log.parent}, a "
+        "folder of root's; take that line out, or name a folder of the worker's in [log].file"
     )
 
 

@@ -11,11 +11,12 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from parties import open_place
 
 from dbbasic_queue.config import sections as configs
 from dbbasic_queue.config.sections import Config
 from dbbasic_queue.errors import InstallError, QueueError
-from dbbasic_queue.install import logrotate
+from dbbasic_queue.install import log_owner, logrotate
 from dbbasic_queue.install.log_owner import give_log, rotation_fault
 from dbbasic_queue.install.logrotate import LogrotateTarget
 from dbbasic_queue.install.plan import apply, remove
@@ -316,3 +317,34 @@ def test_options_of_the_whole_machine_do_not_reach_the_log(
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert ((tmp_path / "dbq.log.1").read_text(), log.read_text()) == ("a line\n", "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="logrotate becomes another user, as root only can")
+@pytest.mark.parametrize(
+    ("line", "works"),
+    [("su nobody nogroup", False), ("su root adm", True), ("# su nobody nogroup", True)],
+    ids=["nobody", "root", "comment"],
+)
+def test_a_user_for_all_logs_is_told_where_the_folder_is_roots(
+    line: str, works: bool, image: LogrotateTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `su` in /etc/logrotate.conf it would not be root there; one in a block is not for all."""
+    program = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("there is no logrotate here")
+    with open_place() as place:
+        log, conf = place / "dbq.log", place / "logrotate.conf"
+        log.write_text("a line\n")
+        before = f"/no/where {{\n    missingok\n    su nobody nogroup\n}}\n{line}\n"
+        conf.write_bytes(before.encode() + image.rules(load(str(log)), None))
+        conf.chmod(0o644)
+        monkeypatch.setattr(log_owner, "CONF", conf)
+        nobody = Account.find("nobody")
+        assert nobody is not None
+        fault = rotation_fault(log, nobody)
+        assert (fault is None) == works
+        if fault is not None:
+            assert f"{conf} says su nobody for all logs" in fault
+        command = [program, "--force", "--state", str(place / "state"), str(conf)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert ((place / "dbq.log.1").exists(), done.returncode == 0) == (works, works), done.stderr
