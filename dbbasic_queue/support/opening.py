@@ -113,7 +113,7 @@ class Folder:
         try:
             fd = os.open(name, flags | SAFE, dir_fd=self.fd)
         except OSError as error:
-            raise self._plainer(error, name) from None
+            raise self._plainer(error, name, flags) from None
         try:
             self.check(os.fstat(fd), name, one_name=one_name, not_mine=not_mine)
             return above_streams(fd)
@@ -180,7 +180,7 @@ class Folder:
                 " and remove the others",
             )
 
-    def _plainer(self, error: OSError, name: str) -> OSError:
+    def _plainer(self, error: OSError, name: str, flags: int) -> OSError:
         """Say what stands in the way, where open(2) says it in a riddle."""
         if error.errno == errno.ELOOP:
             target = quoted(Path(os.path.realpath(self.path / name)))
@@ -195,6 +195,9 @@ class Folder:
             except OSError as plainer:
                 if plainer.errno != errno.EACCES:
                     return plainer
+            else:
+                if error.errno == errno.EACCES and flags & os.O_ACCMODE == os.O_RDONLY:
+                    return PermissionError(errno.EACCES, f"{error.strerror}: {_who_reads(status)}")
         return error
 
     def names(self) -> list[str]:
@@ -327,6 +330,13 @@ def mount_of(path: Path) -> Path:
     while path != path.parent and not os.path.ismount(path):
         path = path.parent
     return path
+
+
+def _who_reads(status: os.stat_result) -> str:
+    whose = user_name(status.st_uid)
+    if status.st_mode & stat.S_IRGRP:
+        whose = f"{whose} and the group {group_name(status.st_gid)}"
+    return f"only {whose} can read it"
 
 
 def user_name(uid: int) -> str:

@@ -45,6 +45,16 @@ def test_a_reader_is_told_who_can_do_more(house: House) -> None:
     assert f"Permission denied: only 61001 and the group {SHARED} can write here" in ran.err
 
 
+@pytest.mark.parametrize(("verb", "ending"), [("history", "history"), ("fsck", "paused")])
+def test_a_reader_is_told_who_can_read_a_file(house: House, verb: str, ending: str) -> None:
+    """Exit code 2, and no bare error of the system."""
+    house.beside(ending).chmod(0o660)
+    ran = command(READER, dbq.main, verb, "--file", house.table)
+    assert (ran.code, ran.out) == (2, "")
+    who = f"only 61001 and the group {SHARED} can read it"
+    assert f"{house.beside(ending)}: Permission denied: {who}" in ran.err
+
+
 @pytest.mark.parametrize("words", [["list"], ["show", "abcd"], ["prune", "--older-than", "1"]])
 def test_a_folder_that_is_shut_is_named(house: House, words: list[str]) -> None:
     """With the user who can let others in: exit code 2, and no bare error of the system."""
