@@ -175,13 +175,12 @@ class _Program:
         Raises `JobTimeout` after so many seconds. What the program leaves behind in the background
         is not waited for, although it may hold the same standard output.
         """
-        assert self._process is not None
         until = None if seconds is None else time.monotonic() + seconds
         import select  # here, as a worker that starts no program need not load it
 
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
-        while (status := self._process.poll()) is None:
+        while (status := self._status()) is None:
             wait = LOOK if until is None else min(LOOK, max(0, until - time.monotonic()))
             if not poll.poll(wait * 1000):
                 pass
@@ -193,6 +192,14 @@ class _Program:
         while left > 0 and (piece := self._read()):
             left -= piece
         return status
+
+    def _status(self) -> int | None:
+        """Return the exit status, None while the program runs.
+
+        Not to be broken off: `subprocess` would keep its lock, and `wait` would never end.
+        """
+        assert self._process is not None
+        return self._process.poll()
 
     def _read(self) -> int:
         """Read what is there; returns how many bytes, 0 at the end or when there is nothing."""
@@ -265,7 +272,8 @@ def _job_variables() -> dict[str, str]:
 
 
 _UNBREAKABLE: Final = frozenset(
-    function.__code__ for function in (_Program.start, _Program.__exit__, _end_group)
+    function.__code__
+    for function in (_Program.start, _Program._status, _Program.__exit__, _end_group)
 )
 
 

@@ -267,6 +267,33 @@ def test_a_break_at_the_start_leaves_nothing_behind(queue: Queue, tmp_path: Path
     wait_for(lambda: not left())
 
 
+BROKEN_OFF = """
+import signal, subprocess, sys
+from dbbasic_queue import Command, Queue
+
+def poll(process, polls=subprocess.Popen.poll):
+    process._waitpid_lock.acquire()  # as Popen.poll does, before its `try`
+    signal.raise_signal(signal.SIGALRM)
+    process._waitpid_lock.release()
+    return polls(process)
+
+subprocess.Popen.poll = poll
+queue = Queue(sys.argv[1], "normal")
+queue.enqueue("x", {}, job_id="j")
+queue.process_jobs({"x": Command(["sleep", "60"])}, 1, timeout=30)
+print(queue.get_job("j")["error"])
+"""
+
+
+def test_a_break_while_the_program_is_asked_for_ends_it(tmp_path: Path) -> None:
+    """An alarm that comes while `subprocess` holds its lock does not keep the worker for ever."""
+    import subprocess
+
+    command = [sys.executable, "-c", BROKEN_OFF, str(tmp_path / "q.tsv")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert ran.stdout.startswith("JobTimeout: "), ran.stderr
+
+
 WORKER = """
 import sys
 from dbbasic_queue import Command, Queue
