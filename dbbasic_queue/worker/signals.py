@@ -9,6 +9,7 @@ is tried again a moment later.
 from __future__ import annotations
 
 import _thread
+import logging
 import os
 import signal
 import threading
@@ -36,6 +37,8 @@ def _may_break(frame: FrameType | None) -> bool:
     """Whether an exception may be raised in the code that a signal has interrupted."""
     if any(guard(frame) for guard in interface.guards):
         return False  # the handler is enqueueing just now
+    if frame is not None and frame.f_code in _LOCKS_A_LOG:
+        return False
     while frame is not None:
         if frame.f_code in _UNBREAKABLE:
             return False
@@ -289,6 +292,13 @@ class TimeLimit:
 
 
 _ALARMS: Final = (StopSignals.on_alarm, TimeLimit._ring)
+
+# Between taking a log's lock and the `try` that gives it back: all other threads would wait for it
+# for ever. What a log does in between, perhaps over a network, may be broken off.
+_LOCKS_A_LOG: Final = frozenset(
+    function.__code__
+    for function in (logging.Handler.handle, logging.Handler.acquire, logging.Handler.release)
+)
 
 # Nor may one signal's exception break into what is done about another.
 _UNBREAKABLE: Final = frozenset(

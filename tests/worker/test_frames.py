@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -41,6 +42,35 @@ def test_a_guard_of_an_engine_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interface, "guards", [lambda frame: bool(asked.append(frame) or True)])
     assert not _may_break(sys._getframe())
     assert len(asked) == 1
+
+
+class Lock:
+    """Notes whether a break may come where it is taken and given back."""
+
+    def __init__(self) -> None:
+        self.may: list[bool] = []
+
+    def acquire(self) -> None:
+        self.may.append(_may_break(sys._getframe(1)))
+
+    release = __enter__ = acquire
+
+    def __exit__(self, *error: object) -> None:
+        self.may.append(_may_break(sys._getframe(1)))
+
+
+def test_the_lock_of_a_log_is_not_left_taken() -> None:
+    """What the log then does, over a network perhaps, may be broken off."""
+    may: list[bool] = []
+
+    class Log(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            may.append(_may_break(sys._getframe()))
+
+    log, lock = Log(), Lock()
+    log.lock = lock  # type: ignore[assignment]
+    log.handle(logging.makeLogRecord({}))
+    assert (lock.may, may) == ([False, False], [True])
 
 
 def test_a_break_at_a_bad_moment_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
