@@ -42,14 +42,7 @@ from types import FrameType
 from typing import Any, Final
 
 from ..errors import StorageError, TableError
-from ..support.files import (
-    BESIDE,
-    create,
-    refused,
-    refusing,
-    remove_leftovers,
-    sync_folder,
-)
+from ..support.files import BESIDE, create, refused, refusing, remove_leftovers, sync_folder
 from ..support.opening import Folder, ForeignFile, SecondName, is_ours, set_apart
 from ..support.patience import WAIT, share_lock, take_lock
 from .line import HEADER
