@@ -38,6 +38,18 @@ def test_what_a_producer_cannot_do_names_the_command(house: House, words: list[s
     assert f"sudo -u 61001 dbq {words[0]} --file {house.table}" in ran.err
 
 
+def test_a_producer_restores_no_copy(house: House) -> None:
+    """It could put in payloads of its own, for the worker to run; the jobs are as they were."""
+    copy = house.folder.parent / "copy"
+    as_user(ROOT, lambda: house.queue().backup(copy))
+    copy.chmod(0o644)
+    before = house.statuses()
+    ran = command(PRODUCER, dbq.main, "restore", copy, "--file", house.table)
+    assert (ran.code, ran.out) == (2, ""), ran
+    assert f"sudo -u 61001 dbq restore {copy} --file {house.table}" in ran.err
+    assert house.statuses() == before
+
+
 def test_a_reader_is_told_who_can_do_more(house: House) -> None:
     """Exit code 2, and no bare error of the system."""
     ran = command(READER, dbq.main, "enqueue", "ok", "--file", house.table)

@@ -39,7 +39,7 @@ from ...support.files import (
     replace,
     write_all,
 )
-from ...support.opening import Folder
+from ...support.opening import Folder, quoted
 from ...table.rights import new_beside
 from .engine import TsvEngine
 from .fsck import check
@@ -128,7 +128,7 @@ def restore(engine: TsvEngine, file: Path) -> Restored:
         jobs, findings = copy.counts(), len([each for each in check(copy) if each.kind != "orphan"])
         there = os.path.lexists(engine.path)
         with engine.table.writing():
-            engine.table.require_owner("restore")
+            engine.table.require_owner(f"restore {quoted(file)}")
             if holders := engine.claims.holders():
                 raise StorageError(
                     16, f"a worker is at work, process {min(holders.values())}: stop workers first"
